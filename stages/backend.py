@@ -1,0 +1,61 @@
+"""Start Keras on the backend that KERAS_BACKEND names (TensorFlow by default): quiet, seeded and deterministic.
+
+This is the only module that knows a backend by name. Import it before keras.
+"""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# What TensorFlow's C++ libraries print at every start on a machine without a GPU, whatever TF_CPP_MIN_LOG_LEVEL is.
+START_UP_NOISE = re.compile(
+    rb"WARNING: All log messages before absl::InitializeLog\(\)"
+    rb"|I0000 "
+    rb"|\d{4}-\d\d-\d\d \S+: I "
+    rb"|E0000 .*(cuInit|cuda_platform|register factory for plugin)"
+    rb"|To enable the following instructions"
+)
+
+
+@contextmanager
+def _without_start_up_noise() -> Iterator[None]:
+    """Hold back what is written to file descriptor 2 and pass on, at the end, every line that is not known noise."""
+    sys.stderr.flush()
+    screen = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen, 2)
+            os.close(screen)
+            held.seek(0)
+            for line in held:
+                if not START_UP_NOISE.match(line):
+                    sys.stderr.buffer.write(line)
+            sys.stderr.flush()
+
+
+# Of TensorFlow's own log: warnings and errors, not information.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+with _without_start_up_noise():
+    import keras
+
+    keras.ops.convert_to_numpy(keras.ops.zeros(1))  # The first operation looks for a GPU, and says so.
+
+
+def make_deterministic(seed: int) -> None:
+    """Seed Python, NumPy and the backend with `seed`, and have operations give the same bits in every run."""
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        tensorflow.config.experimental.enable_op_determinism()
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,0 +1,114 @@
+"""The card of a dataset, data/<name>.yaml: where labels come from, and which slide and site a file belongs to."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pydantic import Field, field_validator, model_validator
+
+from stages.errors import UserError
+from stages.params import Parameters, check, read_yaml
+
+
+class Columns(Parameters):
+    """The columns of the labels' table: of the file name, of the label (0 or 1), of slide and site if it has them."""
+
+    name: str
+    label: str
+    slide: str | None = None
+    site: str | None = None
+
+
+class CardFields(Parameters):
+    """What a card may say. Exactly one of `classes` and `labels`; slides from `group` or from `columns.slide`."""
+
+    title: str
+    classes: list[str] | None = Field(default=None, min_length=2, max_length=2)
+    labels: str | None = None
+    columns: Columns | None = None
+    group: str | None = None
+    source: str | None = None
+    licence: str | None = None
+    citation: str | None = None
+
+    @field_validator("classes")
+    @classmethod
+    def _folders(cls, classes: list[str] | None) -> list[str] | None:
+        for name in classes or []:
+            _check_inside(name)
+        if classes and classes[0] == classes[1]:
+            raise ValueError("the folders of label 0 and of label 1 must differ")
+        return classes
+
+    @field_validator("labels")
+    @classmethod
+    def _table(cls, labels: str | None) -> str | None:
+        if labels is not None:
+            _check_inside(labels)
+        return labels
+
+    @field_validator("group")
+    @classmethod
+    def _regular_expression(cls, group: str | None) -> str | None:
+        if group is None:
+            return None
+        try:
+            names = set(re.compile(group).groupindex)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if "slide" not in names or not names <= {"slide", "site"}:
+            raise ValueError("it must have the named group (?P<slide>...), it may have (?P<site>...), and no other")
+        return group
+
+    @model_validator(mode="after")
+    def _labels_and_slides(self) -> "CardFields":
+        if (self.classes is None) == (self.labels is None):
+            raise ValueError("a card has either `classes: [folder of label 0, folder of label 1]` or `labels: <table>.csv`")
+        if (self.labels is None) != (self.columns is None):
+            raise ValueError("`columns:` (name and label, perhaps slide and site) goes with `labels:`, and only with it")
+        if self.group is None and not (self.columns and self.columns.slide):
+            raise ValueError("`group:` is missing: without it (or `columns.slide`) nothing keeps a patient's crops together")
+        return self
+
+
+def _check_inside(name: str) -> None:
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise ValueError("it must be a name inside the dataset's folder")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder of images with its card."""
+
+    name: str
+    folder: Path
+    card_path: Path
+    card: CardFields
+
+    def error(self, key: str, message: str) -> UserError:
+        """Return an error that quotes the card's line of `key` (dots for nested keys) and says what does not fit."""
+        return UserError(f"{_quote(self.card_path, key)}: {message}")
+
+
+def read_dataset(name: str, root: str | Path = "data") -> Dataset:
+    """Return the dataset data/<name>/ with its card data/<name>.yaml.
+
+    Raises:
+        UserError: there is no such folder or card, or the card says something that a card cannot say.
+    """
+    folder, card_path = Path(root) / name, Path(root) / f"{name}.yaml"
+    card = check(read_yaml(card_path), CardFields, str(card_path))
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; it should hold the images that {card_path} describes")
+    return Dataset(name, folder, card_path, card)
+
+
+def _quote(card_path: Path, key: str) -> str:
+    node = read_yaml(card_path, round_trip=True)
+    *parents, last = key.split(".")
+    for parent in parents:
+        node = node[parent]
+    line = node.lc.key(last)[0]
+    text = card_path.read_text(encoding="utf-8").splitlines()[line].strip()
+    return f"{card_path}, line {line + 1}: `{text}`"

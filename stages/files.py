@@ -1,0 +1,60 @@
+"""Reading and writing tables (CSV) and JSON, so that nothing half-written is ever left under its final name."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def replacing(path: str | Path, binary: bool = False) -> Iterator[IO]:
+    """Open a file for writing that takes the name `path` only when the block ends without an error.
+
+    Missing folders are made. Text is UTF-8 with plain line feeds on every system, so that the bytes are the same.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") if binary else open(part, "w", encoding="utf-8", newline="") as file:
+            yield file
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write `content` as indented JSON. Raises ValueError for NaN or infinity, which JSON does not have."""
+    with replacing(path) as file:
+        json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file that an earlier stage wrote."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """Write a CSV file: a header of `columns`, then `rows`, each as long as the header."""
+    with replacing(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def read_table(path: str | Path, columns: Sequence[str]) -> list[list[str]]:
+    """Read the named `columns` of a CSV file that an earlier stage wrote: a list of values for each, as text."""
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader)
+        places = [header.index(name) for name in columns]
+        table: list[list[str]] = [[] for _ in columns]
+        for row in reader:
+            for values, place in zip(table, places):
+                values.append(row[place])
+    return table

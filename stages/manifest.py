@@ -1,0 +1,296 @@
+"""Check a dataset and list it: data/<name>/ and its card -> data/manifest.csv, one row an image, sorted by path.
+
+Every image is opened once here, so that a folder's faults are found in the first minute and all in one go. The stage is
+apart from `split` so that another fold, seed or `split.by` reads no image again.
+"""
+
+import hashlib
+import io
+import os
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from csv import Error as CsvError
+from csv import reader as csv_reader
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import joblib
+from tqdm import tqdm
+
+from stages.card import Dataset, read_dataset
+from stages.cohort import MANIFEST
+from stages.errors import SHOWN, UserError, refuse, run_stage
+from stages.files import write_table
+from stages.images import SUFFIXES, load_image
+from stages.params import read_dataset_name, shown
+
+CROP_SIZES = Path("metrics/plots/crop_sizes.csv")
+DRAWN_SIZES = 2000
+CLUTTER = ("thumbs.db", "desktop.ini")
+
+
+class Glomerulus(NamedTuple):
+    """A row of the manifest: one crop. `path` is relative to the dataset's folder; `sha256` is of the file's bytes."""
+
+    path: str
+    label: int
+    slide: str
+    site: str
+    width: int
+    height: int
+    sha256: str
+
+
+def main() -> None:
+    dataset = read_dataset(read_dataset_name())
+    rows = make_manifest(dataset)
+    write_table(MANIFEST, Glomerulus._fields, rows)
+    # A scatter of a million points is no picture: every n-th row, so that at most 2,000 are drawn.
+    drawn = rows[:: -(-len(rows) // DRAWN_SIZES)]
+    write_table(CROP_SIZES, ("width", "height", "label"), ((row.width, row.height, row.label) for row in drawn))
+    positives = sum(row.label for row in rows)
+    slides = len({row.slide for row in rows})
+    print(f"{dataset.card.title}: {len(rows)} glomeruli, {positives} of them globally sclerotic, {slides} slides")
+
+
+def make_manifest(dataset: Dataset) -> list[Glomerulus]:
+    """Return a row for each image of `dataset`, sorted by path.
+
+    Raises:
+        UserError: with all the names, where images and labels do not fit together one to one, a label is neither 0
+            nor 1, an image does not open, or the same image stands under both labels.
+    """
+    images, ignored = list_images(dataset.folder)
+    if dataset.card.classes:
+        labels = _labels_from_folders(dataset, images)
+        groups = {}
+    else:
+        labels, groups = _labels_from_table(dataset, images)
+    _warn("left out, not images by their name", [name for name in ignored if name != dataset.card.labels])
+    if not labels:
+        raise UserError(f"{dataset.folder} holds no image; formats that are read end in {', '.join(sorted(SUFFIXES))}")
+    slides = _slides(dataset, sorted(labels), groups)
+    rows = _open_all(dataset.folder, [(path, labels[path], *slides[path]) for path in sorted(labels)])
+    _check_copies(rows)
+    return rows
+
+
+def list_images(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the files below `folder` that are images by their name, and the others, as sorted relative paths.
+
+    Hidden files and a file manager's own (Thumbs.db) are passed over. Paths have forward slashes on every system.
+
+    Raises:
+        UserError: a link leads out of the folder, or a name is not valid text.
+    """
+    images, others, problems = [], [], []
+    home = folder.resolve()
+    for parent, folders, names in os.walk(folder):
+        for name in folders:
+            if (Path(parent) / name).is_symlink():
+                problems.append(f"{Path(parent) / name} is a link to a folder; links to folders are not followed")
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            file = Path(parent) / name
+            if name.startswith(".") or name.lower() in CLUTTER:
+                continue
+            if file.is_symlink() and not _may_follow(file, home):
+                problems.append(f"{shown(str(file))} is a link that leads out of {folder}")
+            elif not name.isprintable():
+                problems.append(f"{shown(str(file))} has a character in its name that is not printable text; rename it")
+            else:
+                relative = file.relative_to(folder).as_posix()
+                (images if file.suffix.lower() in SUFFIXES else others).append(relative)
+    refuse(sorted(problems))
+    return sorted(images), sorted(others)
+
+
+def _may_follow(link: Path, home: Path) -> bool:
+    # With `cache.type = symlink`, DVC itself lays a dataset out as links into its cache, .../files/md5/ab/cdef...
+    target = link.resolve()
+    return target.is_relative_to(home) or target.parts[-4:-2] == ("files", "md5")
+
+
+def _labels_from_folders(dataset: Dataset, images: Iterable[str]) -> dict[str, int]:
+    labels, stray = {}, []
+    classes = dataset.card.classes or []
+    for name in classes:
+        if not (dataset.folder / name).is_dir():
+            present = sorted(entry.name for entry in dataset.folder.iterdir() if entry.is_dir())
+            raise dataset.error(
+                "classes", f"there is no folder {dataset.folder / name}; there are {', '.join(present) or 'none'}"
+            )
+    for path in images:
+        inside = [label for label, name in enumerate(classes) if PurePosixPath(path).is_relative_to(name)]
+        if inside:
+            labels[path] = inside[-1]
+        else:
+            stray.append(f"{dataset.folder / path} is in neither of the class folders {' and '.join(classes)}")
+    by_name = defaultdict(list)
+    for path in labels:
+        by_name[PurePosixPath(path).name].append(path)
+    twice = [paths for paths in by_name.values() if len({labels[path] for path in paths}) == 2]
+    refuse(
+        stray + [f"{dataset.folder / paths[0]} and {paths[-1]}: the same file name stands under both labels" for paths in twice]
+    )
+    return labels
+
+
+def _labels_from_table(
+    dataset: Dataset, images: Iterable[str]
+) -> tuple[dict[str, int], dict[str, tuple[str | None, str | None]]]:
+    """Return the label of each image, and (slide, site) where the table has columns for them."""
+    table = dataset.folder / str(dataset.card.labels)
+    by_name = defaultdict(list)
+    for path in images:
+        by_name[path].append(path)
+        if "/" in path:
+            by_name[PurePosixPath(path).name].append(path)
+    labels: dict[str, int] = {}
+    groups: dict[str, tuple[str | None, str | None]] = {}
+    problems = []
+    for line, name, label, slide, site in _read_labels(dataset, table):
+        # Names are looked up in the listing and never joined to a path: no row reaches outside the folder.
+        found = by_name.get(name, [])
+        if len(found) != 1:
+            many = f"fits {len(found)} files: {', '.join(found[:3])}" if found else "is not in the folder"
+            problems.append(f"{table}, line {line}: {shown(name)} {many}")
+        elif label not in ("0", "1"):
+            problems.append(f"{table}, line {line}: the label of {name} is {shown(label)}; it must be 0 or 1")
+        elif found[0] in labels:
+            both = labels[found[0]] != int(label)
+            problems.append(f"{table}, line {line}: {name} stands there twice{', under both labels' if both else ''}")
+        else:
+            labels[found[0]] = int(label)
+            groups[found[0]] = (slide, site)
+    refuse(problems + [f"{dataset.folder / path} has no row in {table}" for path in images if path not in labels])
+    return labels, groups
+
+
+def _read_labels(dataset: Dataset, table: Path) -> list[tuple[int, str, str, str | None, str | None]]:
+    """Return (line, name, label, slide, site) for each row; comma, semicolon or tab between the columns."""
+    columns = dataset.card.columns
+    assert columns is not None
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise dataset.error("labels", f"there is no file {table}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{table} is not UTF-8 text; save it as CSV UTF-8") from None
+    for delimiter in ",;\t":
+        header = next(csv_reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+        if columns.name in header and columns.label in header:
+            break
+    else:
+        missing = "name" if columns.name not in header else "label"
+        header = next(csv_reader(io.StringIO(text, newline="")), [])
+        raise dataset.error(f"columns.{missing}", f"{table} has no such column; it has {', '.join(map(shown, header))}")
+    for key in ("slide", "site"):
+        if getattr(columns, key) and getattr(columns, key) not in header:
+            raise dataset.error(f"columns.{key}", f"{table} has no such column; it has {', '.join(map(shown, header))}")
+
+    rows, problems = [], []
+    lines = csv_reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        next(lines)
+        for row in lines:
+            if not any(field.strip() for field in row):
+                continue
+            if len(row) != len(header):
+                problems.append(f"{table}, line {lines.line_num}: {len(row)} fields where the header has {len(header)}")
+                continue
+            field = dict(zip(header, row))
+            slide = field[columns.slide].strip() if columns.slide else None
+            site = field[columns.site].strip() if columns.site else None
+            if slide == "" or site == "":
+                problems.append(f"{table}, line {lines.line_num}: no {'slide' if slide == '' else 'site'}")
+            rows.append((lines.line_num, field[columns.name].strip(), field[columns.label].strip(), slide, site))
+    except CsvError as error:
+        raise UserError(f"{table}, line {lines.line_num}: {error}") from None
+    refuse(problems)
+    return rows
+
+
+def _slides(
+    dataset: Dataset, paths: Iterable[str], groups: dict[str, tuple[str | None, str | None]]
+) -> dict[str, tuple[str, str]]:
+    """Return (slide, site) of each path, from the labels' table where it has them and else from the file's name."""
+    slides, unmatched, slide_sites = {}, [], defaultdict(set)
+    pattern = re.compile(dataset.card.group) if dataset.card.group else None
+    for path in paths:
+        slide, site = groups.get(path, (None, None))
+        if pattern:
+            match = pattern.match(PurePosixPath(path).name)
+            named = match.groupdict() if match else {}
+            slide, site = slide or named.get("slide"), site or named.get("site")
+        if not slide:
+            unmatched.append(path)
+        slides[path] = (sys.intern(slide or ""), sys.intern(site or ""))
+        slide_sites[slide].add(site)
+    if unmatched:
+        count = f" ({len(unmatched)} of {len(slides)} names do not)" if len(unmatched) > 1 else ""
+        raise dataset.error("group", f"it does not match {unmatched[0]}{count}")
+    # A slide is of one site: otherwise keeping sites apart would tear a slide in two.
+    refuse(
+        [
+            f"slide {slide} is of several sites: {', '.join(sorted(map(str, s)))}"
+            for slide, s in sorted(slide_sites.items())
+            if len(s) > 1
+        ]
+    )
+    return slides
+
+
+def _open_all(folder: Path, images: list[tuple[str, int, str, str]]) -> list[Glomerulus]:
+    # Threads suffice: Pillow and hashlib release Python's lock while they work.
+    opened = joblib.Parallel(n_jobs=joblib.cpu_count(), prefer="threads", return_as="generator")(
+        joblib.delayed(_open)(folder, *image) for image in images
+    )
+    rows, problems = [], []
+    for result in tqdm(opened, total=len(images), desc="checking", unit="image"):
+        (problems if isinstance(result, str) else rows).append(result)
+    refuse(problems)
+    return rows
+
+
+def _open(folder: Path, path: str, label: int, slide: str, site: str) -> Glomerulus | str:
+    file = folder / path
+    try:
+        width, height = load_image(file).size
+        with open(file, "rb") as content:
+            return Glomerulus(path, label, slide, site, width, height, hashlib.file_digest(content, "sha256").hexdigest())
+    except (UserError, OSError) as error:
+        return str(error)
+
+
+def _check_copies(rows: list[Glomerulus]) -> None:
+    """Report byte-identical files; refuse them where they carry different labels."""
+    counts = Counter(row.sha256 for row in rows)
+    copies = defaultdict(list)
+    for row in rows:
+        if counts[row.sha256] > 1:
+            copies[row.sha256].append(row)
+    refuse(
+        [
+            f"{' and '.join(row.path for row in same)}: the same image stands under both labels"
+            for same in copies.values()
+            if len({row.label for row in same}) == 2
+        ]
+    )
+    _warn(
+        "byte-identical files, which the split will keep together",
+        [" = ".join(r.path for r in same) for same in copies.values()],
+    )
+
+
+def _warn(what: str, names: list[str]) -> None:
+    for name in names[:SHOWN]:
+        print(f"warning: {what}: {name}", file=sys.stderr)
+    if len(names) > SHOWN:
+        print(f"warning: {what}: and {len(names) - SHOWN} more", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_stage(main)

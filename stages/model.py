@@ -1,0 +1,109 @@
+"""The model steps: a ladder from one sigmoid neuron to convolutional networks. Pretrained backbones will join them here.
+
+Method: Wen, Thibeau-Sutre et al., Medical Image Analysis 63:101694, 2020, simplified: begin with `logistic`, add Dense
+layers until the model overfits, replace the largest by a convolutional block, and go on until nothing improves.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from stages.backend import keras
+from stages.errors import UserError
+from stages.params import Parameters
+
+MOST_BLOCKS, MOST_DENSE = 5, 4
+MOST_WEIGHTS = 500_000_000
+STEPS = f"logistic, or convC-denseD with C from 0 to {MOST_BLOCKS} and D from 0 to {MOST_DENSE}, such as conv3-dense1"
+
+
+class ModelParameters(Parameters):
+    """`model` in params.yaml."""
+
+    step: str
+    conv_filters: int = Field(ge=1, le=1024)
+    dense_units: int = Field(ge=1, le=8192)
+    batch_norm: bool
+    pooling: Literal["max", "average", "none"]
+    initializer: Literal["he_normal", "he_uniform", "glorot_normal", "glorot_uniform"]
+
+    @field_validator("step")
+    @classmethod
+    def _known(cls, step: str) -> str:
+        parse_step(step)
+        return step
+
+
+def parse_step(step: str) -> tuple[int, int]:
+    """Return (convolutional blocks, Dense layers) of a rung of the ladder.
+
+    >>> parse_step("logistic"), parse_step("conv3-dense1")
+    ((0, 0), (3, 1))
+
+    Raises:
+        ValueError: `step` is not a rung.
+    """
+    if step == "logistic":
+        return 0, 0
+    match = re.fullmatch(r"conv(\d)-dense(\d)", step)
+    if match and int(match[1]) <= MOST_BLOCKS and int(match[2]) <= MOST_DENSE:
+        return int(match[1]), int(match[2])
+    raise ValueError(f"the steps are {STEPS}")
+
+
+def build_model(
+    params: ModelParameters, size: int, mean: Sequence[float], variance: Sequence[float], dropout: float = 0.0
+) -> keras.Model:
+    """Return the untrained model of a step, from pixels to the probability of global sclerosis.
+
+    Normalisation is the first layer, so that a saved model takes raw pixels. Then C times: a 3 x 3 convolution, batch
+    normalisation if asked for, ReLU, 2 x 2 pooling; the first has `conv_filters` filters, each further one twice as many.
+    Then D times: dropout and a Dense layer of `dense_units` with ReLU. Then dropout and one sigmoid neuron. Dropout
+    is never on the pixels themselves.
+
+    Args:
+        params: the step and its sizes.
+        size: pixels a side of the input.
+        mean, variance: of red, green and blue over the training images, in units of 0 to 255.
+        dropout: the share of inputs that is dropped before each Dense layer in training, 0 <= dropout < 1.
+
+    Returns:
+        a model from uint8 (batch, size, size, 3) to float32 (batch, 1).
+
+    Raises:
+        UserError: more than 500 million weights, or more halvings by pooling than `size` has.
+    """
+    blocks, dense_layers = parse_step(params.step)
+    if params.pooling != "none" and size >> blocks == 0:
+        raise UserError(f"params.yaml: model.step {params.step} halves the picture {blocks} times; pad.size {size} is too small")
+    inputs = x = keras.Input((size, size, 3), dtype="uint8", name="pixels")
+    x = keras.layers.Normalization(mean=list(mean), variance=list(variance), name="normalization")(x)
+    for block in range(blocks):
+        filters = params.conv_filters * 2**block
+        # Batch normalisation has an offset of its own, which makes the convolution's redundant.
+        x = keras.layers.Conv2D(
+            filters, 3, padding="same", use_bias=not params.batch_norm, kernel_initializer=params.initializer
+        )(x)
+        if params.batch_norm:
+            x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.ReLU()(x)
+        if params.pooling != "none":
+            pooling = keras.layers.MaxPooling2D if params.pooling == "max" else keras.layers.AveragePooling2D
+            x = pooling(2)(x)
+    x = keras.layers.Flatten()(x)
+    features = x.shape[1]
+    if dense_layers and features * params.dense_units > MOST_WEIGHTS:
+        raise UserError(
+            f"params.yaml: model.step {params.step} would have a Dense layer of {features:,} x {params.dense_units:,} weights; "
+            f"at most {MOST_WEIGHTS:,} are built; use pooling, a smaller pad.size or fewer dense_units"
+        )
+    for layer in range(dense_layers):
+        if dropout and blocks + layer > 0:
+            x = keras.layers.Dropout(dropout)(x)
+        x = keras.layers.Dense(params.dense_units, activation="relu", kernel_initializer=params.initializer)(x)
+    if dropout and blocks + dense_layers > 0:
+        x = keras.layers.Dropout(dropout)(x)
+    outputs = keras.layers.Dense(1, activation="sigmoid", name="probability")(x)
+    return keras.Model(inputs, outputs, name=params.step)

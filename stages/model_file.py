@@ -1,0 +1,49 @@
+"""Saving a model so that equal weights give equal bytes, and loading one without running code that came with it."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+from stages.backend import keras
+from stages.errors import UserError
+
+# The earliest date that a zip archive can hold.
+FIXED_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def save_model(model: keras.Model, path: str | Path) -> None:
+    """Write `model` as a .keras file whose bytes depend on the model alone.
+
+    Keras puts the date into metadata.json and the time into each zip entry, so that two files with the same weights
+    differ (keras-team/keras#15948). The archive is written anew with both fixed; the entries are otherwise as Keras
+    wrote them, and `keras.models.load_model` reads the file like any other.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    as_keras_writes, part = path.with_suffix(".part.keras"), path.with_suffix(".part")
+    try:
+        model.save(as_keras_writes)
+        with zipfile.ZipFile(as_keras_writes) as source, zipfile.ZipFile(part, "w") as target:
+            for name in sorted(source.namelist()):
+                content = source.read(name)
+                if name == "metadata.json":
+                    content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+                target.writestr(zipfile.ZipInfo(name, FIXED_TIME), content)
+        os.replace(part, path)
+    finally:
+        as_keras_writes.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
+
+
+def load_model(path: str | Path) -> keras.Model:
+    """Return the model of a .keras file, in Keras's safe mode: a file that carries code (a Lambda layer) is refused.
+
+    Raises:
+        UserError: the file is missing, damaged, or carries code.
+    """
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # h5py, zipfile and Keras raise many kinds on damaged files.
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} does not load as a Keras model: {reason[:200]}") from None

@@ -1,0 +1,102 @@
+"""Reading YAML (params.yaml and dataset cards) and checking each value against the schema of whoever reads it.
+
+ruamel.yaml reads, because it is what DVC itself reads params.yaml with: both then agree on YAML 1.2, where `1e-3` is a
+number, `no` is a word, and a key that stands twice is an error.
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.errors import UserError, refuse
+
+BLOCKS = ("data", "demo", "split", "pad", "model", "train", "evaluate")
+DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class Parameters(BaseModel):
+    """A block of parameters: unknown keys, other types and numbers that are not finite are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, regex_engine="python-re")
+
+
+class _Data(Parameters):
+    data: str = Field(pattern=DATASET_NAME)
+
+
+Schema = TypeVar("Schema", bound=Parameters)
+
+
+def read_params(block: str, schema: type[Schema], path: str | Path = "params.yaml") -> Schema:
+    """Return the block `block` of params.yaml, checked against `schema`.
+
+    Raises:
+        UserError: the file cannot be read, or a parameter is unknown, missing, of another type or out of range.
+    """
+    params = _read_all(path)
+    return check(params.get(block), schema, str(path), block)
+
+
+def read_dataset_name(path: str | Path = "params.yaml") -> str:
+    """Return `data` of params.yaml: the name of a folder in data/, never a path that leads elsewhere."""
+    return check({"data": _read_all(path).get("data")}, _Data, str(path)).data
+
+
+def _read_all(path: str | Path) -> dict:
+    params = read_yaml(path)
+    unknown = [f"{path}: {name} is not a parameter; there are {', '.join(BLOCKS)}" for name in params if name not in BLOCKS]
+    refuse(unknown)
+    return params
+
+
+def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
+    """Return the mapping that a YAML file holds; with `round_trip`, one that knows the line of each key (`.lc`).
+
+    Raises:
+        UserError: the file is missing, is not YAML, or does not hold a mapping.
+    """
+    yaml = YAML(typ="rt") if round_trip else YAML(typ="safe", pure=True)
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold `key: value` lines; it holds {shown(content)}")
+    return content
+
+
+def check(content: Any, schema: type[Schema], where: str, block: str = "") -> Schema:
+    """Return `content` as a `schema`; raise `UserError` with a line for each value that does not fit."""
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: {block} must be a block with {', '.join(schema.model_fields)}; it is {shown(content)}")
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        refuse([f"{where}: {_explain(problem, block)}" for problem in error.errors()])
+        raise
+
+
+def _explain(problem: dict, block: str) -> str:
+    # Messages of validators written in this project arrive behind pydantic's own "Value error, ".
+    message = problem["msg"].removeprefix("Value error, ")
+    name = ".".join(str(part) for part in (block, *problem["loc"]) if part != "")
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{name} is not a parameter here"
+        case "missing":
+            return f"{name} is missing"
+        case "value_error" if not problem["loc"]:
+            return f"{block}: {message}" if block else message
+        case _:
+            return f"{name} is {shown(problem['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def shown(value: Any) -> str:
+    """Return `value` as a short, one-line text for an error message."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,152 @@
+"""Draw train, validation and test so that no slide (or site) straddles them: data/manifest.csv -> data/split.csv."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from stages.cohort import CLASS_NAMES, MANIFEST, SPLIT, SPLITS
+from stages.errors import UserError, refuse, run_stage
+from stages.files import read_table, write_json, write_table
+from stages.params import Parameters, read_params
+
+METRICS = Path("metrics/split.json")
+CLASS_BALANCE = Path("metrics/plots/class_balance.csv")
+
+
+class SplitParameters(Parameters):
+    """`split` in params.yaml. Fold `fold` of `folds` is the test set, the next one the validation set."""
+
+    by: Literal["slide", "site", "image"]
+    folds: int = Field(ge=3, le=1000)
+    fold: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> "SplitParameters":
+        if self.fold >= self.folds:
+            raise ValueError(f"fold is {self.fold}; with {self.folds} folds it must be from 0 to {self.folds - 1}")
+        return self
+
+
+def main() -> None:
+    params = read_params("split", SplitParameters)
+    paths, labels, slides, sites, digests = read_table(MANIFEST, ("path", "label", "slide", "site", "sha256"))
+    y = np.array(labels, dtype=np.int64)
+    if params.by == "site" and not all(sites):
+        raise UserError("params.yaml: split.by is 'site', but the dataset's card names no site; it must be slide or image")
+    keys = {"slide": [slides], "site": [sites], "image": []}[params.by]
+    groups = merge_groups(*keys, digests)
+    if (present := int(groups.max()) + 1) < params.folds:
+        raise UserError(f"params.yaml: split.folds is {params.folds}, but there are only {present} {params.by}s to keep apart")
+    splits = assign(y, groups, params.folds, params.fold, params.seed)
+    refuse(
+        [
+            f"params.yaml: with split.fold {params.fold}, split.seed {params.seed} and split.folds {params.folds} {name} has no "
+            f"{CLASS_NAMES[label].replace('_', ' ')} glomerulus; try another seed or fewer folds"
+            for name in SPLITS
+            for label in (0, 1)
+            if not np.any((splits == name) & (y == label))
+        ]
+    )
+    write_table(SPLIT, ("path", "split"), zip(paths, splits))
+    summary = summarize(y, np.array(slides), splits)
+    summary["byte_identical_images"] = len(digests) - len(set(digests))
+    write_json(METRICS, summary)
+    balance = [(name, kind, count) for name, counts in summary["images"].items() for kind, count in counts.items()]
+    write_table(CLASS_BALANCE, ("split", "class", "images"), [(f"{name}, {kind}", kind, n) for name, kind, n in balance])
+    print(
+        f"by {params.by}: "
+        + ", ".join(f"{np.sum(splits == name)} {name}" for name in SPLITS)
+        + f"; leakage {summary['leakage']:.3f}"
+    )
+
+
+def merge_groups(*keys: Sequence[str]) -> np.ndarray:
+    """Number the groups that must stay together: images that share any of the keys, directly or through others.
+
+    Args:
+        keys: sequences of N texts, such as the slide of each image and the digest of its bytes.
+
+    Returns:
+        int array (N,), from 0, numbered in the order of the first image of each group.
+    """
+    n = len(keys[0])
+    codes, offset = [], n
+    for key in keys:
+        code = np.unique(np.asarray(key), return_inverse=True)[1]
+        codes.append(code + offset)
+        offset += int(code.max()) + 1
+    rows, columns = np.tile(np.arange(n), len(keys)), np.concatenate(codes)
+    graph = coo_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(offset, offset))
+    found = connected_components(graph, directed=False)[1][:n]
+    _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+def assign(y: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: int) -> np.ndarray:
+    """Return the split of each image: `test` is fold `fold`, `val` the next one (cyclically), `train` the rest.
+
+    Groups stay whole and classes as balanced as that allows (scikit-learn's StratifiedGroupKFold). Groups of one
+    image each, as in a split by image, take StratifiedKFold, which is the same question and much faster.
+
+    Args:
+        y: int array (N,) of labels 0 and 1.
+        groups: int array (N,); equal numbers stay together.
+
+    Returns:
+        text array (N,) of `train`, `val` and `test`.
+
+    Raises:
+        UserError: a class has fewer images than there are folds.
+    """
+    counts = np.bincount(y, minlength=2)
+    refuse(
+        [
+            f"params.yaml: split.folds is {folds}, but there are only {count} {CLASS_NAMES[label].replace('_', ' ')} glomeruli"
+            for label, count in enumerate(counts)
+            if count < folds
+        ]
+    )
+    _, first, sizes = np.unique(groups, return_index=True, return_counts=True)
+    if sizes.max() <= 2 and np.mean(sizes == 1) > 0.9 and np.bincount(y[first], minlength=2).min() >= folds:
+        # Nearly every group is one image: split one image of each group, the copies follow.
+        parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(first, y[first])
+        fold_of_group = np.empty(len(first), dtype=np.int64)
+        for number, (_, test) in enumerate(parts):
+            fold_of_group[test] = number
+        fold_of_image = fold_of_group[groups]
+    else:
+        parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, groups)
+        fold_of_image = np.empty(len(y), dtype=np.int64)
+        for number, (_, test) in enumerate(parts):
+            fold_of_image[test] = number
+    splits = np.full(len(y), "train", dtype="<U5")
+    splits[fold_of_image == fold] = "test"
+    splits[fold_of_image == (fold + 1) % folds] = "val"
+    return splits
+
+
+def summarize(y: np.ndarray, slides: np.ndarray, splits: np.ndarray) -> dict:
+    """Count images by split and class and slides by split, and measure the leakage.
+
+    Leakage is the share of test images whose slide also stands in train: 0 where slides are kept apart.
+    """
+    in_train, in_test = splits == "train", splits == "test"
+    return {
+        "images": {
+            name: {kind: int(np.sum((splits == name) & (y == label))) for label, kind in enumerate(CLASS_NAMES)}
+            for name in SPLITS
+        },
+        "slides": {name: len(np.unique(slides[splits == name])) for name in SPLITS},
+        "leakage": float(np.mean(np.isin(slides[in_test], slides[in_train]))),
+    }
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,72 @@
+"""Making a crop of any shape a square of a given size."""
+
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from stages.params import Parameters
+
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+
+Mode = Literal["white", "zero", "edge", "reflect", "mean", "stretch"]
+
+
+class PadParameters(Parameters):
+    """`pad` in params.yaml: how a crop becomes a square, and of how many pixels a side."""
+
+    mode: Mode
+    size: int = Field(ge=8, le=4096)
+
+
+def make_square(image: Image.Image, mode: Mode, size: int) -> np.ndarray:
+    """Return `image` on a square of `size` pixels a side, centred, its aspect ratio kept (but for `stretch`).
+
+    The crop is resampled first (Pillow's Lanczos filter, anti-aliased, a side rounded to whole pixels) and the
+    margins are filled then, so that no ringing of the filter blurs the border. An odd pixel goes to the right and the
+    bottom.
+
+    Args:
+        image: `RGB`, or `RGBA`, whose transparency is laid on the padding colour (on white in the modes that have none).
+        mode: what fills the margins: `white`; `zero` (black); `edge`, the outermost pixels repeated; `reflect`, the crop
+            mirrored at its border; `mean`, the mean colour of the crop's outermost pixels. `stretch` makes no margins
+            but distorts the crop.
+        size: pixels a side.
+
+    Returns:
+        uint8 array (size, size, 3), RGB.
+    """
+    colour = {"zero": BLACK, "mean": rim_colour(image) if mode == "mean" else None}.get(mode, WHITE)
+    if image.mode == "RGBA":
+        below = Image.new("RGBA", image.size, (*colour, 255))
+        image = Image.alpha_composite(below, image).convert("RGB")
+    longest = max(image.size)
+    width, height = (size, size) if mode == "stretch" else (max(1, round(side * size / longest)) for side in image.size)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image)
+    if (width, height) == (size, size):
+        return pixels
+    left, top = (size - width) // 2, (size - height) // 2
+    if mode in ("edge", "reflect"):
+        margins = ((top, size - height - top), (left, size - width - left), (0, 0))
+        return np.pad(pixels, margins, mode=mode)
+    square = np.empty((size, size, 3), dtype=np.uint8)
+    square[:] = colour
+    square[top : top + height, left : left + width] = pixels
+    return square
+
+
+def rim_colour(image: Image.Image) -> tuple[int, int, int]:
+    """Return the mean colour of the outermost pixels of `image` (RGB or RGBA), weighted by opacity; white if none is seen."""
+    pixels = np.asarray(image)
+    height, width = pixels.shape[:2]
+    rim = np.ones((height, width), dtype=bool)
+    rim[1 : height - 1, 1 : width - 1] = False
+    outermost = pixels[rim].astype(np.float64)
+    opacity = outermost[:, 3] if image.mode == "RGBA" else np.ones(len(outermost))
+    if opacity.sum() == 0:
+        return WHITE
+    red, green, blue = np.rint(np.average(outermost[:, :3], axis=0, weights=opacity)).astype(int)
+    return int(red), int(green), int(blue)

@@ -1,0 +1,39 @@
+"""Choose the operating threshold on the validation slides, never on test: models/validation.csv -> models/threshold.json.
+
+The stage is apart from `train` so that another rule or target takes a second and trains nothing.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from stages.errors import run_stage
+from stages.files import write_json
+from stages.metrics import EvaluateParameters, choose_threshold, confusion, rates
+from stages.params import read_params
+from stages.predictions import read_predictions
+
+VALIDATION = Path("models/validation.csv")
+THRESHOLD = Path("models/threshold.json")
+
+
+def main() -> None:
+    params = read_params("evaluate", EvaluateParameters)
+    y_true, y_score = read_predictions(VALIDATION)
+    threshold = choose_threshold(y_true, y_score, params.threshold, params.target)
+    measured = rates(*confusion(y_true, (y_score >= threshold).astype(np.int64)))
+    write_json(
+        THRESHOLD,
+        {
+            "threshold": threshold,
+            "rule": params.threshold,
+            "target": params.target if params.threshold == "sensitivity" else None,
+            "validation": {name: measured[name] for name in ("sensitivity", "specificity")},
+        },
+    )
+    on_validation = ", ".join(f"{name} {measured[name]:.3f}" for name in ("sensitivity", "specificity"))
+    print(f"threshold {threshold:.4f} ({params.threshold}): on validation {on_validation}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
