@@ -111,7 +111,7 @@ def mistakes_picture(
     for kind, mistakes in (("missed", missed[:half]), ("false alarm", alarms[:half])):
         for row in mistakes:
             crops.append(load_image(dataset.folder / paths[row]).convert("RGB"))
-            captions.append(f"{kind}, p = {y_score[row]:.3f}  {Path(paths[row]).name}")
+            captions.append(f"{kind}, p = {y_score[row]:.3f}\n{Path(paths[row]).name}")
     if not crops:
         return contact_sheet([Image.new("RGB", (1, 1), "white")], ["no mistakes on the test set"], columns=1)
     return contact_sheet(crops, captions, columns=min(half, len(crops)))

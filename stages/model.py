@@ -87,7 +87,8 @@ def build_model(
             filters, 3, padding="same", use_bias=not params.batch_norm, kernel_initializer=params.initializer
         )(x)
         if params.batch_norm:
-            x = keras.layers.BatchNormalization()(x)
+            # Keras's momentum of 0.99 averages over more steps than ten epochs of a few hundred crops have.
+            x = keras.layers.BatchNormalization(momentum=0.9)(x)
         x = keras.layers.ReLU()(x)
         if params.pooling != "none":
             pooling = keras.layers.MaxPooling2D if params.pooling == "max" else keras.layers.AveragePooling2D

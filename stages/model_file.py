@@ -13,8 +13,9 @@ FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:
-    """Write `model` as a .keras file whose bytes depend on the model alone.
+    """Write `model` as a .keras file whose bytes depend on its layers and weights alone.
 
+    The optimizer and its state, two thirds of the file, are of no use to prediction and are left out.
     Keras puts the date into metadata.json and the time into each zip entry, so that two files with the same weights
     differ (keras-team/keras#15948). The archive is written anew with both fixed; the entries are otherwise as Keras
     wrote them, and `keras.models.load_model` reads the file like any other.
@@ -22,8 +23,10 @@ def save_model(model: keras.Model, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     as_keras_writes, part = path.with_suffix(".part.keras"), path.with_suffix(".part")
+    bare = keras.models.clone_model(model)
+    bare.set_weights(model.get_weights())
     try:
-        model.save(as_keras_writes)
+        bare.save(as_keras_writes)
         with zipfile.ZipFile(as_keras_writes) as source, zipfile.ZipFile(part, "w") as target:
             for name in sorted(source.namelist()):
                 content = source.read(name)

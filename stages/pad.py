@@ -83,7 +83,7 @@ def padding_picture(
         chosen += [rows[place] for place in places]
     originals = [load_image(folder / paths[row]).convert("RGB") for row in chosen]
     padded = [Image.fromarray(images[row]) for row in chosen]
-    names = [f"{Path(paths[row]).name}  {widths[row]}x{heights[row]}" for row in chosen]
+    names = [f"{Path(paths[row]).name}\n{widths[row]} x {heights[row]} pixels" for row in chosen]
     kinds = ["globally sclerotic" if labels[row] == "1" else "not globally sclerotic" for row in chosen]
     return contact_sheet(originals + padded, names + kinds, columns=len(chosen))
 

@@ -14,7 +14,7 @@ PAPER, INK = (214, 214, 214), (20, 20, 20)  # Grey paper, on which both white an
 def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str], columns: int) -> Image.Image:
     """Return a sheet of `images`, left to right and top to bottom, each fitted to a tile with its caption below.
 
-    A caption that is too long for its tile is broken into two lines, keeping the beginning and the end.
+    A caption has room for two lines. One that is too long for its tile is cut in the middle, where file names differ least.
     """
     columns = max(1, columns)
     rows = max(1, -(-len(images) // columns))
@@ -28,8 +28,8 @@ def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str], column
         size = [max(1, round(side * scale)) for side in image.size]
         tile = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         sheet.paste(tile, (left + (TILE - size[0]) // 2, top + (TILE - size[1]) // 2))
-        for number, line in enumerate(_two_lines(caption, font)):
-            draw.text((left, top + TILE + 2 + 13 * number), line, fill=INK, font=font)
+        for number, line in enumerate(caption.split("\n")[:2]):
+            draw.text((left, top + TILE + 2 + 13 * number), _fitted(line, font), fill=INK, font=font)
     return sheet
 
 
@@ -39,13 +39,10 @@ def save_png(path: str | Path, picture: Image.Image) -> None:
         picture.save(file, format="PNG", optimize=True)
 
 
-def _two_lines(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
-    if font.getlength(text) <= TILE:
-        return [text]
-    end = len(text)
-    while font.getlength(text[:end]) > TILE:
-        end -= 1
-    start = end
-    while font.getlength(text[start:]) > TILE:
-        start += 1
-    return [text[:end], text[start:]]
+def _fitted(text: str, font: ImageFont.FreeTypeFont) -> str:
+    kept = len(text)
+    fitted = text
+    while font.getlength(fitted) > TILE:
+        kept -= 1
+        fitted = text[: kept // 2] + "..." + text[len(text) - (kept - kept // 2) :]
+    return fitted
