@@ -69,7 +69,7 @@ def main() -> None:
     ]
     jobs = [(site, number, index) for site, number, count in slides for index in range(1, count + 1)]
     drawn = joblib.Parallel(n_jobs=joblib.cpu_count(), return_as="generator")(
-        joblib.delayed(_draw_one)(params.seed, *job) for job in jobs
+        joblib.delayed(_draw_one)(FOLDER.resolve(), params.seed, *job) for job in jobs
     )
     for _ in tqdm(drawn, total=len(jobs), desc="drawing synthetic glomeruli", unit="image"):
         pass
@@ -81,13 +81,13 @@ def _counts(params: DemoParameters, site: int) -> list[int]:
     return random.integers(low, high, size=params.slides, endpoint=True).tolist()
 
 
-def _draw_one(seed: int, site: int, number: int, index: int) -> None:
+def _draw_one(folder: Path, seed: int, site: int, number: int, index: int) -> None:
     # Each slide and each glomerulus has random numbers of its own: neither the order nor the workers matter.
     slide = make_slide(np.random.default_rng([seed, site, number]), np.random.default_rng([seed, site]), f"{SITES[site]}{number}")
     random = np.random.default_rng([seed, site, number, index])
     tuft, label = make_tuft(random)
     image = draw_glomerulus(random, slide, tuft)
-    image.save(FOLDER / CLASSES[label] / f"synthetic-{slide.name}_{index:03d}.png")
+    image.save(folder / CLASSES[label] / f"synthetic-{slide.name}_{index:03d}.png")
 
 
 def make_slide(random: np.random.Generator, site_random: np.random.Generator, name: str) -> Slide:

@@ -9,7 +9,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from stages.errors import UserError
 
 # Raster formats alone: Pillow would hand an EPS file to Ghostscript, a program.
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
+Image.init()  # Registers them all; Pillow would otherwise know the commonest five alone.
 SUFFIXES = frozenset(".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .gif .jp2 .j2k .ppm .pgm .pbm".split())
 
 # A glomerulus of 300 micrometres scanned at 40x (0.25 micrometres a pixel) is 1,200 pixels wide. 100 megapixels leave

@@ -78,33 +78,40 @@ def build_model(
     blocks, dense_layers = parse_step(params.step)
     if params.pooling != "none" and size >> blocks == 0:
         raise UserError(f"params.yaml: model.step {params.step} halves the picture {blocks} times; pad.size {size} is too small")
+    # All layers are named: Keras's own numbers go on counting within a process, and names are part of a saved file's bytes.
     inputs = x = keras.Input((size, size, 3), dtype="uint8", name="pixels")
     x = keras.layers.Normalization(mean=list(mean), variance=list(variance), name="normalization")(x)
-    for block in range(blocks):
-        filters = params.conv_filters * 2**block
+    for block in range(1, blocks + 1):
         # Batch normalisation has an offset of its own, which makes the convolution's redundant.
         x = keras.layers.Conv2D(
-            filters, 3, padding="same", use_bias=not params.batch_norm, kernel_initializer=params.initializer
+            filters=params.conv_filters * 2 ** (block - 1),
+            kernel_size=3,
+            padding="same",
+            use_bias=not params.batch_norm,
+            kernel_initializer=params.initializer,
+            name=f"conv{block}",
         )(x)
         if params.batch_norm:
             # Keras's momentum of 0.99 averages over more steps than ten epochs of a few hundred crops have.
-            x = keras.layers.BatchNormalization(momentum=0.9)(x)
-        x = keras.layers.ReLU()(x)
+            x = keras.layers.BatchNormalization(momentum=0.9, name=f"conv{block}_batch_norm")(x)
+        x = keras.layers.ReLU(name=f"conv{block}_relu")(x)
         if params.pooling != "none":
             pooling = keras.layers.MaxPooling2D if params.pooling == "max" else keras.layers.AveragePooling2D
-            x = pooling(2)(x)
-    x = keras.layers.Flatten()(x)
+            x = pooling(2, name=f"conv{block}_pooling")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
     features = x.shape[1]
     if dense_layers and features * params.dense_units > MOST_WEIGHTS:
         raise UserError(
             f"params.yaml: model.step {params.step} would have a Dense layer of {features:,} x {params.dense_units:,} weights; "
             f"at most {MOST_WEIGHTS:,} are built; use pooling, a smaller pad.size or fewer dense_units"
         )
-    for layer in range(dense_layers):
-        if dropout and blocks + layer > 0:
-            x = keras.layers.Dropout(dropout)(x)
-        x = keras.layers.Dense(params.dense_units, activation="relu", kernel_initializer=params.initializer)(x)
+    for layer in range(1, dense_layers + 1):
+        if dropout and blocks + layer > 1:
+            x = keras.layers.Dropout(dropout, name=f"dense{layer}_dropout")(x)
+        x = keras.layers.Dense(
+            params.dense_units, activation="relu", kernel_initializer=params.initializer, name=f"dense{layer}"
+        )(x)
     if dropout and blocks + dense_layers > 0:
-        x = keras.layers.Dropout(dropout)(x)
+        x = keras.layers.Dropout(dropout, name="probability_dropout")(x)
     outputs = keras.layers.Dense(1, activation="sigmoid", name="probability")(x)
     return keras.Model(inputs, outputs, name=params.step)

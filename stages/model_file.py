@@ -23,8 +23,7 @@ def save_model(model: keras.Model, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     as_keras_writes, part = path.with_suffix(".part.keras"), path.with_suffix(".part")
-    bare = keras.models.clone_model(model)
-    bare.set_weights(model.get_weights())
+    bare = keras.Model(model.inputs, model.outputs, name=model.name)
     try:
         bare.save(as_keras_writes)
         with zipfile.ZipFile(as_keras_writes) as source, zipfile.ZipFile(part, "w") as target:

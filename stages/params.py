@@ -20,7 +20,7 @@ DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 class Parameters(BaseModel):
     """A block of parameters: unknown keys, other types and numbers that are not finite are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, regex_engine="python-re")
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class _Data(Parameters):

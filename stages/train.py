@@ -99,7 +99,7 @@ def fit(
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     model.compile(optimizer, "binary_crossentropy", metrics=["accuracy", keras.metrics.AUC(name="auc")])
     with Live(str(LOG), save_dvc_exp=False, dvcyaml=None) as live:
-        log = LogEpochs(live)
+        log = LogEpochs(live, params.learning_rate)
         model.fit(
             Batches(images, train, y, params.batch_size, params.augment, params.seed),
             validation_data=Batches(images, val, y, params.batch_size),
@@ -121,15 +121,15 @@ class LogEpochs(keras.callbacks.Callback):
     DVCLive's own callback for Keras imports TensorFlow, which training on another backend does not have.
     """
 
-    def __init__(self, live: Live):
+    def __init__(self, live: Live, learning_rate: float):
         super().__init__()
-        self.live, self.best_epoch, self.best_loss = live, 0, math.inf
+        self.live, self.learning_rate = live, learning_rate
+        self.best_epoch, self.best_loss = 0, math.inf
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
-            raise UserError(
-                f"the loss is {logs['loss']} in epoch {epoch + 1}; try a train.learning_rate lower than it is in params.yaml"
-            )
+            problem = f"the loss is {logs['loss']} in epoch {epoch + 1}"
+            raise UserError(f"{problem}; params.yaml: train.learning_rate is {self.learning_rate}, try a lower one")
         for name, value in logs.items():
             split, metric = ("val", name[4:]) if name.startswith("val_") else ("train", name)
             self.live.log_metric(f"{split}/{metric}" if metric != "learning_rate" else metric, float(value))

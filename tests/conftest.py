@@ -1,0 +1,77 @@
+"""What the tests share: small folders of pictures, and the real images where GLOMERULI_DATA says they are."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty folder to work in, with data/ and the project's params.yaml."""
+    (tmp_path / "data").mkdir()
+    shutil.copy(PROJECT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def real_data():
+    """The folder of real images; the test is skipped where GLOMERULI_DATA is not set."""
+    if not os.environ.get("GLOMERULI_DATA"):
+        pytest.skip("GLOMERULI_DATA is not set: no real images")
+    return Path(os.environ["GLOMERULI_DATA"])
+
+
+def set_params(changes: dict[str, object]) -> None:
+    """Change parameters of params.yaml in the current folder; a dot leads into a block."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    params = yaml.load(Path("params.yaml"))
+    for name, value in changes.items():
+        *blocks, key = name.split(".")
+        node = params
+        for block in blocks:
+            node = node[block]
+        node[key] = value
+    yaml.dump(params, Path("params.yaml"))
+
+
+def save_crop(path: Path, seed: int, size: tuple[int, int] = (12, 9), mode: str = "RGB") -> Path:
+    """Write a picture of random colours; equal seeds give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+    return path
+
+
+def make_classes(name: str = "small", slides: int = 6, each: int = 4) -> Path:
+    """Make data/<name>: `slides` slides of `each` crops, the first crop of a slide sclerotic, and its card."""
+    folder = Path("data") / name
+    for slide in range(slides):
+        for number in range(each):
+            kind = "GS" if number == 0 else "nonGS"
+            save_crop(folder / kind / f"s{slide}-{number}.png", seed=100 * slide + number)
+    Path(f"data/{name}.yaml").write_text("title: small\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>s)\\d+)-\\d+\\.\\w+$'\n")
+    set_params({"data": name})
+    return folder
+
+
+def make_table(rows: str, names: list[str], name: str = "table", card: str = "") -> Path:
+    """Make data/<name> with pictures of the given names, a labels.csv of the text `rows`, and a card."""
+    folder = Path("data") / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, file in enumerate(names):
+        save_crop(folder / file, seed)
+    (folder / "labels.csv").write_bytes(rows.encode("utf-8"))
+    Path(f"data/{name}.yaml").write_text(
+        card or "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth}\ngroup: '(?P<slide>[a-z]+)'\n"
+    )
+    set_params({"data": name})
+    return folder

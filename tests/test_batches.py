@@ -1,0 +1,136 @@
+"""Batches hold the right rows, and augmentation depends on seed, epoch and row alone."""
+
+import numpy as np
+import pytest
+
+from stages.backend import keras
+from stages.batches import AugmentParameters, Batches, augment, predict
+
+NONE = {"orientations": False, "rotation": 0.0, "shift": 0.0, "brightness": 0.0}
+ALL = {"orientations": True, "rotation": 45.0, "shift": 0.1, "brightness": 0.2}
+
+
+def squares(n=10, size=16):
+    return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+
+
+def changed(pixels, seed=0, **changes):
+    return augment(pixels, AugmentParameters(**(NONE | changes)), np.random.default_rng(seed))
+
+
+def test_without_augmentation_rows_come_in_their_order():
+    images, y = squares(), np.arange(10) % 2
+    batches = Batches(images, np.array([7, 2, 5]), y, batch_size=2)
+    assert len(batches) == 2
+    pixels, labels = batches[0]
+    assert (pixels == images[[7, 2]]).all()
+    assert pixels.dtype == np.uint8
+    assert (labels == [[1], [0]]).all()
+    assert (batches[1][0] == images[[5]]).all()
+
+
+def test_an_epoch_is_a_permutation_and_the_next_one_another():
+    images = np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), dtype=np.uint8)
+    batches = Batches(images, np.arange(20), np.zeros(20, dtype=int), 6, AugmentParameters(**NONE), seed=3)
+
+    def epoch():
+        return np.concatenate([batches[index][0][:, 0, 0, 0] for index in range(len(batches))]).tolist()
+
+    first = epoch()
+    assert sorted(first) == list(range(20))
+    assert first == epoch()
+    batches.on_epoch_end()
+    assert sorted(epoch()) == list(range(20))
+    assert epoch() != first
+
+
+def test_training_that_begins_later_sees_the_same():
+    arguments = (squares(), np.arange(10), np.zeros(10, dtype=int), 4, AugmentParameters(**ALL), 5)
+    straight, later = Batches(*arguments), Batches(*arguments, epoch=2)
+    straight.on_epoch_end()
+    straight.on_epoch_end()
+    for index in range(3):
+        assert (straight[index][0] == later[index][0]).all()
+
+
+def test_keras_gets_each_epoch_in_its_order_whatever_the_workers():
+    images, y = squares(20), np.arange(20) % 2
+    losses = []
+    for workers in (1, 4):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [keras.Input((16, 16, 3), dtype="uint8"), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+        )
+        model.add(keras.layers.Dense(1, activation="sigmoid"))
+        model.compile(keras.optimizers.SGD(0.01), "binary_crossentropy")
+        batches = Batches(images, np.arange(20), y, 3, AugmentParameters(**ALL))
+        batches._workers = workers
+        losses.append(model.fit(batches, epochs=4, verbose=0).history["loss"])
+    assert losses[0] == losses[1]
+
+
+def test_all_eight_orientations_occur_and_nothing_else():
+    pixels = squares(1, 8)[0]
+    expected = {np.rot90(side, turns).tobytes() for side in (pixels, pixels[:, ::-1]) for turns in range(4)}
+    assert len(expected) == 8
+    assert {changed(pixels, seed, orientations=True).tobytes() for seed in range(100)} == expected
+
+
+def test_switched_off_changes_nothing():
+    pixels = squares(1)[0]
+    assert (changed(pixels) == pixels).all()
+
+
+def blob(side=33, row=16, column=16):
+    y, x = np.mgrid[:side, :side]
+    return np.repeat((255 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 8))[..., None], 3, axis=2).astype(np.uint8)
+
+
+def centre(pixels):
+    weight = pixels[..., 0].astype(float)
+    y, x = np.mgrid[: weight.shape[0], : weight.shape[1]]
+    return (y * weight).sum() / weight.sum(), (x * weight).sum() / weight.sum()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_turn_is_about_the_centre(seed):
+    assert centre(changed(blob(), seed, rotation=45.0)) == pytest.approx((16, 16), abs=0.1)
+    turned = changed(blob(row=16, column=20), seed, rotation=45.0)
+    y, x = centre(turned)
+    assert np.hypot(y - 16, x - 16) == pytest.approx(4, abs=0.1)
+    random = np.random.default_rng(seed)
+    random.integers(8)
+    angle = np.radians(45 * random.uniform(-1, 1, 4)[0])
+    assert (y - 16, x - 16) == pytest.approx((4 * np.sin(angle), 4 * np.cos(angle)), abs=0.1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_shift_moves_by_the_drawn_share_of_the_side(seed):
+    random = np.random.default_rng(seed)
+    random.integers(8)
+    _, right, down, _ = random.uniform(-1, 1, 4)
+    y, x = centre(changed(blob(), seed, shift=0.1))
+    assert (y - 16, x - 16) == pytest.approx((3.3 * down, 3.3 * right), abs=0.1)
+
+
+def test_what_comes_into_view_is_tissue_and_not_black():
+    pixels = np.full((16, 16, 3), 200, dtype=np.uint8)
+    for seed in range(20):
+        assert (changed(pixels, seed, rotation=180.0, shift=0.5) == 200).all()
+
+
+def test_brightness_stays_within_its_share_and_its_range():
+    pixels = np.full((4, 4, 3), 100, dtype=np.uint8)
+    values = {int(changed(pixels, seed, brightness=0.2)[0, 0, 0]) for seed in range(200)}
+    assert min(values) >= 80 and max(values) <= 120 and len(values) > 30
+    assert changed(np.full((4, 4, 3), 250, dtype=np.uint8), 2, brightness=0.9).max() <= 255
+
+
+def test_predict_keeps_the_order_of_the_rows():
+    images = np.arange(50, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), dtype=np.uint8)
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    model = keras.Model(
+        inputs, keras.layers.Reshape((1,))(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))[:, :1])
+    )
+    rows = np.array([40, 3, 17, 4, 9])
+    assert predict(model, images, rows, batch_size=2) == pytest.approx(rows / 255, abs=1e-6)

@@ -1,0 +1,118 @@
+"""Whatever a laboratory has opens as 8-bit RGB (or RGBA, where something is transparent), or is refused by name."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages import images
+from stages.errors import UserError
+from stages.images import load_image
+
+RED = (200, 30, 60)
+
+
+def saved(tmp_path, image, name, **options):
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+def colour(image):
+    return image.convert("RGB").getpixel((1, 1))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.webp", "a.ppm", "a.gif", "a.jp2"])
+def test_colour_formats(tmp_path, name):
+    options = {"lossless": True} if name.endswith("webp") else {}
+    image = load_image(saved(tmp_path, Image.new("RGB", (5, 4), RED), name, **options))
+    assert (image.mode, image.size, colour(image)) == ("RGB", (5, 4), RED)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+def test_jpeg(tmp_path, mode):
+    file = saved(tmp_path, Image.new("RGB", (16, 16), RED).convert(mode), "a.jpg", quality=100)
+    expected = Image.new("RGB", (16, 16), RED).convert(mode).convert("RGB").getpixel((1, 1))
+    assert np.allclose(colour(load_image(file)), expected, atol=3)
+
+
+def test_the_content_counts_and_not_the_name(tmp_path):
+    file = saved(tmp_path, Image.new("RGB", (5, 4), RED), "a.png")
+    file.rename(tmp_path / "b.jpg")
+    assert colour(load_image(tmp_path / "b.jpg")) == RED
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif"])
+def test_sixteen_bits_keep_their_upper_eight(tmp_path, name):
+    values = np.array([[0, 255, 256], [32768, 65280, 65535]], dtype=np.uint16)
+    image = load_image(saved(tmp_path, Image.fromarray(values), name))
+    assert np.asarray(image)[..., 0].tolist() == [[0, 0, 1], [128, 255, 255]]
+    assert image.mode == "RGB"
+
+
+def test_one_bit_and_palette(tmp_path):
+    black_and_white = Image.new("1", (3, 3), 1)
+    assert colour(load_image(saved(tmp_path, black_and_white, "a.png"))) == (255, 255, 255)
+    palette = Image.new("RGB", (3, 3), RED).quantize(4)
+    assert colour(load_image(saved(tmp_path, palette, "b.png"))) == RED
+
+
+def test_transparency_is_kept_and_an_opaque_channel_dropped(tmp_path):
+    half = load_image(saved(tmp_path, Image.new("RGBA", (3, 3), (*RED, 128)), "a.png"))
+    assert (half.mode, half.getpixel((0, 0))) == ("RGBA", (*RED, 128))
+    assert load_image(saved(tmp_path, Image.new("RGBA", (3, 3), (*RED, 255)), "b.png")).mode == "RGB"
+    assert load_image(saved(tmp_path, Image.new("LA", (3, 3), (90, 0)), "c.png")).getpixel((0, 0)) == (90, 90, 90, 0)
+
+
+def test_a_transparent_palette_colour(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, 0, 0, 255])
+    image.putpixel((1, 0), 1)
+    loaded = load_image(saved(tmp_path, image, "a.png", transparency=1))
+    assert [loaded.getpixel((x, 0)) for x in (0, 1)] == [(*RED, 255), (0, 0, 255, 0)]
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    image = Image.new("RGB", (4, 2))
+    image.putpixel((0, 0), RED)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The camera was held so that the picture must be turned by 90 degrees clockwise.
+    loaded = load_image(saved(tmp_path, image, "a.png", exif=exif))
+    assert loaded.size == (2, 4)
+    assert loaded.getpixel((1, 0)) == RED
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.webp", "a.gif", "a.jp2"])
+@pytest.mark.parametrize("kept", [0, 10, 0.6])
+def test_what_is_cut_short_is_refused_by_name(tmp_path, name, kept):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    file = saved(tmp_path, Image.fromarray(pixels), name)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
+    with pytest.raises(UserError) as error:
+        load_image(file)
+    assert str(error.value).startswith(f"{file} does not open as an image: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"name,label\n", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"\0" * 500])
+def test_what_is_no_image_is_refused(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(UserError, match="does not open as an image: its content is of none of the formats PNG, JPEG"):
+        load_image(tmp_path / "a.png")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"a\.png does not open as an image: No such file or directory"):
+        load_image(tmp_path / "a.png")
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "PIXEL_LIMIT", 99)
+    file = saved(tmp_path, Image.new("RGB", (10, 10)), "a.png")
+    with pytest.raises(UserError, match="has 10 x 10 pixels; at most 99 are read"):
+        load_image(file)
+
+
+def test_32_bit_pixels_are_refused(tmp_path):
+    file = saved(tmp_path, Image.fromarray(np.ones((3, 3), dtype=np.float32)), "a.tif")
+    with pytest.raises(UserError, match="has 32-bit pixels"):
+        load_image(file)

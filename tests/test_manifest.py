@@ -1,0 +1,239 @@
+"""The manifest lists a dataset completely and correctly, or says everything that is wrong with it."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages import manifest
+from stages.card import read_dataset
+from stages.errors import UserError
+from stages.manifest import make_manifest
+from tests.conftest import PROJECT, make_classes, make_table, save_crop, set_params
+
+NAMES = ["a1.png", "a2.png", "sub/b1.png"]
+ROWS = "name,truth\na1.png,1\na2.png,0\nb1.png,0\n"
+
+
+def listed(name):
+    return make_manifest(read_dataset(name))
+
+
+def refused(name):
+    with pytest.raises(UserError) as error:
+        listed(name)
+    return str(error.value)
+
+
+def test_class_folders(workplace):
+    make_classes(slides=2, each=2)
+    rows = listed("small")
+    assert [row[:6] for row in rows] == [
+        ("GS/s0-0.png", 1, "s0", "s", 12, 9),
+        ("GS/s1-0.png", 1, "s1", "s", 12, 9),
+        ("nonGS/s0-1.png", 0, "s0", "s", 12, 9),
+        ("nonGS/s1-1.png", 0, "s1", "s", 12, 9),
+    ]
+    assert len({row.sha256 for row in rows}) == 4
+
+
+def test_a_labels_table_finds_images_in_subfolders(workplace):
+    make_table(ROWS, NAMES)
+    assert [row[:4] for row in listed("table")] == [("a1.png", 1, "a", ""), ("a2.png", 0, "a", ""), ("sub/b1.png", 0, "b", "")]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "\ufeff" + ROWS,
+        ROWS.replace("\n", "\r\n"),
+        ROWS.replace(",", ";"),
+        ROWS.replace(",", "\t"),
+        "extra," + ROWS.replace("\n", "\n7,", 3),
+        ROWS.replace("a1.png,1", '"a1.png"," 1 "') + "\n\n",
+        ROWS.replace("b1.png", "sub/b1.png"),
+    ],
+    ids=["byte-order mark", "CRLF", "semicolons", "tabs", "other columns", "quotes and blanks", "paths"],
+)
+def test_tables_as_spreadsheets_write_them(workplace, rows):
+    make_table(rows, NAMES)
+    assert [row.label for row in listed("table")] == [1, 0, 0]
+
+
+def test_slides_and_sites_from_the_table(workplace):
+    rows = "name,truth,case,hospital\na1.png,1,case 7,north\na2.png,0,case 7,north\nb1.png,0,case 9,south\n"
+    make_table(
+        rows, NAMES, card="title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: case, site: hospital}\n"
+    )
+    assert [(row.slide, row.site) for row in listed("table")] == [("case 7", "north"), ("case 7", "north"), ("case 9", "south")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (ROWS.replace("a1.png,1", "a1.png,2"), "labels.csv, line 2: the label of a1.png is '2'; it must be 0 or 1"),
+        (ROWS.replace("a1.png,1", "a1.png,"), "line 2: the label of a1.png is ''; it must be 0 or 1"),
+        (ROWS.replace("a1.png,1", "a1.png,nan"), "line 2: the label of a1.png is 'nan'"),
+        (ROWS + "c9.png,1\n", "line 5: 'c9.png' is not in the folder"),
+        (ROWS + "../secret.png,1\n", "line 5: '../secret.png' is not in the folder"),
+        (ROWS + "/etc/passwd,1\n", "line 5: '/etc/passwd' is not in the folder"),
+        (ROWS.replace("a2.png,0\n", ""), "a2.png has no row in data/table/labels.csv"),
+        (ROWS + "a1.png,1\n", "line 5: a1.png stands there twice"),
+        (ROWS + "a1.png,0\n", "line 5: a1.png stands there twice, under both labels"),
+        (ROWS.replace("a1.png,1", "a1.png,1,7"), "line 2: 3 fields where the header has 2"),
+        (
+            ROWS.replace("truth", "Truth"),
+            "line 3: `columns: {name: name, label: truth}`: data/table/labels.csv has no such column; it has 'name', 'Truth'",
+        ),
+        ("", "has no such column"),
+    ],
+)
+def test_what_a_table_gets_wrong_is_said_with_its_line(workplace, rows, said):
+    make_table(rows, NAMES)
+    assert said in refused("table")
+
+
+def test_a_table_in_another_encoding_is_refused(workplace):
+    folder = make_table(ROWS, NAMES)
+    (folder / "labels.csv").write_bytes("name,truth\nä.png,1\n".encode("latin-1"))
+    assert refused("table") == "data/table/labels.csv is not UTF-8 text; save it as CSV UTF-8"
+
+
+def test_a_missing_table_quotes_the_card(workplace):
+    (make_table(ROWS, NAMES) / "labels.csv").unlink()
+    assert refused("table") == "data/table.yaml, line 2: `labels: labels.csv`: there is no file data/table/labels.csv"
+
+
+def test_a_missing_class_folder_quotes_the_card(workplace):
+    make_classes().joinpath("GS").rename("data/small/Sclerotic")
+    assert refused("small") == (
+        "data/small.yaml, line 2: `classes: [nonGS, GS]`: there is no folder data/small/GS; there are Sclerotic, nonGS"
+    )
+
+
+def test_a_name_that_the_pattern_does_not_match_quotes_the_card(workplace):
+    save_crop(make_classes() / "GS" / "odd.png", seed=999)
+    assert refused("small") == (
+        r"data/small.yaml, line 3: `group: '(?P<slide>(?P<site>s)\d+)-\d+\.\w+$'`: it does not match GS/odd.png"
+    )
+
+
+def test_all_bad_images_are_said_in_one_go(workplace):
+    folder = make_classes(slides=10, each=4)
+    for number in range(1, 4):
+        for slide in range(10):
+            (folder / "nonGS" / f"s{slide}-{number}.png").write_bytes(b"")
+    message = refused("small").splitlines()
+    assert len(message) == 21
+    assert message[0].startswith("data/small/nonGS/s0-1.png does not open as an image")
+    assert message[-1] == "... and 10 more"
+
+
+def test_the_same_image_under_both_labels_is_refused(workplace):
+    folder = make_classes()
+    (folder / "GS" / "s3-9.png").write_bytes((folder / "nonGS" / "s3-1.png").read_bytes())
+    assert refused("small") == "GS/s3-9.png and nonGS/s3-1.png: the same image stands under both labels"
+
+
+def test_the_same_name_under_both_labels_is_refused(workplace):
+    save_crop(make_classes() / "GS" / "s3-1.png", seed=999)
+    assert refused("small") == "data/small/GS/s3-1.png and nonGS/s3-1.png: the same file name stands under both labels"
+
+
+def test_copies_under_one_label_are_reported(workplace, capsys):
+    folder = make_classes()
+    (folder / "nonGS" / "s4-9.png").write_bytes((folder / "nonGS" / "s3-1.png").read_bytes())
+    assert len(listed("small")) == 25
+    assert "byte-identical files, which the split will keep together: nonGS/s3-1.png = nonGS/s4-9.png" in capsys.readouterr().err
+
+
+def test_what_is_not_an_image_by_its_name_is_reported_and_clutter_passed_over(workplace, capsys):
+    folder = make_classes(slides=2)
+    for name in ("GS/.DS_Store", "Thumbs.db", "notes.txt"):
+        (folder / name).write_text("x")
+    assert len(listed("small")) == 8
+    assert capsys.readouterr().err.count("warning: left out, not images by their name: notes.txt") == 1
+
+
+def test_an_image_beside_the_class_folders_is_refused(workplace):
+    save_crop(make_classes() / "s9-1.png", seed=999)
+    assert refused("small") == "data/small/s9-1.png is in neither of the class folders nonGS and GS"
+
+
+def test_a_link_out_of_the_folder_is_refused(workplace):
+    folder = make_classes()
+    outside = save_crop(workplace / "s9-1.png", seed=999)
+    (folder / "GS" / "s9-1.png").symlink_to(outside)
+    assert refused("small") == "'data/small/GS/s9-1.png' is a link that leads out of data/small"
+
+
+def test_a_link_into_the_cache_of_dvc_is_followed(workplace):
+    folder = make_classes()
+    cached = save_crop(workplace / ".dvc/cache/files/md5/ab/cdef.png", seed=999)
+    (folder / "GS" / "s5-9.png").symlink_to(cached)
+    assert len(listed("small")) == 25
+
+
+def test_a_slide_of_two_sites_is_refused(workplace):
+    rows = "name,truth,case,hospital\na1.png,1,7,north\na2.png,0,7,south\nb1.png,0,9,south\n"
+    make_table(
+        rows, NAMES, card="title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: case, site: hospital}\n"
+    )
+    assert refused("table") == "slide 7 is of several sites: north, south"
+
+
+def test_an_empty_folder_is_refused(workplace):
+    folder = make_classes(slides=1)
+    for file in folder.rglob("*.png"):
+        file.unlink()
+    assert refused("small").startswith("data/small holds no image; formats that are read end in .bmp")
+
+
+def test_the_order_of_the_files_on_the_disk_does_not_matter(workplace, monkeypatch):
+    make_classes()
+    expected = listed("small")
+    walk = os.walk
+
+    def backwards(folder):
+        for parent, folders, names in walk(folder):
+            folders.reverse()
+            yield parent, folders, names[::-1]
+
+    monkeypatch.setattr(manifest.os, "walk", backwards)
+    assert listed("small") == expected
+
+
+def test_the_stage_writes_the_table_or_nothing(workplace):
+    folder = make_classes()
+    command = [sys.executable, "-m", "stages.manifest"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "small: 24 glomeruli, 6 of them globally sclerotic, 6 slides\n")
+    with open("data/manifest.csv", newline="") as file:
+        assert next(csv.reader(file)) == ["path", "label", "slide", "site", "width", "height", "sha256"]
+    Path("data/manifest.csv").unlink()
+
+    cut = save_crop(folder / "GS" / "s1-7.png", seed=999)
+    cut.write_bytes(cut.read_bytes()[:200])
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: data/small/GS/s1-7.png does not open as an image: ")
+    assert sorted(path.name for path in Path("data").iterdir()) == ["small", "small.yaml"]
+
+
+def test_a_sample_of_the_sizes_is_drawn(workplace, monkeypatch):
+    make_classes()
+    monkeypatch.setattr(manifest, "DRAWN_SIZES", 5)
+    manifest.main()
+    with open("metrics/plots/crop_sizes.csv", newline="") as file:
+        assert list(csv.reader(file)) == [["width", "height", "label"]] + [["12", "9", "1"]] * 2 + [["12", "9", "0"]] * 3
+
+
+def test_a_card_without_images_for_it(workplace):
+    set_params({"data": "nowhere"})
+    with pytest.raises(UserError, match=r"data/nowhere.yaml does not exist"):
+        manifest.main()

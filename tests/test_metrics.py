@@ -1,0 +1,160 @@
+"""Measures against tables worked by hand and against scikit-learn; thresholds; the bootstrap over slides."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as np_st
+
+from stages.evaluate import measure, write_curves, write_slides
+from stages.files import write_json
+from stages.metrics import choose_threshold, confusion, rates, score, slide_bootstrap
+
+Y = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+S = np.array([0.9, 0.8, 0.6, 0.3, 0.7, 0.4, 0.3, 0.2, 0.1, 0.1])
+
+
+def test_a_table_worked_by_hand():
+    measured = score(Y, S, 0.5)
+    assert confusion(Y, (S >= 0.5).astype(int)) == (5, 1, 1, 3)
+    assert measured["accuracy"] == 8 / 10
+    assert measured["sensitivity"] == 3 / 4
+    assert measured["specificity"] == 5 / 6
+    assert measured["balanced_accuracy"] == pytest.approx((3 / 4 + 5 / 6) / 2)
+    assert measured["precision"] == 3 / 4
+    assert measured["f1"] == 6 / 8
+    assert measured["matthews"] == pytest.approx((3 * 5 - 1 * 1) / math.sqrt(4 * 4 * 6 * 6))
+    # Of 24 pairs the positive is above in 6 + 6 + 5 and, for 0.3, in 3 and tied in 1.
+    assert measured["roc_auc"] == pytest.approx((6 + 6 + 5 + 3.5) / 24)
+    # Brier: 0.01 + 0.04 + 0.16 + 0.49 + 0.49 + 0.16 + 0.09 + 0.04 + 0.01 + 0.01 over 10.
+    assert measured["brier"] == pytest.approx(0.15)
+
+
+labels_and_scores = st.integers(2, 60).flatmap(
+    lambda n: st.tuples(
+        np_st.arrays(np.int64, n, elements=st.integers(0, 1)),
+        np_st.arrays(np.float64, n, elements=st.integers(0, 20).map(lambda value: value / 20)),
+    )
+)
+
+
+@given(labels_and_scores, st.floats(0, 1))
+def test_like_scikit_learn(arrays, threshold):
+    y_true, y_score = arrays
+    y_pred = (y_score >= threshold).astype(int)
+    measured = score(y_true, y_score, threshold)
+    expected = {
+        "accuracy": sklearn.metrics.accuracy_score(y_true, y_pred),
+        "sensitivity": sklearn.metrics.recall_score(y_true, y_pred, zero_division=np.nan),
+        "specificity": sklearn.metrics.recall_score(y_true, y_pred, pos_label=0, zero_division=np.nan),
+        "precision": sklearn.metrics.precision_score(y_true, y_pred, zero_division=np.nan),
+        "f1": sklearn.metrics.f1_score(y_true, y_pred, zero_division=np.nan),
+    }
+    for name, value in expected.items():
+        assert measured[name] == (None if np.isnan(value) else pytest.approx(value)), name
+    if measured["matthews"] is not None:
+        assert measured["matthews"] == pytest.approx(sklearn.metrics.matthews_corrcoef(y_true, y_pred))
+    if len(set(y_true)) == 2:
+        assert measured["roc_auc"] == pytest.approx(sklearn.metrics.roc_auc_score(y_true, y_score))
+        assert measured["balanced_accuracy"] == pytest.approx(sklearn.metrics.balanced_accuracy_score(y_true, y_pred))
+
+
+def test_what_is_undefined_is_null_and_says_why(tmp_path, capsys):
+    results = measure(np.zeros(4, dtype=int), np.array([0.1, 0.2, 0.3, 0.9]), 0.95, np.array(list("aabb")), 50, 0)
+    write_json(tmp_path / "test.json", results)
+    results = json.loads((tmp_path / "test.json").read_text())
+    assert results["roc_auc"] is None and results["sensitivity"] is None and results["precision"] is None
+    assert results["specificity"] == 1 and results["accuracy"] == 1
+    assert results["undefined"]["roc_auc"] == "there is no positive image"
+    assert results["interval_95"]["roc_auc"] is None
+    assert results["interval_95"]["specificity"] == {"low": 1, "high": 1}
+    assert "warning: roc_auc is not defined: there is no positive image" in capsys.readouterr().err
+
+
+def test_no_image_called_positive():
+    results = measure(Y, S, 1.0, np.arange(10), 10, 0)
+    assert results["precision"] is None and results["matthews"] is None
+    assert results["undefined"] == {
+        "precision": "no image was called positive",
+        "matthews": "all images were called the same class",
+    }
+    assert results["f1"] == 0
+
+
+def test_the_fixed_threshold():
+    assert choose_threshold(Y, S, "fixed", 0.95) == 0.5
+
+
+@pytest.mark.parametrize(("target", "expected"), [(0.25, 0.9), (0.5, 0.8), (0.51, 0.6), (0.75, 0.6), (0.76, 0.3), (1.0, 0.3)])
+def test_the_highest_threshold_that_reaches_the_sensitivity(target, expected):
+    assert choose_threshold(Y, S, "sensitivity", target) == expected
+
+
+def test_youden():
+    # At 0.6: 3/4 + 5/6 - 1 = 0.583. At 0.8: 2/4 + 1 - 1 = 0.5. At 0.3: 1 + 3/6 - 1 = 0.5.
+    assert choose_threshold(Y, S, "youden", 0.95) == 0.6
+
+
+@given(labels_and_scores, st.sampled_from([0.5, 0.55, 0.9, 0.95, 1.0]))
+def test_thresholds_by_trying_all(arrays, target):
+    y_true, y_score = arrays
+    if y_true.min() == y_true.max():
+        return
+    found = {t: rates(*confusion(y_true, (y_score >= t).astype(int))) for t in sorted(set(y_score))}
+    assert choose_threshold(y_true, y_score, "sensitivity", target) == max(
+        t for t, r in found.items() if r["sensitivity"] >= target
+    )
+    chosen = found[choose_threshold(y_true, y_score, "youden", target)]
+    best = max(r["balanced_accuracy"] for r in found.values())
+    assert chosen["balanced_accuracy"] == pytest.approx(best)
+
+
+@pytest.mark.parametrize(("rule", "y"), [("youden", 1), ("youden", 0), ("sensitivity", 0)])
+def test_a_rule_needs_its_classes(rule, y):
+    with pytest.raises(ValueError, match="needs images of both classes"):
+        choose_threshold(np.full(3, y), np.array([0.1, 0.2, 0.3]), rule, 0.9)
+
+
+def test_the_bootstrap_draws_slides():
+    # Ten copies of each image are no new evidence: drawing slides, the interval stays as wide.
+    slides = np.array(list("aabbccddee"))
+    once = slide_bootstrap(Y, S, 0.5, slides, 400, 1)
+    tenfold = slide_bootstrap(np.repeat(Y, 10), np.repeat(S, 10), 0.5, np.repeat(slides, 10), 400, 1)
+    assert once == tenfold
+    alone = slide_bootstrap(np.repeat(Y, 10), np.repeat(S, 10), 0.5, np.arange(100), 400, 1)
+    assert alone["sensitivity"]["high"] - alone["sensitivity"]["low"] < 0.5 * (
+        once["sensitivity"]["high"] - once["sensitivity"]["low"]
+    )
+
+
+def test_the_bootstrap_by_enumeration():
+    """Two slides have four equally likely draws: aa, ab, ba, bb, with specificity 1, 0.5, 0.5 and 0."""
+    y, s, slides = np.array([0, 1, 0, 1]), np.array([0.1, 0.9, 0.8, 0.9]), np.array(list("aabb"))
+    intervals = slide_bootstrap(y, s, 0.5, slides, 2000, 0)
+    assert intervals["specificity"] == {"low": 0, "high": 1}
+    assert intervals["sensitivity"] == {"low": 1, "high": 1}
+
+
+def test_the_bootstrap_is_seeded_and_may_be_off():
+    slides = np.array(list("aabbccddee"))
+    assert slide_bootstrap(Y, S, 0.5, slides, 50, 7) == slide_bootstrap(Y, S, 0.5, slides, 50, 7)
+    assert slide_bootstrap(Y, S, 0.5, slides, 0, 7) == dict.fromkeys(("roc_auc", "sensitivity", "specificity", "f1"))
+
+
+def test_slides_are_reported_in_percent(workplace):
+    write_slides(np.array([1, 0, 0, 1]), np.array([1, 1, 0, 0]), np.array(["b", "a", "a", "b"]))
+    assert Path("metrics/slides.csv").read_text() == (
+        "slide,glomeruli,sclerotic,predicted_sclerotic,percent,predicted_percent\na,2,0,1,0.0,50.0\nb,2,2,1,100.0,50.0\n"
+    )
+
+
+def test_curves_have_headers_alone_where_one_class_is_missing(workplace):
+    write_curves(np.zeros(3, dtype=int), np.array([0.1, 0.2, 0.3]))
+    assert Path("metrics/plots/roc.csv").read_text() == "false_positive_rate,sensitivity\n"
+    write_curves(Y, S)
+    assert Path("metrics/plots/roc.csv").read_text().splitlines()[1:3] == ["0.0,0.0", "0.0,0.25"]

@@ -1,0 +1,124 @@
+"""The stage pads each image of the manifest to its row, whatever the number of workers, or says what it cannot read."""
+
+import csv
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages import manifest, pad
+from stages.card import read_dataset
+from stages.cohort import open_squares
+from stages.errors import UserError
+from stages.images import load_image
+from stages.squares import make_square
+from tests.conftest import PROJECT, make_classes, save_crop, set_params
+
+
+def run(mode="white", size=16):
+    set_params({"pad.mode": mode, "pad.size": size})
+    manifest.main()
+    pad.main()
+    return open_squares()
+
+
+def test_row_i_is_row_i_of_the_manifest(workplace):
+    folder = make_classes()
+    squares = run("mean")
+    with open("data/manifest.csv", newline="") as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    assert squares.shape == (24, 16, 16, 3)
+    assert squares.dtype == np.uint8
+    for path, square in zip(paths, squares, strict=True):
+        assert (square == make_square(load_image(folder / path), "mean", 16)).all()
+
+
+def test_the_bytes_do_not_depend_on_the_workers(workplace, monkeypatch):
+    make_classes()
+    contents = []
+    for workers in (1, 2, 5):
+        monkeypatch.setattr(joblib, "cpu_count", lambda workers=workers: workers)
+        run("reflect")
+        contents.append(Path("data/padded/images.npy").read_bytes())
+    assert contents[0] == contents[1] == contents[2]
+
+
+def test_mixed_formats_end_in_one_array(workplace):
+    folder = make_classes(slides=1)
+    for number, mode in enumerate(["RGBA", "L", "P", "1"]):
+        save_crop(folder / "nonGS" / f"s1-{number}.png", seed=500 + number, mode=mode)
+    save_crop(folder / "nonGS" / "s2-1.jpg", seed=600)
+    save_crop(folder / "nonGS" / "s2-2.tiff", seed=601, mode="CMYK")
+    Image.fromarray(np.full((5, 9), 40_000, dtype=np.uint16)).save(folder / "nonGS" / "s2-3.tif")
+    assert run("zero", 24).shape == (11, 24, 24, 3)
+
+
+def test_images_that_went_bad_since_are_named_and_nothing_is_left(workplace):
+    folder = make_classes()
+    set_params({"pad.size": 16})
+    manifest.main()
+    (folder / "GS" / "s1-0.png").write_bytes(b"x")
+    (folder / "GS" / "s2-0.png").unlink()
+    with pytest.raises(UserError) as error:
+        pad.main()
+    first, second = str(error.value).splitlines()
+    assert first.startswith("data/small/GS/s1-0.png does not open as an image")
+    assert second == "data/small/GS/s2-0.png does not open as an image: No such file or directory"
+    assert list(Path("data/padded").iterdir()) == []
+
+
+def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(workplace):
+    make_classes()
+    set_params({"pad.size": 64})
+    manifest.main()
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.pad"],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: [Errno 27] File too large"
+    assert "Traceback" not in done.stderr
+    assert list(Path("data/padded").iterdir()) == []
+
+
+def test_the_picture_shows_the_same_crops_in_every_mode(workplace):
+    folder = make_classes()
+    save_crop(folder / "GS" / "s7-0.png", seed=7, size=(40, 10))
+    pictures = []
+    for mode in ("white", "zero"):
+        run(mode, 64)
+        pictures.append(np.asarray(Image.open("metrics/plots/padding.png")))
+    white, zero = pictures
+    middle = white.shape[0] // 2
+    assert (white[:middle] == zero[:middle]).all()
+    assert not (white[middle:] == zero[middle:]).all()
+
+
+def test_all_modes_on_native_crops(workplace, real_data):
+    """The twelve native crops, 271 to 744 pixels, RGBA: each mode centres the crop and fills the margins its own way."""
+    project_card = PROJECT / "data/kpmp.yaml"
+    Path("data/kpmp.yaml").write_text(project_card.read_text())
+    Path("data/kpmp").symlink_to(real_data / "kpmp_sample")
+    set_params({"data": "kpmp"})
+    rows = manifest.make_manifest(read_dataset("kpmp"))
+    tall = next(number for number, row in enumerate(rows) if (row.width, row.height) == (498, 709))
+    margin = (224 - round(498 * 224 / 709)) // 2
+    squares = {mode: run(mode, 224)[tall].copy() for mode in ("white", "zero", "edge", "reflect", "mean", "stretch")}
+    inside = slice(margin, 224 - margin - 1)
+    for mode in ("zero", "edge", "reflect", "mean"):
+        assert (squares[mode][:, inside] == squares["white"][:, inside]).all()
+    left = {mode: square[:, :margin] for mode, square in squares.items()}
+    assert (left["white"] == 255).all()
+    assert (left["zero"] == 0).all()
+    assert (left["edge"] == squares["edge"][:, margin : margin + 1]).all()
+    assert (left["reflect"][:, ::-1] == squares["reflect"][:, margin + 1 : 2 * margin + 1]).all()
+    assert (left["mean"] == left["mean"][0, 0]).all() and 100 < left["mean"].mean() < 220

@@ -1,0 +1,153 @@
+"""The pipeline with the real dvc in a temporary repository: what runs, what does not run again, what DVC then shows."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import PROJECT, set_params
+from tests.imports import code_of
+
+SMALL = {
+    "demo.sites": 2,
+    "demo.slides": 4,
+    "demo.glomeruli": 8,
+    "split.folds": 3,
+    "pad.size": 16,
+    "model.step": "logistic",
+    "train.epochs": 1,
+    "evaluate.bootstrap": 20,
+}
+
+
+def dvc(*arguments, check=True):
+    # As in an activated virtual environment: the stages' `python` is this one.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], env=os.environ | {"PATH": path}, capture_output=True, text=True
+    )
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def git(*arguments):
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    return subprocess.run(["git", *who, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def stages_run(output):
+    return re.findall(r"^Running stage '(\w+)':", output, flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A repository with the project's committed files, tiny parameters, reproduced once and committed."""
+    folder = tmp_path_factory.mktemp("repository")
+    before = Path.cwd()
+    os.chdir(PROJECT)
+    tracked = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, text=True).stdout.split("\0")
+    os.chdir(folder)
+    for name in filter(None, tracked):
+        if (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    set_params(SMALL)
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-q", "-m", "Small")
+    output = dvc("repro")
+    assert stages_run(output) == ["demo", "manifest", "split", "pad", "train", "threshold", "evaluate"], output
+    git("add", "-A")
+    git("commit", "-q", "-m", "Reproduced")
+    yield folder
+    os.chdir(before)
+
+
+@pytest.fixture
+def workspace(repository):
+    """The repository as committed; what a test changes is undone."""
+    os.chdir(repository)
+    yield repository
+    git("reset", "-q", "--hard")
+    dvc("checkout", "-q")
+
+
+def test_a_second_repro_has_nothing_to_do_and_git_is_clean(workspace):
+    assert stages_run(dvc("repro")) == []
+    assert git("status", "--porcelain") == ""
+    for file in (
+        "metrics/test.json",
+        "metrics/split.json",
+        "metrics/predictions.csv",
+        "models/model.keras",
+        "metrics/plots/mistakes.png",
+    ):
+        assert Path(file).is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("evaluate.bootstrap", 30, ["evaluate"]),
+        ("evaluate.threshold", "youden", ["threshold", "evaluate"]),
+        ("train.epochs", 2, ["train", "threshold", "evaluate"]),
+        ("split.fold", 1, ["split", "train", "threshold", "evaluate"]),
+        ("pad.mode", "zero", ["pad", "train", "threshold", "evaluate"]),
+    ],
+)
+def test_a_parameter_reruns_what_depends_on_it_alone(workspace, name, value, expected):
+    set_params({name: value})
+    assert stages_run(dvc("repro")) == expected
+
+
+def test_an_experiment_shows_and_compares(workspace):
+    dvc("exp", "run", "-n", "zero-conv2", "-S", "pad.mode=zero", "-S", "model.step=conv2-dense1", "-S", "model.conv_filters=2")
+    shown = json.loads(dvc("exp", "show", "--json"))
+    experiments = [experiment for row in shown for experiment in row.get("experiments") or []]
+    assert [experiment["name"] for experiment in experiments] == ["zero-conv2"]
+    data = experiments[0]["revs"][0]["data"]
+    assert data["params"]["params.yaml"]["data"]["pad"]["mode"] == "zero"
+    assert "roc_auc" in data["metrics"]["metrics/test.json"]["data"]
+    params = json.loads(dvc("params", "diff", "--json"))["params.yaml"]
+    assert params["model.step"] == {"old": "logistic", "new": "conv2-dense1"}
+    changed = json.loads(dvc("metrics", "diff", "--json"))["metrics/test.json"]
+    assert changed["brier"]["diff"] == pytest.approx(changed["brier"]["new"] - changed["brier"]["old"])
+    report = dvc("plots", "diff", "--out", "report")
+    html = Path("report/index.html").read_text()
+    assert "index.html" in report
+    for title in ("ROC curve, test slides", "Confusion matrix, test slides", "Loss", "Calibration, test slides", "padding.png"):
+        assert title in html, title
+
+
+def test_a_mistake_of_the_user_is_one_line_and_no_traceback(workspace):
+    set_params({"pad.mode": "blue"})
+    output = dvc("repro", check=False)
+    assert "params.yaml: pad.mode is 'blue'" in output
+    assert "Traceback" not in output
+    assert "failed to reproduce 'pad'" in output
+
+
+def test_each_stage_depends_on_exactly_the_code_it_runs():
+    os.chdir(PROJECT)
+    stages = YAML(typ="safe", pure=True).load(Path("dvc.yaml"))["stages"]
+    for name, stage in stages.items():
+        assert stage["cmd"] == f"python -m stages.{name}"
+        listed = {dep for dep in stage["deps"] if dep.startswith("stages/")}
+        assert listed == code_of(Path(f"stages/{name}.py")), name
+
+
+def test_each_stage_depends_on_the_parameters_it_reads():
+    os.chdir(PROJECT)
+    stages = YAML(typ="safe", pure=True).load(Path("dvc.yaml"))["stages"]
+    for name, stage in stages.items():
+        code = Path(f"stages/{name}.py").read_text()
+        read = set(re.findall(r"read_params\(\"(\w+)\"", code)) | ({"data"} if "read_dataset_name()" in code else set())
+        assert {parameter.split(".")[0] for parameter in stage.get("params", [])} == read, name

@@ -1,0 +1,194 @@
+"""No slide straddles, every image stands in exactly one part, and the leak of a split by image is measured."""
+
+import csv
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from stages import manifest, split
+from stages.errors import UserError
+from stages.split import assign, merge_groups, summarize
+from tests.conftest import PROJECT, make_classes, save_crop, set_params
+
+
+def parts():
+    with open("data/split.csv", newline="") as file:
+        return {row["path"]: row["split"] for row in csv.DictReader(file)}
+
+
+def run(**params):
+    set_params({f"split.{name}": value for name, value in params.items()})
+    manifest.main()
+    split.main()
+    return json.loads(Path("metrics/split.json").read_text())
+
+
+def refused(**params):
+    with pytest.raises(UserError) as error:
+        run(**params)
+    return str(error.value)
+
+
+def test_groups_merge_through_shared_keys():
+    slides = ["a", "a", "b", "c", "d"]
+    digests = ["1", "2", "2", "4", "5"]  # The second image of slide a is byte-identical to one of b.
+    assert merge_groups(slides).tolist() == [0, 0, 1, 2, 3]
+    assert merge_groups(slides, digests).tolist() == [0, 0, 0, 1, 2]
+    assert merge_groups(digests).tolist() == [0, 1, 1, 2, 3]
+
+
+def test_leakage_by_hand():
+    slides = np.array(["a", "a", "b", "b", "c", "d"])
+    splits = np.array(["train", "test", "test", "test", "train", "val"])
+    summary = summarize(np.array([0, 1, 1, 0, 0, 1]), slides, splits)
+    assert summary["leakage"] == pytest.approx(1 / 3)
+    assert summary["slides"] == {"train": 2, "val": 1, "test": 2}
+    assert summary["images"]["test"] == {"non_globally_sclerotic": 1, "globally_sclerotic": 2}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=5, max_size=30),
+    folds=st.integers(3, 5),
+    seed=st.integers(0, 2**32 - 1),
+    data=st.data(),
+)
+def test_groups_never_straddle_and_folds_partition(sizes, folds, seed, data):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    y = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(groups), max_size=len(groups))))
+    assume(np.bincount(y, minlength=2).min() >= folds)
+    tested = np.zeros(len(y), dtype=int)
+    previous_test = None
+    for fold in range(folds):
+        splits = assign(y, groups, folds, fold, seed)
+        assert set(splits) <= {"train", "val", "test"}
+        for name in ("train", "val", "test"):
+            inside = set(groups[splits == name])
+            assert inside.isdisjoint(groups[splits != name])
+        tested += splits == "test"
+        if previous_test is not None:
+            assert ((splits == "test") == previous_test).all()  # The validation fold of one is the test fold of the next.
+        previous_test = splits == "val"
+    assert (tested == 1).all()
+
+
+def test_by_image_copies_stay_together_and_classes_stay_balanced():
+    y = np.array([0] * 400 + [1] * 100)
+    groups = np.arange(500)
+    groups[1] = 0  # A pair of copies.
+    groups = np.unique(groups, return_inverse=True)[1]
+    for fold in range(5):
+        splits = assign(y, groups, 5, fold, 0)
+        assert splits[0] == splits[1]
+        assert abs(np.sum((splits == "test") & (y == 1)) - 20) <= 1
+        assert abs(np.sum(splits == "test") - 100) <= 2
+
+
+def test_a_split_by_slide_and_one_by_image(workplace):
+    make_classes(slides=12, each=5)
+    assert run(by="slide")["leakage"] == 0
+    slides = defaultdict(set)
+    for path, part in parts().items():
+        slides[Path(path).name.split("-")[0]].add(part)
+    assert len(slides) == 12
+    assert all(len(part) == 1 for part in slides.values())
+    metrics = run(by="image")
+    assert metrics["leakage"] > 0.8
+    assert sum(sum(counts.values()) for counts in metrics["images"].values()) == 60
+
+
+def test_copies_on_two_slides_keep_the_slides_together(workplace):
+    folder = make_classes(slides=10)
+    (folder / "nonGS" / "s4-9.png").write_bytes((folder / "nonGS" / "s3-1.png").read_bytes())
+    for fold in range(5):
+        metrics = run(fold=fold)
+        found = parts()
+        assert metrics["byte_identical_images"] == 1
+        assert len({part for path, part in found.items() if Path(path).name.startswith(("s3-", "s4-"))}) == 1
+
+
+def test_another_fold_tests_other_slides_and_another_seed_too(workplace):
+    make_classes(slides=12)
+    tests = []
+    for fold, seed in ((0, 0), (1, 0), (0, 1)):
+        run(fold=fold, seed=seed)
+        tests.append({path for path, part in parts().items() if part == "test"})
+    assert tests[0].isdisjoint(tests[1])
+    assert tests[0] != tests[2]
+
+
+def test_the_balance_table_adds_up(workplace):
+    make_classes(slides=12)
+    metrics = run()
+    with open("metrics/plots/class_balance.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert sum(int(row["images"]) for row in rows) == 48
+    assert rows[1] == {
+        "split": "train, globally_sclerotic",
+        "class": "globally_sclerotic",
+        "images": str(metrics["images"]["train"]["globally_sclerotic"]),
+    }
+
+
+def test_fewer_slides_than_folds(workplace):
+    make_classes(slides=4)
+    assert refused(folds=5) == "params.yaml: split.folds is 5, but there are only 4 slides to keep apart"
+
+
+def test_fewer_sites_than_folds(workplace):
+    make_classes(slides=12)
+    assert refused(by="site", folds=3) == "params.yaml: split.folds is 3, but there are only 1 sites to keep apart"
+
+
+def test_by_site_without_sites(workplace):
+    make_classes(slides=12)
+    card = Path("data/small.yaml")
+    card.write_text(card.read_text().replace("(?P<site>s)", "s"))
+    assert refused(by="site") == (
+        "params.yaml: split.by is 'site', but the dataset's card names no site; it must be slide or image"
+    )
+
+
+def test_a_part_without_both_classes_is_refused(workplace):
+    folder = make_classes(slides=6, each=4)
+    for slide in range(1, 6):  # All sclerotic glomeruli are of one slide.
+        (folder / "GS" / f"s{slide}-0.png").unlink()
+    for number in range(10, 16):
+        save_crop(folder / "GS" / f"s0-{number}.png", seed=1000 + number)
+    message = refused(folds=5)
+    assert "globally sclerotic glomerulus; try another seed or fewer folds" in message
+
+
+def test_a_dataset_of_one_class_is_refused(workplace):
+    folder = make_classes(slides=6)
+    for file in (folder / "GS").iterdir():
+        file.unlink()
+    assert refused() == "params.yaml: split.folds is 5, but there are only 0 globally sclerotic glomeruli"
+
+
+def test_real_size_and_shape(workplace, real_data):
+    """The names and labels of 5,758 glomeruli of 215 cases: by slide nothing leaks, by image everything does."""
+    rows = (real_data / "kpmp_manifest.csv").read_text()
+    names = [line.split(",")[0] for line in rows.splitlines()[1:]]
+    folder = Path("data/kpmp")
+    folder.mkdir()
+    for number, name in enumerate(names):  # A colour of its own for each: byte-identical files would be grouped.
+        Image.new("RGB", (2, 3), (number % 256, number // 256, 7)).save(folder / name)
+    (folder / "public.csv").write_text(rows)
+    Path("data/kpmp.yaml").write_text((PROJECT / "data/kpmp.yaml").read_text())
+    set_params({"data": "kpmp"})
+    by_slide = run(by="slide")
+    assert by_slide["leakage"] == 0
+    assert sum(by_slide["slides"].values()) == 215
+    share = {name: counts["globally_sclerotic"] / sum(counts.values()) for name, counts in by_slide["images"].items()}
+    assert all(abs(value - 1054 / 5758) < 0.02 for value in share.values()), share
+    by_image = run(by="image")
+    assert by_image["leakage"] > 0.99
+    assert Counter(parts().values())["test"] in (1151, 1152)

@@ -1,0 +1,102 @@
+"""The training stage, on a few tiny squares: what it computes, what it logs, and how it stops."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import manifest, pad, split, threshold, train
+from stages.backend import keras
+from stages.errors import UserError
+from stages.params import read_params
+from stages.predictions import read_predictions
+from stages.train import balanced_class_weight, channel_statistics
+from tests.conftest import make_classes, set_params
+
+SMALL = {"pad.size": 8, "train.epochs": 3, "train.batch_size": 8, "model.step": "logistic", "train.patience": 50}
+
+
+def prepare(**changes):
+    make_classes(slides=10, each=4)
+    set_params(SMALL | changes)
+    for stage in (manifest, split, pad):
+        stage.main()
+
+
+def test_channel_statistics_are_exact():
+    images = np.random.default_rng(0).integers(0, 256, (700, 6, 6, 3), dtype=np.uint8)
+    rows = np.arange(0, 700, 2)
+    mean, variance = channel_statistics(images, rows, chunk=100)
+    assert mean == pytest.approx(images[rows].reshape(-1, 3).mean(0), rel=1e-12)
+    assert variance == pytest.approx(images[rows].reshape(-1, 3).var(0), rel=1e-9)
+    assert channel_statistics(images, rows, chunk=7) == (mean, variance)
+    assert channel_statistics(np.full((3, 4, 4, 3), 255, dtype=np.uint8), np.arange(3))[1] == [0, 0, 0]
+
+
+def test_balanced_class_weights():
+    assert balanced_class_weight(np.array([0, 0, 0, 1])) == {0: 4 / 6, 1: 2}
+
+
+def test_everything_that_prediction_needs_is_written(workplace):
+    prepare()
+    train.main()
+    threshold.main()
+    card = json.loads(Path("models/model.json").read_text())
+    assert card["step"] == "logistic"
+    assert card["weights"] == 8 * 8 * 3 + 1
+    assert (card["padding"], card["size"]) == ("white", 8)
+    assert card["classes"] == ["non_globally_sclerotic", "globally_sclerotic"]
+    assert card["dataset"] == {"name": "small", "title": "small"}
+    y_true, y_score = read_predictions(Path("models/validation.csv"))
+    with open("data/split.csv", newline="") as file:
+        assert len(y_true) == sum(row["split"] == "val" for row in csv.DictReader(file))
+    chosen = json.loads(Path("models/threshold.json").read_text())
+    assert chosen["threshold"] in y_score
+    assert np.mean(y_score[y_true == 1] >= chosen["threshold"]) >= 0.95
+
+
+def test_every_epoch_is_logged(workplace):
+    prepare()
+    train.main()
+    for split_name in ("train", "val"):
+        for name in ("loss", "accuracy", "auc"):
+            file = Path(f"metrics/train/plots/metrics/{split_name}/{name}.tsv")
+            assert [line.split("\t")[0] for line in file.read_text().splitlines()] == ["step", "0", "1", "2"]
+    metrics = json.loads(Path("metrics/train/metrics.json").read_text())
+    losses = [
+        float(line.split("\t")[1]) for line in Path("metrics/train/plots/metrics/val/loss.tsv").read_text().splitlines()[1:]
+    ]
+    assert metrics["best"]["loss"] == pytest.approx(min(losses))
+    assert metrics["best"]["epoch"] == 1 + int(np.argmin(losses))
+
+
+def test_the_weights_kept_are_those_of_the_best_epoch(workplace):
+    prepare(**{"train.learning_rate": 0.3, "train.epochs": 8, "train.patience": 3})
+    train.main()
+    y_true, y_score = read_predictions(Path("models/validation.csv"))
+    loss = -np.mean(np.where(y_true == 1, np.log(y_score + 1e-7), np.log(1 - y_score + 1e-7)))
+    assert loss == pytest.approx(json.loads(Path("metrics/train/metrics.json").read_text())["best"]["loss"], rel=1e-3)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(workplace):
+    prepare(**{"model.step": "conv1-dense1", "model.conv_filters": 2, "model.dense_units": 4})
+    contents = []
+    for seed in (0, 0, 1):
+        set_params({"train.seed": seed})
+        train.main()
+        contents.append((Path("models/model.keras").read_bytes(), Path("models/validation.csv").read_bytes()))
+    assert contents[0] == contents[1]
+    assert contents[0] != contents[2]
+
+
+def test_a_loss_that_is_no_number_stops_in_one_line(workplace):
+    inputs = keras.Input((4, 4, 3), dtype="uint8")
+    huge = keras.layers.Rescaling(1e38)(keras.layers.Rescaling(1e38)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(huge)))
+    squares, y, rows = np.full((8, 4, 4, 3), 200, dtype=np.uint8), np.arange(8) % 2, np.arange(8)
+    with pytest.raises(
+        UserError, match=r"^the loss is nan in epoch 1; params.yaml: train.learning_rate is 0.001, try a lower one$"
+    ):
+        train.fit(model, squares, y, rows, rows, read_params("train", train.TrainParameters))
