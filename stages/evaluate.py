@@ -23,6 +23,7 @@ from stages.pictures import contact_sheet, save_png
 MODEL, THRESHOLD = Path("models/model.keras"), Path("models/threshold.json")
 METRICS = Path("metrics")
 SHOWN_MISTAKES = 16
+CALIBRATION_BINS = 5  # A test set of one fold has a hundred crops or two: more bins would show noise.
 
 
 def main() -> None:
@@ -93,7 +94,7 @@ def write_curves(y_true: np.ndarray, y_score: np.ndarray) -> None:
         roc = list(zip(false_positive_rate.tolist(), sensitivity.tolist()))
         precision, recall, _ = precision_recall_curve(y_true, y_score, drop_intermediate=True)
         precision_recall = list(zip(recall.tolist(), precision.tolist()))
-        observed, predicted = calibration_curve(y_true, y_score, n_bins=10)
+        observed, predicted = calibration_curve(y_true, y_score, n_bins=CALIBRATION_BINS)
         calibration = list(zip(predicted.tolist(), observed.tolist(), predicted.tolist()))
     write_table(METRICS / "plots/roc.csv", ("false_positive_rate", "sensitivity"), roc)
     write_table(METRICS / "plots/precision_recall.csv", ("recall", "precision"), precision_recall)

@@ -92,8 +92,7 @@ def build_model(
             name=f"conv{block}",
         )(x)
         if params.batch_norm:
-            # Keras's momentum of 0.99 averages over more steps than ten epochs of a few hundred crops have.
-            x = keras.layers.BatchNormalization(momentum=0.9, name=f"conv{block}_batch_norm")(x)
+            x = keras.layers.BatchNormalization(name=f"conv{block}_batch_norm")(x)
         x = keras.layers.ReLU(name=f"conv{block}_relu")(x)
         if params.pooling != "none":
             pooling = keras.layers.MaxPooling2D if params.pooling == "max" else keras.layers.AveragePooling2D
