@@ -1,6 +1,7 @@
 """Reading and writing tables (CSV) and JSON, so that nothing half-written is ever left under its final name."""
 
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -58,3 +59,9 @@ def read_table(path: str | Path, columns: Sequence[str]) -> list[list[str]]:
             for values, place in zip(table, places):
                 values.append(row[place])
     return table
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 digest of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

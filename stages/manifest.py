@@ -4,7 +4,6 @@ Every image is opened once here, so that a folder's faults are found in the firs
 apart from `split` so that another fold, seed or `split.by` reads no image again.
 """
 
-import hashlib
 import io
 import os
 import re
@@ -22,7 +21,7 @@ from tqdm import tqdm
 from stages.card import Dataset, read_dataset
 from stages.cohort import MANIFEST
 from stages.errors import SHOWN, UserError, refuse, run_stage
-from stages.files import write_table
+from stages.files import sha256, write_table
 from stages.images import SUFFIXES, load_image
 from stages.params import read_dataset_name, shown
 
@@ -259,8 +258,7 @@ def _open(folder: Path, path: str, label: int, slide: str, site: str) -> Glomeru
     file = folder / path
     try:
         width, height = load_image(file).size
-        with open(file, "rb") as content:
-            return Glomerulus(path, label, slide, site, width, height, hashlib.file_digest(content, "sha256").hexdigest())
+        return Glomerulus(path, label, slide, site, width, height, sha256(file))
     except (UserError, OSError) as error:
         return str(error)
 

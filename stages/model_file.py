@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from stages.backend import keras
 from stages.errors import UserError
@@ -16,9 +17,10 @@ def save_model(model: keras.Model, path: str | Path) -> None:
     """Write `model` as a .keras file whose bytes depend on its layers and weights alone.
 
     The optimizer and its state, two thirds of the file, are of no use to prediction and are left out.
-    Keras puts the date into metadata.json and the time into each zip entry, so that two files with the same weights
-    differ (keras-team/keras#15948). The archive is written anew with both fixed; the entries are otherwise as Keras
-    wrote them, and `keras.models.load_model` reads the file like any other.
+    Keras puts the date into metadata.json, the time into each zip entry, and into config.json addresses in memory as the
+    identities of shared objects, so that two files with the same weights differ (keras-team/keras#15948). The archive is
+    written anew with the first two fixed and the identities counted from 1; the entries are otherwise as Keras wrote
+    them, and `keras.models.load_model` reads the file like any other.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,11 +33,27 @@ def save_model(model: keras.Model, path: str | Path) -> None:
                 content = source.read(name)
                 if name == "metadata.json":
                     content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+                if name == "config.json":
+                    content = json.dumps(_number_shared_objects(json.loads(content), {})).encode()
                 target.writestr(zipfile.ZipInfo(name, FIXED_TIME), content)
         os.replace(part, path)
     finally:
         as_keras_writes.unlink(missing_ok=True)
         part.unlink(missing_ok=True)
+
+
+def _number_shared_objects(node: Any, numbers: dict[int, int]) -> Any:
+    """Return a copy of a Keras configuration with each `shared_object_id` replaced by a number, in order of appearance."""
+    if isinstance(node, list):
+        return [_number_shared_objects(item, numbers) for item in node]
+    if isinstance(node, dict):
+        return {
+            key: numbers.setdefault(value, len(numbers) + 1)
+            if key == "shared_object_id" and value is not None
+            else _number_shared_objects(value, numbers)
+            for key, value in node.items()
+        }
+    return node
 
 
 def load_model(path: str | Path) -> keras.Model:

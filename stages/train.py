@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +14,10 @@ from pydantic import Field
 from stages.backend import keras, make_deterministic
 from stages.batches import AugmentParameters, Batches, predict
 from stages.card import read_dataset
-from stages.cohort import CLASS_NAMES, open_squares, read_cohort
+from stages.checkpoint import Checkpoint, fingerprint
+from stages.cohort import CLASS_NAMES, IMAGES, MANIFEST, SPLIT, open_squares, read_cohort
 from stages.errors import UserError, run_stage
-from stages.files import write_json
+from stages.files import sha256, write_json
 from stages.model import ModelParameters, build_model
 from stages.model_file import save_model
 from stages.params import Parameters, read_dataset_name, read_params
@@ -25,6 +27,7 @@ from stages.squares import PadParameters
 MODEL = Path("models/model.keras")
 CARD = Path("models/model.json")
 VALIDATION = Path("models/validation.csv")
+CHECKPOINT = Path("models/checkpoint.npz")
 LOG = Path("metrics/train")
 
 
@@ -39,6 +42,7 @@ class TrainParameters(Parameters):
     augment: AugmentParameters
     class_weight: Literal["none", "balanced"]
     patience: int = Field(ge=1)
+    resume: bool
     seed: int = Field(ge=0, lt=2**32)
 
 
@@ -55,29 +59,44 @@ def main() -> None:
     model = build_model(model_params, padding.size, mean, variance, params.dropout)
     print(f"{model_params.step}: {model.count_params():,} weights; {len(train)} crops to train on, {len(val)} to validate on")
 
+    key = resume_key(params, model_params) if params.resume else None
     start = time.perf_counter()
-    best_epoch = fit(model, images, cohort.labels, train, val, params)
-    print(f"trained for {time.perf_counter() - start:.0f} s; the weights kept are those of epoch {best_epoch}")
+    best = fit(model, images, cohort.labels, train, val, params, key)
+    print(f"trained for {time.perf_counter() - start:.0f} s; the weights kept are those of epoch {best['epoch']}")
 
     write_predictions(VALIDATION, cohort, val, predict(model, images, val))
     save_model(model, MODEL)
-    write_json(
-        CARD,
-        {
-            "step": model_params.step,
-            "weights": model.count_params(),
-            "padding": padding.mode,
-            "size": padding.size,
-            "classes": CLASS_NAMES,
-            "dataset": {"name": dataset.name, "title": dataset.card.title},
-            "best_epoch": best_epoch,
+    card = {
+        "step": model_params.step,
+        "weights": model.count_params(),
+        "padding": padding.mode,
+        "size": padding.size,
+        "classes": CLASS_NAMES,
+        "validation": best,
+        "dataset": {
+            "name": dataset.name,
+            "card": dataset.card.model_dump(exclude_none=True),
+            "images": len(cohort.paths),
+            "manifest_sha256": sha256(MANIFEST),
+            "split_sha256": sha256(SPLIT),
         },
-    )
+        "parameters": {"model": model_params.model_dump(), "train": params.model_dump(exclude={"resume"})},
+        "code_sha256": {path.name: sha256(path) for path in code_files()},
+        "versions": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy", "pillow")},
+    }
+    write_json(CARD, card)
+    CHECKPOINT.unlink(missing_ok=True)
 
 
 def fit(
-    model: keras.Model, images: np.ndarray, y: np.ndarray, train: np.ndarray, val: np.ndarray, params: TrainParameters
-) -> int:
+    model: keras.Model,
+    images: np.ndarray,
+    y: np.ndarray,
+    train: np.ndarray,
+    val: np.ndarray,
+    params: TrainParameters,
+    resume_key: str | None = None,
+) -> dict[str, float]:
     """Train `model` in place and leave it with the weights of the epoch of lowest validation loss.
 
     Adam with decoupled weight decay (Loshchilov and Hutter 2019; none on offsets and batch normalisation) and binary
@@ -88,9 +107,11 @@ def fit(
         images: uint8 (N, size, size, 3).
         y: int (N,) of labels 0 and 1.
         train, val: int arrays of rows.
+        resume_key: the fingerprint of this training. With it the state is saved after each epoch, and a state that a killed
+            run of the same fingerprint left is taken up; the result has the same bytes.
 
     Returns:
-        the number of the epoch that was kept, from 1.
+        `epoch`, the number of the epoch that was kept, from 1, and its validation `loss`, `accuracy` and `auc`.
 
     Raises:
         UserError: the loss is no longer a number.
@@ -100,19 +121,25 @@ def fit(
     model.compile(optimizer, "binary_crossentropy", metrics=["accuracy", keras.metrics.AUC(name="auc")])
     with Live(str(LOG), save_dvc_exp=False, dvcyaml=None) as live:
         log = LogEpochs(live, params.learning_rate)
+        reduction = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=max(1, params.patience // 2))
+        early_stopping = keras.callbacks.EarlyStopping(patience=params.patience, restore_best_weights=True)
+        callbacks, done = [reduction, log, early_stopping], 0
+        if resume_key:
+            checkpoint = Checkpoint(CHECKPOINT, resume_key, early_stopping, others=[reduction, log])
+            callbacks.append(checkpoint)
+            done = params.epochs if checkpoint.has_ended() else checkpoint.first_epoch
         model.fit(
-            Batches(images, train, y, params.batch_size, params.augment, params.seed),
+            Batches(images, train, y, params.batch_size, params.augment, params.seed, epoch=done),
             validation_data=Batches(images, val, y, params.batch_size),
+            # Batches shuffles the images; Keras would shuffle the batches too, by a state that a resumed run does not have.
+            shuffle=False,
+            initial_epoch=done,
             epochs=params.epochs,
             class_weight=balanced_class_weight(y[train]) if params.class_weight == "balanced" else None,
-            callbacks=[
-                log,
-                keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=max(1, params.patience // 2)),
-                keras.callbacks.EarlyStopping(patience=params.patience, restore_best_weights=True),
-            ],
+            callbacks=callbacks,
             verbose=1 if sys.stdout.isatty() else 2,
         )
-    return log.best_epoch
+    return log.best
 
 
 class LogEpochs(keras.callbacks.Callback):
@@ -124,7 +151,7 @@ class LogEpochs(keras.callbacks.Callback):
     def __init__(self, live: Live, learning_rate: float):
         super().__init__()
         self.live, self.learning_rate = live, learning_rate
-        self.best_epoch, self.best_loss = 0, math.inf
+        self.best: dict[str, float] = {"epoch": 0, "loss": math.inf}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
@@ -133,13 +160,25 @@ class LogEpochs(keras.callbacks.Callback):
         for name, value in logs.items():
             split, metric = ("val", name[4:]) if name.startswith("val_") else ("train", name)
             self.live.log_metric(f"{split}/{metric}" if metric != "learning_rate" else metric, float(value))
-        if logs["val_loss"] < self.best_loss:
-            self.best_epoch, self.best_loss = epoch + 1, logs["val_loss"]
-            self.live.summary["best"] = {
-                "epoch": epoch + 1,
-                **{name[4:]: float(v) for name, v in logs.items() if name.startswith("val_")},
-            }
+        if logs["val_loss"] < self.best["loss"]:
+            validation = {name[4:]: float(value) for name, value in logs.items() if name.startswith("val_")}
+            self.best = self.live.summary["best"] = {"epoch": epoch + 1, **validation}
         self.live.next_step()
+
+
+def code_files() -> list[Path]:
+    """Return the files of this project that run here: the stage's dependencies in dvc.yaml, no more and no fewer.
+
+    Their digests, unlike the commit that will hold them, are known while training runs.
+    """
+    modules = {name: module.__file__ for name, module in sys.modules.items() if name.startswith("stages.")}
+    return sorted({Path(__file__), *(Path(file) for file in modules.values() if file)})
+
+
+def resume_key(params: TrainParameters, model_params: ModelParameters) -> str:
+    """Return the fingerprint of all that a training depends on: parameters, data, split and code."""
+    parameters = {"train": params.model_dump(), "model": model_params.model_dump()}
+    return fingerprint(parameters, [MANIFEST, SPLIT, IMAGES, *code_files()])
 
 
 def channel_statistics(images: np.ndarray, rows: np.ndarray, chunk: int = 256) -> tuple[list[float], list[float]]:

@@ -1,7 +1,14 @@
 """The training stage, on a few tiny squares: what it computes, what it logs, and how it stops."""
 
 import csv
+import hashlib
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +20,7 @@ from stages.errors import UserError
 from stages.params import read_params
 from stages.predictions import read_predictions
 from stages.train import balanced_class_weight, channel_statistics
-from tests.conftest import make_classes, set_params
+from tests.conftest import PROJECT, make_classes, set_params
 
 SMALL = {"pad.size": 8, "train.epochs": 3, "train.batch_size": 8, "model.step": "logistic", "train.patience": 50}
 
@@ -48,7 +55,16 @@ def test_everything_that_prediction_needs_is_written(workplace):
     assert card["weights"] == 8 * 8 * 3 + 1
     assert (card["padding"], card["size"]) == ("white", 8)
     assert card["classes"] == ["non_globally_sclerotic", "globally_sclerotic"]
-    assert card["dataset"] == {"name": "small", "title": "small"}
+    assert card["dataset"]["card"] == {
+        "title": "small",
+        "classes": ["nonGS", "GS"],
+        "group": r"(?P<slide>(?P<site>s)\d+)-\d+\.\w+$",
+    }
+    assert card["dataset"]["manifest_sha256"] == hashlib.sha256(Path("data/manifest.csv").read_bytes()).hexdigest()
+    assert card["dataset"]["split_sha256"] == hashlib.sha256(Path("data/split.csv").read_bytes()).hexdigest()
+    assert card["code_sha256"]["train.py"] == hashlib.sha256((PROJECT / "stages/train.py").read_bytes()).hexdigest()
+    assert card["parameters"]["train"]["epochs"] == 3
+    assert card["versions"]["keras"] == keras.__version__
     y_true, y_score = read_predictions(Path("models/validation.csv"))
     with open("data/split.csv", newline="") as file:
         assert len(y_true) == sum(row["split"] == "val" for row in csv.DictReader(file))
@@ -100,3 +116,81 @@ def test_a_loss_that_is_no_number_stops_in_one_line(workplace):
         UserError, match=r"^the loss is nan in epoch 1; params.yaml: train.learning_rate is 0.001, try a lower one$"
     ):
         train.fit(model, squares, y, rows, rows, read_params("train", train.TrainParameters))
+
+
+def start_training():
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages.train"],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def written_files():
+    files = [*Path("models").rglob("*"), *Path("metrics/train").rglob("*")]
+    return {str(file): file.read_bytes() for file in files if file.is_file()}
+
+
+def epochs_saved():
+    try:
+        with np.load("models/checkpoint.npz") as archive:
+            return len(json.loads(str(archive["state"]))["history"])
+    except FileNotFoundError:
+        return 0
+
+
+def forget_outputs():
+    """As dvc does before it runs a stage."""
+    shutil.rmtree("metrics/train", ignore_errors=True)
+    for name in ("model.keras", "model.json", "validation.csv"):
+        Path("models", name).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(("stop", "after"), [(signal.SIGKILL, 3), (signal.SIGTERM, 9)])
+def test_a_killed_training_goes_on_to_the_same_bytes(workplace, stop, after):
+    # Learning rate and patience are such that the learning rate is halved and the best epoch is not the last.
+    changes = {"train.epochs": 14, "train.patience": 8, "train.learning_rate": 0.05, "train.dropout": 0.5}
+    prepare(**changes, **{"model.step": "conv1-dense1", "model.conv_filters": 2, "model.dense_units": 4})
+    training = start_training()
+    output, _ = training.communicate()
+    assert training.returncode == 0, output
+    expected = written_files()
+    assert "models/checkpoint.npz" not in expected
+    assert len(set(Path("metrics/train/plots/metrics/learning_rate.tsv").read_text().split()[3::2])) > 1
+
+    forget_outputs()
+    training = start_training()
+    while epochs_saved() < after:
+        assert training.poll() is None, training.communicate()[0]
+        time.sleep(0.01)
+    training.send_signal(stop)
+    training.wait()
+    assert training.returncode != 0
+    assert not Path("models/model.keras").exists()
+    saved = epochs_saved()
+
+    forget_outputs()
+    training = start_training()
+    output, _ = training.communicate()
+    assert training.returncode == 0, output
+    assert f"going on after epoch {saved}," in output
+    assert written_files() == expected
+
+
+def test_a_state_of_another_training_is_not_used(workplace, capsys):
+    prepare(**{"train.epochs": 2})
+    params = read_params("train", train.TrainParameters)
+    rows, y, squares = np.arange(8), np.arange(8) % 2, np.zeros((8, 4, 4, 3), dtype=np.uint8)
+
+    def fit(key):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((4, 4, 3), dtype="uint8")
+        flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+        train.fit(keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(flat)), squares, y, rows, rows, params, key)
+        return "going on" in capsys.readouterr().out
+
+    assert [fit("a"), fit("a"), fit("b"), fit(None), fit("b")] == [False, True, False, False, True]
+    Path("models/checkpoint.npz").write_bytes(b"PK")
+    assert not fit("b")
