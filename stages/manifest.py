@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from csv import Error as CsvError
 from csv import reader as csv_reader
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import joblib
 from tqdm import tqdm
@@ -23,9 +23,10 @@ from stages.cohort import MANIFEST
 from stages.errors import SHOWN, UserError, refuse, run_stage
 from stages.files import sha256, write_table
 from stages.images import SUFFIXES, load_image
-from stages.params import read_dataset_name, shown
+from stages.params import Parameters, read_dataset_name, read_params, shown
 
 CROP_SIZES = Path("metrics/plots/crop_sizes.csv")
+UNREADABLE = Path("metrics/unreadable.csv")
 DRAWN_SIZES = 2000
 CLUTTER = ("thumbs.db", "desktop.ini")
 
@@ -42,10 +43,26 @@ class Glomerulus(NamedTuple):
     sha256: str
 
 
+class Unreadable(NamedTuple):
+    """An image that does not open, its label, and why."""
+
+    path: str
+    label: int
+    reason: str
+
+
+class ManifestParameters(Parameters):
+    """`manifest` in params.yaml: what to do with an image that does not open."""
+
+    unreadable: Literal["refuse", "skip"]
+
+
 def main() -> None:
+    params = read_params("manifest", ManifestParameters)
     dataset = read_dataset(read_dataset_name())
-    rows = make_manifest(dataset)
+    rows, unreadable = make_manifest(dataset, skip_unreadable=params.unreadable == "skip")
     write_table(MANIFEST, Glomerulus._fields, rows)
+    write_table(UNREADABLE, ("path", "label", "reason"), unreadable)
     # A scatter of a million points is no picture: every n-th row, so that at most 2,000 are drawn.
     drawn = rows[:: -(-len(rows) // DRAWN_SIZES)]
     write_table(CROP_SIZES, ("width", "height", "label"), ((row.width, row.height, row.label) for row in drawn))
@@ -54,12 +71,12 @@ def main() -> None:
     print(f"{dataset.card.title}: {len(rows)} glomeruli, {positives} of them globally sclerotic, {slides} slides")
 
 
-def make_manifest(dataset: Dataset) -> list[Glomerulus]:
-    """Return a row for each image of `dataset`, sorted by path.
+def make_manifest(dataset: Dataset, skip_unreadable: bool = False) -> tuple[list[Glomerulus], list[Unreadable]]:
+    """Return a row for each image of `dataset`, sorted by path, and the images that were skipped as unreadable.
 
     Raises:
         UserError: with all the names, where images and labels do not fit together one to one, a label is neither 0
-            nor 1, an image does not open, or the same image stands under both labels.
+            nor 1, an image does not open (unless these are skipped), or the same image stands under both labels.
     """
     images, ignored = list_images(dataset.folder)
     if dataset.card.classes:
@@ -71,9 +88,12 @@ def make_manifest(dataset: Dataset) -> list[Glomerulus]:
     if not labels:
         raise UserError(f"{dataset.folder} holds no image; formats that are read end in {', '.join(sorted(SUFFIXES))}")
     slides = _slides(dataset, sorted(labels), groups)
-    rows = _open_all(dataset.folder, [(path, labels[path], *slides[path]) for path in sorted(labels)])
+    rows, unreadable = _open_all(dataset.folder, [(path, labels[path], *slides[path]) for path in sorted(labels)])
+    if not (skip_unreadable and rows):
+        refuse([image.reason for image in unreadable])
+    _warn(f"skipped, listed in {UNREADABLE}", [image.reason for image in unreadable])
     _check_copies(rows)
-    return rows
+    return rows, unreadable
 
 
 def list_images(folder: Path) -> tuple[list[str], list[str]]:
@@ -242,25 +262,25 @@ def _slides(
     return slides
 
 
-def _open_all(folder: Path, images: list[tuple[str, int, str, str]]) -> list[Glomerulus]:
+def _open_all(folder: Path, images: list[tuple[str, int, str, str]]) -> tuple[list[Glomerulus], list[Unreadable]]:
     # Threads suffice: Pillow and hashlib release Python's lock while they work.
     opened = joblib.Parallel(n_jobs=joblib.cpu_count(), prefer="threads", return_as="generator")(
         joblib.delayed(_open)(folder, *image) for image in images
     )
-    rows, problems = [], []
+    rows: list[Glomerulus] = []
+    unreadable: list[Unreadable] = []
     for result in tqdm(opened, total=len(images), desc="checking", unit="image"):
-        (problems if isinstance(result, str) else rows).append(result)
-    refuse(problems)
-    return rows
+        (rows if isinstance(result, Glomerulus) else unreadable).append(result)
+    return rows, unreadable
 
 
-def _open(folder: Path, path: str, label: int, slide: str, site: str) -> Glomerulus | str:
+def _open(folder: Path, path: str, label: int, slide: str, site: str) -> Glomerulus | Unreadable:
     file = folder / path
     try:
         width, height = load_image(file).size
         return Glomerulus(path, label, slide, site, width, height, sha256(file))
     except (UserError, OSError) as error:
-        return str(error)
+        return Unreadable(path, label, str(error))
 
 
 def _check_copies(rows: list[Glomerulus]) -> None:

@@ -19,7 +19,7 @@ ROWS = "name,truth\na1.png,1\na2.png,0\nb1.png,0\n"
 
 
 def listed(name):
-    return make_manifest(read_dataset(name))
+    return make_manifest(read_dataset(name))[0]
 
 
 def refused(name):
@@ -130,6 +130,27 @@ def test_all_bad_images_are_said_in_one_go(workplace):
     assert len(message) == 21
     assert message[0].startswith("data/small/nonGS/s0-1.png does not open as an image")
     assert message[-1] == "... and 10 more"
+
+
+def test_bad_images_can_be_skipped_and_are_then_listed(workplace, capsys):
+    folder = make_classes()
+    (folder / "nonGS" / "s2-1.png").write_bytes(b"")
+    set_params({"manifest.unreadable": "skip"})
+    manifest.main()
+    with open("data/manifest.csv", newline="") as file:
+        assert "nonGS/s2-1.png" not in file.read()
+    with open("metrics/unreadable.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["path"], row["label"]) == ("nonGS/s2-1.png", "0")
+    assert row["reason"].startswith("data/small/nonGS/s2-1.png does not open as an image")
+    assert "warning: skipped, listed in metrics/unreadable.csv: data/small/nonGS/s2-1.png" in capsys.readouterr().err
+
+
+def test_a_folder_of_nothing_but_bad_images_is_refused_all_the_same(workplace):
+    for file in make_classes().rglob("*.png"):
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"and 4 more"):
+        make_manifest(read_dataset("small"), skip_unreadable=True)
 
 
 def test_the_same_image_under_both_labels_is_refused(workplace):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stages.demo import DemoParameters
 from stages.errors import UserError
+from stages.manifest import ManifestParameters
 from stages.metrics import EvaluateParameters
 from stages.model import ModelParameters
 from stages.params import read_dataset_name, read_params, read_yaml
@@ -19,6 +20,7 @@ from tests.conftest import set_params
 
 SCHEMAS = {
     "demo": DemoParameters,
+    "manifest": ManifestParameters,
     "split": SplitParameters,
     "pad": PadParameters,
     "model": ModelParameters,
@@ -57,6 +59,7 @@ def test_the_committed_params_are_valid(workplace):
         ("train.class_weight", "auto", ["train.class_weight is 'auto'", "'none' or 'balanced'"]),
         ("evaluate.target", 0, ["evaluate.target is 0", "greater than 0"]),
         ("evaluate.threshold", 0.5, ["evaluate.threshold is 0.5", "'fixed', 'youden' or 'sensitivity'"]),
+        ("manifest.unreadable", "ignore", ["manifest.unreadable is 'ignore'", "'refuse' or 'skip'"]),
         ("demo.sites", 0, ["demo.sites is 0"]),
     ],
 )
@@ -86,7 +89,7 @@ def test_a_missing_block_is_named(workplace):
 
 def test_an_unknown_block_is_named(workplace):
     Path("params.yaml").write_text("padd: {mode: white}\n")
-    with pytest.raises(UserError, match=r"padd is not a parameter; there are data, demo"):
+    with pytest.raises(UserError, match=r"padd is not a parameter; there are data, demo, manifest"):
         read_params("pad", PadParameters)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from stages.verify import report
 from tests.conftest import PROJECT, set_params
 from tests.imports import code_of
 
@@ -125,6 +126,49 @@ def test_an_experiment_shows_and_compares(workspace):
     assert "index.html" in report
     for title in ("ROC curve, test slides", "Confusion matrix, test slides", "Loss", "Calibration, test slides", "padding.png"):
         assert title in html, title
+
+
+def test_verify_finds_the_same_bytes_under_other_circumstances(workspace):
+    """Another folder, locale, time zone, umask, hash seed and number of workers; an empty cache; then a lock that lies."""
+    elsewhere = {
+        "LC_ALL": "C",
+        "TZ": "Asia/Tokyo",
+        "PYTHONHASHSEED": "77",
+        "LOKY_MAX_CPU_COUNT": "1",
+        "PYTHONPATH": str(workspace),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.verify"],
+        env=os.environ | elsewhere,
+        preexec_fn=lambda: os.umask(0o077),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^all \d+ outputs are the same, byte by byte$", done.stdout, flags=re.MULTILINE)
+    assert "     same  train: models/model.keras" in done.stdout
+    assert "DIFFERENT" not in done.stdout
+
+
+def test_verify_says_which_output_differs(capsys):
+    committed = {("train", "models/model.keras"): "aa", ("pad", "data/padded"): "bb", ("demo", "data/demo"): "cc"}
+    found = {("train", "models/model.keras"): "ab", ("pad", "data/padded"): "bb"}
+    assert report(committed, found) == 2
+    assert capsys.readouterr().out.splitlines() == [
+        "DIFFERENT  train: models/model.keras",
+        "     same  pad: data/padded",
+        "DIFFERENT  demo: data/demo",
+    ]
+
+
+def test_verify_without_results_or_revision_is_one_line(workspace):
+    command = [sys.executable, "-m", "stages.verify"]
+    done = subprocess.run([*command, "HEAD~1"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "error: there is no dvc.lock in this revision" in done.stderr
+    done = subprocess.run([*command, "no-such-branch"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "no-such-branch" in done.stderr
 
 
 def test_a_mistake_of_the_user_is_one_line_and_no_traceback(workspace):
