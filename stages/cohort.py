@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.files import read_table
+from stages.files import damaged, read_table
 
 MANIFEST = Path("data/manifest.csv")
 SPLIT = Path("data/split.csv")
@@ -31,13 +31,25 @@ class Cohort(NamedTuple):
 
 
 def read_cohort() -> Cohort:
-    """Return the images of data/manifest.csv with their part in data/split.csv."""
+    """Return the images of data/manifest.csv with their part in data/split.csv.
+
+    Raises:
+        UserError: a file is damaged, or the two are not of the same images.
+    """
     paths, labels, slides = read_table(MANIFEST, ("path", "label", "slide"))
     split_paths, splits = read_table(SPLIT, ("path", "split"))
-    assert split_paths == paths, f"{SPLIT} is of another manifest than {MANIFEST}"
+    if split_paths != paths:
+        raise damaged(SPLIT, f"it does not list the images of {MANIFEST}")
     return Cohort(np.array(paths), np.array(labels, dtype=np.int64), np.array(slides), np.array(splits))
 
 
 def open_squares() -> np.ndarray:
-    """Return the padded squares, uint8 (N, size, size, 3), memory-mapped: what is not asked for is not read."""
-    return np.load(IMAGES, mmap_mode="r")
+    """Return the padded squares, uint8 (N, size, size, 3), memory-mapped: what is not asked for is not read.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return np.load(IMAGES, mmap_mode="r")
+    except ValueError as error:
+        raise damaged(IMAGES, error) from None

@@ -11,8 +11,8 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from stages.backend import make_deterministic
 from stages.batches import predict
 from stages.card import Dataset, read_dataset
-from stages.cohort import open_squares, read_cohort
-from stages.errors import run_stage
+from stages.cohort import IMAGES, open_squares, read_cohort
+from stages.errors import UserError, run_stage
 from stages.files import read_json, write_json, write_table
 from stages.images import load_image
 from stages.metrics import EvaluateParameters, confusion, score, slide_bootstrap, why_undefined
@@ -35,7 +35,10 @@ def main() -> None:
     cohort = read_cohort()
     rows = cohort.rows("test")
     paths, slides, y_true = cohort.paths[rows], cohort.slides[rows], cohort.labels[rows]
-    y_score = predict(load_model(MODEL), open_squares(), rows).astype(np.float64)
+    model, squares = load_model(MODEL), open_squares()
+    if model.input_shape[1:] != squares.shape[1:]:
+        raise UserError(f"{MODEL} takes pixels of shape {model.input_shape[1:]}; those of {IMAGES} are {squares.shape[1:]}")
+    y_score = predict(model, squares, rows).astype(np.float64)
     y_pred = (y_score >= threshold).astype(np.int64)
 
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from stages.errors import UserError
+
 
 @contextmanager
 def replacing(path: str | Path, binary: bool = False) -> Iterator[IO]:
@@ -36,8 +38,11 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file that an earlier stage wrote."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file that an earlier stage wrote. Raises `UserError` if it is damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise damaged(path, error) from None
 
 
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
@@ -49,16 +54,28 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequenc
 
 
 def read_table(path: str | Path, columns: Sequence[str]) -> list[list[str]]:
-    """Read the named `columns` of a CSV file that an earlier stage wrote: a list of values for each, as text."""
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader)
-        places = [header.index(name) for name in columns]
-        table: list[list[str]] = [[] for _ in columns]
-        for row in reader:
-            for values, place in zip(table, places):
-                values.append(row[place])
-    return table
+    """Read the named `columns` of a CSV file that an earlier stage wrote: a list of values for each, as text.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            places = [header.index(name) for name in columns]
+            table: list[list[str]] = [[] for _ in columns]
+            for row in reader:
+                for values, place in zip(table, places):
+                    values.append(row[place])
+        return table
+    except (ValueError, IndexError, csv.Error) as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path: str | Path, reason: object) -> UserError:
+    """Return the error for a file that is not as the stage that wrote it left it."""
+    return UserError(f"{path} is not as its stage wrote it ({reason}); `dvc repro` writes it anew")
 
 
 def sha256(path: str | Path) -> str:

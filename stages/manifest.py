@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from csv import Error as CsvError
@@ -117,6 +118,8 @@ def list_images(folder: Path) -> tuple[list[str], list[str]]:
                 continue
             if file.is_symlink() and not _may_follow(file, home):
                 problems.append(f"{shown(str(file))} is a link that leads out of {folder}")
+            elif not file.is_file():
+                problems.append(f"{shown(str(file))} is not a file")
             elif not name.isprintable():
                 problems.append(f"{shown(str(file))} has a character in its name that is not printable text; rename it")
             else:
@@ -157,26 +160,27 @@ def _labels_from_folders(dataset: Dataset, images: Iterable[str]) -> dict[str, i
     return labels
 
 
-def _labels_from_table(
-    dataset: Dataset, images: Iterable[str]
-) -> tuple[dict[str, int], dict[str, tuple[str | None, str | None]]]:
+def _labels_from_table(dataset: Dataset, images: list[str]) -> tuple[dict[str, int], dict[str, tuple[str | None, str | None]]]:
     """Return the label of each image, and (slide, site) where the table has columns for them."""
     table = dataset.folder / str(dataset.card.labels)
     by_name = defaultdict(list)
     for path in images:
-        by_name[path].append(path)
+        by_name[_composed(path)].append(path)
         if "/" in path:
-            by_name[PurePosixPath(path).name].append(path)
+            by_name[_composed(PurePosixPath(path).name)].append(path)
     labels: dict[str, int] = {}
     groups: dict[str, tuple[str | None, str | None]] = {}
     problems = []
+    without_row = set(images)
     for line, name, label, slide, site in _read_labels(dataset, table):
         # Names are looked up in the listing and never joined to a path: no row reaches outside the folder.
-        found = by_name.get(name, [])
+        found = by_name.get(_composed(name), [])
         if len(found) != 1:
             many = f"fits {len(found)} files: {', '.join(found[:3])}" if found else "is not in the folder"
             problems.append(f"{table}, line {line}: {shown(name)} {many}")
-        elif label not in ("0", "1"):
+            continue
+        without_row.discard(found[0])
+        if label not in ("0", "1"):
             problems.append(f"{table}, line {line}: the label of {name} is {shown(label)}; it must be 0 or 1")
         elif found[0] in labels:
             both = labels[found[0]] != int(label)
@@ -184,8 +188,13 @@ def _labels_from_table(
         else:
             labels[found[0]] = int(label)
             groups[found[0]] = (slide, site)
-    refuse(problems + [f"{dataset.folder / path} has no row in {table}" for path in images if path not in labels])
+    refuse(problems + [f"{dataset.folder / path} has no row in {table}" for path in sorted(without_row)])
     return labels, groups
+
+
+def _composed(name: str) -> str:
+    # A disk may hold an accented letter as two characters where the table, written elsewhere, holds it as one.
+    return unicodedata.normalize("NFC", name)
 
 
 def _read_labels(dataset: Dataset, table: Path) -> list[tuple[int, str, str, str | None, str | None]]:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,56 +13,15 @@ from ruamel.yaml import YAML
 from stages.verify import report
 from tests.conftest import PROJECT, set_params
 from tests.imports import code_of
-
-SMALL = {
-    "demo.sites": 2,
-    "demo.slides": 4,
-    "demo.glomeruli": 8,
-    "split.folds": 3,
-    "pad.size": 16,
-    "model.step": "logistic",
-    "train.epochs": 1,
-    "evaluate.bootstrap": 20,
-}
-
-
-def dvc(*arguments, check=True):
-    # As in an activated virtual environment: the stages' `python` is this one.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], env=os.environ | {"PATH": path}, capture_output=True, text=True
-    )
-    if check:
-        assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def git(*arguments):
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    return subprocess.run(["git", *who, *arguments], check=True, capture_output=True, text=True).stdout
-
-
-def stages_run(output):
-    return re.findall(r"^Running stage '(\w+)':", output, flags=re.MULTILINE)
+from tests.repositories import dvc, git, make_repository, stages_run
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A repository with the project's committed files, tiny parameters, reproduced once and committed."""
-    folder = tmp_path_factory.mktemp("repository")
+    """A repository with tiny parameters, reproduced once and committed."""
     before = Path.cwd()
-    os.chdir(PROJECT)
-    tracked = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, text=True).stdout.split("\0")
-    os.chdir(folder)
-    for name in filter(None, tracked):
-        if (PROJECT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(PROJECT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    set_params(SMALL)
-    git("init", "-q")
-    git("add", "-A")
-    git("commit", "-q", "-m", "Small")
+    folder = tmp_path_factory.mktemp("repository")
+    make_repository(folder)
     output = dvc("repro")
     assert stages_run(output) == ["demo", "manifest", "split", "pad", "train", "threshold", "evaluate"], output
     git("add", "-A")

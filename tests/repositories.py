@@ -1,0 +1,58 @@
+"""A temporary repository with the project's files and tiny parameters, and the real dvc and git in it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import PROJECT, set_params
+
+SMALL = {
+    "demo.sites": 2,
+    "demo.slides": 4,
+    "demo.glomeruli": 8,
+    "split.folds": 3,
+    "pad.size": 16,
+    "model.step": "logistic",
+    "train.epochs": 1,
+    "evaluate.bootstrap": 20,
+}
+
+
+DVC = [sys.executable, "-m", "dvc"]
+# As in an activated virtual environment: the stages' `python` is this one.
+ENVIRONMENT = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+
+
+def dvc(*arguments, check=True):
+    done = subprocess.run([*DVC, *arguments], env=ENVIRONMENT, capture_output=True, text=True)
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def git(*arguments):
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    return subprocess.run(["git", *who, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def stages_run(output):
+    return re.findall(r"^Running stage '(\w+)':", output, flags=re.MULTILINE)
+
+
+def make_repository(folder):
+    """Make a git repository of the project's tracked files with SMALL parameters, without results, and enter it."""
+    os.chdir(PROJECT)
+    tracked = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, text=True).stdout.split("\0")
+    os.chdir(folder)
+    for name in filter(None, tracked):
+        if (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    set_params(SMALL)
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-q", "-m", "Small")

@@ -1,0 +1,296 @@
+"""What laboratories' folders really hold, each through the real stage in a process of its own.
+
+Each kind ends in the right result, or in one line that names the culprit, a non-zero exit and nothing half-written.
+"""
+
+import csv
+import io
+import os
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import PROJECT, make_classes, make_table, save_crop, set_params
+
+FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "bmp": "BMP", "webp": "WEBP", "gif": "GIF", "jp2": "JPEG2000"}
+ROWS = "name,truth\na1.png,1\na2.png,0\nb1.png,0\n"
+NAMES = ["a1.png", "a2.png", "sub/b1.png"]
+CARD = "title: small\nclasses: [nonGS, GS]\ngroup: '(?P<slide>s\\d+)-'\n"
+
+
+def run_stage(stage, memory=None):
+    limit = (lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory))) if memory else None
+    return subprocess.run(
+        [sys.executable, "-m", f"stages.{stage}"],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def picture(suffix="png", size=(40, 30), seed=5, mode="RGB", **options):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(content, format=FORMATS[suffix], **options)
+    return content.getvalue()
+
+
+def claimed_png(width, height):
+    """A PNG of a hundred bytes that says it has width x height pixels."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+def frames(suffix):
+    content = io.BytesIO()
+    first, second = Image.new("RGB", (9, 9), "red"), Image.new("RGB", (9, 9), "blue")
+    first.save(content, format=FORMATS[suffix], save_all=True, append_images=[second])
+    return content.getvalue()
+
+
+def array(values, suffix="tif"):
+    content = io.BytesIO()
+    Image.fromarray(values).save(content, format=FORMATS[suffix])
+    return content.getvalue()
+
+
+def rotated():
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    return picture("jpg", exif=exif)
+
+
+def transparent_palette():
+    content = io.BytesIO()
+    Image.new("P", (9, 9)).save(content, format="PNG", transparency=0)
+    return content.getvalue()
+
+
+# Kind: (name of the file among the images of label 0, its content, None if it is right or else what is said of it).
+IMAGES = {
+    **{f"truncated {s}": (f"s1-77.{s}", picture(s)[: len(picture(s)) // 2], "does not open as an image") for s in FORMATS},
+    **{f"empty {s}": (f"s1-77.{s}", b"", "does not open as an image") for s in FORMATS},
+    "the extension of another format": ("s1-77.jpg", picture("tif"), None),
+    "an extension in capitals": ("s1-77.PNG", picture(), None),
+    "text with an image's extension": ("s1-77.png", b"name,label\n", "its content is of none of the formats PNG, JPEG"),
+    "PostScript with an image's extension": ("s1-77.png", b"%!PS-Adobe-3.0 EPSF-3.0\n", "its content is of none of the formats"),
+    "SVG with an image's extension": ("s1-77.png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "its content is of none"),
+    "a decompression bomb": ("s1-77.png", claimed_png(50_000, 50_000), "has 50000 x 50000 pixels; at most 100,000,000 are read"),
+    "20,000 pixels square": ("s1-77.png", claimed_png(20_000, 20_000), "has 20000 x 20000 pixels; at most 100,000,000"),
+    "20,000 pixels wide": ("s1-77.png", picture(size=(20_000, 30)), None),
+    "1 x N": ("s1-77.png", picture(size=(1, 500)), None),
+    "N x 1": ("s1-77.png", picture(size=(500, 1)), None),
+    "1 x 1": ("s1-77.png", picture(size=(1, 1)), None),
+    "16-bit grey": ("s1-77.tif", array(np.full((9, 9), 40_000, dtype=np.uint16)), None),
+    "32-bit floating point": (
+        "s1-77.tif",
+        array(np.ones((9, 9), dtype=np.float32)),
+        "has 32-bit pixels (F); save it with 8 or 16",
+    ),
+    "a palette with transparency": ("s1-77.png", transparent_palette(), None),
+    "CMYK JPEG": ("s1-77.jpg", picture("jpg", mode="CMYK"), None),
+    "EXIF-rotated": ("s1-77.jpg", rotated(), None),
+    "an animation": ("s1-77.gif", frames("gif"), None),
+    "a TIFF of two pages": ("s1-77.tif", frames("tif"), None),
+    "a space in the name": ("s1-77 copy.png", picture(), None),
+    "quotes in the name": ("s1-7'7\".png", picture(), None),
+    "a comma in the name": ("s1-7,7.png", picture(), None),
+    "a newline in the name": ("s1-7\n7.png", picture(), "has a character in its name that is not printable"),
+    "a name that turns the writing direction": (
+        "s1-\u202e77.png",
+        picture(),
+        "has a character in its name that is not printable",
+    ),
+    "bytes in the name that are not UTF-8": (b"s1-\xff.png", picture(), "has a character in its name that is not printable"),
+    "an accent as one character": ("s1-7\u00e9.png", picture(), None),
+    "an accent as two characters": ("s1-7e\u0301.png", picture(), None),
+    "a leading dash": ("-s1-77.png", picture(), "it does not match nonGS/-s1-77.png"),
+    "a name of 240 characters": (f"s1-{'7' * 233}.png", picture(), None),
+}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_images(workplace, kind):
+    name, content, said = IMAGES[kind]
+    folder = make_classes(slides=3) / "nonGS"
+    Path("data/small.yaml").write_text(CARD)
+    target = os.path.join(os.fsencode(folder), name) if isinstance(name, bytes) else folder / name
+    with open(target, "wb") as file:
+        file.write(content)
+    done = run_stage("manifest", memory=2**31)
+    check(done, said, images=13, culprit="" if isinstance(name, bytes) or "\n" in name or "\u202e" in name else name)
+
+
+def check(done, said, images=3, culprit=""):
+    assert "Traceback" not in done.stderr
+    assert not list(Path(".").rglob("*.part"))
+    if said is None:
+        assert done.returncode == 0, done.stderr
+        with open("data/manifest.csv", newline="") as file:
+            assert len(list(csv.DictReader(file))) == images
+    else:
+        assert done.returncode == 1
+        errors = done.stderr[done.stderr.rindex("error: ") :].strip().splitlines()
+        assert len(errors) == 1, errors
+        assert said in errors[0]
+        assert culprit in errors[0]
+        assert not Path("data/manifest.csv").exists()
+
+
+# Kind: (the table, None if it is right or else what is said of it).
+TABLES = {
+    "a byte-order mark": ("\ufeff" + ROWS, None),
+    "CRLF": (ROWS.replace("\n", "\r\n"), None),
+    "semicolons": (ROWS.replace(",", ";"), None),
+    "quoted names": (ROWS.replace("a1.png", '"a1.png"'), None),
+    "a column with quoted commas": ("note," + ROWS.replace("\n", '\n"x, ""y""",', 3), None),
+    "a duplicate row": (ROWS + "a1.png,1\n", "labels.csv, line 5: a1.png stands there twice"),
+    "conflicting labels": (ROWS + "a1.png,0\n", "line 5: a1.png stands there twice, under both labels"),
+    "a missing label": (ROWS.replace("a1.png,1", "a1.png,"), "line 2: the label of a1.png is ''; it must be 0 or 1"),
+    "a missing name": (ROWS + ",1\n", "line 5: '' is not in the folder"),
+    "a label of 2": (ROWS.replace("a1.png,1", "a1.png,2"), "line 2: the label of a1.png is '2'; it must be 0 or 1"),
+    "a path out of the folder": (ROWS + "../../params.yaml,1\n", "line 5: '../../params.yaml' is not in the folder"),
+    "an absolute path": (ROWS + "/etc/hostname,1\n", "line 5: '/etc/hostname' is not in the folder"),
+    "a row without a file": (ROWS + "c1.png,1\n", "line 5: 'c1.png' is not in the folder"),
+    "a file without a row": (ROWS.replace("a2.png,0\n", ""), "data/table/a2.png has no row in data/table/labels.csv"),
+    "a row that is too short": (ROWS.replace("a1.png,1", "a1.png"), "line 2: 1 fields where the header has 2"),
+    "another header": (ROWS.replace("truth", "label"), "data/table.yaml, line 3: `columns: {name: name, label: truth}`"),
+    "nothing": ("", "has no such column"),
+    "a quotation that does not end": (ROWS + '"c1.png,1\n', "line 5: 1 fields where the header has 2"),
+    "a NUL": (ROWS + "c\0,1\n", "'c\\x00' is not in the folder"),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables(workplace, kind):
+    rows, said = TABLES[kind]
+    make_table(rows, NAMES)
+    check(run_stage("manifest"), said)
+
+
+def test_a_table_and_a_disk_that_compose_accents_differently(workplace):
+    make_table("name,truth\na\u00e9.png,1\nb.png,0\n", ["ae\u0301.png", "b.png"])
+    check(run_stage("manifest"), None, images=2)
+
+
+def link_out(folder):
+    (folder / "GS/s9-0.png").symlink_to(save_crop(Path("elsewhere.png").resolve(), 9))
+
+
+def link_folder(folder):
+    (folder / "GS/more").symlink_to("/etc")
+
+
+def dangling(folder):
+    (folder / "GS/s9-0.png").symlink_to("nothing.png")
+
+
+def fifo(folder):
+    os.mkfifo(folder / "GS/s9-0.png")
+
+
+def directory(folder):
+    (folder / "GS/s9-0.png").mkdir()
+
+
+def unreadable(folder):
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    (folder / "GS/s0-0.png").chmod(0)
+
+
+def empty(folder):
+    for file in folder.rglob("*.png"):
+        file.unlink()
+
+
+def same_bytes(folder):
+    (folder / "GS/s1-77.png").write_bytes((folder / "nonGS/s1-1.png").read_bytes())
+
+
+FOLDERS = {
+    link_out: "'data/small/GS/s9-0.png' is a link that leads out of data/small",
+    link_folder: "data/small/GS/more is a link to a folder",
+    dangling: "'data/small/GS/s9-0.png' is not a file",
+    fifo: "'data/small/GS/s9-0.png' is not a file",
+    directory: None,
+    unreadable: "data/small/GS/s0-0.png does not open as an image: Permission denied",
+    empty: "data/small holds no image",
+    same_bytes: "GS/s1-77.png and nonGS/s1-1.png: the same image stands under both labels",
+}
+
+
+@pytest.mark.parametrize("change", FOLDERS, ids=lambda change: change.__name__)
+def test_folders(workplace, change):
+    change(make_classes(slides=3))
+    check(run_stage("manifest"), FOLDERS[change], images=12)
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "data/small.yaml"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[1, 2]", b"just text", b"\xff\xfe\x00", b"a: [", b"a: 1\na: 2", b"!!python/object:os.system {}"]
+)
+def test_nonsense_in_yaml(workplace, name, content):
+    make_classes(slides=3)
+    Path(name).write_bytes(content)
+    check(run_stage("manifest"), name)
+
+
+# Kind: (stage, what is damaged, how, what is said of it).
+def cut(path, share=0.5):
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content[: int(share * len(content))])
+
+
+def of_another_size(path):
+    from stages.model_file import save_model
+    from tests.test_model import build
+
+    save_model(build("logistic", size=16), path)
+
+
+def with_code(path):
+    from stages.backend import keras
+
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    keras.Model(inputs, keras.layers.Lambda(lambda x: x)(inputs)).save(path)
+
+
+DAMAGES = [
+    ("split", "data/manifest.csv", lambda path: Path(path).write_text("x\n"), "data/manifest.csv is not as its stage wrote it"),
+    ("evaluate", "data/padded/images.npy", cut, "data/padded/images.npy is not as its stage wrote it"),
+    ("evaluate", "data/split.csv", cut, "data/split.csv is not as its stage wrote it"),
+    ("evaluate", "models/threshold.json", cut, "models/threshold.json is not as its stage wrote it"),
+    ("evaluate", "models/model.keras", cut, "models/model.keras does not load as a Keras model"),
+    ("evaluate", "models/model.keras", of_another_size, "models/model.keras takes pixels of shape (16, 16, 3)"),
+    ("evaluate", "models/model.keras", with_code, "models/model.keras does not load as a Keras model"),
+]
+
+
+def test_damaged_results_of_earlier_stages(workplace):
+    make_classes(slides=10)
+    set_params({"pad.size": 8, "train.epochs": 1, "model.step": "logistic", "evaluate.bootstrap": 10})
+    for stage in ("manifest", "split", "pad", "train", "threshold"):
+        assert run_stage(stage).returncode == 0
+    for stage, path, damage, said in DAMAGES:
+        intact = Path(path).read_bytes()
+        damage(path)
+        done = run_stage(stage)
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False), (path, done.stderr)
+        assert said in done.stderr.splitlines()[-1], done.stderr
+        assert not Path("metrics/test.json").exists()
+        Path(path).write_bytes(intact)
+    assert run_stage("evaluate").returncode == 0
