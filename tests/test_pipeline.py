@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from ruamel.yaml import YAML
 from stages.verify import report
 from tests.conftest import PROJECT, set_params
 from tests.imports import code_of
-from tests.repositories import dvc, git, make_repository, stages_run
+from tests.repositories import DVC, ENVIRONMENT, dvc, git, make_repository, stages_run
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,40 @@ def test_an_experiment_shows_and_compares(workspace):
     assert "index.html" in report
     for title in ("ROC curve, test slides", "Confusion matrix, test slides", "Loss", "Calibration, test slides", "padding.png"):
         assert title in html, title
+
+
+def test_experiments_side_by_side_do_not_disturb_each_other(workspace):
+    """Two at once in temporary folders, and two workers of the queue: each result has the bytes of a run on its own."""
+    folds = {name: ["-n", name, "-S", f"split.fold={fold}"] for name, fold in (("one", 1), ("two", 2))}
+    together = [
+        subprocess.Popen([*DVC, "exp", "run", "--temp", *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+        for arguments in folds.values()
+    ]
+    for run in together:
+        output, _ = run.communicate()
+        assert run.returncode == 0, output
+    dvc("exp", "run", "--queue", "-n", "queued-a", "-S", "train.seed=1")
+    dvc("exp", "run", "--queue", "-n", "queued-b", "-S", "train.seed=2")
+    dvc("queue", "start", "-j", "2")
+    deadline = time.monotonic() + 240
+    while len(re.findall("Success|Failed", status := dvc("queue", "status"))) < 2:
+        assert time.monotonic() < deadline, status
+        time.sleep(1)
+    assert "Failed" not in status, dvc("queue", "logs", "queued-a", check=False) + dvc("queue", "logs", "queued-b", check=False)
+    dvc("queue", "stop", check=False)
+
+    locks = {name: git("show", f"{found(name)}:dvc.lock") for name in ("one", "two", "queued-a", "queued-b")}
+    assert len(set(locks.values())) == 4
+    for name, changes in {"one": {"split.fold": 1}, "queued-b": {"train.seed": 2}}.items():
+        set_params(changes)
+        dvc("repro", "--force", "--no-run-cache")
+        assert Path("dvc.lock").read_text() == locks[name]
+        git("checkout", "-q", ".")
+
+
+def found(experiment):
+    """The commit of an experiment."""
+    return next(line.split()[0] for line in git("show-ref").splitlines() if line.endswith(f"/{experiment}"))
 
 
 def test_verify_finds_the_same_bytes_under_other_circumstances(workspace):
