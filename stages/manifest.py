@@ -104,10 +104,15 @@ def list_images(folder: Path) -> tuple[list[str], list[str]]:
 
     Raises:
         UserError: a link leads out of the folder, or a name is not valid text.
+        OSError: a folder cannot be read; what is in it must not be missing without a word.
     """
+
+    def stop(error: OSError) -> None:
+        raise error
+
     images, others, problems = [], [], []
     home = folder.resolve()
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=stop):
         for name in folders:
             if (Path(parent) / name).is_symlink():
                 problems.append(f"{Path(parent) / name} is a link to a folder; links to folders are not followed")

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stages import manifest
 from stages.card import read_dataset
@@ -218,8 +220,8 @@ def test_the_order_of_the_files_on_the_disk_does_not_matter(workplace, monkeypat
     expected = listed("small")
     walk = os.walk
 
-    def backwards(folder):
-        for parent, folders, names in walk(folder):
+    def backwards(folder, onerror):
+        for parent, folders, names in walk(folder, onerror=onerror):
             folders.reverse()
             yield parent, folders, names[::-1]
 
@@ -244,6 +246,18 @@ def test_the_stage_writes_the_table_or_nothing(workplace):
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: data/small/GS/s1-7.png does not open as an image: ")
     assert sorted(path.name for path in Path("data").iterdir()) == ["small", "small.yaml"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300) | st.text(alphabet="name,truth01;\t\n\r\"'.pg \0\ufeff", max_size=200).map(str.encode))
+def test_any_bytes_are_a_table_or_an_error(tmp_path_factory, content):
+    root = tmp_path_factory.mktemp("data")
+    (root / "d").mkdir()
+    (root / "d" / "labels.csv").write_bytes(content)
+    (root / "d.yaml").write_text("title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth}\ngroup: '(?P<slide>.)'\n")
+    with pytest.raises(UserError) as error:  # There are no images: even a good table is refused.
+        make_manifest(read_dataset("d", root))
+    assert str(root / "d") in str(error.value)
 
 
 def test_a_sample_of_the_sizes_is_drawn(workplace, monkeypatch):
