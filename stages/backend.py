@@ -40,6 +40,9 @@ def _without_start_up_noise() -> Iterator[None]:
             sys.stderr.flush()
 
 
+# Sums are split among threads, so their number is part of the result: with one or four in place of two, the same
+# training came to other weights. It is fixed, therefore, and not the number of cores; the environment may say otherwise.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
 # Of TensorFlow's own log: warnings and errors, not information.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 with _without_start_up_noise():
