@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.verify import report
-from tests.conftest import PROJECT, set_params
+from tests.conftest import PROJECT, save_crop, set_params
 from tests.imports import code_of
 from tests.repositories import DVC, ENVIRONMENT, dvc, git, make_repository, stages_run
 
@@ -85,6 +85,22 @@ def test_an_experiment_shows_and_compares(workspace):
     assert "index.html" in report
     for title in ("ROC curve, test slides", "Confusion matrix, test slides", "Loss", "Calibration, test slides", "padding.png"):
         assert title in html, title
+
+
+def test_own_data_in_five_lines(workspace):
+    """As the README says; and in a temporary folder, which has nothing but what git and DVC know."""
+    for slide in range(9):
+        for number, kind in enumerate(("sclerotic", "healthy", "healthy")):
+            save_crop(Path(f"data/mine/{kind}/case-{slide}_{number}.png"), seed=10 * slide + number)
+    Path("data/mine.yaml").write_text(
+        "title: Our own\nclasses: [healthy, sclerotic]\ngroup: '(?P<slide>.+)_\\d+\\.png$'\nsource: x\nlicence: x\n"
+    )
+    dvc("add", "data/mine")
+    git("add", "data/mine.dvc", "data/mine.yaml", "data/.gitignore")
+    assert "data/mine/" not in git("status", "--porcelain")
+    output = dvc("exp", "run", "--temp", "-n", "own", "-S", "data=mine")
+    assert "Our own: 27 glomeruli, 9 of them globally sclerotic, 9 slides" in output
+    assert "Ran experiment(s): own" in output
 
 
 def test_experiments_side_by_side_do_not_disturb_each_other(workspace):
