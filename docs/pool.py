@@ -35,9 +35,15 @@ def main(names: list[str]) -> None:
         # The thresholds differ between folds: the decisions are pooled, not the probabilities.
         decided = rates(*confusion(y_true, y_pred))
         spread = slide_bootstrap(y_true, y_pred.astype(float), 0.5, slides, 2000, 0)
-        cells = [f"{decided[key]:.3f} ({spread[key]['low']:.2f}-{spread[key]['high']:.2f})" for key in ("sensitivity", "specificity", "f1")]
-        auc = f"{pooled['roc_auc']:.3f} ({interval['low']:.3f}-{interval['high']:.3f})"
-        print(f"| {name} | {auc} | {min(aucs):.3f} to {max(aucs):.3f} | {pooled['average_precision']:.3f} | {' | '.join(cells)} |")
+        cells = [
+            name,
+            f"{pooled['roc_auc']:.3f} ({interval['low']:.3f}-{interval['high']:.3f})",
+            f"{min(aucs):.3f} to {max(aucs):.3f}",
+            f"{pooled['average_precision']:.3f}",
+        ]
+        for key in ("sensitivity", "specificity", "f1"):
+            cells.append(f"{decided[key]:.3f} ({spread[key]['low']:.2f}-{spread[key]['high']:.2f})")
+        print(f"| {' | '.join(cells)} |")
 
 
 def read(experiment: str) -> list[dict[str, str]]:
