@@ -148,7 +148,7 @@ def forget_outputs():
         Path("models", name).unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize(("stop", "after"), [(signal.SIGKILL, 3), (signal.SIGTERM, 9)])
+@pytest.mark.parametrize(("stop", "after"), [(signal.SIGKILL, 3), (signal.SIGTERM, 6)])
 def test_a_killed_training_goes_on_to_the_same_bytes(workplace, stop, after):
     # Learning rate and patience are such that the learning rate is halved and the best epoch is not the last.
     changes = {"train.epochs": 14, "train.patience": 8, "train.learning_rate": 0.05, "train.dropout": 0.5}
