@@ -98,9 +98,19 @@ def read_dataset(name: str, root: str | Path = "data") -> Dataset:
         UserError: there is no such folder or card, or the card says something that a card cannot say.
     """
     folder, card_path = Path(root) / name, Path(root) / f"{name}.yaml"
+    if not card_path.is_file():
+        cards = ", ".join(sorted(path.stem for path in Path(root).glob("*.yaml"))) or "none"
+        raise UserError(f"{card_path} does not exist; params.yaml: data is {name!r}, and the datasets with a card are: {cards}")
     card = check(read_yaml(card_path), CardFields, str(card_path))
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; it should hold the images that {card_path} describes")
+        tracked = Path(f"{folder}.dvc")
+        pull = (
+            f"`dvc pull {tracked}` brings it (unless .dvcignore holds a line for it: see there); or " if tracked.is_file() else ""
+        )
+        source = f" (source: {card.source})" if card.source else ""
+        raise UserError(
+            f"{folder} is not a folder; {pull}bring the images that {card_path} describes{source} there, and `dvc add {folder}`"
+        )
     return Dataset(name, folder, card_path, card)
 
 

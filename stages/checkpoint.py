@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Checkpoint(keras.callbacks.Callback):
         except FileNotFoundError:
             pass
         except Exception as error:  # numpy and zipfile raise many kinds on a damaged file.
-            print(f"warning: {path} cannot be used ({error}); training begins anew")
+            print(f"warning: {path} cannot be used ({error}); training begins anew", file=sys.stderr)
 
     @property
     def first_epoch(self) -> int:

@@ -10,6 +10,7 @@ from stages.files import damaged, read_table
 MANIFEST = Path("data/manifest.csv")
 SPLIT = Path("data/split.csv")
 IMAGES = Path("data/padded/images.npy")
+FEATURES = Path("data/features/features.npy")
 SPLITS = ("train", "val", "test")
 CLASS_NAMES = ("non_globally_sclerotic", "globally_sclerotic")  # of label 0 and of label 1
 
@@ -49,7 +50,20 @@ def open_squares() -> np.ndarray:
     Raises:
         UserError: the file is damaged.
     """
+    return _open(IMAGES)
+
+
+def open_features() -> np.ndarray:
+    """Return the backbone's features of the squares' eight orientations, float32 (N, 8, D), memory-mapped.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return _open(FEATURES)
+
+
+def _open(path: Path) -> np.ndarray:
     try:
-        return np.load(IMAGES, mmap_mode="r")
+        return np.load(path, mmap_mode="r")
     except ValueError as error:
-        raise damaged(IMAGES, error) from None
+        raise damaged(path, error) from None

@@ -10,16 +10,16 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-import joblib
 import numpy as np
 from PIL import Image
 from pydantic import Field
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
+from stages.card import read_dataset
 from stages.errors import run_stage
-from stages.params import Parameters, read_params
+from stages.parallel import on_all_cores
+from stages.params import Parameters, read_dataset_name, read_params
 
 FOLDER = Path("data/demo")
 CLASSES = ("non_globally_sclerotic", "globally_sclerotic")  # as in data/demo.yaml
@@ -61,17 +61,18 @@ class Tuft(NamedTuple):
 
 def main() -> None:
     params = read_params("demo", DemoParameters)
+    if (name := read_dataset_name()) != FOLDER.name:
+        # This stage comes first: what is missing of another dataset is said here, before dvc stumbles over it.
+        read_dataset(name)
     shutil.rmtree(FOLDER, ignore_errors=True)
     for name in CLASSES:
         (FOLDER / name).mkdir(parents=True)
     slides = [
         (site, number, count) for site in range(params.sites) for number, count in enumerate(_counts(params, site), start=1)
     ]
-    jobs = [(site, number, index) for site, number, count in slides for index in range(1, count + 1)]
-    drawn = joblib.Parallel(n_jobs=joblib.cpu_count(), return_as="generator")(
-        joblib.delayed(_draw_one)(FOLDER.resolve(), params.seed, *job) for job in jobs
-    )
-    for _ in tqdm(drawn, total=len(jobs), desc="drawing synthetic glomeruli", unit="image"):
+    folder = FOLDER.resolve()
+    jobs = [(folder, params.seed, site, number, index) for site, number, count in slides for index in range(1, count + 1)]
+    for _ in on_all_cores(_draw_one, jobs, "drawing synthetic glomeruli", prefer="processes"):
         pass
 
 

@@ -15,12 +15,12 @@ from stages.cohort import IMAGES, open_squares, read_cohort
 from stages.errors import UserError, run_stage
 from stages.files import read_json, write_json, write_table
 from stages.images import load_image
-from stages.metrics import EvaluateParameters, confusion, score, slide_bootstrap, why_undefined
-from stages.model_file import load_model
+from stages.metrics import EvaluateParameters, confusion, coverage_curve, is_certain, score, slide_bootstrap, why_undefined
+from stages.model_file import MODEL, load_model
 from stages.params import read_dataset_name, read_params
 from stages.pictures import contact_sheet, save_png
+from stages.predictions import THRESHOLD, write_predictions
 
-MODEL, THRESHOLD = Path("models/model.keras"), Path("models/threshold.json")
 METRICS = Path("metrics")
 SHOWN_MISTAKES = 16
 CALIBRATION_BINS = 5  # A test set of one fold has a hundred crops or two: more bins would show noise.
@@ -30,7 +30,8 @@ def main() -> None:
     params = read_params("evaluate", EvaluateParameters)
     dataset = read_dataset(read_dataset_name())
     make_deterministic(params.seed)
-    threshold = read_json(THRESHOLD)["threshold"]
+    decision = read_json(THRESHOLD)
+    threshold, band = decision["threshold"], decision["uncertain"]
 
     cohort = read_cohort()
     rows = cohort.rows("test")
@@ -38,19 +39,18 @@ def main() -> None:
     model, squares = load_model(MODEL), open_squares()
     if model.input_shape[1:] != squares.shape[1:]:
         raise UserError(f"{MODEL} takes pixels of shape {model.input_shape[1:]}; those of {IMAGES} are {squares.shape[1:]}")
-    y_score = predict(model, squares, rows).astype(np.float64)
+    probability = predict(model, squares, rows)
+    y_score = probability.astype(np.float64)
     y_pred = (y_score >= threshold).astype(np.int64)
 
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
+    results["certain"] = certain(y_true, y_score, threshold, band["low"], band["high"])
     write_json(METRICS / "test.json", results)
-    texts = [str(value) for value in y_score.astype(np.float32)]
-    write_table(
-        METRICS / "predictions.csv",
-        ("path", "slide", "label", "probability", "predicted"),
-        zip(paths, slides, y_true, texts, y_pred),
-    )
+    write_predictions(METRICS / "predictions.csv", cohort, rows, probability, y_pred)
     write_slides(y_true, y_pred, slides)
     write_curves(y_true, y_score)
+    coverage, error, _ = coverage_curve(y_true, y_score, threshold)
+    write_table(METRICS / "plots/coverage.csv", ("coverage", "error"), zip(coverage.tolist(), error.tolist()))
     save_png(METRICS / "plots/mistakes.png", mistakes_picture(dataset, paths, y_true, y_score, y_pred))
 
     for name in ("roc_auc", "sensitivity", "specificity", "f1"):
@@ -61,8 +61,9 @@ def main() -> None:
 
 def measure(y_true: np.ndarray, y_score: np.ndarray, threshold: float, slides: np.ndarray, replicates: int, seed: int) -> dict:
     """Return all that metrics/test.json holds; measures that are not defined are null, with the reason under `undefined`."""
-    tn, fp, fn, tp = confusion(y_true, (y_score >= threshold).astype(np.int64))
-    measures = score(y_true, y_score, threshold)
+    y_pred = y_score >= threshold
+    tn, fp, fn, tp = confusion(y_true, y_pred)
+    measures = score(y_true, y_score, y_pred)
     undefined = {name: why_undefined(name, y_true) for name, value in measures.items() if value is None}
     for name, reason in undefined.items():
         print(f"warning: {name} is not defined: {reason}", file=sys.stderr)
@@ -70,11 +71,18 @@ def measure(y_true: np.ndarray, y_score: np.ndarray, threshold: float, slides: n
         **measures,
         "threshold": threshold,
         "confusion": {"true_negative": tn, "false_positive": fp, "false_negative": fn, "true_positive": tp},
-        "interval_95": slide_bootstrap(y_true, y_score, threshold, slides, replicates, seed),
+        "interval_95": slide_bootstrap(y_true, y_score, y_pred, slides, replicates, seed),
         "images": len(y_true),
         "slides": len(np.unique(slides)),
         **({"undefined": undefined} if undefined else {}),
     }
+
+
+def certain(y_true: np.ndarray, y_score: np.ndarray, threshold: float, low: float, high: float) -> dict[str, float | None]:
+    """Return the share of images outside the uncertain band, and the share of errors among them; None where there are none."""
+    sure = is_certain(y_score, low, high)
+    wrong = (y_true == 1) != (y_score >= threshold)
+    return {"coverage": float(np.mean(sure)), "error": float(np.mean(wrong[sure])) if sure.any() else None}
 
 
 def write_slides(y_true: np.ndarray, y_pred: np.ndarray, slides: np.ndarray) -> None:

@@ -59,21 +59,26 @@ def read_table(path: str | Path, columns: Sequence[str]) -> list[list[str]]:
     Raises:
         UserError: the file is damaged.
     """
+    with open(path, encoding="utf-8", newline="") as file:
+        return parse_table(file, columns, path)
+
+
+def parse_table(lines: Iterable[str], columns: Sequence[str], where: object) -> list[list[str]]:
+    """Return the named `columns` of the `lines` of a CSV file as `read_table` does; `where` names it if it is damaged."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            places = [header.index(name) for name in columns]
-            table: list[list[str]] = [[] for _ in columns]
-            for row in reader:
-                for values, place in zip(table, places):
-                    values.append(row[place])
+        reader = csv.reader(lines)
+        header = next(reader, [])
+        places = [header.index(name) for name in columns]
+        table: list[list[str]] = [[] for _ in columns]
+        for row in reader:
+            for values, place in zip(table, places):
+                values.append(row[place])
         return table
     except (ValueError, IndexError, csv.Error) as error:
-        raise damaged(path, error) from None
+        raise damaged(where, error) from None
 
 
-def damaged(path: str | Path, reason: object) -> UserError:
+def damaged(path: object, reason: object) -> UserError:
     """Return the error for a file that is not as the stage that wrote it left it."""
     return UserError(f"{path} is not as its stage wrote it ({reason}); `dvc repro` writes it anew")
 

@@ -16,6 +16,8 @@ SUFFIXES = frozenset(".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .gif .jp2
 # A glomerulus of 300 micrometres scanned at 40x (0.25 micrometres a pixel) is 1,200 pixels wide. 100 megapixels leave
 # room for eighty times that area, and keep a small file that claims to be huge from filling the memory.
 PIXEL_LIMIT = 100_000_000
+# Pillow warns of damaged metadata; damaged pixels raise. Once and for all: catch_warnings() is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 Image.MAX_IMAGE_PIXELS = None  # The limit above is checked instead, before any pixel is decoded.
 
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -33,14 +35,12 @@ def load_image(path: str | Path) -> Image.Image:
             numbers, whose white is not defined.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Damaged metadata; damaged pixels raise.
-            with Image.open(path, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > PIXEL_LIMIT:
-                    raise UserError(f"{path} has {width} x {height} pixels; at most {PIXEL_LIMIT:,} are read")
-                image.load()
-                return _as_8_bit(ImageOps.exif_transpose(image), path)
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > PIXEL_LIMIT:
+                raise UserError(f"{path} has {width} x {height} pixels; at most {PIXEL_LIMIT:,} are read")
+            image.load()
+            return _as_8_bit(ImageOps.exif_transpose(image), path)
     except UserError:
         raise
     except MemoryError:

@@ -4,6 +4,7 @@ Every image is opened once here, so that a folder's faults are found in the firs
 apart from `split` so that another fold, seed or `split.by` reads no image again.
 """
 
+import csv
 import io
 import os
 import re
@@ -11,19 +12,15 @@ import sys
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from csv import Error as CsvError
-from csv import reader as csv_reader
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
-
-import joblib
-from tqdm import tqdm
+from typing import Any, Literal, NamedTuple
 
 from stages.card import Dataset, read_dataset
 from stages.cohort import MANIFEST
 from stages.errors import SHOWN, UserError, refuse, run_stage
 from stages.files import sha256, write_table
 from stages.images import SUFFIXES, load_image
+from stages.parallel import on_all_cores
 from stages.params import Parameters, read_dataset_name, read_params, shown
 
 CROP_SIZES = Path("metrics/plots/crop_sizes.csv")
@@ -212,22 +209,13 @@ def _read_labels(dataset: Dataset, table: Path) -> list[tuple[int, str, str, str
         raise dataset.error("labels", f"there is no file {table}") from None
     except UnicodeDecodeError:
         raise UserError(f"{table} is not UTF-8 text; save it as CSV UTF-8") from None
-    for delimiter in ",;\t":
-        header = next(csv_reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
-        if columns.name in header and columns.label in header:
-            break
-    else:
-        missing = "name" if columns.name not in header else "label"
-        header = next(csv_reader(io.StringIO(text, newline="")), [])
-        raise dataset.error(f"columns.{missing}", f"{table} has no such column; it has {', '.join(map(shown, header))}")
-    for key in ("slide", "site"):
-        if getattr(columns, key) and getattr(columns, key) not in header:
-            raise dataset.error(f"columns.{key}", f"{table} has no such column; it has {', '.join(map(shown, header))}")
-
     rows, problems = [], []
-    lines = csv_reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        next(lines)
+        lines, header = open_columns(text, (columns.name, columns.label))
+        for key in ("name", "label", "slide", "site"):
+            if getattr(columns, key) and getattr(columns, key) not in header:
+                there = ", ".join(map(shown, header))
+                raise dataset.error(f"columns.{key}", f"{table} has no such column; it has {there}")
         for row in lines:
             if not any(field.strip() for field in row):
                 continue
@@ -240,10 +228,20 @@ def _read_labels(dataset: Dataset, table: Path) -> list[tuple[int, str, str, str
             if slide == "" or site == "":
                 problems.append(f"{table}, line {lines.line_num}: no {'slide' if slide == '' else 'site'}")
             rows.append((lines.line_num, field[columns.name].strip(), field[columns.label].strip(), slide, site))
-    except CsvError as error:
-        raise UserError(f"{table}, line {lines.line_num}: {error}") from None
+    except csv.Error as error:
+        raise UserError(f"{table} is not a table that can be read: {error}") from None
     refuse(problems)
     return rows
+
+
+def open_columns(text: str, wanted: tuple[str, ...]) -> tuple[Any, list[str]]:
+    """Return a reader behind the header, and the header: by the separator that gives the wanted columns, or by comma."""
+    for separator in ",;\t,":
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        header = next(lines, [])
+        if set(wanted) <= set(header):
+            break
+    return lines, header
 
 
 def _slides(
@@ -277,13 +275,9 @@ def _slides(
 
 
 def _open_all(folder: Path, images: list[tuple[str, int, str, str]]) -> tuple[list[Glomerulus], list[Unreadable]]:
-    # Threads suffice: Pillow and hashlib release Python's lock while they work.
-    opened = joblib.Parallel(n_jobs=joblib.cpu_count(), prefer="threads", return_as="generator")(
-        joblib.delayed(_open)(folder, *image) for image in images
-    )
     rows: list[Glomerulus] = []
     unreadable: list[Unreadable] = []
-    for result in tqdm(opened, total=len(images), desc="checking", unit="image"):
+    for result in on_all_cores(_open, [(folder, *image) for image in images], "checking"):
         (rows if isinstance(result, Glomerulus) else unreadable).append(result)
     return rows, unreadable
 

@@ -1,56 +1,14 @@
-"""The model steps: a ladder from one sigmoid neuron to convolutional networks. Pretrained backbones will join them here.
+"""The model of a rung of the ladder, or of a pretrained backbone: from pixels to the probability of global sclerosis."""
 
-Method: Wen, Thibeau-Sutre et al., Medical Image Analysis 63:101694, 2020, simplified: begin with `logistic`, add Dense
-layers until the model overfits, replace the largest by a convolutional block, and go on until nothing improves.
-"""
-
-import re
 from collections.abc import Sequence
-from typing import Literal
 
-from pydantic import Field, field_validator
+import numpy as np
 
 from stages.backend import keras
 from stages.errors import UserError
-from stages.params import Parameters
+from stages.steps import ModelParameters, parse_step
 
-MOST_BLOCKS, MOST_DENSE = 5, 4
 MOST_WEIGHTS = 500_000_000
-STEPS = f"logistic, or convC-denseD with C from 0 to {MOST_BLOCKS} and D from 0 to {MOST_DENSE}, such as conv3-dense1"
-
-
-class ModelParameters(Parameters):
-    """`model` in params.yaml."""
-
-    step: str
-    conv_filters: int = Field(ge=1, le=1024)
-    dense_units: int = Field(ge=1, le=8192)
-    batch_norm: bool
-    pooling: Literal["max", "average", "none"]
-    initializer: Literal["he_normal", "he_uniform", "glorot_normal", "glorot_uniform"]
-
-    @field_validator("step")
-    @classmethod
-    def _known(cls, step: str) -> str:
-        parse_step(step)
-        return step
-
-
-def parse_step(step: str) -> tuple[int, int]:
-    """Return (convolutional blocks, Dense layers) of a rung of the ladder.
-
-    >>> parse_step("logistic"), parse_step("conv3-dense1")
-    ((0, 0), (3, 1))
-
-    Raises:
-        ValueError: `step` is not a rung.
-    """
-    if step == "logistic":
-        return 0, 0
-    match = re.fullmatch(r"conv(\d)-dense(\d)", step)
-    if match and int(match[1]) <= MOST_BLOCKS and int(match[2]) <= MOST_DENSE:
-        return int(match[1]), int(match[2])
-    raise ValueError(f"the steps are {STEPS}")
 
 
 def build_model(
@@ -114,3 +72,28 @@ def build_model(
         x = keras.layers.Dropout(dropout, name="probability_dropout")(x)
     outputs = keras.layers.Dense(1, activation="sigmoid", name="probability")(x)
     return keras.Model(inputs, outputs, name=params.step)
+
+
+def build_head(features: np.ndarray, dropout: float) -> keras.Model:
+    """Return the untrained head of a backbone: from its features to the probability of global sclerosis.
+
+    The features are normalised by their mean and variance over `features` (those for training), then come dropout and one
+    sigmoid neuron.
+
+    Args:
+        features: float32 (n, D).
+    """
+    inputs = keras.Input((features.shape[1],), name="backbone_features")
+    # A feature that hardly varies tells nothing; without a floor it would be blown up by the normalisation.
+    mean, variance = features.mean(0, dtype=np.float64), np.maximum(features.var(0, dtype=np.float64), 1e-4)
+    x = keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(inputs)
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="probability_dropout")(x)
+    # From no opinion: random weights on a thousand features would begin with a strong one.
+    outputs = keras.layers.Dense(1, activation="sigmoid", kernel_initializer="zeros", name="probability")(x)
+    return keras.Model(inputs, outputs, name="head")
+
+
+def join(backbone: keras.Model, head: keras.Model, name: str) -> keras.Model:
+    """Return one model from pixels to the probability: `backbone`, then `head`."""
+    return keras.Model(backbone.inputs, head(backbone.outputs[0]), name=name)

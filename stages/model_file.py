@@ -9,6 +9,7 @@ from typing import Any
 from stages.backend import keras
 from stages.errors import UserError
 
+MODEL = Path("models/model.keras")
 # The earliest date that a zip archive can hold.
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 

@@ -4,15 +4,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import joblib
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from stages.cohort import IMAGES, MANIFEST
+from stages.cohort import IMAGES, MANIFEST, open_squares
 from stages.errors import UserError, refuse, run_stage
 from stages.files import read_table, replacing
 from stages.images import load_image
+from stages.parallel import on_all_cores
 from stages.params import read_dataset_name, read_params
 from stages.pictures import contact_sheet, save_png
 from stages.squares import Mode, PadParameters, make_square
@@ -25,8 +24,7 @@ def main() -> None:
     folder = Path("data") / read_dataset_name()
     paths, labels, widths, heights = read_table(MANIFEST, ("path", "label", "width", "height"))
     pad_all([folder / path for path in paths], params.mode, params.size, IMAGES)
-    images = np.load(IMAGES, mmap_mode="r")
-    save_png(PICTURE, padding_picture(folder, paths, labels, widths, heights, images))
+    save_png(PICTURE, padding_picture(folder, paths, labels, widths, heights, open_squares()))
     print(f"{len(paths)} crops, {params.mode}, {params.size} x {params.size}: {IMAGES}")
 
 
@@ -55,11 +53,8 @@ def pad_all(files: Sequence[Path], mode: Mode, size: int, output: Path) -> None:
                 npy.write(square.tobytes())
             return None
 
-        # Threads suffice: Pillow releases Python's lock while it decodes and resizes.
-        results = joblib.Parallel(n_jobs=joblib.cpu_count(), prefer="threads", return_as="generator")(
-            joblib.delayed(pad_one)(row) for row in range(len(files))
-        )
-        refuse([problem for problem in tqdm(results, total=len(files), desc="padding", unit="image") if problem])
+        rows = [(row,) for row in range(len(files))]
+        refuse([problem for problem in on_all_cores(pad_one, rows, "padding") if problem])
 
 
 def padding_picture(

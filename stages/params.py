@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from stages.errors import UserError, refuse
 
-BLOCKS = ("data", "demo", "manifest", "split", "pad", "model", "train", "evaluate")
+BLOCKS = ("data", "demo", "manifest", "split", "pad", "model", "train", "evaluate", "climb")
 DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 

@@ -20,17 +20,20 @@ CLASS_BALANCE = Path("metrics/plots/class_balance.csv")
 
 
 class SplitParameters(Parameters):
-    """`split` in params.yaml. Fold `fold` of `folds` is the test set, the next one the validation set."""
+    """`split` in params.yaml. Fold `fold` of `folds` is the test set, the `validation`th after it the validation set."""
 
     by: Literal["slide", "site", "image"]
     folds: int = Field(ge=3, le=1000)
     fold: int = Field(ge=0)
+    validation: int = Field(ge=1)
     seed: int = Field(ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _fold_exists(self) -> "SplitParameters":
         if self.fold >= self.folds:
             raise ValueError(f"fold is {self.fold}; with {self.folds} folds it must be from 0 to {self.folds - 1}")
+        if self.validation >= self.folds:
+            raise ValueError(f"validation is {self.validation}; with {self.folds} folds it must be from 1 to {self.folds - 1}")
         return self
 
 
@@ -44,7 +47,7 @@ def main() -> None:
     groups = merge_groups(*keys, digests)
     if (present := int(groups.max()) + 1) < params.folds:
         raise UserError(f"params.yaml: split.folds is {params.folds}, but there are only {present} {params.by}s to keep apart")
-    splits = assign(y, groups, params.folds, params.fold, params.seed)
+    splits = assign(y, groups, params.folds, params.fold, params.seed, params.validation)
     refuse(
         [
             f"params.yaml: with split.fold {params.fold}, split.seed {params.seed} and split.folds {params.folds} {name} has no "
@@ -89,8 +92,8 @@ def merge_groups(*keys: Sequence[str]) -> np.ndarray:
     return np.argsort(np.argsort(first))[inverse]
 
 
-def assign(y: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: int) -> np.ndarray:
-    """Return the split of each image: `test` is fold `fold`, `val` the next one (cyclically), `train` the rest.
+def assign(y: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: int, validation: int = 1) -> np.ndarray:
+    """Return the split of each image: `test` is fold `fold`, `val` the `validation`th after it (cyclically), `train` the rest.
 
     Groups stay whole and classes as balanced as that allows (scikit-learn's StratifiedGroupKFold). Groups of one
     image each, as in a split by image, take StratifiedKFold, which is the same question and much faster.
@@ -116,19 +119,17 @@ def assign(y: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: int) 
     _, first, sizes = np.unique(groups, return_index=True, return_counts=True)
     if sizes.max() <= 2 and np.mean(sizes == 1) > 0.9 and np.bincount(y[first], minlength=2).min() >= folds:
         # Nearly every group is one image: split one image of each group, the copies follow.
-        parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(first, y[first])
-        fold_of_group = np.empty(len(first), dtype=np.int64)
-        for number, (_, test) in enumerate(parts):
-            fold_of_group[test] = number
-        fold_of_image = fold_of_group[groups]
+        parts, followers = StratifiedKFold(folds, shuffle=True, random_state=seed).split(first, y[first]), groups
     else:
         parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, groups)
-        fold_of_image = np.empty(len(y), dtype=np.int64)
-        for number, (_, test) in enumerate(parts):
-            fold_of_image[test] = number
+        followers = np.arange(len(y))
+    fold_of_part = np.empty(int(followers.max()) + 1, dtype=np.int64)
+    for number, (_, test) in enumerate(parts):
+        fold_of_part[test] = number
+    fold_of_image = fold_of_part[followers]
     splits = np.full(len(y), "train", dtype="<U5")
     splits[fold_of_image == fold] = "test"
-    splits[fold_of_image == (fold + 1) % folds] = "val"
+    splits[fold_of_image == (fold + validation) % folds] = "val"
     return splits
 
 

@@ -3,31 +3,26 @@
 The stage is apart from `train` so that another rule or target takes a second and trains nothing.
 """
 
-from pathlib import Path
-
-import numpy as np
-
 from stages.errors import run_stage
 from stages.files import write_json
-from stages.metrics import EvaluateParameters, choose_threshold, confusion, rates
+from stages.metrics import EvaluateParameters, choose_threshold, confusion, rates, uncertain_band
 from stages.params import read_params
-from stages.predictions import read_predictions
-
-VALIDATION = Path("models/validation.csv")
-THRESHOLD = Path("models/threshold.json")
+from stages.predictions import THRESHOLD, VALIDATION, read_predictions
 
 
 def main() -> None:
     params = read_params("evaluate", EvaluateParameters)
-    y_true, y_score = read_predictions(VALIDATION)
+    _, _, y_true, y_score = read_predictions(VALIDATION)
     threshold = choose_threshold(y_true, y_score, params.threshold, params.target)
-    measured = rates(*confusion(y_true, (y_score >= threshold).astype(np.int64)))
+    low, high = uncertain_band(y_true, y_score, threshold, params.uncertain)
+    measured = rates(*confusion(y_true, y_score >= threshold))
     write_json(
         THRESHOLD,
         {
             "threshold": threshold,
             "rule": params.threshold,
             "target": params.target if params.threshold == "sensitivity" else None,
+            "uncertain": {"low": low, "high": high},
             "validation": {name: measured[name] for name in ("sensitivity", "specificity")},
         },
     )

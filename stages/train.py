@@ -11,22 +11,22 @@ import numpy as np
 from dvclive import Live
 from pydantic import Field
 
+from stages.backbone import build_backbone, set_trainable
 from stages.backend import keras, make_deterministic
 from stages.batches import AugmentParameters, Batches, predict
 from stages.card import read_dataset
 from stages.checkpoint import Checkpoint, fingerprint
-from stages.cohort import CLASS_NAMES, IMAGES, MANIFEST, SPLIT, open_squares, read_cohort
+from stages.cohort import CLASS_NAMES, FEATURES, IMAGES, MANIFEST, SPLIT, open_features, open_squares, read_cohort
 from stages.errors import UserError, run_stage
 from stages.files import sha256, write_json
-from stages.model import ModelParameters, build_model
-from stages.model_file import save_model
+from stages.model import build_head, build_model, join
+from stages.model_file import MODEL, save_model
 from stages.params import Parameters, read_dataset_name, read_params
-from stages.predictions import write_predictions
+from stages.predictions import VALIDATION, write_predictions
 from stages.squares import PadParameters
+from stages.steps import ModelParameters, is_backbone
 
-MODEL = Path("models/model.keras")
 CARD = Path("models/model.json")
-VALIDATION = Path("models/validation.csv")
 CHECKPOINT = Path("models/checkpoint.npz")
 LOG = Path("metrics/train")
 
@@ -55,13 +55,12 @@ def main() -> None:
 
     cohort, images = read_cohort(), open_squares()
     train, val = cohort.rows("train"), cohort.rows("val")
-    mean, variance = channel_statistics(images, train)
-    model = build_model(model_params, padding.size, mean, variance, params.dropout)
+    model, learner, inputs = build(model_params, images, train, params.dropout, params.seed)
     print(f"{model_params.step}: {model.count_params():,} weights; {len(train)} crops to train on, {len(val)} to validate on")
 
     key = resume_key(params, model_params) if params.resume else None
     start = time.perf_counter()
-    best = fit(model, images, cohort.labels, train, val, params, key)
+    best = fit(learner, inputs, cohort.labels, train, val, params, key)
     print(f"trained for {time.perf_counter() - start:.0f} s; the weights kept are those of epoch {best['epoch']}")
 
     write_predictions(VALIDATION, cohort, val, predict(model, images, val))
@@ -88,6 +87,31 @@ def main() -> None:
     CHECKPOINT.unlink(missing_ok=True)
 
 
+def build(
+    params: ModelParameters, images: np.ndarray, train: np.ndarray, dropout: float, seed: int
+) -> tuple[keras.Model, keras.Model, np.ndarray]:
+    """Return the model from pixels to probability, that part of it that is to be trained, and what the part takes.
+
+    This is the model itself, which takes the squares; or, where a backbone is frozen, its head, which takes the features.
+    """
+    size = images.shape[1]
+    if not is_backbone(params.step):
+        model = build_model(params, size, *channel_statistics(images, train), dropout)
+        return model, model, images
+    # Drawn as in the stage `features`, whatever train.seed is, where the weights are random.
+    keras.utils.set_random_seed(0)
+    backbone = build_backbone(params.step, params.weights, size)
+    keras.utils.set_random_seed(seed)
+    set_trainable(backbone, not params.frozen)
+    if params.frozen:
+        features = open_features()
+        head = build_head(features[train].reshape(-1, features.shape[-1]), dropout)
+        return join(backbone, head, params.step), head, features
+    features = backbone.predict(Batches(images, train, np.zeros(len(images)), batch_size=32), verbose=0)
+    model = join(backbone, build_head(features, dropout), params.step)
+    return model, model, images
+
+
 def fit(
     model: keras.Model,
     images: np.ndarray,
@@ -104,7 +128,7 @@ def fit(
     training ends when all of it has. Every epoch is logged under metrics/train.
 
     Args:
-        images: uint8 (N, size, size, 3).
+        images: squares, uint8 (N, size, size, 3), or features, float32 (N, 8, D): what `model` takes.
         y: int (N,) of labels 0 and 1.
         train, val: int arrays of rows.
         resume_key: the fingerprint of this training. With it the state is saved after each epoch, and a state that a killed
@@ -178,7 +202,7 @@ def code_files() -> list[Path]:
 def resume_key(params: TrainParameters, model_params: ModelParameters) -> str:
     """Return the fingerprint of all that a training depends on: parameters, data, split and code."""
     parameters = {"train": params.model_dump(), "model": model_params.model_dump()}
-    return fingerprint(parameters, [MANIFEST, SPLIT, IMAGES, *code_files()])
+    return fingerprint(parameters, [MANIFEST, SPLIT, FEATURES if model_params.frozen else IMAGES, *code_files()])
 
 
 def channel_statistics(images: np.ndarray, rows: np.ndarray, chunk: int = 256) -> tuple[list[float], list[float]]:

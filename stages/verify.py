@@ -9,13 +9,11 @@ is taken from data/ of this folder, and counts as the same only if its hash is.
 """
 
 import argparse
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from stages.commands import output_of, run_dvc
 from stages.errors import UserError, run_stage
 from stages.params import read_dataset_name, read_yaml
 
@@ -39,9 +37,9 @@ def main() -> None:
 
 def make_clone(revision: str, clone: Path) -> None:
     """Clone the repository of the current folder at `revision`; copy its dataset, unless the pipeline draws that."""
-    _run(["git", "clone", "--quiet", "--no-checkout", ".", str(clone)])
-    commit = _run(["git", "rev-parse", "--verify", f"{revision}^{{commit}}"]).strip()
-    _run(["git", "-C", str(clone), "checkout", "--quiet", "--detach", commit])
+    output_of(["git", "clone", "--quiet", "--no-checkout", ".", str(clone)])
+    commit = output_of(["git", "rev-parse", "--verify", f"{revision}^{{commit}}"]).strip()
+    output_of(["git", "-C", str(clone), "checkout", "--quiet", "--detach", commit])
     name = read_dataset_name(clone / "params.yaml")
     if name != DRAWN:
         source = Path("data") / name
@@ -52,11 +50,7 @@ def make_clone(revision: str, clone: Path) -> None:
 
 def reproduce(clone: Path) -> None:
     """Run the pipeline in `clone` with nothing taken from a cache; its output goes to the screen."""
-    command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"]
-    # The stages' `python` is to be the one that runs this.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    done = subprocess.run(command, cwd=clone, env={**os.environ, "PATH": path})
-    if done.returncode:
+    if not run_dvc(["repro", "--force", "--no-run-cache"], clone):
         raise UserError("`dvc repro` failed in the clone; what it printed above says why")
 
 
@@ -76,13 +70,6 @@ def report(committed: dict[tuple[str, str], str], found: dict[tuple[str, str], s
         different += not same
         print(f"{'same' if same else 'DIFFERENT':>9}  {stage}: {path}")
     return different
-
-
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"`{' '.join(command)}` failed: {' '.join(done.stderr.split())}")
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-PROJECT = Path(__file__).resolve().parent.parent
+from tests.repositories import PROJECT, dvc, git, make_repository, set_params, stages_run
 
 
 @pytest.fixture
@@ -20,27 +20,36 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory):
+    """The folder of a repository with tiny parameters, reproduced once and committed; to be copied, not changed."""
+    before = Path.cwd()
+    folder = tmp_path_factory.mktemp("reproduced")
+    make_repository(folder)
+    output = dvc("repro")
+    assert stages_run(output) == ["demo", "manifest", "split", "pad", "features", "train", "threshold", "evaluate"], output
+    git("add", "-A")
+    git("commit", "-q", "-m", "Reproduced")
+    os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def repository(reproduced, tmp_path):
+    """A repository with committed results to work in, `tmp_path`/mine."""
+    before = Path.cwd()
+    shutil.copytree(reproduced, tmp_path / "mine", symlinks=True)
+    os.chdir(tmp_path / "mine")
+    yield tmp_path / "mine"
+    os.chdir(before)
+
+
 @pytest.fixture
 def real_data():
     """The folder of real images; the test is skipped where GLOMERULI_DATA is not set."""
     if not os.environ.get("GLOMERULI_DATA"):
         pytest.skip("GLOMERULI_DATA is not set: no real images")
     return Path(os.environ["GLOMERULI_DATA"])
-
-
-def set_params(changes: dict[str, object]) -> None:
-    """Change parameters of params.yaml in the current folder; a dot leads into a block."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    params = yaml.load(Path("params.yaml"))
-    for name, value in changes.items():
-        *blocks, key = name.split(".")
-        node = params
-        for block in blocks:
-            node = node[block]
-        node[key] = value
-    yaml.dump(params, Path("params.yaml"))
 
 
 def save_crop(path: Path, seed: int, size: tuple[int, int] = (12, 9), mode: str = "RGB") -> Path:

@@ -39,7 +39,14 @@ def measure(deterministic: bool) -> float:
         make_deterministic(0)
     model = build_model(
         ModelParameters(
-            step="conv3-dense1", conv_filters=16, dense_units=64, batch_norm=True, pooling="max", initializer="he_normal"
+            step="conv3-dense1",
+            conv_filters=16,
+            dense_units=64,
+            batch_norm=True,
+            pooling="max",
+            initializer="he_normal",
+            weights="imagenet",
+            trainable="frozen",
         ),
         size=128,
         mean=[128] * 3,

@@ -4,11 +4,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-from tests.conftest import PROJECT, set_params
+from ruamel.yaml import YAML
 
+from stages.commands import DVC, environment
+
+PROJECT = Path(__file__).resolve().parent.parent
 SMALL = {
     "demo.sites": 2,
     "demo.slides": 4,
@@ -21,9 +23,7 @@ SMALL = {
 }
 
 
-DVC = [sys.executable, "-m", "dvc"]
-# As in an activated virtual environment: the stages' `python` is this one.
-ENVIRONMENT = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+ENVIRONMENT = environment()
 
 
 def dvc(*arguments, check=True):
@@ -40,6 +40,19 @@ def git(*arguments):
 
 def stages_run(output):
     return re.findall(r"^Running stage '(\w+)':", output, flags=re.MULTILINE)
+
+
+def set_params(changes: dict[str, object]) -> None:
+    """Change parameters of params.yaml in the current folder; a dot leads into a block."""
+    yaml = YAML()
+    params = yaml.load(Path("params.yaml"))
+    for name, value in changes.items():
+        *blocks, key = name.split(".")
+        node = params
+        for block in blocks:
+            node = node[block]
+        node[key] = value
+    yaml.dump(params, Path("params.yaml"))
 
 
 def make_repository(folder):

@@ -170,6 +170,7 @@ TABLES = {
     "another header": (ROWS.replace("truth", "label"), "data/table.yaml, line 3: `columns: {name: name, label: truth}`"),
     "nothing": ("", "has no such column"),
     "a quotation that does not end": (ROWS + '"c1.png,1\n', "line 5: 1 fields where the header has 2"),
+    "a header of 200,000 characters": ("n" * 200_000 + ",truth\n", "labels.csv is not a table that can be read: field larger"),
     "a NUL": (ROWS + "c\0,1\n", "'c\\x00' is not in the folder"),
 }
 

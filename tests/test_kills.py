@@ -1,8 +1,9 @@
-"""Killed anywhere, by SIGKILL, SIGTERM or Ctrl-C: `dvc repro` ends with the bytes of an undisturbed run.
+"""Killed in any stage, by SIGKILL, SIGTERM or Ctrl-C: `dvc repro` ends with the bytes of an undisturbed run.
 
-One moment is DVC's own and not in this project's hands: killed while it writes dvc.lock, it leaves half a file.
+Two moments are DVC's own and not in this project's hands: dvc.lock and its list of locks, .dvc/tmp/rwlock, it does not write in
+one piece. Killed then, it leaves half a file, which it refuses to read.
 
-GLOMERULI_KILLS says how many kills there are (3 by default: each costs up to half a minute).
+GLOMERULI_KILLS says how many kills there are (2 by default: each costs half a minute; 24 are every signal in every stage).
 """
 
 import hashlib
@@ -12,15 +13,16 @@ import re
 import signal
 import subprocess
 import time
-from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from tests.repositories import DVC, ENVIRONMENT, dvc, git, make_repository, stages_run
 
-KILLS = int(os.environ.get("GLOMERULI_KILLS", "3"))
+KILLS = int(os.environ.get("GLOMERULI_KILLS", "2"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SCREEN = Path("screen.txt")
 
 
 def results():
@@ -33,42 +35,58 @@ def forget_everything():
     git("checkout", "-q", ".")
 
 
+def start():
+    with SCREEN.open("w") as screen:
+        return subprocess.Popen([*DVC, "repro"], env=ENVIRONMENT, stdout=screen, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def watch(run):
+    """Yield the name of each stage in the moment in which it starts."""
+    seen = 0
+    while run.poll() is None or len(stages_run(SCREEN.read_text())) > seen:
+        started = stages_run(SCREEN.read_text())
+        yield from started[seen:]
+        seen = len(started)
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def undisturbed(tmp_path):
+    """The results of an undisturbed run, and how many seconds passed from the start of each stage to the next one's."""
     before = Path.cwd()
     make_repository(tmp_path)
-    began = time.monotonic()
-    dvc("repro")
-    yield results(), time.monotonic() - began
+    run = start()
+    began = [(stage, time.monotonic()) for stage in watch(run)]
+    assert run.wait() == 0
+    ended = [moment for _, moment in began[1:]] + [time.monotonic()]
+    yield results(), {stage: end - moment for (stage, moment), end in zip(began, ended, strict=True)}
     os.chdir(before)
 
 
-def test_killed_at_random_moments(undisturbed):
+def test_killed_in_any_stage(undisturbed):
     expected, seconds = undisturbed
-    forget_everything()
-    moments = random.Random(0)
-    fell, kills, torn = Counter(), 0, 0
-    while kills < KILLS:
-        with open("screen.txt", "w+") as screen:
-            run = subprocess.Popen(
-                [*DVC, "repro"], env=ENVIRONMENT, stdout=screen, stderr=subprocess.STDOUT, start_new_session=True
-            )
-            try:
-                run.wait(timeout=moments.uniform(0, 0.7 * seconds))
-            except subprocess.TimeoutExpired:
-                how = SIGNALS[kills % len(SIGNALS)]
-                os.killpg(run.pid, how)
-                run.wait()
-                kills += 1
-                fell[(stages_run(Path("screen.txt").read_text()) or ["before any stage"])[-1]] += 1
-        if kills % 3 == 0 or run.returncode == 0:  # Three in a row at the most, then to the end.
-            output = dvc("repro", check=False)
-            if "dvc.lock" in output and re.search("validation failed|invalid|unable to read", output):
-                # DVC does not write dvc.lock in one piece. Killed in that moment, it asks for the committed one (here: none).
-                torn += 1
-                os.remove("dvc.lock")
-                output = dvc("repro")
-            os.remove("screen.txt")
-            assert results() == expected, (fell, output)
-            forget_everything()
-    print(f"{kills} kills, all recovered to the same bytes, {torn} by restoring dvc.lock; they fell in {dict(fell)}")
+    choose = random.Random(0)
+    kills = list(product(seconds, SIGNALS))
+    choose.shuffle(kills)
+    torn = 0
+    for stage, how in kills[:KILLS]:
+        forget_everything()
+        run = start()
+        assert stage in watch(run)
+        moment = choose.uniform(0, seconds[stage])
+        time.sleep(moment)
+        os.killpg(run.pid, how)
+        code = run.wait()
+        output = dvc("repro", check=False)
+        if "dvc.lock" in output and re.search("validation failed|invalid|unable to read", output):
+            torn += 1
+            os.remove("dvc.lock")  # It asks for the committed one; here there is none.
+            output = dvc("repro")
+        elif "Unable to read RWLock-file" in output:
+            torn += 1
+            os.remove(".dvc/tmp/rwlock")
+            output = dvc("repro")
+        print(f"{how.name} {moment:.2f} s of {seconds[stage]:.2f} s into {stage}: exit {code}, then ran {stages_run(output)}")
+        SCREEN.unlink()
+        assert results() == expected, output
+    print(f"{min(KILLS, len(kills))} kills, all recovered to the same bytes, {torn} after removing half a file of DVC's")

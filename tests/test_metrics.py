@@ -13,14 +13,24 @@ from hypothesis.extra import numpy as np_st
 
 from stages.evaluate import measure, write_curves, write_slides
 from stages.files import write_json
-from stages.metrics import choose_threshold, confusion, rates, score, slide_bootstrap
+from stages.metrics import (
+    calibration_error,
+    choose_threshold,
+    confusion,
+    coverage_curve,
+    is_certain,
+    rates,
+    score,
+    slide_bootstrap,
+    uncertain_band,
+)
 
 Y = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
 S = np.array([0.9, 0.8, 0.6, 0.3, 0.7, 0.4, 0.3, 0.2, 0.1, 0.1])
 
 
 def test_a_table_worked_by_hand():
-    measured = score(Y, S, 0.5)
+    measured = score(Y, S, S >= 0.5)
     assert confusion(Y, (S >= 0.5).astype(int)) == (5, 1, 1, 3)
     assert measured["accuracy"] == 8 / 10
     assert measured["sensitivity"] == 3 / 4
@@ -47,7 +57,7 @@ labels_and_scores = st.integers(2, 60).flatmap(
 def test_like_scikit_learn(arrays, threshold):
     y_true, y_score = arrays
     y_pred = (y_score >= threshold).astype(int)
-    measured = score(y_true, y_score, threshold)
+    measured = score(y_true, y_score, y_pred)
     expected = {
         "accuracy": sklearn.metrics.accuracy_score(y_true, y_pred),
         "sensitivity": sklearn.metrics.recall_score(y_true, y_pred, zero_division=np.nan),
@@ -123,10 +133,10 @@ def test_a_rule_needs_its_classes(rule, y):
 def test_the_bootstrap_draws_slides():
     # Ten copies of each image are no new evidence: drawing slides, the interval stays as wide.
     slides = np.array(list("aabbccddee"))
-    once = slide_bootstrap(Y, S, 0.5, slides, 400, 1)
-    tenfold = slide_bootstrap(np.repeat(Y, 10), np.repeat(S, 10), 0.5, np.repeat(slides, 10), 400, 1)
+    once = slide_bootstrap(Y, S, S >= 0.5, slides, 400, 1)
+    tenfold = slide_bootstrap(np.repeat(Y, 10), np.repeat(S, 10), np.repeat(S >= 0.5, 10), np.repeat(slides, 10), 400, 1)
     assert once == tenfold
-    alone = slide_bootstrap(np.repeat(Y, 10), np.repeat(S, 10), 0.5, np.arange(100), 400, 1)
+    alone = slide_bootstrap(np.repeat(Y, 10), np.repeat(S, 10), np.repeat(S >= 0.5, 10), np.arange(100), 400, 1)
     assert alone["sensitivity"]["high"] - alone["sensitivity"]["low"] < 0.5 * (
         once["sensitivity"]["high"] - once["sensitivity"]["low"]
     )
@@ -135,15 +145,15 @@ def test_the_bootstrap_draws_slides():
 def test_the_bootstrap_by_enumeration():
     """Two slides have four equally likely draws: aa, ab, ba, bb, with specificity 1, 0.5, 0.5 and 0."""
     y, s, slides = np.array([0, 1, 0, 1]), np.array([0.1, 0.9, 0.8, 0.9]), np.array(list("aabb"))
-    intervals = slide_bootstrap(y, s, 0.5, slides, 2000, 0)
+    intervals = slide_bootstrap(y, s, s >= 0.5, slides, 2000, 0)
     assert intervals["specificity"] == {"low": 0, "high": 1}
     assert intervals["sensitivity"] == {"low": 1, "high": 1}
 
 
 def test_the_bootstrap_is_seeded_and_may_be_off():
     slides = np.array(list("aabbccddee"))
-    assert slide_bootstrap(Y, S, 0.5, slides, 50, 7) == slide_bootstrap(Y, S, 0.5, slides, 50, 7)
-    assert slide_bootstrap(Y, S, 0.5, slides, 0, 7) == dict.fromkeys(("roc_auc", "sensitivity", "specificity", "f1"))
+    assert slide_bootstrap(Y, S, S >= 0.5, slides, 50, 7) == slide_bootstrap(Y, S, S >= 0.5, slides, 50, 7)
+    assert slide_bootstrap(Y, S, S >= 0.5, slides, 0, 7) == dict.fromkeys(("roc_auc", "sensitivity", "specificity", "f1"))
 
 
 def test_slides_are_reported_in_percent(workplace):
@@ -158,3 +168,37 @@ def test_curves_have_headers_alone_where_one_class_is_missing(workplace):
     assert Path("metrics/plots/roc.csv").read_text() == "false_positive_rate,sensitivity\n"
     write_curves(Y, S)
     assert Path("metrics/plots/roc.csv").read_text().splitlines()[1:3] == ["0.0,0.0", "0.0,0.25"]
+
+
+def test_the_uncertain_band_by_hand():
+    # Threshold 0.5: wrong are 0.3 (a positive) and 0.7 (a negative), equally far; all others are right.
+    low, high = uncertain_band(Y, S, 0.5, 0.0)
+    assert (low, high) == (pytest.approx(0.3), pytest.approx(0.7))
+    sure = is_certain(S, low, high)
+    assert np.all((S[sure] >= 0.5) == (Y[sure] == 1))
+    # 2 of 10 are wrong: with that allowed no band is needed.
+    assert uncertain_band(Y, S, 0.5, 0.2) == (0.5, 0.5) and is_certain(S, 0.5, 0.5).all()
+    # The surest are wrong: no band suffices.
+    assert uncertain_band(np.array([0, 1]), np.array([0.9, 0.1]), 0.5, 0.1) == (0.0, 1.0)
+    assert not is_certain(np.array([0.9, 0.1]), 0.0, 1.0).any()
+
+
+@given(labels_and_scores, st.floats(0.05, 0.95), st.floats(0, 0.5))
+def test_outside_the_band_errors_are_as_few_as_allowed(arrays, threshold, error):
+    y_true, y_score = arrays
+    low, high = uncertain_band(y_true, y_score, threshold, error)
+    assert low <= threshold <= high
+    sure = is_certain(y_score, low, high)
+    wrong = (y_true == 1) != (y_score >= threshold)
+    assert not sure.any() or np.mean(wrong[sure]) <= error + 1e-12
+    coverage, errors, at = coverage_curve(y_true, y_score, threshold)
+    assert coverage[-1] == 1 and errors[-1] == pytest.approx(np.mean(wrong))
+    assert np.all(np.diff(coverage) > 0) and np.all(np.diff(at) < 0)
+
+
+def test_the_calibration_error_by_hand():
+    # One bin of 1/15 for 0.90 and 0.91, another for 0.1: |1/2 - 0.905| * 2/3 + |0 - 0.1| * 1/3.
+    y_true, y_score = np.array([1, 0, 0]), np.array([0.90, 0.91, 0.1])
+    assert calibration_error(y_true, y_score) == pytest.approx(0.405 * 2 / 3 + 0.1 / 3)
+    assert calibration_error(y_true, y_score, np.array([0, 0, 5])) == pytest.approx(0.1)
+    assert calibration_error(np.array([1, 0]), np.array([1.0, 0.0])) == 0

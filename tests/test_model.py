@@ -5,8 +5,9 @@ import pytest
 
 from stages.backend import keras
 from stages.errors import UserError
-from stages.model import ModelParameters, build_model, parse_step
+from stages.model import ModelParameters, build_model
 from stages.model_file import load_model, save_model
+from stages.steps import parse_step
 
 SIZE = 32
 RUNGS = ["logistic", *(f"conv{c}-dense{d}" for c in range(6) for d in range(5))]
@@ -15,6 +16,7 @@ MEAN, VARIANCE = [180.0, 120.0, 160.0], [3000.0, 4000.0, 2500.0]
 
 def parameters(step, **changes):
     fields = {"conv_filters": 2, "dense_units": 3, "batch_norm": True, "pooling": "max", "initializer": "he_normal"}
+    fields |= {"weights": "imagenet", "trainable": "frozen"}
     return ModelParameters(step=step, **(fields | changes))
 
 

@@ -65,7 +65,7 @@ def test_everything_that_prediction_needs_is_written(workplace):
     assert card["code_sha256"]["train.py"] == hashlib.sha256((PROJECT / "stages/train.py").read_bytes()).hexdigest()
     assert card["parameters"]["train"]["epochs"] == 3
     assert card["versions"]["keras"] == keras.__version__
-    y_true, y_score = read_predictions(Path("models/validation.csv"))
+    _, _, y_true, y_score = read_predictions(Path("models/validation.csv"))
     with open("data/split.csv", newline="") as file:
         assert len(y_true) == sum(row["split"] == "val" for row in csv.DictReader(file))
     chosen = json.loads(Path("models/threshold.json").read_text())
@@ -91,7 +91,7 @@ def test_every_epoch_is_logged(workplace):
 def test_the_weights_kept_are_those_of_the_best_epoch(workplace):
     prepare(**{"train.learning_rate": 0.02, "train.epochs": 8, "train.patience": 3})
     train.main()
-    y_true, y_score = read_predictions(Path("models/validation.csv"))
+    _, _, y_true, y_score = read_predictions(Path("models/validation.csv"))
     loss = -np.mean(np.log(np.clip(np.where(y_true == 1, y_score, 1 - y_score), 1e-7, 1)))
     assert loss == pytest.approx(json.loads(Path("metrics/train/metrics.json").read_text())["best"]["loss"], rel=1e-3)
 

@@ -1,0 +1,36 @@
+"""Running git and dvc, as the stages' own Python would."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.errors import UserError
+
+DVC = (sys.executable, "-m", "dvc")
+
+
+def environment() -> dict[str, str]:
+    """Return the environment with this Python first on the path, as in an activated virtual environment."""
+    return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+
+
+def run_dvc(arguments: Sequence[str], folder: str | Path = ".") -> bool:
+    """Run dvc with its output on the screen; return whether it succeeded."""
+    return subprocess.run([*DVC, *arguments], cwd=folder, env=environment()).returncode == 0
+
+
+def start_dvc(arguments: Sequence[str]) -> subprocess.Popen[str]:
+    """Start dvc; what it prints, errors included, is there to read, line by line."""
+    return subprocess.Popen(
+        [*DVC, *arguments], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+
+
+def output_of(command: Sequence[str]) -> str:
+    """Return what a command prints. Raises `UserError` with its error output if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    if done.returncode:
+        raise UserError(f"`{' '.join(command)}` failed: {' '.join(done.stderr.split())}")
+    return done.stdout

@@ -1,0 +1,166 @@
+"""Reading DVC experiments: their parameters, their measures and their predictions, through DVC's own API."""
+
+import hashlib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dvc.api
+from dvc.exceptions import DvcException
+from dvc.scm import SCMError
+from ruamel.yaml import YAML
+from tqdm import tqdm
+
+from stages.commands import start_dvc
+from stages.errors import UserError
+from stages.params import read_yaml
+from stages.predictions import Predictions, parse_predictions
+
+Value = str | float | None
+
+
+class Experiment(NamedTuple):
+    """One run: its name, its commit, its parameters and measures by their dotted names.
+
+    `inputs` has the MD5 digests, as in dvc.lock, of the code and the dataset that it was made of, by their paths.
+    """
+
+    name: str
+    commit: str
+    params: dict[str, Value]
+    metrics: dict[str, float]
+    inputs: dict[str, str]
+
+    def read(self, path: str | Path) -> str:
+        """Return the text of one of its files, from git or from DVC's cache.
+
+        Raises:
+            UserError: the file is in neither.
+        """
+        try:
+            return dvc.api.read(str(path), rev=self.commit)
+        except (DvcException, OSError) as error:
+            raise UserError(f"{path} of experiment {self.name} cannot be read ({error}); `dvc exp pull` may bring it") from None
+
+    def refuse_if_partial(self) -> None:
+        """Raise `UserError` if only a part of the pipeline has run: the results of the other stages are of other inputs.
+
+        In dvc.lock a stage's dependency then has another digest than the output that it is.
+        """
+        stages = YAML(typ="safe", pure=True).load(self.read("dvc.lock"))["stages"]
+        made = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+        for name, stage in stages.items():
+            for dependency in stage.get("deps", []):
+                if made.get(dependency["path"], dependency["md5"]) != dependency["md5"]:
+                    raise UserError(
+                        f"of experiment {self.name} stage {name} has not run after {dependency['path']} changed; run it whole, "
+                        "with `dvc exp run` and without the name of a stage, or leave it out"
+                    )
+
+    def predictions(self, path: str | Path) -> Predictions:
+        """Return what it predicted, from metrics/predictions.csv (test) or models/validation.csv."""
+        return parse_predictions(self.read(path).splitlines(), f"{path} of experiment {self.name}")
+
+
+def read_experiments(revisions: Sequence[str] = (), commits: int = 1) -> list[Experiment]:
+    """Return the finished experiments that start from HEAD, or from `revisions`, sorted by name.
+
+    Those that wait, run or have failed are left out, and counted on the screen.
+
+    Args:
+        revisions: commits, branches or tags.
+        commits: how many commits to go back from each, as in `dvc exp show --num`.
+
+    Raises:
+        UserError: this is no repository, or there is no such revision.
+    """
+    names = list(flatten(params_with()))
+    try:
+        rows = dvc.api.exp_show(revs=list(revisions) or None, num=commits)
+    except (DvcException, SCMError) as error:
+        raise UserError(f"the experiments cannot be read: {error}") from None
+    rows = [row for row in rows if row.get("typ", "").startswith("branch")]
+    finished = [row for row in rows if row.get("State") in (None, "Success") and not row.get("Error")]
+    if len(finished) < len(rows):
+        print(f"{len(rows) - len(finished)} experiments wait, run or have failed: left out", file=sys.stderr)
+    return sorted((_experiment(row, names) for row in finished), key=lambda experiment: experiment.name)
+
+
+def _experiment(row: dict, names: Sequence[str]) -> Experiment:
+    metrics = {key: value for key, value in row.items() if isinstance(value, float) and key not in names}
+    return Experiment(
+        name=row["Experiment"] or row["rev"],
+        commit=row["rev"],
+        params={name: row.get(name) for name in names},
+        metrics=metrics,
+        inputs={key: value for key, value in row.items() if value and key.startswith(("stages/", f"data/{row['data']}"))},
+    )
+
+
+def made_here(experiment: Experiment) -> bool:
+    """Return whether an experiment's code and dataset are those that stand in this folder now."""
+    return all(digest == _digest(Path(path)) for path, digest in experiment.inputs.items() if path != "data/demo")
+
+
+def _digest(path: Path) -> str | None:
+    if path.is_file():
+        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    tracked = path.with_name(path.name + ".dvc")
+    return read_yaml(tracked)["outs"][0]["md5"] if tracked.is_file() else None
+
+
+def run_experiment(name: str, overrides: Sequence[str]) -> None:
+    """Run an experiment in a temporary folder, with parameters `name=value` as in `dvc exp run -S`; the workspace stays as it is.
+
+    Its epochs are a progress bar; what else it prints is shown if it fails.
+
+    Raises:
+        UserError: it failed.
+    """
+    settings = [argument for override in overrides for argument in ("-S", override)]
+    printed = []
+    with start_dvc(["exp", "run", "--temp", "-n", name, *settings]) as run, tqdm(desc=name, unit="epoch") as bar:
+        for line in run.stdout or ():
+            printed.append(line)
+            if epoch := re.match(r"Epoch (\d+)/(\d+)", line):
+                bar.total, bar.n = int(epoch[2]), int(epoch[1])
+                bar.refresh()
+    if run.returncode:
+        sys.stderr.writelines(printed)
+        raise UserError(f"experiment {name} failed; what it printed above says why")
+
+
+def params_with(overrides: Sequence[str] = ()) -> dict:
+    """Return params.yaml with some parameters changed, each `name=value` with a dot between block and key.
+
+    Raises:
+        UserError: there is no such parameter.
+    """
+    params = read_yaml("params.yaml")
+    for override in overrides:
+        name, _, value = override.partition("=")
+        *blocks, key = name.split(".")
+        block: Any = params
+        for part in blocks:
+            block = block.get(part) if isinstance(block, dict) else None
+        if not isinstance(block, dict) or key not in block:
+            raise UserError(f"{override}: {name} is not a parameter of params.yaml")
+        block[key] = YAML(typ="safe", pure=True).load(value)
+    return params
+
+
+def flatten(params: dict, prefix: str = "") -> dict[str, Value]:
+    """Return nested parameters by their dotted names: `{"split": {"fold": 0}}` as `{"split.fold": 0}`."""
+    flat: dict[str, Value] = {}
+    for key, value in params.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def shown(value: Value) -> str:
+    """Return a parameter as params.yaml would have it: DVC gives numbers as floats and truth values as text."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:g}"
+    return {"True": "true", "False": "false"}.get(str(value), str(value))

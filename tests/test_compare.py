@@ -1,0 +1,233 @@
+"""Comparing experiments: groups, pooled measures, paired differences, what is refused; then the real dvc."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from PIL import Image
+
+from stages.compare import bootstrap, choose, find_reference, group, report, varying
+from stages.errors import UserError
+from stages.experiments import Experiment, flatten, params_with, shown
+from stages.metrics import slide_bootstrap
+from stages.pooled import differences, measure_draws, pool
+from stages.predictions import Predictions
+from tests.repositories import ENVIRONMENT, dvc, git
+
+PARAMS = {
+    "data": "demo", "split.by": "slide", "split.folds": 3.0, "split.fold": 0.0, "split.validation": 1.0, "split.seed": 0.0,
+    "train.seed": 0.0, "pad.mode": "white", "train.dropout": 0.2, "evaluate.bootstrap": 10.0, "climb.seeds": 1.0,
+}  # fmt: skip
+
+
+class Made(Experiment):
+    """An experiment whose predictions are at hand instead of in a repository."""
+
+    made: ClassVar[dict[str, Predictions]] = {}
+
+    def predictions(self, path):
+        return self.made[self.name]
+
+    def refuse_if_partial(self):
+        pass
+
+
+def predictions(fold, y_score, slides=6):
+    """Twelve images of `slides` slides that only this fold tests, every third one sclerotic."""
+    number = np.arange(12)
+    names = np.array([f"fold{fold}-{n}.png" for n in number])
+    return Predictions(names, np.array([f"fold{fold}-{n % slides}" for n in number]), (number % 3 == 0).astype(int), y_score)
+
+
+@pytest.fixture
+def make(workplace):
+    def make_one(name, y_score=None, made=None, threshold=0.5, **params):
+        params = {key.replace("_", ".", 1): value for key, value in params.items()}
+        fold = params.get("split.fold", 0.0)
+        y_score = np.random.default_rng(int(fold)).random(12) if y_score is None else np.asarray(y_score)
+        Made.made[name] = made or predictions(fold, y_score)
+        measured = float(sklearn.metrics.roc_auc_score(Made.made[name].y_true, Made.made[name].y_score))
+        metrics = {"threshold": threshold, "roc_auc": measured}
+        return Made(name, name, {**PARAMS, **params}, metrics, {"stages/train.py": "a"})
+
+    return make_one
+
+
+PERFECT = (np.arange(12) % 3 == 0) * 0.8 + 0.1
+
+
+def test_what_varies_is_the_setting_and_folds_and_seeds_are_repetitions(make):
+    experiments = [
+        make(f"{mode}-{fold}-{seed}", pad_mode=mode, split_fold=fold, train_seed=seed, evaluate_bootstrap=fold)
+        for mode in ("white", "zero")
+        for fold in (0.0, 1.0, 2.0)
+        for seed in (0.0, 1.0)
+    ]
+    assert varying(experiments) == ["pad.mode"]
+    settings = group(experiments, ["pad.mode"])
+    assert [setting.name for setting in settings] == ["white", "zero"]
+    assert len(settings[0].runs) == 6
+    assert len(settings[0].pooled) == 2  # seeds, each with the three folds pooled
+    assert len(settings[0].pooled[0].predictions.paths) == 36
+
+
+def test_pooled_measures_and_interval_are_those_of_the_folds_together(make):
+    experiments = [make(f"e{fold}", split_fold=float(fold), threshold=0.2 + 0.2 * fold) for fold in range(3)]
+    settings = group(experiments, [])
+    measured, found = bootstrap(settings, settings[0], "roc_auc", 300, 5)
+    parts = [experiment.predictions("") for experiment in experiments]
+    y_true = np.concatenate([part.y_true for part in parts])
+    y_score = np.concatenate([part.y_score for part in parts])
+    slides = np.concatenate([part.slides for part in parts])
+    called = np.concatenate([part.y_score >= 0.2 + 0.2 * fold for fold, part in enumerate(parts)])
+    assert found == []
+    assert measured[0]["roc_auc"]["value"] == pytest.approx(sklearn.metrics.roc_auc_score(y_true, y_score))
+    # Each image is called at its own fold's threshold.
+    assert measured[0]["sensitivity"]["value"] == pytest.approx(sklearn.metrics.recall_score(y_true, called))
+    expected = slide_bootstrap(y_true, y_score, called, slides, 300, 5)
+    for name, interval in expected.items():
+        assert {key: measured[0][name][key] for key in ("low", "high")} == interval, name
+
+
+def test_pairs_are_on_the_same_draws():
+    """A model against itself differs by nothing in any draw, and against a shifted copy too: ROC AUC goes by ranks."""
+    one = predictions(0, np.random.default_rng(1).random(12))
+    models = [[pool([one], [0.5])], [pool([one._replace(y_score=one.y_score / 2)], [0.25])]]
+    whole, drawn = measure_draws(models, ("roc_auc", "sensitivity"), 200, 0)
+    assert whole[0] == whole[1]
+    assert set(differences(drawn[0], drawn[1], "roc_auc")) == {0.0}
+    assert set(differences(drawn[0], drawn[1], "sensitivity")) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("zero", "metric", "verdict"),
+    [
+        (PERFECT, "roc_auc", "better"),
+        (1 - PERFECT, "roc_auc", "worse"),
+        (PERFECT, "brier", "better"),
+        (1 - PERFECT, "brier", "worse"),
+        (None, "roc_auc", "not distinguishable"),
+    ],
+)
+def test_a_plain_sentence_for_each_pair(make, zero, metric, verdict):
+    white = np.random.default_rng(3).random(12)
+    zero = white if zero is None else zero
+    settings = group([make("w", y_score=white, pad_mode="white"), make("z", y_score=zero, pad_mode="zero")], ["pad.mode"])
+    measured, (difference,) = bootstrap(settings, settings[0], metric, 400, 0)
+    assert difference.verdict == verdict
+    assert (difference.setting, difference.against, difference.level) == ("zero", "white", 0.95)
+    assert verdict in difference.sentence() and "`zero`" in difference.sentence()
+    assert difference.sentence() in report(settings, ["pad.mode"], metric, measured, [difference])
+
+
+def test_several_differences_share_the_five_percent(make):
+    settings = group(
+        [make(mode, pad_mode=mode) for mode in ("edge", "mean", "white", "zero", "reflect", "stretch")], ["pad.mode"]
+    )
+    _, found = bootstrap(settings, settings[2], "roc_auc", 100, 0)
+    assert len(found) == 5 and found[0].level == found[4].level == pytest.approx(0.99)
+
+
+def test_the_reference_is_named_or_that_of_params_yaml_or_the_first(make):
+    settings = group([make(mode, pad_mode=mode) for mode in ("edge", "white")], ["pad.mode"])
+    assert find_reference(settings, ["pad.mode"], None).name == "white"
+    assert find_reference(settings, ["pad.mode"], "edge").name == "edge"
+    assert find_reference(settings[:1], ["pad.mode"], None).name == "edge"
+    with pytest.raises(UserError, match="--against mirror: there is no such setting of pad.mode; there are edge; white"):
+        find_reference(settings, ["pad.mode"], "mirror")
+
+
+def test_what_is_not_comparable_is_refused_with_the_reason(make):
+    def refused(match, *experiments, by=("pad.mode",)):
+        with pytest.raises(UserError, match=match):
+            group(experiments, by)
+
+    white = make("white")
+    refused("another data judge other glomeruli and cannot be compared: aidpath, demo", white, make("real", data="aidpath"))
+    refused("another split.by judge other glomeruli", white, make("leak", split_by="image"))
+    refused("another split.folds judge other glomeruli", white, make("ten", split_folds=10.0))
+    refused(r"also differ in train.dropout \(0.2, 0.5\): add it to --by", white, make("drop", train_dropout=0.5))
+    refused(
+        "no experiment with pad.mode=zero, split.fold=1",
+        white, make("white1", split_fold=1.0), make("zero", pad_mode="zero"),
+    )  # fmt: skip
+    refused("white and twin have the same parameters and other predictions", white, make("twin", y_score=PERFECT))
+    moved = predictions(0, PERFECT)._replace(paths=np.array([f"x{n}" for n in range(12)]))
+    refused("were tested on other glomeruli or labels", white, make("moved", made=moved, pad_mode="zero"))
+    relabelled = predictions(0, PERFECT)._replace(y_true=1 - white.predictions("").y_true)
+    refused("were tested on other glomeruli or labels", white, make("new", made=relabelled, pad_mode="zero"))
+    refused("--by: pad.colour is not a parameter", white, by=("pad.colour",))
+
+
+def test_choosing(make):
+    experiments = [make("a", pad_mode="white"), make("b", pad_mode="zero"), make("c", pad_mode="zero", split_fold=1.0)]
+    assert [e.name for e in choose(experiments, [], ["pad.mode=zero"])] == ["b", "c"]
+    assert [e.name for e in choose(experiments, ["a", "c"], ["split.fold=1"])] == ["c"]
+    with pytest.raises(UserError, match="no finished experiment d; `dvc exp list`"):
+        choose(experiments, ["d"], [])
+    with pytest.raises(UserError, match="--where: pad.colour is not a parameter"):
+        choose(experiments, [], ["pad.colour=red"])
+    with pytest.raises(UserError, match="no finished experiment to compare"):
+        choose(experiments, [], ["pad.mode=edge"])
+
+
+def test_parameters_by_their_dotted_names(workplace):
+    params = params_with(["pad.mode=zero", "train.augment.rotation=1e-1", "split.fold=3"])
+    assert flatten(params)["train.augment.rotation"] == 0.1 and params["pad"]["mode"] == "zero"
+    assert [shown(value) for value in (3.0, 0.001, "True", True, "white")] == ["3", "0.001", "true", "true", "white"]
+    for wrong in ("pad.colour=red", "padding.mode=zero", "pad.mode.x=1"):
+        with pytest.raises(UserError, match="is not a parameter of params.yaml"):
+            params_with([wrong])
+
+
+def compare(*arguments):
+    done = subprocess.run([sys.executable, "-m", "stages.compare", *arguments], env=ENVIRONMENT, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_on_real_experiments(repository):
+    code, _, error = compare()
+    assert code == 1 and "error: there is no finished experiment to compare; `dvc exp run` makes some" in error
+    dvc("exp", "run", "--queue", "-S", "pad.mode=white,zero", "-S", "split.fold=range(0,2)")
+    code, _, error = compare()
+    assert code == 1 and "4 experiments wait, run or have failed: left out" in error
+    dvc("exp", "run", "--run-all")
+
+    code, text, error = compare("--replicates", "200")
+    assert code == 0, error
+    assert "| pad.mode | ROC AUC | sensitivity | specificity | F1 |" in text
+    assert "folds 0, 1 of 3; 1 training of each; 4 experiments" in text
+    assert "`zero`" in text and "`white`" in text and "Traceback" not in error
+    assert Path("comparison/comparison.md").read_text() == text.removesuffix("\n")
+    rows = list(csv.DictReader(Path("comparison/settings.csv").read_text().splitlines()))
+    auc = {row["pad.mode"]: row for row in rows if row["measure"] == "roc_auc"}
+    names = {row["Experiment"]: row["pad.mode"] for row in json.loads(dvc_show())}
+    expected = [json.loads(git("show", f"{ref}:metrics/test.json"))["roc_auc"] for ref in experiments("white", names)]
+    assert float(auc["white"]["mean"]) == pytest.approx(np.mean(expected))
+    assert float(auc["white"]["least"]) == pytest.approx(min(expected))
+    assert Image.open("comparison/comparison.png").size[0] > 500
+    assert git("status", "--short") == ""
+
+    again = compare("--replicates", "200")
+    assert again[1] == text
+    assert compare("--where", "pad.mode=zero", "--by", "pad.mode", "--replicates", "100")[0] == 0
+
+    dvc("exp", "run", "--temp", "-n", "half", "-S", "pad.mode=edge", "pad")
+    code, _, error = compare("half")
+    assert code == 1 and "error: of experiment half stage features has not run after data/padded changed; run it whole" in error
+
+
+def dvc_show():
+    show = "import dvc.api, json; print(json.dumps([r for r in dvc.api.exp_show() if r.get('Experiment')]))"
+    return subprocess.run([sys.executable, "-c", show], env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+
+
+def experiments(mode, names):
+    refs = git("for-each-ref", "refs/exps", "--format=%(refname)").split()
+    return [ref for ref in refs if names.get(ref.rsplit("/", 1)[1]) == mode]

@@ -1,0 +1,74 @@
+"""The report on a change, between two branches of a temporary repository."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from stages.params import read_yaml
+from tests.repositories import ENVIRONMENT, PROJECT, dvc, git, set_params
+
+
+def report(*arguments):
+    command = [sys.executable, "-m", "stages.report", *arguments]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    return done.returncode, done.stderr
+
+
+@pytest.fixture
+def branches(repository):
+    """Branch `base` with white padding and, checked out, `change` with black."""
+    git("checkout", "-q", "-b", "base")
+    git("checkout", "-q", "-b", "change")
+    set_params({"pad.mode": "zero"})
+    dvc("repro")
+    git("commit", "-q", "-a", "-m", "Black")
+
+
+def test_of_a_branch_and_of_the_workspace(branches):
+    code, error = report("base", "change")
+    assert code == 0, error
+    text = Path("report/report.md").read_text()
+    assert text.startswith("# change against base\n")
+    assert re.search(r"\| params.yaml \| pad.mode \| white +\| zero +\|", text)
+    assert len(re.findall(r"^\| params.yaml", text, flags=re.MULTILINE)) == 1
+    assert "metrics/test.json" in text and "Not drawn" not in text
+    links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
+    assert {"plots/roc.png", "plots/predictions.png", "plots/padding-0.png", "plots/padding-1.png"} <= set(links)
+    for link in links:
+        with Image.open(Path("report") / link) as picture:
+            assert picture.size > (100, 100), link
+    plots = read_yaml("dvc.yaml")["plots"]
+    assert text.count("\n### ") == len(plots)
+    assert git("status", "--short") == ""
+
+    # Of the workspace, which is the same, it says the same.
+    assert report("base", "--output", "again")[0] == 0
+    again = Path("again/report.md").read_text()
+    assert again.replace("The workspace", "change").replace("workspace", "change   ").replace(" ", "").replace("-", "") == (
+        text.replace("change", "change   ").replace(" ", "").replace("-", "")
+    )
+
+
+def test_what_is_not_in_the_cache_is_said(branches):
+    shutil.rmtree(".dvc/cache")
+    code, error = report("base", "change")
+    assert code == 0, error
+    text = Path("report/report.md").read_text()
+    assert "Not drawn for base: not in DVC's cache" in text and "![metrics/plots/roc.csv](plots/roc.png)" in text
+
+
+def test_errors_are_a_line(repository):
+    code, error = report("nowhere")
+    assert code == 1 and error.splitlines()[-1].startswith("error: ") and "unknown Git revision 'nowhere'" in error
+
+
+def test_the_workflow():
+    """actionlint finds nothing in it, where actionlint is installed."""
+    if not shutil.which("actionlint"):
+        pytest.skip("actionlint is not installed")
+    subprocess.run(["actionlint"], cwd=PROJECT, check=True)

@@ -1,0 +1,114 @@
+"""Sharing the DVC way: push and pull of data, models and experiments through a folder and through S3; get and import."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.repositories import dvc, git, stages_run
+
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
+
+
+@pytest.fixture
+def s3(tmp_path, monkeypatch):
+    """The address of an S3 server on this machine, with a bucket `glomeruli`."""
+    import boto3
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("tests.repositories.ENVIRONMENT", os.environ | KEYS)
+    with (tmp_path / "server.txt").open("w") as log:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            location = {"LocationConstraint": KEYS["AWS_DEFAULT_REGION"]}
+            boto3.client("s3", endpoint_url=address).create_bucket(Bucket="glomeruli", CreateBucketConfiguration=location)
+            break
+        except Exception:
+            assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "server.txt").read_text()
+            time.sleep(0.2)
+    yield address
+    server.terminate()
+    server.wait()
+
+
+def share_and_return(folder):
+    """Push everything from `folder`/mine, clone it, pull, and see that nothing is left to do and the experiment is there."""
+    git("commit", "-q", "-a", "-m", "Where the data is")
+    dvc("exp", "run", "-n", "zero", "-S", "pad.mode=zero")
+    zero = Path("metrics/test.json").read_bytes()
+    git("checkout", "-q", ".")
+    dvc("checkout")
+    committed = Path("metrics/test.json").read_bytes()
+    assert zero != committed
+    git("init", "-q", "--bare", "../shared.git")
+    git("remote", "add", "origin", str(folder / "shared.git"))
+    git("push", "-q", "origin", "HEAD:refs/heads/main")
+    git("--git-dir=../shared.git", "symbolic-ref", "HEAD", "refs/heads/main")
+    dvc("push", "dvc.yaml")
+    dvc("exp", "push", "origin", "zero")
+
+    os.chdir(folder)
+    git("clone", "-q", "shared.git", "theirs")
+    os.chdir("theirs")
+    dvc("pull", "dvc.yaml")
+    output = dvc("repro")
+    assert stages_run(output) == [] and "Data and pipelines are up to date." in output
+    assert git("status", "--short") == ""
+    assert Path("metrics/test.json").read_bytes() == committed
+    dvc("exp", "pull", "origin", "zero")
+    dvc("exp", "apply", "zero")
+    assert Path("metrics/test.json").read_bytes() == zero
+    assert stages_run(dvc("repro")) == []
+
+
+def test_through_s3(repository, s3):
+    dvc("remote", "add", "-d", "store", "s3://glomeruli/store")
+    dvc("remote", "modify", "store", "endpointurl", s3)
+    share_and_return(repository.parent)
+
+
+def test_through_a_folder_with_get_and_import(repository):
+    dvc("remote", "add", "-d", "store", str(repository.parent / "store"))
+    share_and_return(repository.parent)
+
+    os.chdir(repository.parent)
+    dvc("get", "shared.git", "models/model.keras", "--out", "got.keras")
+    assert Path("got.keras").read_bytes() == Path("mine/models/model.keras").read_bytes()
+    Path("other").mkdir()
+    os.chdir("other")
+    git("init", "-q")
+    dvc("init", "-q")
+    dvc("import", "../shared.git", "data/demo", "--out", "glomeruli")
+    dvc("import", "../shared.git", "models/model.keras")
+    assert len(list(Path("glomeruli").rglob("*.png"))) == len(list(Path("../mine/data/demo").rglob("*.png"))) > 0
+    assert Path("model.keras").read_bytes() == Path("../got.keras").read_bytes()
+    assert "frozen: true" in Path("glomeruli.dvc").read_text()
+
+
+def test_the_public_dataset_is_an_import(real_data, tmp_path, monkeypatch):
+    """data/aidpath.dvc holds the hash of the public images, as an import from a repository with the same paths has it."""
+    project = Path.cwd()
+    monkeypatch.chdir(tmp_path)
+    Path("public/Patches/Raw").mkdir(parents=True)
+    Path("public/Patches/Raw/Images").symlink_to(real_data / "aidpath")
+    git("init", "-q", "mine")
+    os.chdir("mine")
+    dvc("init", "-q")
+    dvc("add", str(tmp_path / "public/Patches/Raw/Images"), "--out", "aidpath")
+    ours, theirs = (project / "data/aidpath.dvc").read_text(), Path("aidpath.dvc").read_text()
+    assert [line for line in theirs.splitlines() if "md5: " in line and ".dir" in line] == [
+        line for line in ours.splitlines() if "md5: " in line and ".dir" in line
+    ]
+    assert "path: Patches/Raw/Images" in ours and "rev_lock: 6db7d77" in ours
