@@ -7,8 +7,11 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
 
 # What TensorFlow's C++ libraries print at every start on a machine without a GPU, whatever TF_CPP_MIN_LOG_LEVEL is.
 START_UP_NOISE = re.compile(
@@ -62,3 +65,25 @@ def make_deterministic(seed: int) -> None:
         import torch
 
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def gradient(function: Callable[..., Any], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the gradients of `function`, which makes one number of the backend's tensors, with respect to each of them."""
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow
+
+            tensors = [tensorflow.convert_to_tensor(array) for array in arrays]
+            with tensorflow.GradientTape() as tape:
+                tape.watch(tensors)
+                result = function(*tensors)
+            found = tape.gradient(result, tensors)
+        case "torch":
+            tensors = [keras.ops.convert_to_tensor(array).requires_grad_() for array in arrays]
+            function(*tensors).backward()
+            found = [tensor.grad for tensor in tensors]
+        case "jax":
+            import jax
+
+            found = jax.grad(function, argnums=tuple(range(len(arrays))))(*arrays)
+    return [np.asarray(keras.ops.convert_to_numpy(one)) for one in found]

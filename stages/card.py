@@ -20,12 +20,16 @@ class Columns(Parameters):
 
 
 class CardFields(Parameters):
-    """What a card may say. Exactly one of `classes` and `labels`; slides from `group` or from `columns.slide`."""
+    """What a card may say. Exactly one of `classes` and `labels`; slides from `group` or from `columns.slide`.
+
+    `corrections` is a table in the dataset's folder, with the columns path and label, of labels to use in place of those.
+    """
 
     title: str
     classes: list[str] | None = Field(default=None, min_length=2, max_length=2)
     labels: str | None = None
     columns: Columns | None = None
+    corrections: str | None = None
     group: str | None = None
     source: str | None = None
     licence: str | None = None
@@ -40,12 +44,12 @@ class CardFields(Parameters):
             raise ValueError("the folders of label 0 and of label 1 must differ")
         return classes
 
-    @field_validator("labels")
+    @field_validator("labels", "corrections")
     @classmethod
-    def _table(cls, labels: str | None) -> str | None:
-        if labels is not None:
-            _check_inside(labels)
-        return labels
+    def _table(cls, table: str | None) -> str | None:
+        if table is not None:
+            _check_inside(table)
+        return table
 
     @field_validator("group")
     @classmethod

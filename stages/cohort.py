@@ -10,6 +10,7 @@ from stages.files import damaged, read_table
 MANIFEST = Path("data/manifest.csv")
 SPLIT = Path("data/split.csv")
 IMAGES = Path("data/padded/images.npy")
+STAINED = Path("data/stained/images.npy")
 FEATURES = Path("data/features/features.npy")
 SPLITS = ("train", "val", "test")
 CLASS_NAMES = ("non_globally_sclerotic", "globally_sclerotic")  # of label 0 and of label 1
@@ -18,13 +19,16 @@ CLASS_NAMES = ("non_globally_sclerotic", "globally_sclerotic")  # of label 0 and
 class Cohort(NamedTuple):
     """N images in the order of the manifest; row i of the squares is image i.
 
-    `paths`, `slides` and `splits` are text arrays (N,), `labels` is int64 (N,).
+    `paths`, `slides` and `splits` are text arrays (N,), `labels`, `published` and `folds` int64 (N,). A label differs from the
+    published one where the dataset's card corrects it. Fold 0 is the test set.
     """
 
     paths: np.ndarray
     labels: np.ndarray
     slides: np.ndarray
     splits: np.ndarray
+    folds: np.ndarray
+    published: np.ndarray
 
     def rows(self, split: str) -> np.ndarray:
         """Return the rows of `train`, `val` or `test`, int64 (n,), ascending."""
@@ -37,24 +41,35 @@ def read_cohort() -> Cohort:
     Raises:
         UserError: a file is damaged, or the two are not of the same images.
     """
-    paths, labels, slides = read_table(MANIFEST, ("path", "label", "slide"))
-    split_paths, splits = read_table(SPLIT, ("path", "split"))
+    paths, labels, slides, published = read_table(MANIFEST, ("path", "label", "slide", "published"))
+    split_paths, splits, folds = read_table(SPLIT, ("path", "split", "fold"))
     if split_paths != paths:
         raise damaged(SPLIT, f"it does not list the images of {MANIFEST}")
-    return Cohort(np.array(paths), np.array(labels, dtype=np.int64), np.array(slides), np.array(splits))
+    y, folds, published = (np.array(column, dtype=np.int64) for column in (labels, folds, published))
+    return Cohort(np.array(paths), y, np.array(slides), np.array(splits), folds, published)
 
 
 def open_squares() -> np.ndarray:
-    """Return the padded squares, uint8 (N, size, size, 3), memory-mapped: what is not asked for is not read.
+    """Return the squares, uint8 (N, size, size, 3), memory-mapped: what is not asked for is not read.
+
+    They are those with normalised stains, where stains are normalised.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: a file is damaged.
     """
+    stained = _open(STAINED)
+    return stained if len(stained) else open_padded()
+
+
+def open_padded() -> np.ndarray:
+    """Return the squares as the stage `pad` wrote them. Raises `UserError` if the file is damaged."""
     return _open(IMAGES)
 
 
 def open_features() -> np.ndarray:
-    """Return the backbone's features of the squares' eight orientations, float32 (N, 8, D), memory-mapped.
+    """Return the backbone's features of views of the squares, float32 (N, views, D), memory-mapped.
+
+    The first eight views are the orientations, the first of all the square as it is; jittered views follow.
 
     Raises:
         UserError: the file is damaged.

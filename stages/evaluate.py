@@ -1,6 +1,7 @@
 """Measure the model on the test slides: -> metrics/test.json, predictions.csv, slides.csv and plots."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,21 +9,22 @@ from PIL import Image
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from stages.backend import make_deterministic
+from stages.attention import attention, overlay
+from stages.backend import keras, make_deterministic
 from stages.batches import predict
 from stages.card import Dataset, read_dataset
 from stages.cohort import IMAGES, open_squares, read_cohort
 from stages.errors import UserError, run_stage
-from stages.files import read_json, write_json, write_table
+from stages.files import write_json, write_table
 from stages.images import load_image
 from stages.metrics import EvaluateParameters, confusion, coverage_curve, is_certain, score, slide_bootstrap, why_undefined
 from stages.model_file import MODEL, load_model
 from stages.params import read_dataset_name, read_params
 from stages.pictures import contact_sheet, save_png
-from stages.predictions import THRESHOLD, write_predictions
+from stages.predictions import read_decision, write_predictions
 
 METRICS = Path("metrics")
-SHOWN_MISTAKES = 16
+SHOWN_OF_A_KIND = 8
 CALIBRATION_BINS = 5  # A test set of one fold has a hundred crops or two: more bins would show noise.
 
 
@@ -30,8 +32,8 @@ def main() -> None:
     params = read_params("evaluate", EvaluateParameters)
     dataset = read_dataset(read_dataset_name())
     make_deterministic(params.seed)
-    decision = read_json(THRESHOLD)
-    threshold, band = decision["threshold"], decision["uncertain"]
+    decision = read_decision()
+    threshold, band = decision.threshold, decision.uncertain
 
     cohort = read_cohort()
     rows = cohort.rows("test")
@@ -39,20 +41,27 @@ def main() -> None:
     model, squares = load_model(MODEL), open_squares()
     if model.input_shape[1:] != squares.shape[1:]:
         raise UserError(f"{MODEL} takes pixels of shape {model.input_shape[1:]}; those of {IMAGES} are {squares.shape[1:]}")
-    probability = predict(model, squares, rows)
-    y_score = probability.astype(np.float64)
+    y_score = decision.calibration(predict(model, squares, rows))
     y_pred = (y_score >= threshold).astype(np.int64)
 
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
-    results["certain"] = certain(y_true, y_score, threshold, band["low"], band["high"])
+    results["corrected_labels"] = int(np.sum(y_true != cohort.published[rows]))
+    results["certain"] = certain(y_true, y_score, threshold, band.low, band.high)
     write_json(METRICS / "test.json", results)
-    write_predictions(METRICS / "predictions.csv", cohort, rows, probability, y_pred)
+    write_predictions(METRICS / "predictions.csv", cohort, rows, y_score.astype(np.float32), y_pred)
     write_slides(y_true, y_pred, slides)
     write_curves(y_true, y_score)
     coverage, error, _ = coverage_curve(y_true, y_score, threshold)
     write_table(METRICS / "plots/coverage.csv", ("coverage", "error"), zip(coverage.tolist(), error.tolist()))
-    save_png(METRICS / "plots/mistakes.png", mistakes_picture(dataset, paths, y_true, y_score, y_pred))
+    missed, alarms = worst_mistakes(y_true, y_score, y_pred)
+    save_png(METRICS / "plots/mistakes.png", mistakes_picture(dataset, paths, y_score, missed, alarms))
+    looks = attention_picture(model, squares, rows, paths, y_true, y_score, (missed, alarms))
+    save_png(METRICS / "plots/attention.png", looks)
+    say(results)
 
+
+def say(results: dict) -> None:
+    """Print the main measures with their intervals."""
     for name in ("roc_auc", "sensitivity", "specificity", "f1"):
         interval = results["interval_95"][name]
         span = f" (95 % interval {interval['low']:.3f} to {interval['high']:.3f})" if interval else ""
@@ -112,21 +121,50 @@ def write_curves(y_true: np.ndarray, y_score: np.ndarray) -> None:
     write_table(METRICS / "plots/calibration.csv", ("predicted", "observed", "ideal"), calibration)
 
 
+def worst_mistakes(y_true: np.ndarray, y_score: np.ndarray, y_pred: np.ndarray) -> tuple[list[int], list[int]]:
+    """Return the missed sclerotic glomeruli and the false alarms, the surest mistake first, up to eight of each."""
+    missed = [int(row) for row in np.argsort(y_score, kind="stable") if y_true[row] and not y_pred[row]]
+    alarms = [int(row) for row in np.argsort(-y_score, kind="stable") if y_pred[row] and not y_true[row]]
+    return missed[:SHOWN_OF_A_KIND], alarms[:SHOWN_OF_A_KIND]
+
+
 def mistakes_picture(
-    dataset: Dataset, paths: np.ndarray, y_true: np.ndarray, y_score: np.ndarray, y_pred: np.ndarray
+    dataset: Dataset, paths: np.ndarray, y_score: np.ndarray, missed: Sequence[int], alarms: Sequence[int]
 ) -> Image.Image:
-    """Return a sheet of the worst mistakes: missed sclerotic glomeruli first, the surest mistake first, up to eight of each."""
-    missed = [row for row in np.argsort(y_score, kind="stable") if y_true[row] and not y_pred[row]]
-    alarms = [row for row in np.argsort(-y_score, kind="stable") if y_pred[row] and not y_true[row]]
-    half = SHOWN_MISTAKES // 2
+    """Return a sheet of the worst mistakes: the crops as they are in the dataset."""
     crops, captions = [], []
-    for kind, mistakes in (("missed", missed[:half]), ("false alarm", alarms[:half])):
+    for kind, mistakes in (("missed", missed), ("false alarm", alarms)):
         for row in mistakes:
             crops.append(load_image(dataset.folder / paths[row]).convert("RGB"))
             captions.append(f"{kind}, p = {y_score[row]:.3f}\n{Path(paths[row]).name}")
     if not crops:
         return contact_sheet([Image.new("RGB", (1, 1), "white")], ["no mistakes on the test set"], columns=1)
-    return contact_sheet(crops, captions, columns=min(half, len(crops)))
+    return contact_sheet(crops, captions, columns=min(SHOWN_OF_A_KIND, len(crops)))
+
+
+def attention_picture(
+    model: keras.Model,
+    squares: np.ndarray,
+    rows: np.ndarray,
+    paths: np.ndarray,
+    y_true: np.ndarray,
+    y_score: np.ndarray,
+    mistakes: tuple[Sequence[int], Sequence[int]],
+) -> Image.Image:
+    """Return a sheet that shows where the model looks: the worst mistakes, then crops of both classes, evenly spread in
+    probability; each beside itself under the heat of what speaks for sclerosis.
+    """
+    kinds = {"missed": mistakes[0], "false alarm": mistakes[1]}
+    for label, kind in enumerate(("not sclerotic", "sclerotic")):
+        of_class = np.flatnonzero(y_true == label)[np.argsort(y_score[y_true == label], kind="stable")]
+        kinds[kind] = of_class[np.linspace(0, len(of_class) - 1, min(SHOWN_OF_A_KIND // 2, len(of_class))).astype(int)]
+    shown = [(kind, row) for kind, some in kinds.items() for row in some[: SHOWN_OF_A_KIND // 2]]
+    crops = squares[rows[[row for _, row in shown]]]
+    pictures, captions = [], []
+    for (kind, row), square, heat in zip(shown, crops, attention(model, crops)):
+        pictures += [Image.fromarray(square), overlay(square, heat)]
+        captions += [f"{kind}, p = {y_score[row]:.3f}\n{Path(paths[row]).name}", ""]
+    return contact_sheet(pictures, captions, columns=min(SHOWN_OF_A_KIND, len(pictures)))
 
 
 if __name__ == "__main__":

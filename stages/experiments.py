@@ -93,7 +93,7 @@ def _experiment(row: dict, names: Sequence[str]) -> Experiment:
     return Experiment(
         name=row["Experiment"] or row["rev"],
         commit=row["rev"],
-        params={name: row.get(name) for name in names},
+        params={name: _plain(row.get(name)) for name in names},
         metrics=metrics,
         inputs={key: value for key, value in row.items() if value and key.startswith(("stages/", f"data/{row['data']}"))},
     )
@@ -155,8 +155,12 @@ def flatten(params: dict, prefix: str = "") -> dict[str, Value]:
     """Return nested parameters by their dotted names: `{"split": {"fold": 0}}` as `{"split.fold": 0}`."""
     flat: dict[str, Value] = {}
     for key, value in params.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": _plain(value)}
     return flat
+
+
+def _plain(value: Any) -> Value:
+    return str([*value]) if isinstance(value, list) else value
 
 
 def shown(value: Value) -> str:

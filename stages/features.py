@@ -1,11 +1,14 @@
-"""Compute a frozen backbone's features once, of every square in its eight orientations: data/padded -> data/features.
+"""Compute a frozen backbone's features once, of views of every square: data/padded -> data/features.
 
-They depend on no split, seed or head: another of these trains in seconds. Where nothing is frozen, there is nothing to compute.
+The views are its eight orientations, and as many jittered ones as model.jittered_views says: changed as in training, by
+train.augment. The features depend on no split, seed or head: another of these trains in seconds. Where nothing is frozen, there
+is nothing to compute.
 """
 
 import numpy as np
 from tqdm import tqdm
 
+from stages.augment import AugmentParameters, augment
 from stages.cohort import FEATURES, open_squares
 from stages.errors import run_stage
 from stages.files import replacing
@@ -16,7 +19,7 @@ BATCH = 8
 
 
 def main() -> None:
-    params = read_params("model", ModelParameters)
+    params, changes = read_params("model", ModelParameters), read_params("train.augment", AugmentParameters)
     squares = open_squares()
     with replacing(FEATURES, binary=True) as npy:
         if not params.frozen:
@@ -27,16 +30,23 @@ def main() -> None:
         from stages.backend import make_deterministic
 
         make_deterministic(0)
-        backbone = build_backbone(params.step, params.weights, squares.shape[1])
-        length = backbone.output_shape[1]
-        np.lib.format.write_array_header_1_0(npy, {"descr": "<f4", "fortran_order": False, "shape": (len(squares), 8, length)})
+        backbone = build_backbone(params.step, params.weights, squares.shape[1], params.feature_layers)
+        views, length = 8 + params.jittered_views, backbone.output_shape[1]
+        np.lib.format.write_array_header_1_0(
+            npy, {"descr": "<f4", "fortran_order": False, "shape": (len(squares), views, length)}
+        )
         with tqdm(total=len(squares), desc=params.step, unit="crop") as bar:
             for start in range(0, len(squares), BATCH):
-                rows = np.arange(start, min(start + BATCH, len(squares)))
-                features = extract_features(backbone, squares, rows)
-                npy.write(np.ascontiguousarray(features.swapaxes(0, 1), dtype="<f4").tobytes())
-                bar.update(len(rows))
-    print(f"{len(squares)} crops, eight orientations, {length} features of {params.step}: {FEATURES}")
+                batch = squares[start : start + BATCH]
+                features = [extract_features(backbone, batch)]
+                for view in range(params.jittered_views):
+                    # Drawn from the row and the view alone, as in training from the row and the epoch.
+                    random = [np.random.default_rng([start + place, view]) for place in range(len(batch))]
+                    jittered = np.stack([augment(square, changes, one) for square, one in zip(batch, random)])
+                    features.append(np.asarray(backbone.predict_on_batch(jittered))[:, None])
+                npy.write(np.concatenate(features, axis=1, dtype="<f4").tobytes())
+                bar.update(len(batch))
+    print(f"{len(squares)} crops, {views} views, {length} features of {params.step}: {FEATURES}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,10 @@ CLUTTER = ("thumbs.db", "desktop.ini")
 
 
 class Glomerulus(NamedTuple):
-    """A row of the manifest: one crop. `path` is relative to the dataset's folder; `sha256` is of the file's bytes."""
+    """A row of the manifest: one crop. `path` is relative to the dataset's folder; `sha256` is of the file's bytes.
+
+    `label` is the one that is used; it differs from `published` where the card's corrections say so.
+    """
 
     path: str
     label: int
@@ -39,6 +42,7 @@ class Glomerulus(NamedTuple):
     width: int
     height: int
     sha256: str
+    published: int
 
 
 class Unreadable(NamedTuple):
@@ -66,7 +70,9 @@ def main() -> None:
     write_table(CROP_SIZES, ("width", "height", "label"), ((row.width, row.height, row.label) for row in drawn))
     positives = sum(row.label for row in rows)
     slides = len({row.slide for row in rows})
-    print(f"{dataset.card.title}: {len(rows)} glomeruli, {positives} of them globally sclerotic, {slides} slides")
+    corrected = sum(row.label != row.published for row in rows)
+    labels = f"; {corrected} labels corrected by {dataset.card.corrections}" if corrected else ""
+    print(f"{dataset.card.title}: {len(rows)} glomeruli, {positives} of them globally sclerotic, {slides} slides{labels}")
 
 
 def make_manifest(dataset: Dataset, skip_unreadable: bool = False) -> tuple[list[Glomerulus], list[Unreadable]]:
@@ -82,11 +88,14 @@ def make_manifest(dataset: Dataset, skip_unreadable: bool = False) -> tuple[list
         groups = {}
     else:
         labels, groups = _labels_from_table(dataset, images)
-    _warn("left out, not images by their name", [name for name in ignored if name != dataset.card.labels])
+    tables = (dataset.card.labels, dataset.card.corrections)
+    _warn("left out, not images by their name", [name for name in ignored if name not in tables])
     if not labels:
         raise UserError(f"{dataset.folder} holds no image; formats that are read end in {', '.join(sorted(SUFFIXES))}")
     slides = _slides(dataset, sorted(labels), groups)
-    rows, unreadable = _open_all(dataset.folder, [(path, labels[path], *slides[path]) for path in sorted(labels)])
+    corrected = labels | _corrections(dataset, labels)
+    jobs = [(path, corrected[path], *slides[path], labels[path]) for path in sorted(labels)]
+    rows, unreadable = _open_all(dataset.folder, jobs)
     if not (skip_unreadable and rows):
         refuse([image.reason for image in unreadable])
     _warn(f"skipped, listed in {UNREADABLE}", [image.reason for image in unreadable])
@@ -244,6 +253,35 @@ def open_columns(text: str, wanted: tuple[str, ...]) -> tuple[Any, list[str]]:
     return lines, header
 
 
+def _corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]:
+    """Return the labels that the card's table of corrections gives, by path."""
+    if dataset.card.corrections is None:
+        return {}
+    table = dataset.folder / dataset.card.corrections
+    try:
+        lines, header = open_columns(table.read_text(encoding="utf-8-sig"), ("path", "label"))
+        refuse([f"{table} has no column {name}; it has {', '.join(header)}" for name in ("path", "label") if name not in header])
+        rows = [(lines.line_num, dict(zip(header, (field.strip() for field in row)))) for row in lines if any(row)]
+    except FileNotFoundError:
+        raise dataset.error("corrections", f"there is no file {table}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table} is not a table that can be read: {error}") from None
+    corrections: dict[str, int] = {}
+    problems = []
+    for line, row in rows:
+        path, label = row.get("path", ""), row.get("label", "")
+        if path not in labels:
+            problems.append(f"{table}, line {line}: {shown(path)} is not the path of an image in {dataset.folder}")
+        elif label not in ("0", "1"):
+            problems.append(f"{table}, line {line}: the label of {path} is {shown(label)}; it must be 0 or 1")
+        elif path in corrections:
+            problems.append(f"{table}, line {line}: {path} stands there twice")
+        else:
+            corrections[path] = int(label)
+    refuse(problems)
+    return corrections
+
+
 def _slides(
     dataset: Dataset, paths: Iterable[str], groups: dict[str, tuple[str | None, str | None]]
 ) -> dict[str, tuple[str, str]]:
@@ -274,7 +312,7 @@ def _slides(
     return slides
 
 
-def _open_all(folder: Path, images: list[tuple[str, int, str, str]]) -> tuple[list[Glomerulus], list[Unreadable]]:
+def _open_all(folder: Path, images: list[tuple[str, int, str, str, int]]) -> tuple[list[Glomerulus], list[Unreadable]]:
     rows: list[Glomerulus] = []
     unreadable: list[Unreadable] = []
     for result in on_all_cores(_open, [(folder, *image) for image in images], "checking"):
@@ -282,11 +320,11 @@ def _open_all(folder: Path, images: list[tuple[str, int, str, str]]) -> tuple[li
     return rows, unreadable
 
 
-def _open(folder: Path, path: str, label: int, slide: str, site: str) -> Glomerulus | Unreadable:
+def _open(folder: Path, path: str, label: int, slide: str, site: str, published: int) -> Glomerulus | Unreadable:
     file = folder / path
     try:
         width, height = load_image(file).size
-        return Glomerulus(path, label, slide, site, width, height, sha256(file))
+        return Glomerulus(path, label, slide, site, width, height, sha256(file), published)
     except (UserError, OSError) as error:
         return Unreadable(path, label, str(error))
 

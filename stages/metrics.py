@@ -10,9 +10,10 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
+from stages.calibration import Method, log_odds
 from stages.params import Parameters
 
 LOWER_IS_BETTER = ("brier", "calibration_error")
@@ -23,6 +24,7 @@ WITH_INTERVALS = ("roc_auc", "sensitivity", "specificity", "f1")
 class EvaluateParameters(Parameters):
     """`evaluate` in params.yaml."""
 
+    calibration: Method
     threshold: Literal["fixed", "youden", "sensitivity"]
     target: float = Field(gt=0, le=1)
     uncertain: float = Field(ge=0, lt=1)
@@ -57,8 +59,7 @@ def sureness(y_score: np.ndarray, threshold: float) -> np.ndarray:
 
     In them 0.01 is as far from 0.1 as 0.5 is from 0.92.
     """
-    limits = np.finfo(np.float32).eps
-    return np.abs(logit(np.clip(y_score, limits, 1 - limits)) - logit(np.clip(threshold, limits, 1 - limits)))
+    return np.abs(log_odds(y_score) - log_odds(threshold))
 
 
 def uncertain_band(y_true: np.ndarray, y_score: np.ndarray, threshold: float, error: float) -> tuple[float, float]:
@@ -78,8 +79,7 @@ def uncertain_band(y_true: np.ndarray, y_score: np.ndarray, threshold: float, er
     # The surest of those that are left out bounds the band; as it is, so that rounding does not let it out.
     left_out = distance < at[enough[-1]]
     reach = float(distance[left_out].max())
-    limits = np.finfo(np.float32).eps
-    centre = float(logit(np.clip(threshold, limits, 1 - limits)))
+    centre = float(log_odds(threshold))
     low = min(float(expit(centre - reach)), float(y_score[left_out].min()))
     high = max(float(expit(centre + reach)), float(y_score[left_out].max()))
     return low, high

@@ -97,3 +97,28 @@ def build_head(features: np.ndarray, dropout: float) -> keras.Model:
 def join(backbone: keras.Model, head: keras.Model, name: str) -> keras.Model:
     """Return one model from pixels to the probability: `backbone`, then `head`."""
     return keras.Model(backbone.inputs, head(backbone.outputs[0]), name=name)
+
+
+def mean_of(models: Sequence[keras.Model], name: str) -> keras.Model:
+    """Return one model whose probability is the mean of those of `models`, which take the same; of one model, that model."""
+    if len(models) == 1:
+        return models[0]
+    inputs = keras.Input(models[0].input_shape[1:], dtype=models[0].inputs[0].dtype, name=models[0].inputs[0].name)
+    members = []
+    for number, model in enumerate(models, start=1):
+        model.name = f"member{number}"
+        members.append(model(inputs))
+    return keras.Model(inputs, keras.layers.Average(name="mean_of_members")(members), name=name)
+
+
+def mean_of_orientations(model: keras.Model) -> keras.Model:
+    """Return one model whose probability is the mean of those that `model` gives to the eight orientations of a square."""
+    inputs = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
+    # As floating point: TensorFlow's fast library does not turn bytes, and says so on the screen.
+    square = keras.ops.cast(inputs, "float32")
+    turned = [keras.ops.rot90(square, k=turns, axes=(1, 2)) for turns in (1, 2, 3)]
+    views = [inputs]
+    for view in (*turned, *(keras.ops.flip(one, axis=2) for one in (square, *turned))):
+        views.append(keras.ops.cast(view, "uint8"))
+    name, model.name = model.name, "one_orientation"
+    return keras.Model(inputs, keras.layers.Average(name="mean_of_orientations")([model(view) for view in views]), name=name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.cohort import IMAGES, MANIFEST, open_squares
+from stages.cohort import IMAGES, MANIFEST, open_padded
 from stages.errors import UserError, refuse, run_stage
 from stages.files import read_table, replacing
 from stages.images import load_image
@@ -24,7 +24,7 @@ def main() -> None:
     folder = Path("data") / read_dataset_name()
     paths, labels, widths, heights = read_table(MANIFEST, ("path", "label", "width", "height"))
     pad_all([folder / path for path in paths], params.mode, params.size, IMAGES)
-    save_png(PICTURE, padding_picture(folder, paths, labels, widths, heights, open_squares()))
+    save_png(PICTURE, padding_picture(folder, paths, labels, widths, heights, open_padded()))
     print(f"{len(paths)} crops, {params.mode}, {params.size} x {params.size}: {IMAGES}")
 
 

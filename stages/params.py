@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from stages.errors import UserError, refuse
 
-BLOCKS = ("data", "demo", "manifest", "split", "pad", "model", "train", "evaluate", "climb")
+BLOCKS = ("data", "demo", "manifest", "split", "pad", "stain", "model", "train", "evaluate", "external", "climb")
 DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -31,13 +31,15 @@ Schema = TypeVar("Schema", bound=Parameters)
 
 
 def read_params(block: str, schema: type[Schema], path: str | Path = "params.yaml") -> Schema:
-    """Return the block `block` of params.yaml, checked against `schema`.
+    """Return the block `block` of params.yaml (a dot leads to a block within a block), checked against `schema`.
 
     Raises:
         UserError: the file cannot be read, or a parameter is unknown, missing, of another type or out of range.
     """
-    params = _read_all(path)
-    return check(params.get(block), schema, str(path), block)
+    found = _read_all(path)
+    for name in block.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return check(found, schema, str(path), block)
 
 
 def read_dataset_name(path: str | Path = "params.yaml") -> str:

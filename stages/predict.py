@@ -5,9 +5,9 @@
     python -m stages.predict FOLDER --labels public.csv                and, where the labels are known, the measures
     python -m stages.predict FOLDER --html evaluation.html             a page to look through, in any browser, without a network
 
-Crops are padded and resized as the model's training crops were, and called by the threshold that was chosen on its validation
-slides. `uncertain` is 1 where the probability is too near to that threshold: a pathologist should look. --model is the folder
-models/ of this repository, or one that `dvc get <repository> models` brought.
+Crops are padded, resized and normalized as the model's training crops were, and called by the threshold that was chosen on its
+validation slides. `uncertain` is 1 where the probability is too near to that threshold: a pathologist should look. --model is
+the folder models/ of this repository, or one that `dvc get <repository> models` brought.
 """
 
 import argparse
@@ -19,48 +19,16 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import joblib
 import numpy as np
-from pydantic import BaseModel, ValidationError
 from scipy.stats import binomtest
-from tqdm import tqdm
 
-from stages.backend import keras, make_deterministic
+from stages.classifier import judge, read_classifier
 from stages.errors import UserError, refuse, run_stage
-from stages.files import damaged, read_json, write_json, write_table
+from stages.files import write_json, write_table
 from stages.gallery import write_gallery
-from stages.images import SUFFIXES, load_image
+from stages.images import SUFFIXES
 from stages.manifest import list_images, open_columns
 from stages.metrics import is_certain, score
-from stages.model_file import load_model
-from stages.squares import Mode, make_square
-
-BATCH = 32
-
-
-class Padding(BaseModel):
-    """What models/model.json says that prediction needs: how crops become squares, and which part of a name is the slide."""
-
-    class Dataset(BaseModel):
-        class Card(BaseModel):
-            group: str | None = None
-
-        card: Card
-
-    padding: Mode
-    size: int
-    dataset: Dataset
-
-
-class Decision(BaseModel):
-    """What models/threshold.json says."""
-
-    class Band(BaseModel):
-        low: float
-        high: float
-
-    threshold: float
-    uncertain: Band
 
 
 class Judged(NamedTuple):
@@ -78,23 +46,18 @@ def main() -> None:
     arguments = parse_arguments()
     folder, names = list_crops(arguments.source)
     labels = read_labels(arguments.labels, arguments.name_column, arguments.label_column, names) if arguments.labels else {}
-    padding = _read(arguments.model / "model.json", Padding)
-    decision = _read(arguments.model / "threshold.json", Decision)
-    slide = _compile(arguments.slide) if arguments.slide else _compile(padding.dataset.card.group or "")
-    make_deterministic(0)
-    model = load_model(arguments.model / "model.keras")
-    if model.input_shape[1:] != (padding.size, padding.size, 3):
-        raise UserError(f"{arguments.model}/model.keras takes {model.input_shape[1:]}; model.json says size {padding.size}")
-
-    probability, problems = predict_crops(model, [folder / name for name in names], padding)
+    classifier = read_classifier(arguments.model)
+    slide = _compile(arguments.slide or classifier.made.dataset.card.group or "")
+    y_score, problems = judge(classifier, [folder / name for name in names])
     if problems and (arguments.unreadable == "refuse" or len(problems) == len(names)):
         refuse([problems[row] for row in sorted(problems)])
     for row in sorted(problems):
         print(f"warning: skipped: {problems[row]}", file=sys.stderr)
-    certain = is_certain(probability.astype(np.float64), decision.uncertain.low, decision.uncertain.high)
-    called = probability.astype(np.float64) >= decision.threshold
+    decision = classifier.decision
+    certain = is_certain(y_score, decision.uncertain.low, decision.uncertain.high)
+    called = y_score >= decision.threshold
     judged = [
-        Judged(name, int(called[row]), probability[row], int(not certain[row]), _slide_of(slide, name), labels.get(name))
+        Judged(name, int(called[row]), np.float32(y_score[row]), int(not certain[row]), _slide_of(slide, name), labels.get(name))
         for row, name in enumerate(names)
         if row not in problems
     ]
@@ -108,7 +71,7 @@ def main() -> None:
     if labels:
         say_measures(judged, arguments.output.with_suffix(".metrics.json"))
     if arguments.html:
-        write_gallery(arguments.html, folder, judged, decision.threshold)
+        write_gallery(arguments.html, folder, judged, classifier)
     positives, unsure = sum(one.predicted for one in judged), sum(one.uncertain for one in judged)
     print(f"{len(judged)} crops: {positives} globally sclerotic, {unsure} uncertain; {len(problems)} skipped: {arguments.output}")
 
@@ -202,15 +165,6 @@ def _find(names: Sequence[str], paths: Sequence[str], table: Path) -> list[str]:
     return [known[name][0] for name in names]
 
 
-def _read(path: Path, schema: type) -> "Padding | Decision":
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; --model must be a folder with model.keras, model.json and threshold.json")
-    try:
-        return schema.model_validate(read_json(path))
-    except ValidationError as error:
-        raise damaged(path, error.errors()[0]["msg"]) from None
-
-
 def _compile(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
@@ -221,49 +175,6 @@ def _compile(pattern: str) -> re.Pattern[str]:
 def _slide_of(pattern: re.Pattern[str], name: str) -> str:
     match = pattern.match(PurePosixPath(name).name)
     return (match.groupdict().get("slide") or "") if match else ""
-
-
-class Crops(keras.utils.PyDataset):
-    """Batches of squares, opened and padded in threads shortly before the model takes them: memory does not grow with N.
-
-    What does not open is black in its place and noted in `problems`, by row.
-    """
-
-    def __init__(self, files: Sequence[Path], padding: Padding):
-        super().__init__(workers=joblib.cpu_count() + 1, use_multiprocessing=False, max_queue_size=16)
-        self.files, self.padding = files, padding
-        self.problems: dict[int, str] = {}
-
-    def __len__(self) -> int:
-        return -(-len(self.files) // BATCH)
-
-    def __getitem__(self, number: int) -> tuple[np.ndarray]:
-        rows = range(number * BATCH, min((number + 1) * BATCH, len(self.files)))
-        return (np.stack([self._square(row) for row in rows]),)
-
-    def _square(self, row: int) -> np.ndarray:
-        try:
-            return make_square(load_image(self.files[row]), self.padding.padding, self.padding.size)
-        except (UserError, OSError) as error:
-            self.problems[row] = str(error)
-            return np.zeros((self.padding.size, self.padding.size, 3), dtype=np.uint8)
-
-
-class _Bar(keras.callbacks.Callback):
-    def __init__(self, bar: tqdm):
-        super().__init__()
-        self.bar = bar
-
-    def on_predict_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self.bar.update(min(BATCH, self.bar.total - self.bar.n))
-
-
-def predict_crops(model: keras.Model, files: Sequence[Path], padding: Padding) -> tuple[np.ndarray, dict[int, str]]:
-    """Return the probability of global sclerosis of each file, float32 (n,), and what is wrong with those that do not open."""
-    crops = Crops(files, padding)
-    with tqdm(total=len(files), desc="judging", unit="crop") as bar:
-        probability = model.predict(crops, verbose=0, callbacks=[_Bar(bar)])[:, 0]
-    return probability, crops.problems
 
 
 def write_judged(path: Path, judged: Sequence[Judged], with_labels: bool) -> None:

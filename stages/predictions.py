@@ -5,12 +5,41 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
+from stages.calibration import Calibration
 from stages.cohort import Cohort
-from stages.files import parse_table, write_table
+from stages.errors import UserError
+from stages.files import damaged, parse_table, read_json, write_table
 
 VALIDATION = Path("models/validation.csv")
 THRESHOLD = Path("models/threshold.json")
+
+
+class Decision(BaseModel):
+    """How a model's probability becomes a call: what prediction needs of models/threshold.json.
+
+    The probability is calibrated first. Then it is called positive from `threshold` on, and `uncertain` between the bounds
+    of the band.
+    """
+
+    class Band(BaseModel):
+        low: float
+        high: float
+
+    threshold: float
+    uncertain: Band
+    calibration: Calibration
+
+
+def read_decision(path: Path = THRESHOLD) -> Decision:
+    """Return what the stage `threshold` decided. Raises `UserError` if the file is missing or damaged."""
+    try:
+        return Decision.model_validate(read_json(path))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; it belongs to the model") from None
+    except ValidationError as error:
+        raise damaged(path, error.errors()[0]["msg"]) from None
 
 
 def write_predictions(

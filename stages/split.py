@@ -1,4 +1,7 @@
-"""Draw train, validation and test so that no slide (or site) straddles them: data/manifest.csv -> data/split.csv."""
+"""Draw train, validation and test so that no slide (or site) straddles them: data/manifest.csv -> data/split.csv.
+
+Beside its part, each image has the number of its fold there: 0 is the test set, the others are counted from it.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +20,15 @@ from stages.params import Parameters, read_params
 
 METRICS = Path("metrics/split.json")
 CLASS_BALANCE = Path("metrics/plots/class_balance.csv")
+# A site left out of three leaves two; their slides make this many folds to validate on.
+LEAST_OTHERS = 4
 
 
 class SplitParameters(Parameters):
     """`split` in params.yaml. Fold `fold` of `folds` is the test set, the `validation`th after it the validation set."""
 
     by: Literal["slide", "site", "image"]
+    validation_by: Literal["same", "slide"]
     folds: int = Field(ge=3, le=1000)
     fold: int = Field(ge=0)
     validation: int = Field(ge=1)
@@ -32,9 +38,16 @@ class SplitParameters(Parameters):
     def _fold_exists(self) -> "SplitParameters":
         if self.fold >= self.folds:
             raise ValueError(f"fold is {self.fold}; with {self.folds} folds it must be from 0 to {self.folds - 1}")
-        if self.validation >= self.folds:
-            raise ValueError(f"validation is {self.validation}; with {self.folds} folds it must be from 1 to {self.folds - 1}")
+        if self.validation > self.others:
+            raise ValueError(f"validation is {self.validation}; it must be from 1 to {self.others}")
+        if self.validation_by == "slide" and self.by == "image":
+            raise ValueError("validation_by is 'slide', but by is 'image'; it must be 'same'")
         return self
+
+    @property
+    def others(self) -> int:
+        """The number of folds beside the test set."""
+        return self.folds - 1 if self.validation_by == "same" else max(self.folds - 1, LEAST_OTHERS)
 
 
 def main() -> None:
@@ -47,7 +60,12 @@ def main() -> None:
     groups = merge_groups(*keys, digests)
     if (present := int(groups.max()) + 1) < params.folds:
         raise UserError(f"params.yaml: split.folds is {params.folds}, but there are only {present} {params.by}s to keep apart")
-    splits = assign(y, groups, params.folds, params.fold, params.seed, params.validation)
+    numbers = (number_folds(y, groups, params.folds, params.seed) - params.fold) % params.folds
+    if params.validation_by == "slide" and params.by == "site":
+        rest = numbers > 0
+        inner = merge_groups(np.array(slides)[rest], np.array(digests)[rest])
+        numbers[rest] = 1 + number_folds(y[rest], inner, params.others, params.seed)
+    splits = np.where(numbers == 0, "test", np.where(numbers == params.validation, "val", "train"))
     refuse(
         [
             f"params.yaml: with split.fold {params.fold}, split.seed {params.seed} and split.folds {params.folds} {name} has no "
@@ -57,7 +75,7 @@ def main() -> None:
             if not np.any((splits == name) & (y == label))
         ]
     )
-    write_table(SPLIT, ("path", "split"), zip(paths, splits))
+    write_table(SPLIT, ("path", "split", "fold"), zip(paths, splits, numbers))
     summary = summarize(y, np.array(slides), splits)
     summary["byte_identical_images"] = len(digests) - len(set(digests))
     write_json(METRICS, summary)
@@ -92,8 +110,8 @@ def merge_groups(*keys: Sequence[str]) -> np.ndarray:
     return np.argsort(np.argsort(first))[inverse]
 
 
-def assign(y: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: int, validation: int = 1) -> np.ndarray:
-    """Return the split of each image: `test` is fold `fold`, `val` the `validation`th after it (cyclically), `train` the rest.
+def number_folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each image, int (N,), from 0 to folds - 1.
 
     Groups stay whole and classes as balanced as that allows (scikit-learn's StratifiedGroupKFold). Groups of one
     image each, as in a split by image, take StratifiedKFold, which is the same question and much faster.
@@ -102,11 +120,8 @@ def assign(y: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: int, 
         y: int array (N,) of labels 0 and 1.
         groups: int array (N,); equal numbers stay together.
 
-    Returns:
-        text array (N,) of `train`, `val` and `test`.
-
     Raises:
-        UserError: a class has fewer images than there are folds.
+        UserError: a class has fewer images, or there are fewer groups, than there are folds.
     """
     counts = np.bincount(y, minlength=2)
     refuse(
@@ -126,11 +141,7 @@ def assign(y: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: int, 
     fold_of_part = np.empty(int(followers.max()) + 1, dtype=np.int64)
     for number, (_, test) in enumerate(parts):
         fold_of_part[test] = number
-    fold_of_image = fold_of_part[followers]
-    splits = np.full(len(y), "train", dtype="<U5")
-    splits[fold_of_image == fold] = "test"
-    splits[fold_of_image == (fold + validation) % folds] = "val"
-    return splits
+    return fold_of_part[followers]
 
 
 def summarize(y: np.ndarray, slides: np.ndarray, splits: np.ndarray) -> dict:

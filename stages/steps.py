@@ -29,7 +29,9 @@ class ModelParameters(Parameters):
     pooling: Literal["max", "average", "none"]
     initializer: Literal["he_normal", "he_uniform", "glorot_normal", "glorot_uniform"]
     weights: str = Field(min_length=1)
-    trainable: Literal["frozen", "all"]
+    trainable: Literal["frozen", "all"] | int = Field(union_mode="left_to_right")
+    feature_layers: list[str]
+    jittered_views: int = Field(ge=0, le=1000)
 
     @field_validator("step")
     @classmethod
@@ -37,6 +39,13 @@ class ModelParameters(Parameters):
         if not is_backbone(step):
             parse_step(step)
         return step
+
+    @field_validator("trainable")
+    @classmethod
+    def _blocks(cls, trainable: str | int) -> str | int:
+        if isinstance(trainable, int) and trainable < 1:
+            raise ValueError("a number of blocks to train must be at least 1; to train none, say frozen")
+        return trainable
 
     @property
     def frozen(self) -> bool:

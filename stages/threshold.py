@@ -1,8 +1,9 @@
-"""Choose the operating threshold on the validation slides, never on test: models/validation.csv -> models/threshold.json.
+"""Calibrate and choose the operating threshold on validation, never on test: models/validation.csv -> models/threshold.json.
 
 The stage is apart from `train` so that another rule or target takes a second and trains nothing.
 """
 
+from stages.calibration import fit_calibration
 from stages.errors import run_stage
 from stages.files import write_json
 from stages.metrics import EvaluateParameters, choose_threshold, confusion, rates, uncertain_band
@@ -12,7 +13,9 @@ from stages.predictions import THRESHOLD, VALIDATION, read_predictions
 
 def main() -> None:
     params = read_params("evaluate", EvaluateParameters)
-    _, _, y_true, y_score = read_predictions(VALIDATION)
+    _, _, y_true, probability = read_predictions(VALIDATION)
+    calibration = fit_calibration(y_true, probability, params.calibration)
+    y_score = calibration(probability)
     threshold = choose_threshold(y_true, y_score, params.threshold, params.target)
     low, high = uncertain_band(y_true, y_score, threshold, params.uncertain)
     measured = rates(*confusion(y_true, y_score >= threshold))
@@ -23,6 +26,7 @@ def main() -> None:
             "rule": params.threshold,
             "target": params.target if params.threshold == "sensitivity" else None,
             "uncertain": {"low": low, "high": high},
+            "calibration": calibration.model_dump(exclude_defaults=True),
             "validation": {name: measured[name] for name in ("sensitivity", "specificity")},
         },
     )

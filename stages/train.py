@@ -3,23 +3,37 @@
 import math
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from dvclive import Live
 from pydantic import Field
 
+from stages.augment import AugmentParameters
 from stages.backbone import build_backbone, set_trainable
 from stages.backend import keras, make_deterministic
-from stages.batches import AugmentParameters, Batches, predict
+from stages.batches import Batches, predict
 from stages.card import read_dataset
 from stages.checkpoint import Checkpoint, fingerprint
-from stages.cohort import CLASS_NAMES, FEATURES, IMAGES, MANIFEST, SPLIT, open_features, open_squares, read_cohort
+from stages.cohort import (
+    CLASS_NAMES,
+    FEATURES,
+    IMAGES,
+    MANIFEST,
+    SPLIT,
+    STAINED,
+    Cohort,
+    open_features,
+    open_squares,
+    read_cohort,
+)
 from stages.errors import UserError, run_stage
 from stages.files import sha256, write_json
-from stages.model import build_head, build_model, join
+from stages.model import build_head, build_model, join, mean_of, mean_of_orientations
 from stages.model_file import MODEL, save_model
 from stages.params import Parameters, read_dataset_name, read_params
 from stages.predictions import VALIDATION, write_predictions
@@ -29,6 +43,8 @@ from stages.steps import ModelParameters, is_backbone
 CARD = Path("models/model.json")
 CHECKPOINT = Path("models/checkpoint.npz")
 LOG = Path("metrics/train")
+# Of the head that a backbone to be fine-tuned begins with; patience mostly ends it before.
+HEAD_EPOCHS = 50
 
 
 class TrainParameters(Parameters):
@@ -41,9 +57,23 @@ class TrainParameters(Parameters):
     dropout: float = Field(ge=0, lt=1)
     augment: AugmentParameters
     class_weight: Literal["none", "balanced"]
+    fine_tuning: float = Field(gt=0, le=1)
     patience: int = Field(ge=1)
+    ensemble: bool
+    average_orientations: bool
     resume: bool
     seed: int = Field(ge=0, lt=2**32)
+
+
+class Record(NamedTuple):
+    """Where a training is logged, and where its state is saved, under a fingerprint of all that it depends on."""
+
+    log: Path | None = LOG
+    state: Path = CHECKPOINT
+    fingerprint: str | None = None
+
+
+LOGGED = Record()
 
 
 def main() -> None:
@@ -53,17 +83,26 @@ def main() -> None:
     dataset = read_dataset(read_dataset_name())
     make_deterministic(params.seed)
 
-    cohort, images = read_cohort(), open_squares()
-    train, val = cohort.rows("train"), cohort.rows("val")
-    model, learner, inputs = build(model_params, images, train, params.dropout, params.seed)
-    print(f"{model_params.step}: {model.count_params():,} weights; {len(train)} crops to train on, {len(val)} to validate on")
-
-    key = resume_key(params, model_params) if params.resume else None
+    cohort, squares = read_cohort(), open_squares()
+    members, best = [], []
+    validated = np.zeros(len(cohort.paths), dtype=bool)
+    probability = np.zeros(len(cohort.paths), dtype=np.float32)
     start = time.perf_counter()
-    best = fit(learner, inputs, cohort.labels, train, val, params, key)
-    print(f"trained for {time.perf_counter() - start:.0f} s; the weights kept are those of epoch {best['epoch']}")
+    for number, (train, val) in enumerate(memberships(cohort, params.ensemble), start=1):
+        print(f"{model_params.step}: {len(train)} crops to train on, {len(val)} to validate on")
+        # A member of an ensemble differs by its slides alone.
+        keras.utils.set_random_seed(params.seed)
+        member = train_member(model_params, params, cohort.labels, squares, train, val, number)
+        best.append(member.best)
+        probability[val], validated[val] = predict_member(member, squares, val, params.average_orientations), True
+        members.append(member)
+    print(
+        f"trained for {time.perf_counter() - start:.0f} s; "
+        f"the weights kept are those of epoch {', '.join(str(one['epoch']) for one in best)}"
+    )
 
-    write_predictions(VALIDATION, cohort, val, predict(model, images, val))
+    model = assemble(members, model_params.step, params.average_orientations)
+    write_predictions(VALIDATION, cohort, np.flatnonzero(validated), probability[validated])
     save_model(model, MODEL)
     card = {
         "step": model_params.step,
@@ -76,6 +115,7 @@ def main() -> None:
             "name": dataset.name,
             "card": dataset.card.model_dump(exclude_none=True),
             "images": len(cohort.paths),
+            "corrected_labels": int(np.sum(cohort.labels != cohort.published)),
             "manifest_sha256": sha256(MANIFEST),
             "split_sha256": sha256(SPLIT),
         },
@@ -84,32 +124,95 @@ def main() -> None:
         "versions": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy", "pillow")},
     }
     write_json(CARD, card)
-    CHECKPOINT.unlink(missing_ok=True)
+    for number in range(1, len(members) + 1):
+        _numbered(CHECKPOINT, number).unlink(missing_ok=True)
 
 
-def build(
-    params: ModelParameters, images: np.ndarray, train: np.ndarray, dropout: float, seed: int
-) -> tuple[keras.Model, keras.Model, np.ndarray]:
-    """Return the model from pixels to probability, that part of it that is to be trained, and what the part takes.
+def memberships(cohort: Cohort, ensemble: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the rows to train and to validate each member on: one member, or one for each fold but the test set.
 
-    This is the model itself, which takes the squares; or, where a backbone is frozen, its head, which takes the features.
+    In an ensemble each fold is validated on once, by the member that has not seen it: the operating threshold and the
+    calibration then rest on all slides but those of the test set.
     """
-    size = images.shape[1]
-    if not is_backbone(params.step):
-        model = build_model(params, size, *channel_statistics(images, train), dropout)
-        return model, model, images
+    if not ensemble:
+        return [(cohort.rows("train"), cohort.rows("val"))]
+    numbers = [number for number in np.unique(cohort.folds) if number > 0]
+    return [
+        (np.flatnonzero((cohort.folds > 0) & (cohort.folds != number)), np.flatnonzero(cohort.folds == number))
+        for number in numbers
+    ]
+
+
+class Member(NamedTuple):
+    """A trained model: all of it (`backbone` is None), or a head on a frozen backbone; and what its best epoch was."""
+
+    backbone: keras.Model | None
+    learner: keras.Model
+    best: dict[str, float]
+
+
+def train_member(
+    model_params: ModelParameters,
+    params: TrainParameters,
+    y: np.ndarray,
+    squares: np.ndarray,
+    train: np.ndarray,
+    val: np.ndarray,
+    number: int,
+) -> Member:
+    """Build and train the model on the rows `train`, watching the rows `val`.
+
+    A backbone that is not frozen gets a head that is trained first, on features of the squares as they are: beside random
+    weights its own would be spoilt by the first steps.
+    """
+    key = resume_key(params, model_params, number) if params.resume else None
+    record = Record(LOG if number == 1 else LOG / f"member{number}", _numbered(CHECKPOINT, number), key)
+    if not is_backbone(model_params.step):
+        model = build_model(model_params, squares.shape[1], *channel_statistics(squares, train), params.dropout)
+        return Member(None, model, fit(model, squares, y, train, val, params, record))
     # Drawn as in the stage `features`, whatever train.seed is, where the weights are random.
     keras.utils.set_random_seed(0)
-    backbone = build_backbone(params.step, params.weights, size)
-    keras.utils.set_random_seed(seed)
-    set_trainable(backbone, not params.frozen)
-    if params.frozen:
+    backbone = build_backbone(model_params.step, model_params.weights, squares.shape[1], model_params.feature_layers)
+    keras.utils.set_random_seed(params.seed)
+    set_trainable(backbone, model_params.trainable)
+    if model_params.frozen:
         features = open_features()
-        head = build_head(features[train].reshape(-1, features.shape[-1]), dropout)
-        return join(backbone, head, params.step), head, features
-    features = backbone.predict(Batches(images, train, np.zeros(len(images)), batch_size=32), verbose=0)
-    model = join(backbone, build_head(features, dropout), params.step)
-    return model, model, images
+        head = build_head(features[train].reshape(-1, features.shape[-1]), params.dropout)
+        return Member(backbone, head, fit(head, features, y, train, val, params, record))
+    features = np.zeros((len(squares), 1, backbone.output_shape[1]), dtype=np.float32)
+    rows = np.concatenate([train, val])
+    features[rows, 0] = backbone.predict(Batches(squares, rows, y, batch_size=64), verbose=0)
+    head = build_head(features[train, 0], params.dropout)
+    fit(head, features, y, train, val, params.model_copy(update={"epochs": HEAD_EPOCHS}), Record(log=None))
+    model = join(backbone, head, model_params.step)
+    tuned = params.model_copy(update={"learning_rate": params.learning_rate * params.fine_tuning})
+    return Member(None, model, fit(model, squares, y, train, val, tuned, record))
+
+
+def _numbered(path: Path, number: int) -> Path:
+    """Return the name of the file of the first member, or that with the number of a further one."""
+    return path if number == 1 else path.with_stem(f"{path.stem}{number}")
+
+
+def predict_member(member: Member, squares: np.ndarray, rows: np.ndarray, average_orientations: bool) -> np.ndarray:
+    """Return the probabilities of some rows, float32 (n,); of a frozen backbone from its features, which are there already."""
+    if member.backbone is None:
+        return predict(mean_of_orientations(member.learner) if average_orientations else member.learner, squares, rows)
+    features, views = open_features(), 8 if average_orientations else 1
+    probability = np.zeros((len(rows), views), dtype=np.float32)
+    for start in range(0, len(rows), 512):
+        batch = features[rows[start : start + 512], :views]
+        found = member.learner.predict_on_batch(batch.reshape(-1, batch.shape[-1]))
+        probability[start : start + 512] = np.asarray(found).reshape(-1, views)
+    return probability.mean(axis=1)
+
+
+def assemble(members: Sequence[Member], step: str, average_orientations: bool) -> keras.Model:
+    """Return the one model that is saved, from pixels to the probability: the mean of the members and of the orientations."""
+    model = mean_of([member.learner for member in members], step if members[0].backbone is None else "head")
+    if members[0].backbone is not None:
+        model = join(members[0].backbone, model, step)
+    return mean_of_orientations(model) if average_orientations else model
 
 
 def fit(
@@ -119,20 +222,20 @@ def fit(
     train: np.ndarray,
     val: np.ndarray,
     params: TrainParameters,
-    resume_key: str | None = None,
+    record: Record = LOGGED,
 ) -> dict[str, float]:
     """Train `model` in place and leave it with the weights of the epoch of lowest validation loss.
 
     Adam with decoupled weight decay (Loshchilov and Hutter 2019; none on offsets and batch normalisation) and binary
     cross-entropy. The learning rate is halved when half the patience has passed without a lower validation loss, and
-    training ends when all of it has. Every epoch is logged under metrics/train.
+    training ends when all of it has. Every epoch is logged.
 
     Args:
-        images: squares, uint8 (N, size, size, 3), or features, float32 (N, 8, D): what `model` takes.
+        images: squares, uint8 (N, size, size, 3), or features, float32 (N, views, D): what `model` takes.
         y: int (N,) of labels 0 and 1.
         train, val: int arrays of rows.
-        resume_key: the fingerprint of this training. With it the state is saved after each epoch, and a state that a killed
-            run of the same fingerprint left is taken up; the result has the same bytes.
+        record: where it is logged. With a fingerprint of this training the state is saved after each epoch, and a state that
+            a killed run of the same fingerprint left is taken up; the result has the same bytes.
 
     Returns:
         `epoch`, the number of the epoch that was kept, from 1, and its validation `loss`, `accuracy` and `auc`.
@@ -143,13 +246,13 @@ def fit(
     optimizer = keras.optimizers.AdamW(params.learning_rate, weight_decay=params.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     model.compile(optimizer, "binary_crossentropy", metrics=["accuracy", keras.metrics.AUC(name="auc")])
-    with Live(str(LOG), save_dvc_exp=False, dvcyaml=None) as live:
+    with Live(str(record.log), save_dvc_exp=False, dvcyaml=None) if record.log else nullcontext() as live:
         log = LogEpochs(live, params.learning_rate)
         reduction = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=max(1, params.patience // 2))
         early_stopping = keras.callbacks.EarlyStopping(patience=params.patience, restore_best_weights=True)
         callbacks, done = [reduction, log, early_stopping], 0
-        if resume_key:
-            checkpoint = Checkpoint(CHECKPOINT, resume_key, early_stopping, others=[reduction, log])
+        if record.fingerprint:
+            checkpoint = Checkpoint(record.state, record.fingerprint, early_stopping, others=[reduction, log])
             callbacks.append(checkpoint)
             done = params.epochs if checkpoint.has_ended() else checkpoint.first_epoch
         model.fit(
@@ -172,7 +275,7 @@ class LogEpochs(keras.callbacks.Callback):
     DVCLive's own callback for Keras imports TensorFlow, which training on another backend does not have.
     """
 
-    def __init__(self, live: Live, learning_rate: float):
+    def __init__(self, live: Live | None, learning_rate: float):
         super().__init__()
         self.live, self.learning_rate = live, learning_rate
         self.best: dict[str, float] = {"epoch": 0, "loss": math.inf}
@@ -181,12 +284,15 @@ class LogEpochs(keras.callbacks.Callback):
         if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
             problem = f"the loss is {logs['loss']} in epoch {epoch + 1}"
             raise UserError(f"{problem}; params.yaml: train.learning_rate is {self.learning_rate}, try a lower one")
+        if logs["val_loss"] < self.best["loss"]:
+            validation = {name[4:]: float(value) for name, value in logs.items() if name.startswith("val_")}
+            self.best = {"epoch": epoch + 1, **validation}
+        if self.live is None:
+            return
         for name, value in logs.items():
             split, metric = ("val", name[4:]) if name.startswith("val_") else ("train", name)
             self.live.log_metric(f"{split}/{metric}" if metric != "learning_rate" else metric, float(value))
-        if logs["val_loss"] < self.best["loss"]:
-            validation = {name[4:]: float(value) for name, value in logs.items() if name.startswith("val_")}
-            self.best = self.live.summary["best"] = {"epoch": epoch + 1, **validation}
+        self.live.summary["best"] = self.best
         self.live.next_step()
 
 
@@ -199,10 +305,10 @@ def code_files() -> list[Path]:
     return sorted({Path(__file__), *(Path(file) for file in modules.values() if file)})
 
 
-def resume_key(params: TrainParameters, model_params: ModelParameters) -> str:
-    """Return the fingerprint of all that a training depends on: parameters, data, split and code."""
-    parameters = {"train": params.model_dump(), "model": model_params.model_dump()}
-    return fingerprint(parameters, [MANIFEST, SPLIT, FEATURES if model_params.frozen else IMAGES, *code_files()])
+def resume_key(params: TrainParameters, model_params: ModelParameters, number: int) -> str:
+    """Return the fingerprint of all that the training of a member depends on: parameters, data, split and code."""
+    parameters = {"train": params.model_dump(), "model": model_params.model_dump(), "member": number}
+    return fingerprint(parameters, [MANIFEST, SPLIT, *([FEATURES] if model_params.frozen else [IMAGES, STAINED]), *code_files()])
 
 
 def channel_statistics(images: np.ndarray, rows: np.ndarray, chunk: int = 256) -> tuple[list[float], list[float]]:

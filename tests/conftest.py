@@ -27,7 +27,9 @@ def reproduced(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduced")
     make_repository(folder)
     output = dvc("repro")
-    assert stages_run(output) == ["demo", "manifest", "split", "pad", "features", "train", "threshold", "evaluate"], output
+    assert stages_run(output) == ["demo", "manifest", "split", "pad", "stain", "features", "train", "threshold", "evaluate"], (
+        output
+    )
     git("add", "-A")
     git("commit", "-q", "-m", "Reproduced")
     os.chdir(before)

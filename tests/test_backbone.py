@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import features, pad, split, train
-from stages.backbone import backbone_names, build_backbone, orientations
+from stages import features, pad, split, stain, train
+from stages.augment import AugmentParameters
+from stages.backbone import backbone_names, build_backbone, orientations, set_trainable
 from stages.backend import keras
-from stages.batches import AugmentParameters, Batches, predict
+from stages.batches import Batches, predict
 from stages.cohort import FEATURES, open_features, open_squares, read_cohort
 from stages.efficientnet_lite0 import efficientnet_lite0, read_torch_file
 from stages.errors import UserError
@@ -110,7 +111,7 @@ def small(workplace):
     """A small dataset, padded and with the features of a backbone of random weights."""
     make_classes()
     set_params({"pad.size": 32, "split.folds": 3, "train.epochs": 3, "model.step": "MobileNetV3Small", "model.weights": "none"})
-    for stage in (make_manifest, split.main, pad.main, features.main):
+    for stage in (make_manifest, split.main, pad.main, stain.main, features.main):
         stage()
 
 
@@ -147,7 +148,7 @@ def test_batches_of_features_choose_an_orientation():
     y = np.array([0, 1, 0])
     plain, labels = Batches(found, np.array([2, 0]), y, 2)[0]
     assert np.array_equal(plain, found[[2, 0], 0]) and labels.tolist() == [[0], [0]]
-    chosen = AugmentParameters(orientations=True, rotation=0.0, shift=0.0, brightness=0.0)
+    chosen = AugmentParameters(orientations=True, rotation=0.0, shift=0.0, scale=0.0, aspect=0.0, brightness=0.0, stain=0.0)
     drawn = {tuple(Batches(found, np.array([1]), y, 1, chosen, seed=0, epoch=epoch)[0][0][0]) for epoch in range(200)}
     assert drawn == {tuple(view) for view in found[1]}
     same = Batches(found, np.array([0, 1, 2]), y, 3, chosen, seed=1)[0][0]
@@ -155,3 +156,50 @@ def test_batches_of_features_choose_an_orientation():
     still = chosen.model_copy(update={"orientations": False})
     rows = Batches(found, np.array([0, 1, 2]), y, 3, still, seed=1)
     assert np.array_equal(rows[0][0], found[rows.ordered, 0])
+
+
+def test_inner_layers_are_features_one_after_the_other():
+    keras.utils.set_random_seed(0)
+    whole = build_backbone("MobileNetV3Small", "none", 32)
+    keras.utils.set_random_seed(0)
+    inner = build_backbone("MobileNetV3Small", "none", 32, ["expanded_conv_2_add", "activation_17"])
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    found, last = inner.predict_on_batch(pixels), whole.predict_on_batch(pixels)
+    assert found.shape[1] > last.shape[1]
+    assert found[:, -last.shape[1] :] == pytest.approx(last, abs=1e-5)
+    with pytest.raises(UserError, match=r"^params.yaml: model.feature_layers holds 'top', which MobileNetV3Small does not have"):
+        build_backbone("MobileNetV3Small", "none", 32, ["top"])
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "free", "still"),
+    [
+        ("VGG16", 1, "block5_conv1", "block4_conv3"),
+        ("ResNet50", 2, "conv5_block2_1_conv", "conv5_block1_3_conv"),
+        ("MobileNetV3Small", 1, "expanded_conv_10_expand", "expanded_conv_9_project"),
+        ("EfficientNetV2B0", 3, "block6f_expand_conv", "block6e_project_conv"),
+    ],
+)
+def test_the_last_blocks_are_trained_and_their_batch_normalisation_is_not(name, blocks, free, still):
+    backbone = build_backbone(name, "none", 32)
+    set_trainable(backbone, blocks)
+    network = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
+    assert network.get_layer(free).trainable and network.get_layer(network.layers[-1].name).trainable
+    assert not network.get_layer(still).trainable and not network.layers[2].trainable
+    assert not any(layer.trainable for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization))
+    trained = {weight.path.split("/")[-2] for weight in backbone.trainable_weights}
+    assert free in trained and still not in trained
+    with pytest.raises(UserError, match=r"^params.yaml: model.trainable is 99, but .* has \d+ blocks; try frozen or all$"):
+        set_trainable(backbone, 99)
+
+
+def test_jittered_views_are_learned_from_beside_the_orientations(small):
+    set_params({"model.jittered_views": 2, "train.augment.stain": 0.3, "train.augment.scale": 0.3})
+    before = np.array(open_features())
+    features.main()
+    found = open_features()
+    assert found.shape == (before.shape[0], 10, before.shape[2])
+    assert np.array_equal(found[:, :8], before)
+    assert not np.array_equal(found[:, 8], found[:, 9])
+    train.main()
+    assert load_model("models/model.keras").input_shape == (None, 32, 32, 3)

@@ -284,7 +284,7 @@ DAMAGES = [
 def test_damaged_results_of_earlier_stages(workplace):
     make_classes(slides=10)
     set_params({"pad.size": 8, "train.epochs": 1, "model.step": "logistic", "evaluate.bootstrap": 10})
-    for stage in ("manifest", "split", "pad", "train", "threshold"):
+    for stage in ("manifest", "split", "pad", "stain", "train", "threshold"):
         assert run_stage(stage).returncode == 0
     for stage, path, damage, said in DAMAGES:
         intact = Path(path).read_bytes()

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -236,7 +237,7 @@ def test_the_stage_writes_the_table_or_nothing(workplace):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "small: 24 glomeruli, 6 of them globally sclerotic, 6 slides\n")
     with open("data/manifest.csv", newline="") as file:
-        assert next(csv.reader(file)) == ["path", "label", "slide", "site", "width", "height", "sha256"]
+        assert next(csv.reader(file)) == ["path", "label", "slide", "site", "width", "height", "sha256", "published"]
     Path("data/manifest.csv").unlink()
 
     cut = save_crop(folder / "GS" / "s1-7.png", seed=999)
@@ -271,4 +272,30 @@ def test_a_sample_of_the_sizes_is_drawn(workplace, monkeypatch):
 def test_a_card_without_images_for_it(workplace):
     set_params({"data": "nowhere"})
     with pytest.raises(UserError, match=r"data/nowhere.yaml does not exist"):
+        manifest.main()
+
+
+def test_corrections_override_labels_and_every_result_says_so(workplace, capsys):
+    folder = make_classes(slides=3, each=3)
+    card = Path("data/small.yaml")
+    card.write_text(card.read_text() + "corrections: corrected.csv\n")
+    table = folder / "corrected.csv"
+    table.write_text("path,label,why\nGS/s0-0.png,0,segmental\nnonGS/s1-1.png,1,\n")
+    manifest.main()
+    with open("data/manifest.csv", newline="") as file:
+        rows = {row["path"]: (row["label"], row["published"]) for row in csv.DictReader(file)}
+    assert rows["GS/s0-0.png"] == ("0", "1") and rows["nonGS/s1-1.png"] == ("1", "0")
+    assert sum(label != published for label, published in rows.values()) == 2
+    assert "2 labels corrected by corrected.csv" in capsys.readouterr().out
+    for text, said in (
+        ("path,label\n../../etc/passwd,1\n", "'../../etc/passwd' is not the path of an image"),
+        ("path,label\nGS/s0-0.png,2\n", "line 2: the label of GS/s0-0.png is '2'; it must be 0 or 1"),
+        ("path,label\nGS/s0-0.png,0\nGS/s0-0.png,0\n", "line 3: GS/s0-0.png stands there twice"),
+        ("name,label\nGS/s0-0.png,0\n", "has no column path"),
+    ):
+        table.write_text(text)
+        with pytest.raises(UserError, match=re.escape(said)):
+            manifest.main()
+    table.unlink()
+    with pytest.raises(UserError, match=r"`corrections: corrected.csv`: there is no file"):
         manifest.main()

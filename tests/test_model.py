@@ -5,7 +5,7 @@ import pytest
 
 from stages.backend import keras
 from stages.errors import UserError
-from stages.model import ModelParameters, build_model
+from stages.model import ModelParameters, build_model, mean_of, mean_of_orientations
 from stages.model_file import load_model, save_model
 from stages.steps import parse_step
 
@@ -16,7 +16,7 @@ MEAN, VARIANCE = [180.0, 120.0, 160.0], [3000.0, 4000.0, 2500.0]
 
 def parameters(step, **changes):
     fields = {"conv_filters": 2, "dense_units": 3, "batch_norm": True, "pooling": "max", "initializer": "he_normal"}
-    fields |= {"weights": "imagenet", "trainable": "frozen"}
+    fields |= {"weights": "imagenet", "trainable": "frozen", "feature_layers": [], "jittered_views": 0}
     return ModelParameters(step=step, **(fields | changes))
 
 
@@ -155,3 +155,20 @@ def test_a_damaged_model_is_refused(tmp_path, kept):
     (tmp_path / "a.keras").write_bytes((tmp_path / "a.keras").read_bytes()[:kept])
     with pytest.raises(UserError, match=r"a\.keras does not load as a Keras model"):
         load_model(tmp_path / "a.keras")
+
+
+def test_the_mean_of_orientations_and_of_members(tmp_path):
+    """By hand: each of the eight orientations through each member, and the mean of all; saved and loaded, the same."""
+    keras.utils.set_random_seed(0)
+    members = [build("conv1-dense1", size=8), build("conv1-dense1", size=8)]
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    views = [np.rot90(some, turns, axes=(1, 2)) for some in (pixels, pixels[:, :, ::-1]) for turns in range(4)]
+    expected = np.mean([member.predict_on_batch(np.ascontiguousarray(view)) for member in members for view in views], axis=0)
+    whole = mean_of_orientations(mean_of(members, "conv1-dense1"))
+    assert whole.name == "conv1-dense1"
+    assert whole.predict_on_batch(pixels) == pytest.approx(expected, abs=1e-6)
+    for name in ("a", "b"):
+        save_model(whole, tmp_path / f"{name}.keras")
+    assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
+    assert np.array_equal(load_model(tmp_path / "a.keras").predict_on_batch(pixels), whole.predict_on_batch(pixels))
+    assert mean_of(members[:1], "x") is members[0]

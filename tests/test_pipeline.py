@@ -55,9 +55,9 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(workspace):
         ("evaluate.bootstrap", 30, ["evaluate"]),
         ("evaluate.threshold", "youden", ["threshold", "evaluate"]),
         ("train.epochs", 2, ["train", "threshold", "evaluate"]),
-        ("split.fold", 1, ["split", "train", "threshold", "evaluate"]),
-        ("pad.mode", "zero", ["pad", "features", "train", "threshold", "evaluate"]),
-        ("pad.size", 24, ["pad", "features", "train", "threshold", "evaluate"]),
+        ("split.fold", 1, ["split", "stain", "train", "threshold", "evaluate"]),
+        ("pad.mode", "zero", ["pad", "stain", "features", "train", "threshold", "evaluate"]),
+        ("pad.size", 24, ["pad", "stain", "features", "train", "threshold", "evaluate"]),
     ],
 )
 def test_a_parameter_reruns_what_depends_on_it_alone(workspace, name, value, expected):
@@ -189,7 +189,8 @@ def test_each_stage_depends_on_exactly_the_code_it_runs():
     os.chdir(PROJECT)
     stages = YAML(typ="safe", pure=True).load(Path("dvc.yaml"))["stages"]
     for name, stage in stages.items():
-        assert stage["cmd"] == f"python -m stages.{name}"
+        stage = stage.get("do", stage)
+        assert stage["cmd"] == f"python -m stages.{name}" + " ${item}" * (name == "external")
         listed = {dep for dep in stage["deps"] if dep.startswith("stages/")}
         assert listed == code_of(Path(f"stages/{name}.py")), name
 
@@ -199,13 +200,15 @@ def test_each_stage_depends_on_the_parameters_it_reads():
     read = YAML(typ="safe", pure=True).load
     stages, params = read(Path("dvc.yaml"))["stages"], flatten(read(Path("params.yaml")))
     for name, stage in stages.items():
-        code = Path(f"stages/{name}.py").read_text()
-        read_blocks = set(re.findall(r"read_params\(\"(\w+)\"", code)) | ({"data"} if "read_dataset_name()" in code else set())
+        stage, code = stage.get("do", stage), Path(f"stages/{name}.py").read_text()
+        read_blocks = set(re.findall(r"read_params\(\"([\w.]+)\"", code)) | ({"data"} if "read_dataset_name()" in code else set())
         listed = stage.get("params", [])
-        assert {parameter.split(".")[0] for parameter in listed} == read_blocks, name
+        covered = {parameter for parameter in listed if any(parameter.startswith(block) for block in read_blocks)}
+        assert covered == set(listed), name
+        assert all(any(parameter.startswith(block) for parameter in listed) for block in read_blocks), name
         for block in read_blocks - {"evaluate"}:
             # Every parameter of the block, be it by the name of the block or by its own.
-            assert all(key.startswith(tuple(listed)) for key in params if key.split(".")[0] == block), (name, block)
+            assert all(key.startswith(tuple(listed)) for key in params if f"{key}.".startswith(f"{block}.")), (name, block)
         # DVC's run cache leaves out what is called size or nfiles inside a block, and would take up the results of another size.
         blind = [key for key in params if key.split(".")[-1] in ("size", "nfiles") and key not in listed]
         assert not [key for key in blind if key.startswith(tuple(f"{block}." for block in listed))], name

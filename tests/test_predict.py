@@ -103,7 +103,7 @@ def test_mistakes_are_a_line(repository, tmp_path, monkeypatch):
     refused("holds no image", tmp_path / "empty")
     refused("'../mine/data/demo.yaml' is not in", tmp_path / "list.csv")
     refused("has no column name", "data/split.csv")
-    refused("--model must be a folder with model.keras", "data/demo", "--model", tmp_path)
+    refused("the folder of a model holds model.keras", "data/demo", "--model", tmp_path)
     refused("has no label of", "data/demo", "--labels", tmp_path / "few.csv")
     refused("is not a regular expression", "data/demo", "--slide", "(")
     shutil.copytree("models", tmp_path / "broken")
@@ -124,7 +124,7 @@ def test_the_page_holds_all_and_asks_no_network(repository, tmp_path):
     assert code == 0, error
     page = Path("page.html").read_text(encoding="utf-8")
     judged = rows("evaluation.csv")
-    assert page.count("<figure ") == page.count("data:image/jpeg;base64,") == len(judged)
+    assert 2 * page.count("<figure ") == page.count("data:image/jpeg;base64,") == 2 * len(judged)
     assert evil not in page and html.escape(evil) in page
     assert not re.findall(r"https?:|//[a-z]", re.sub(r"base64,[^\"]+", "", page))
     shown = [float(value) for value in re.findall(r"<b>([\d.]+)</b>", page)]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from stages import manifest, split
 from stages.errors import UserError
-from stages.split import assign, merge_groups, summarize
+from stages.split import merge_groups, number_folds, summarize
 from tests.conftest import PROJECT, make_classes, save_crop, set_params
 
 
@@ -63,19 +63,24 @@ def test_groups_never_straddle_and_folds_partition(sizes, folds, seed, data):
     groups = np.repeat(np.arange(len(sizes)), sizes)
     y = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(groups), max_size=len(groups))))
     assume(np.bincount(y, minlength=2).min() >= folds)
-    tested = np.zeros(len(y), dtype=int)
-    previous_test = None
-    for fold in range(folds):
-        splits = assign(y, groups, folds, fold, seed)
-        assert set(splits) <= {"train", "val", "test"}
-        for name in ("train", "val", "test"):
-            inside = set(groups[splits == name])
-            assert inside.isdisjoint(groups[splits != name])
-        tested += splits == "test"
-        if previous_test is not None:
-            assert ((splits == "test") == previous_test).all()  # The validation fold of one is the test fold of the next.
-        previous_test = splits == "val"
-    assert (tested == 1).all()
+    numbers = number_folds(y, groups, folds, seed)
+    assert set(numbers) == set(range(folds))
+    for number in range(folds):
+        assert set(groups[numbers == number]).isdisjoint(groups[numbers != number])
+    assert (numbers == number_folds(y, groups, folds, seed)).all()
+
+
+def test_the_validation_fold_of_one_is_the_test_fold_of_the_next(workplace):
+    make_classes(slides=12, each=5)
+    before = None
+    for fold in range(4):
+        run(folds=4, fold=fold)
+        with open("data/split.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert {(row["split"], row["fold"]) for row in rows} == {("test", "0"), ("val", "1"), ("train", "2"), ("train", "3")}
+        tested = {row["path"] for row in rows if row["split"] == "test"}
+        assert before is None or tested == before
+        before = {row["path"] for row in rows if row["split"] == "val"}
 
 
 def test_by_image_copies_stay_together_and_classes_stay_balanced():
@@ -83,11 +88,11 @@ def test_by_image_copies_stay_together_and_classes_stay_balanced():
     groups = np.arange(500)
     groups[1] = 0  # A pair of copies.
     groups = np.unique(groups, return_inverse=True)[1]
+    numbers = number_folds(y, groups, 5, 0)
+    assert numbers[0] == numbers[1]
     for fold in range(5):
-        splits = assign(y, groups, 5, fold, 0)
-        assert splits[0] == splits[1]
-        assert abs(np.sum((splits == "test") & (y == 1)) - 20) <= 1
-        assert abs(np.sum(splits == "test") - 100) <= 2
+        assert abs(np.sum((numbers == fold) & (y == 1)) - 20) <= 1
+        assert abs(np.sum(numbers == fold) - 100) <= 2
 
 
 def test_a_split_by_slide_and_one_by_image(workplace):
@@ -192,3 +197,29 @@ def test_real_size_and_shape(workplace, real_data):
     by_image = run(by="image")
     assert by_image["leakage"] > 0.99
     assert Counter(parts().values())["test"] in (1151, 1152)
+
+
+def test_a_site_is_left_out_and_slides_of_the_others_validate(workplace):
+    for number, site in enumerate("abc"):
+        for slide in range(8):
+            for crop in range(3):
+                kind = "GS" if crop == 0 else "nonGS"
+                save_crop(Path(f"data/sites/{kind}/{site}{slide}-{crop}.png"), seed=1000 * number + 10 * slide + crop)
+    Path("data/sites.yaml").write_text("title: sites\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>[a-c])\\d)-\\d\\.png$'\n")
+    set_params({"data": "sites"})
+    for fold in range(3):
+        run(by="site", validation_by="slide", folds=3, fold=fold)
+        with open("data/split.csv", newline="") as file:
+            rows = [row | {"name": Path(row["path"]).name} for row in csv.DictReader(file)]
+        sites = defaultdict(set)
+        for row in rows:
+            sites[row["split"]].add(row["name"][0])
+        assert len(sites["test"]) == 1 and sites["test"].isdisjoint(sites["train"] | sites["val"])
+        assert len(sites["train"]) == 2
+        assert {row["fold"] for row in rows} == {"0", "1", "2", "3", "4"}
+        folds = defaultdict(set)
+        for row in rows:
+            folds[row["name"][:2]].add(row["fold"])
+        assert all(len(numbers) == 1 for numbers in folds.values())
+    with pytest.raises(UserError, match=r"validation is 5; it must be from 1 to 4"):
+        run(validation=5)

@@ -14,12 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import manifest, pad, split, threshold, train
+from stages import manifest, pad, split, stain, threshold, train
+from stages.backbone import orientations
 from stages.backend import keras
+from stages.cohort import open_squares, read_cohort
 from stages.errors import UserError
+from stages.model_file import load_model
 from stages.params import read_params
 from stages.predictions import read_predictions
-from stages.train import balanced_class_weight, channel_statistics
+from stages.train import Record, balanced_class_weight, channel_statistics
 from tests.conftest import PROJECT, make_classes, set_params
 
 SMALL = {"pad.size": 8, "train.epochs": 3, "train.batch_size": 8, "model.step": "logistic", "train.patience": 50}
@@ -28,7 +31,7 @@ SMALL = {"pad.size": 8, "train.epochs": 3, "train.batch_size": 8, "model.step": 
 def prepare(**changes):
     make_classes(slides=10, each=4)
     set_params(SMALL | changes)
-    for stage in (manifest, split, pad):
+    for stage in (manifest, split, pad, stain):
         stage.main()
 
 
@@ -188,9 +191,51 @@ def test_a_state_of_another_training_is_not_used(workplace, capsys):
         keras.utils.set_random_seed(0)
         inputs = keras.Input((4, 4, 3), dtype="uint8")
         flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
-        train.fit(keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(flat)), squares, y, rows, rows, params, key)
+        model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(flat))
+        train.fit(model, squares, y, rows, rows, params, Record(fingerprint=key))
         return "going on" in capsys.readouterr().out
 
     assert [fit("a"), fit("a"), fit("b"), fit(None), fit("b")] == [False, True, False, False, True]
     Path("models/checkpoint.npz").write_bytes(b"PK")
     assert not fit("b")
+
+
+def test_an_ensemble_has_a_member_for_each_fold_that_validates_on_it(workplace):
+    prepare(**{"train.ensemble": True, "train.average_orientations": True, "split.folds": 4, "train.epochs": 2})
+    train.main()
+    cohort, squares = read_cohort(), open_squares()
+    predictions = read_predictions(Path("models/validation.csv"))
+    assert predictions.paths.tolist() == cohort.paths[cohort.folds > 0].tolist()
+    model = load_model("models/model.keras")
+    members = [layer for layer in model.get_layer("one_orientation").layers if layer.name.startswith("member")]
+    assert len(members) == 3
+    for number, member in enumerate(members, start=1):
+        rows = np.flatnonzero(cohort.folds == number)
+        said = np.mean([member.predict_on_batch(view) for view in orientations(squares[rows])], axis=0)[:, 0]
+        ours = predictions.y_score[np.isin(predictions.paths, cohort.paths[rows])]
+        assert ours == pytest.approx(said, abs=1e-5)
+    card = json.loads(Path("models/model.json").read_text())
+    assert len(card["validation"]) == 3
+    assert Path("metrics/train/member3/plots/metrics/val/loss.tsv").is_file() and Path("metrics/train/plots").is_dir()
+    assert not list(Path("models").glob("checkpoint*"))
+
+
+def test_a_killed_ensemble_goes_on_with_the_member_it_was_at(workplace):
+    prepare(**{"train.ensemble": True, "split.folds": 3, "train.epochs": 12})
+    training = start_training()
+    output, _ = training.communicate()
+    assert training.returncode == 0, output
+    expected = written_files()
+    forget_outputs()
+    training = start_training()
+    while not Path("models/checkpoint2.npz").exists():
+        assert training.poll() is None, training.communicate()[0]
+        time.sleep(0.005)
+    training.kill()
+    training.wait()
+    forget_outputs()
+    training = start_training()
+    output, _ = training.communicate()
+    assert training.returncode == 0, output
+    assert "going on after epoch 12," in output
+    assert written_files() == expected

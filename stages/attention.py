@@ -1,0 +1,81 @@
+"""Where a model looks: Grad-CAM of its convolutional maps, or the saliency of the pixels where it has none."""
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from stages.backend import gradient, keras
+
+# The share of the hottest place of an overlay that is heat, not crop.
+MOST_HEAT = 0.55
+
+
+def attention(model: keras.Model, squares: np.ndarray) -> np.ndarray:
+    """Return how much each place of some squares speaks for sclerosis: float32 (n, size, size), 0 to 1 within each square.
+
+    Grad-CAM (Selvaraju et al., ICCV 2017): the maps that the classifier averages or flattens, weighted by the gradient of the
+    log-odds with respect to them averaged over the map, summed and cut off at zero. Of a backbone with several feature layers
+    the sum of theirs, which for a linear head is the exact share of each place in the log-odds. Of a model without
+    convolutions the absolute gradient of the pixels (Simonyan et al., ICLR workshop 2014), smoothed. A model that is a mean of
+    others has the mean of their maps; of orientations, the first is looked at.
+
+    Args:
+        squares: uint8 (n, size, size, 3).
+    """
+    heat = np.mean([_of_one(one, squares) for one in _parts(model)], axis=0)
+    highest = heat.max(axis=(1, 2), keepdims=True)
+    return (heat / np.where(highest > 0, highest, 1)).astype(np.float32)
+
+
+def _parts(model: keras.Model) -> list[keras.Model]:
+    """Return the models from pixels that `model` is the mean of, or `model` itself."""
+    parts = [layer for layer in model.layers if isinstance(layer, keras.Model) and layer.output_shape == model.output_shape]
+    if not parts or parts[0].input_shape != model.input_shape:
+        return [model]
+    return [deeper for part in parts for deeper in _parts(part)]
+
+
+def _of_one(model: keras.Model, squares: np.ndarray) -> np.ndarray:
+    maps = _last_maps(model)
+    before, after = keras.Model(model.inputs, maps), keras.Model(maps, model.outputs[0])
+    found = before.predict_on_batch(squares)
+    found = found if isinstance(found, list) else [found]
+
+    def total_log_odds(*arrays):
+        probability = keras.ops.clip(after(list(arrays) if len(arrays) > 1 else arrays[0]), 1e-7, 1 - 1e-7)
+        return keras.ops.sum(keras.ops.log(probability) - keras.ops.log(1 - probability))
+
+    slopes = gradient(total_log_odds, found)
+    size = squares.shape[1]
+    if found[0].shape[1] == size and found[0].shape[-1] == 3:
+        blurred = [gaussian_filter(np.abs(one).max(-1), size / 64) for one in slopes[0]]
+        return np.stack(blurred)
+    total = np.zeros(squares.shape[:3])
+    for values, slope in zip(found, slopes):
+        # A place of a small map stands for many pixels: times the places, so that maps of all sizes count alike.
+        cam = (values * slope.mean(axis=(1, 2), keepdims=True)).sum(-1) * values.shape[1] * values.shape[2]
+        total += np.stack([_enlarged(one, size) for one in cam])
+    return np.maximum(total, 0)
+
+
+def _last_maps(model: keras.Model) -> list:
+    """Return the tensors with height and width that feed the first layers without."""
+    found = []
+    for layer in model.layers:
+        outputs, inputs = (list(some) if isinstance(some, list | tuple) else [some] for some in (layer.output, layer.input))
+        if isinstance(layer, keras.layers.InputLayer) or len(outputs[0].shape) == 4:
+            continue
+        found += [tensor for tensor in inputs if len(tensor.shape) == 4 and not any(tensor is one for one in found)]
+    return found
+
+
+def _enlarged(cam: np.ndarray, size: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(cam.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def overlay(square: np.ndarray, heat: np.ndarray) -> Image.Image:
+    """Return a square, uint8 (size, size, 3), under its heat, float (size, size) of 0 to 1: grey where cold, red where hot."""
+    grey = square.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
+    warm = np.stack([np.ones_like(heat), 1 - heat, np.zeros_like(heat)], axis=-1) * 255
+    share = MOST_HEAT * np.sqrt(heat)[..., None]
+    return Image.fromarray(np.rint(grey * (1 - share) + warm * share).astype(np.uint8))

@@ -1,0 +1,93 @@
+"""Changes of a crop that leave its class alone: how it lies, how tightly it was cut, how it was stained and lit."""
+
+import math
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from stages.params import Parameters
+
+# What haematoxylin and PAS take of red, green and blue light (Ruifrok and Johnston, Anal Quant Cytol Histol 23:291, 2001, as
+# measured for ImageJ's Colour Deconvolution), and what is neither.
+HAEMATOXYLIN, PAS = (0.644211, 0.716556, 0.266844), (0.175411, 0.972178, 0.154589)
+STAINS = np.array([HAEMATOXYLIN, PAS, np.cross(HAEMATOXYLIN, PAS)])
+
+
+class AugmentParameters(Parameters):
+    """`train.augment` in params.yaml. Zero or false switches a part off; a glomerulus has no up, so turns are free."""
+
+    orientations: bool
+    rotation: float = Field(ge=0, le=180)
+    shift: float = Field(ge=0, le=0.5)
+    scale: float = Field(ge=0, le=1)
+    aspect: float = Field(ge=0, le=1)
+    brightness: float = Field(ge=0, lt=1)
+    stain: float = Field(ge=0, lt=1)
+
+
+def augment(pixels: np.ndarray, params: AugmentParameters, random: np.random.Generator) -> np.ndarray:
+    """Return a changed copy of a square, uint8 (size, size, 3).
+
+    One of its eight orientations (flips and quarter turns); turned freely by up to `rotation` degrees either way, shifted
+    by up to `shift` of the side in each direction, enlarged or reduced by a factor of up to 1 + `scale`, and stretched along
+    one axis against the other by up to 1 + `aspect` (bilinear; what comes into view beyond the border is the square mirrored
+    there, so that no artificial corner appears); its stains changed by `stain` (see `change_stains`); its brightness
+    multiplied by 1 - `brightness` to 1 + `brightness`.
+    """
+    # All numbers are drawn whether used or not: switching one change off leaves the others as they were.
+    orientation = int(random.integers(8))
+    angle, right, down, light, larger, wider = random.uniform(-1, 1, 6)
+    amounts = random.uniform(-1, 1, (2, 3))
+    if params.orientations:
+        pixels = np.rot90(pixels, orientation % 4)
+        pixels = pixels[:, ::-1] if orientation >= 4 else pixels
+    if params.rotation or params.shift or params.scale or params.aspect:
+        side = pixels.shape[0]
+        zoom, stretch = (1 + params.scale) ** larger, math.sqrt((1 + params.aspect) ** wider)
+        pixels = _move(
+            pixels,
+            math.radians(angle * params.rotation),
+            (right * params.shift * side, down * params.shift * side),
+            (zoom * stretch, zoom / stretch),
+        )
+    if params.stain:
+        pixels = change_stains(pixels, 1 + params.stain * amounts[0], params.stain * amounts[1])
+    if params.brightness:
+        table = np.clip(np.rint(np.arange(256) * (1 + light * params.brightness)), 0, 255).astype(np.uint8)
+        pixels = table[pixels]
+    return pixels
+
+
+def change_stains(pixels: np.ndarray, factors: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return a square as it would look with other amounts of stain, uint8 (size, size, 3).
+
+    Method: Tellez et al., Medical Image Analysis 58:101544, 2019, in the colours of PAS: the optical density of each pixel is
+    taken apart into haematoxylin, PAS and a residual, and the amount of each becomes factor x amount + offset.
+
+    Args:
+        factors, offsets: float (3,), of haematoxylin, PAS and the residual; an offset of 1 is an optical density of 0.1,
+            which takes a fifth of the light.
+    """
+    density = -np.log10(np.maximum(np.arange(256), 1) / 255)[pixels]
+    changed = density @ (np.linalg.inv(STAINS) * factors @ STAINS) + offsets / 10 @ STAINS
+    return np.rint(255 * np.minimum(10**-changed, 1)).astype(np.uint8)
+
+
+def _move(pixels: np.ndarray, angle: float, shift: tuple[float, float], zoom: tuple[float, float]) -> np.ndarray:
+    """Turn about the centre, then stretch along both axes, then shift (right and down, in pixels)."""
+    side = pixels.shape[0]
+    (right, down), (across, along) = shift, zoom
+    # Pillow asks, for each pixel of the result, where it comes from: all of it backwards.
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]) / (across, along)
+    centre = side / 2
+    corners = turn @ ([centre, -centre, centre, -centre], [centre, centre, -centre, -centre])
+    reach = np.abs(corners).max() - centre + np.abs(turn @ (right, down)).max()
+    margin = min(max(0, math.ceil(reach)) + 1, side - 1)
+    wide = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
+    x, y = margin + centre - turn @ (centre + right, centre + down)
+    (xx, xy), (yx, yy) = turn.tolist()
+    moved = Image.fromarray(wide).transform(
+        (side, side), Image.Transform.AFFINE, (xx, xy, x, yx, yy, y), Image.Resampling.BILINEAR
+    )
+    return np.asarray(moved)

@@ -1,0 +1,76 @@
+"""Turning a model's probabilities into ones that mean what they say, as fitted on validation.
+
+A calibrated probability of 0.3 is one of which, of ten such glomeruli, three are globally sclerotic.
+"""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+Method = Literal["none", "temperature", "sigmoid", "isotonic"]
+# Beyond them a 32-bit probability is 0 or 1 and its log-odds are infinite.
+LIMIT = float(np.finfo(np.float32).eps)
+
+
+def log_odds(probability: np.ndarray | float) -> np.ndarray:
+    """Return the log-odds of probabilities, float64; those of 0 and 1 are 16 below and above even."""
+    return logit(np.clip(np.asarray(probability, dtype=np.float64), LIMIT, 1 - LIMIT))
+
+
+class Calibration(BaseModel):
+    """A calibration with what was fitted: what models/threshold.json holds of it.
+
+    `temperature` and `sigmoid`: log-odds become slope x log-odds + offset. `isotonic`: the probability is read off the line
+    through `points`, (model's, calibrated) in ascending order.
+    """
+
+    method: Method
+    slope: float = 1.0
+    offset: float = 0.0
+    points: list[tuple[float, float]] = []
+
+    def __call__(self, y_score: np.ndarray) -> np.ndarray:
+        """Return the calibrated probabilities, float64 (n,), each a number that 32 bits hold, as tables do."""
+        y_score = np.asarray(y_score, dtype=np.float64)
+        if self.method == "isotonic":
+            y_score = np.interp(y_score, *zip(*self.points))
+        elif self.method != "none":
+            y_score = expit(self.slope * log_odds(y_score) + self.offset)
+        return y_score.astype(np.float32).astype(np.float64)
+
+
+def fit_calibration(y_true: np.ndarray, y_score: np.ndarray, method: Method) -> Calibration:
+    """Return a calibration fitted on (validation) images of both classes.
+
+    `temperature` divides the log-odds by one number (Guo et al., ICML 2017), so that the threshold of 0.5 stays where it is;
+    `sigmoid` shifts them too (Platt 1999, by scikit-learn's LogisticRegression), which undoes the shift of class weights;
+    `isotonic` is any rising function (Zadrozny and Elkan, KDD 2002, by scikit-learn), for validation sets of a thousand and
+    more: its steps give many images the same probability.
+
+    Raises:
+        ValueError: one class alone, which `none` allows.
+    """
+    if method != "none" and len(np.unique(y_true)) < 2:
+        raise ValueError(f"the calibration {method} needs images of both classes")
+    x = log_odds(y_score)
+    match method:
+        case "temperature":
+            found = minimize_scalar(lambda log_slope: log_loss(y_true, expit(np.exp(log_slope) * x)), bounds=(-5, 5))
+            return Calibration(method=method, slope=float(np.exp(found.x)))
+        case "sigmoid":
+            # C: so little regularisation that only classes which the log-odds separate entirely feel it.
+            model = LogisticRegression(C=1e3, max_iter=1000).fit(x[:, None], y_true)
+            # Never upside down, even where the model was worse than guessing.
+            return Calibration(method=method, slope=max(0.0, float(model.coef_[0, 0])), offset=float(model.intercept_[0]))
+        case "isotonic":
+            fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(y_score, y_true)
+            points = list(zip(fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist()))
+            return Calibration(method=method, points=points)
+        case _:
+            return Calibration(method="none")

@@ -1,0 +1,115 @@
+"""A trained model with all that stands beside it in its folder, and its judgement of crops in files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import joblib
+import numpy as np
+from pydantic import BaseModel, ValidationError
+from tqdm import tqdm
+
+from stages.backend import keras, make_deterministic
+from stages.errors import UserError
+from stages.files import damaged, read_json
+from stages.images import load_image
+from stages.model_file import load_model
+from stages.predictions import Decision, read_decision
+from stages.squares import Mode, make_square
+from stages.stain_normalization import StainNormalizer, read_normalization
+
+BATCH = 32
+
+
+class Made(BaseModel):
+    """What prediction needs of models/model.json: how crops became squares, and which part of a name is the slide."""
+
+    class Dataset(BaseModel):
+        class Card(BaseModel):
+            group: str | None = None
+
+        card: Card
+
+    padding: Mode
+    size: int
+    dataset: Dataset
+
+
+class Classifier(NamedTuple):
+    """From a file with a crop to a decision: how the crop becomes a square, the square's stain, the model, and the threshold."""
+
+    made: Made
+    stain: StainNormalizer
+    model: keras.Model
+    decision: Decision
+
+    def square(self, file: Path) -> np.ndarray:
+        """Return a crop as the model takes it, uint8 (size, size, 3). Raises `UserError` or OSError if it does not open."""
+        return self.stain(make_square(load_image(file), self.made.padding, self.made.size))
+
+
+def read_classifier(folder: Path) -> Classifier:
+    """Return the classifier in a folder: models/ of this repository, or one that `dvc get` brought.
+
+    Raises:
+        UserError: a file is missing, damaged, or does not belong to the others.
+    """
+    card = folder / "model.json"
+    if not card.is_file():
+        names = "model.keras, model.json, stain.json and threshold.json"
+        raise UserError(f"{card} does not exist; the folder of a model holds {names}")
+    try:
+        made = Made.model_validate(read_json(card))
+    except ValidationError as error:
+        raise damaged(card, error.errors()[0]["msg"]) from None
+    decision, stain = read_decision(folder / "threshold.json"), read_normalization(folder / "stain.json")
+    make_deterministic(0)
+    model = load_model(folder / "model.keras")
+    if model.input_shape[1:] != (made.size, made.size, 3):
+        raise UserError(f"{folder}/model.keras takes {model.input_shape[1:]}; model.json says size {made.size}")
+    return Classifier(made, stain, model, decision)
+
+
+class Crops(keras.utils.PyDataset):
+    """Batches of squares, opened and padded in threads shortly before the model takes them: memory does not grow with N.
+
+    What does not open is black in its place and noted in `problems`, by row.
+    """
+
+    def __init__(self, files: Sequence[Path], classifier: Classifier):
+        super().__init__(workers=joblib.cpu_count() + 1, use_multiprocessing=False, max_queue_size=16)
+        self.files, self.classifier = files, classifier
+        self.problems: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return -(-len(self.files) // BATCH)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray]:
+        rows = range(number * BATCH, min((number + 1) * BATCH, len(self.files)))
+        return (np.stack([self._square(row) for row in rows]),)
+
+    def _square(self, row: int) -> np.ndarray:
+        try:
+            return self.classifier.square(self.files[row])
+        except (UserError, OSError) as error:
+            self.problems[row] = str(error)
+            return np.zeros(self.classifier.model.input_shape[1:], dtype=np.uint8)
+
+
+class _Bar(keras.callbacks.Callback):
+    def __init__(self, bar: tqdm):
+        super().__init__()
+        self.bar = bar
+
+    def on_predict_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.bar.update(min(BATCH, self.bar.total - self.bar.n))
+
+
+def judge(classifier: Classifier, files: Sequence[Path]) -> tuple[np.ndarray, dict[int, str]]:
+    """Return the calibrated probability of global sclerosis of each file, float64 (n,), and what is wrong with those that do
+    not open, by their place in `files`.
+    """
+    crops = Crops(files, classifier)
+    with tqdm(total=len(files), desc="judging", unit="crop") as bar:
+        probability = classifier.model.predict(crops, verbose=0, callbacks=[_Bar(bar)])[:, 0]
+    return classifier.decision.calibration(probability), crops.problems

@@ -1,0 +1,53 @@
+"""Measure the model on a dataset that it was not trained on, as it is: -> metrics/external/<name>.json and predictions.
+
+    python -m stages.external NAME
+
+NAME is a dataset, data/NAME/ with its card. dvc.yaml has this stage once for each name in `external` of params.yaml.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from stages.card import read_dataset
+from stages.classifier import judge, read_classifier
+from stages.errors import refuse, run_stage
+from stages.evaluate import certain, measure, mistakes_picture, say, worst_mistakes
+from stages.files import write_json, write_table
+from stages.manifest import ManifestParameters, make_manifest
+from stages.metrics import EvaluateParameters
+from stages.params import read_params
+from stages.pictures import save_png
+
+OUTPUT = Path("metrics/external")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m stages.external", description=__doc__.splitlines()[0])
+    parser.add_argument("name", help="the dataset")
+    dataset = read_dataset(parser.parse_args().name)
+    params, manifest = read_params("evaluate", EvaluateParameters), read_params("manifest", ManifestParameters)
+    classifier = read_classifier(Path("models"))
+    crops, _ = make_manifest(dataset, skip_unreadable=manifest.unreadable == "skip")
+    y_score, problems = judge(classifier, [dataset.folder / crop.path for crop in crops])
+    refuse([problems[row] for row in sorted(problems)])
+
+    y_true, slides = np.array([crop.label for crop in crops]), np.array([crop.slide for crop in crops])
+    threshold, band = classifier.decision.threshold, classifier.decision.uncertain
+    y_pred = (y_score >= threshold).astype(np.int64)
+    results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
+    results["corrected_labels"] = sum(crop.label != crop.published for crop in crops)
+    results["certain"] = certain(y_true, y_score, threshold, band.low, band.high)
+    write_json(OUTPUT / f"{dataset.name}.json", results)
+    columns = ("path", "slide", "label", "probability", "predicted")
+    rows = [(crop.path, crop.slide, crop.label, np.float32(p), called) for crop, p, called in zip(crops, y_score, y_pred)]
+    write_table(OUTPUT / f"{dataset.name}.csv", columns, rows)
+    missed, alarms = worst_mistakes(y_true, y_score, y_pred)
+    paths = np.array([crop.path for crop in crops])
+    save_png(OUTPUT / f"{dataset.name}.png", mistakes_picture(dataset, paths, y_score, missed, alarms))
+    say(results)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,41 @@
+"""Give all crops the stain of the training crops, where that is asked for: data/padded -> data/stained, models/stain.json.
+
+Where it is not, there is nothing to compute, and no other split computes anything anew.
+"""
+
+import numpy as np
+
+from stages.cohort import IMAGES, STAINED, open_padded, read_cohort
+from stages.errors import run_stage
+from stages.files import replacing, write_json
+from stages.parallel import on_all_cores
+from stages.params import read_params
+from stages.stain_normalization import STAIN, StainParameters, fit_normalization
+
+# Enough for a mean and two stain colours; spread evenly over the training crops, which are sorted by slide.
+MOST_CROPS = 200
+
+
+def main() -> None:
+    params = read_params("stain", StainParameters)
+    squares, train = open_padded(), read_cohort().rows("train")
+    chosen = train[np.linspace(0, len(train) - 1, min(MOST_CROPS, len(train))).astype(np.int64)]
+    normalizer = fit_normalization(params.normalization, squares[chosen])
+    with replacing(STAINED, binary=True) as npy:
+        if params.normalization == "none":
+            np.save(npy, squares[:0])
+        else:
+            np.lib.format.write_array_header_1_0(npy, {"descr": "|u1", "fortran_order": False, "shape": squares.shape})
+            jobs = [(normalizer, squares, row) for row in range(len(squares))]
+            for changed in on_all_cores(_normalized, jobs, params.normalization, prefer="processes"):
+                npy.write(changed.tobytes())
+    write_json(STAIN, normalizer.model_dump())
+    print(f"stain normalization: {params.normalization}; {STAINED if params.normalization != 'none' else IMAGES} is what follows")
+
+
+def _normalized(normalizer, squares: np.ndarray, row: int) -> np.ndarray:
+    return np.ascontiguousarray(normalizer(np.array(squares[row])))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,94 @@
+"""Attention points at what decides: a red patch, for models that are made to look for red."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.attention import attention, overlay
+from stages.backend import keras
+from stages.model import mean_of, mean_of_orientations
+
+SIZE = 32
+
+
+def squares():
+    """A grey square with a red patch above left, and one without."""
+    pixels = np.full((2, SIZE, SIZE, 3), 120, dtype=np.uint8)
+    pixels[0, 4:12, 6:14] = (250, 20, 20)
+    return pixels
+
+
+def red_model(flat=False, pooling=4):
+    """Red less green decides: by a convolution, pooling and average or, `flat`, by the pixels themselves."""
+    inputs = keras.Input((SIZE, SIZE, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    if not flat:
+        x = keras.layers.Conv2D(1, 1, name="red")(x)
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.MaxPooling2D(pooling)(x))
+    else:
+        x = keras.layers.Flatten()(x)
+    model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid", name="probability")(x))
+    if flat:
+        weight = np.zeros((SIZE, SIZE, 3, 1))
+        weight[4:12, 6:14, 0] = 0.1
+        model.get_layer("probability").set_weights([weight.reshape(-1, 1), np.zeros(1)])
+    else:
+        model.get_layer("red").set_weights([np.array([1, -1, 0]).reshape(1, 1, 3, 1), np.zeros(1)])
+        model.get_layer("probability").set_weights([np.full((1, 1), 5.0), np.zeros(1)])
+    return model
+
+
+def centre(heat):
+    return (np.indices(heat.shape) * heat).sum((1, 2)) / heat.sum() + 0.5
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        red_model,
+        lambda: red_model(flat=True),
+        lambda: mean_of([red_model(pooling=2), red_model(pooling=4)], "both"),
+        lambda: mean_of_orientations(mean_of([red_model(), red_model(pooling=2)], "both")),
+    ],
+    ids=["convolution", "pixels", "members", "orientations"],
+)
+def test_it_points_at_what_decides(model):
+    heat = attention(model(), squares())
+    assert heat.shape == (2, SIZE, SIZE) and heat.dtype == np.float32
+    assert heat[0].max() == 1 and heat[0].min() >= 0
+    assert centre(heat[0]) == pytest.approx([8, 10], abs=1.5)
+
+
+def test_maps_of_several_layers_count_by_their_part_in_the_log_odds():
+    """Red by a layer at full size, blue by one at a quarter; the head says how much each counts."""
+
+    def heat_of(red, blue):
+        inputs = keras.Input((SIZE, SIZE, 3), dtype="uint8")
+        x = keras.layers.Rescaling(1 / 255)(inputs)
+        maps = keras.layers.Conv2D(1, 1)(x), keras.layers.Conv2D(1, 4, strides=4)(x)
+        averages = [keras.layers.GlobalAveragePooling2D()(one) for one in maps]
+        outputs = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Concatenate()(averages))
+        model = keras.Model(inputs, outputs)
+        of_blue = np.zeros((4, 4, 3, 1))
+        of_blue[:, :, 2] = 1 / 16
+        of_blue[:, :, 1] = -1 / 16
+        weights = [np.array([1, -1, 0]).reshape(1, 1, 3, 1), np.zeros(1), of_blue, np.zeros(1), [[red], [blue]], np.zeros(1)]
+        model.set_weights([np.array(weight) for weight in weights])
+        return attention(model, pixels)[0]
+
+    pixels = squares()[:1]
+    pixels[0, 20:28, 20:28] = (20, 20, 250)
+    assert centre(heat_of(1, 0)) == pytest.approx([8, 10], abs=0.5)
+    assert centre(heat_of(0, 1)) == pytest.approx([24, 24], abs=1)
+    # Both patches are as large and as strong, so that they share alike.
+    assert centre(heat_of(1, 1)) == pytest.approx([16, 17], abs=1)
+
+
+def test_an_overlay_is_grey_where_cold_and_red_where_hot():
+    heat = np.zeros((SIZE, SIZE), dtype=np.float32)
+    heat[8:16, 8:16] = 1
+    picture = overlay(squares()[1], heat)
+    assert isinstance(picture, Image.Image)
+    pixels = np.asarray(picture).astype(int)
+    assert (pixels[0, 0] == 120).all()
+    assert pixels[10, 10, 0] > pixels[10, 10, 1] + 100

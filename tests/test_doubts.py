@@ -1,0 +1,70 @@
+"""Labels that were turned round are found among many, and experiments that disagree are refused."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.doubts import find_doubts, out_of_fold
+from stages.errors import UserError
+from stages.experiments import Experiment
+from tests.repositories import dvc
+
+
+def test_turned_labels_are_found():
+    random = np.random.default_rng(0)
+    truth = random.uniform(size=300) < 0.25
+    y_score = np.where(truth, random.beta(20, 2, 300), random.beta(2, 20, 300))
+    y_true = truth.astype(int)
+    turned = [5, 77, 150]
+    y_true[turned] = 1 - y_true[turned]
+    paths = np.array([f"{row:03}.png" for row in range(300)])
+    doubts = find_doubts(paths, np.full(300, "s"), y_true, y_score)
+    assert {doubt.path for doubt in doubts[:3]} == {paths[row] for row in turned}
+    assert [doubt.confidence for doubt in doubts] == sorted(doubt.confidence for doubt in doubts)
+    assert len(doubts) < 10
+    with pytest.raises(UserError, match="both classes"):
+        find_doubts(paths, np.full(300, "s"), np.zeros(300, dtype=int), y_score)
+
+
+def test_predictions_of_several_experiments(monkeypatch):
+    header = "path,slide,label,probability,predicted\n"
+    texts = {
+        "a": header + "x.png,s,1,0.25,0\ny.png,s,0,0.5,1\n",
+        "b": header + "x.png,s,1,0.75,1\n",
+        "c": header + "x.png,s,0,0.5,1\n",
+    }
+    monkeypatch.setattr(Experiment, "read", lambda self, path: texts[self.name])
+    a, b, c = (Experiment(name, "", {}, {}, {}) for name in texts)
+    paths, slides, y_true, y_score = out_of_fold([a, b])
+    assert (paths.tolist(), slides.tolist(), y_true.tolist(), y_score.tolist()) == (
+        ["x.png", "y.png"],
+        ["s", "s"],
+        [1, 0],
+        [0.5, 0.5],
+    )
+    with pytest.raises(UserError, match=r"several labels or slides of x.png"):
+        out_of_fold([a, c])
+
+
+def test_with_experiments_of_dvc_and_external_data_beside(repository):
+    """An experiment that measures on a further dataset, too, trains nothing; and its predictions can be doubted."""
+    printed = dvc("exp", "run", "-n", "beside", "-S", "external=[demo]")
+    assert "Running stage 'external@demo'" in printed and "Running stage 'train'" not in printed
+    assert "metrics/external/demo.json" in dvc("exp", "show", "--json")
+    with open("metrics/external/demo.csv", newline="") as file:
+        everywhere = {row["path"]: row for row in csv.DictReader(file)}
+    with open("metrics/predictions.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            assert float(everywhere[row["path"]]["probability"]) == pytest.approx(float(row["probability"]), abs=1e-5)
+
+    command = [sys.executable, "-m", "stages.doubts"]
+    done = subprocess.run([*command, "beside"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert Path("doubts/doubts.csv").read_text().startswith("path,slide,label,probability,confidence\n")
+    assert Path("doubts/doubts.png").is_file()
+    done = subprocess.run([*command, "nothing"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "error: there is no experiment nothing; there are beside")
