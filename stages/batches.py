@@ -12,9 +12,6 @@ from stages.backend import keras
 class Batches(keras.utils.PyDataset):
     """Batches (pixels uint8 (n, size, size, 3), labels float32 (n, 1)) of some rows of the squares.
 
-    Of a frozen backbone's features (float32 (N, views, D)) they are (features (n, D), labels), and the augmentation is the choice
-    of one of the views.
-
     Without `augment` the rows come as they are and in their order. With it they are shuffled anew for each epoch, and
     each image is changed by random numbers drawn from (seed, epoch, row) alone: the result does not depend on the number
     of workers, and training that begins at a later `epoch` sees what it would have seen.
@@ -30,7 +27,7 @@ class Batches(keras.utils.PyDataset):
         seed: int = 0,
         epoch: int = 0,
     ):
-        """Take `rows` (int (n,)) of `images` (squares or features) and of `y` (int (N,))."""
+        """Take `rows` (int (n,)) of `images` (the squares) and of `y` (int (N,))."""
         # With one worker tf.data's own prefetching competes with training for the cores: epochs took 1.9 x as long.
         super().__init__(workers=joblib.cpu_count() + 1 if augment else 1)
         self.images, self.rows, self.y = images, rows, y
@@ -43,11 +40,7 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self.ordered[index * self.batch_size : (index + 1) * self.batch_size]
         pixels = self.images[rows]
-        if pixels.ndim == 3:
-            views = pixels.shape[1]
-            chosen = [self._random(row).integers(views) for row in rows] if self.augment and self.augment.orientations else 0
-            pixels = pixels[np.arange(len(rows)), chosen]
-        elif self.augment:
+        if self.augment:
             for place, row in enumerate(rows):
                 pixels[place] = augment(pixels[place], self.augment, self._random(row))
         return pixels, self.y[rows].astype(np.float32)[:, None]

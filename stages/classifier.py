@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import joblib
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from tqdm import tqdm
 
 from stages.backend import keras, make_deterministic
 from stages.errors import UserError
-from stages.files import damaged, read_json
+from stages.files import read_json_as
 from stages.images import load_image
 from stages.model_file import load_model
 from stages.predictions import Decision, read_decision
@@ -54,14 +54,7 @@ def read_classifier(folder: Path) -> Classifier:
     Raises:
         UserError: a file is missing, damaged, or does not belong to the others.
     """
-    card = folder / "model.json"
-    if not card.is_file():
-        names = "model.keras, model.json, stain.json and threshold.json"
-        raise UserError(f"{card} does not exist; the folder of a model holds {names}")
-    try:
-        made = Made.model_validate(read_json(card))
-    except ValidationError as error:
-        raise damaged(card, error.errors()[0]["msg"]) from None
+    made = read_json_as(folder / "model.json", Made)
     decision, stain = read_decision(folder / "threshold.json"), read_normalization(folder / "stain.json")
     make_deterministic(0)
     model = load_model(folder / "model.keras")

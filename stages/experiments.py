@@ -19,6 +19,7 @@ from stages.params import read_yaml
 from stages.predictions import Predictions, parse_predictions
 
 Value = str | float | None
+TEST = "metrics/test.json:"
 
 
 class Experiment(NamedTuple):
@@ -89,7 +90,8 @@ def read_experiments(revisions: Sequence[str] = (), commits: int = 1) -> list[Ex
 
 
 def _experiment(row: dict, names: Sequence[str]) -> Experiment:
-    metrics = {key: value for key, value in row.items() if isinstance(value, float) and key not in names}
+    # Of names that several files of metrics have, DVC gives each with its file; those of the own test set are meant.
+    metrics = {key.removeprefix(TEST): value for key, value in row.items() if isinstance(value, float) and key not in names}
     return Experiment(
         name=row["Experiment"] or row["rev"],
         commit=row["rev"],

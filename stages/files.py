@@ -7,9 +7,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from stages.errors import UserError
+
+Record = TypeVar("Record", bound=BaseModel)
 
 
 @contextmanager
@@ -43,6 +47,17 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise damaged(path, error) from None
+
+
+def read_json_as(path: str | Path, schema: type[Record]) -> Record:
+    """Read a JSON file that belongs to a model as a `schema`. Raises `UserError` if it is missing or damaged."""
+    try:
+        return schema.model_validate(read_json(path))
+    except FileNotFoundError:
+        names = "model.keras, model.json, stain.json and threshold.json"
+        raise UserError(f"{path} does not exist; the folder of a model holds {names}") from None
+    except ValidationError as error:
+        raise damaged(path, error.errors()[0]["msg"]) from None
 
 
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:

@@ -74,11 +74,10 @@ def build_model(
     return keras.Model(inputs, outputs, name=params.step)
 
 
-def build_head(features: np.ndarray, dropout: float) -> keras.Model:
+def build_head(features: np.ndarray) -> keras.Model:
     """Return the untrained head of a backbone: from its features to the probability of global sclerosis.
 
-    The features are normalised by their mean and variance over `features` (those for training), then come dropout and one
-    sigmoid neuron.
+    The features are normalised by their mean and variance over `features` (those for training), then comes one sigmoid neuron.
 
     Args:
         features: float32 (n, D).
@@ -87,9 +86,6 @@ def build_head(features: np.ndarray, dropout: float) -> keras.Model:
     # A feature that hardly varies tells nothing; without a floor it would be blown up by the normalisation.
     mean, variance = features.mean(0, dtype=np.float64), np.maximum(features.var(0, dtype=np.float64), 1e-4)
     x = keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(inputs)
-    if dropout:
-        x = keras.layers.Dropout(dropout, name="probability_dropout")(x)
-    # From no opinion: random weights on a thousand features would begin with a strong one.
     outputs = keras.layers.Dense(1, activation="sigmoid", kernel_initializer="zeros", name="probability")(x)
     return keras.Model(inputs, outputs, name="head")
 

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from stages.calibration import Calibration
 from stages.cohort import Cohort
-from stages.errors import UserError
-from stages.files import damaged, parse_table, read_json, write_table
+from stages.files import parse_table, read_json_as, write_table
 
 VALIDATION = Path("models/validation.csv")
 THRESHOLD = Path("models/threshold.json")
@@ -34,12 +33,7 @@ class Decision(BaseModel):
 
 def read_decision(path: Path = THRESHOLD) -> Decision:
     """Return what the stage `threshold` decided. Raises `UserError` if the file is missing or damaged."""
-    try:
-        return Decision.model_validate(read_json(path))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; it belongs to the model") from None
-    except ValidationError as error:
-        raise damaged(path, error.errors()[0]["msg"]) from None
+    return read_json_as(path, Decision)
 
 
 def write_predictions(

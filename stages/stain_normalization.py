@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer, NumpyReinhardNormalizer
 
 from stages.errors import UserError
-from stages.files import damaged, read_json
+from stages.files import read_json_as
 from stages.params import Parameters
 
 STAIN = Path("models/stain.json")
@@ -74,9 +74,4 @@ def fit_normalization(normalization: str, squares: np.ndarray) -> StainNormalize
 
 def read_normalization(path: Path = STAIN) -> StainNormalizer:
     """Return what `path` holds. Raises `UserError` if it is missing or damaged."""
-    try:
-        return StainNormalizer.model_validate(read_json(path))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; it belongs to the model") from None
-    except ValidationError as error:
-        raise damaged(path, error.errors()[0]["msg"]) from None
+    return read_json_as(path, StainNormalizer)

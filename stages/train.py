@@ -12,6 +12,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from dvclive import Live
 from pydantic import Field
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+from threadpoolctl import threadpool_limits
 
 from stages.augment import AugmentParameters
 from stages.backbone import build_backbone, set_trainable
@@ -43,8 +46,6 @@ from stages.steps import ModelParameters, is_backbone
 CARD = Path("models/model.json")
 CHECKPOINT = Path("models/checkpoint.npz")
 LOG = Path("metrics/train")
-# Of the head that a backbone to be fine-tuned begins with; patience mostly ends it before.
-HEAD_EPOCHS = 50
 
 
 class TrainParameters(Parameters):
@@ -57,6 +58,7 @@ class TrainParameters(Parameters):
     dropout: float = Field(ge=0, lt=1)
     augment: AugmentParameters
     class_weight: Literal["none", "balanced"]
+    head_penalty: float = Field(gt=0, le=1e9)
     fine_tuning: float = Field(gt=0, le=1)
     patience: int = Field(ge=1)
     ensemble: bool
@@ -162,11 +164,12 @@ def train_member(
 ) -> Member:
     """Build and train the model on the rows `train`, watching the rows `val`.
 
-    A backbone that is not frozen gets a head that is trained first, on features of the squares as they are: beside random
-    weights its own would be spoilt by the first steps.
+    A backbone that is not frozen begins with a head that is fitted to the features it has: beside random weights its own would
+    be spoilt by the first steps.
     """
     key = resume_key(params, model_params, number) if params.resume else None
-    record = Record(LOG if number == 1 else LOG / f"member{number}", _numbered(CHECKPOINT, number), key)
+    log = LOG if number == 1 else LOG / f"member{number}"
+    record = Record(log, _numbered(CHECKPOINT, number), key)
     if not is_backbone(model_params.step):
         model = build_model(model_params, squares.shape[1], *channel_statistics(squares, train), params.dropout)
         return Member(None, model, fit(model, squares, y, train, val, params, record))
@@ -176,17 +179,62 @@ def train_member(
     keras.utils.set_random_seed(params.seed)
     set_trainable(backbone, model_params.trainable)
     if model_params.frozen:
-        features = open_features()
-        head = build_head(features[train].reshape(-1, features.shape[-1]), params.dropout)
-        return Member(backbone, head, fit(head, features, y, train, val, params, record))
+        head, best = fit_head(open_features(), y, train, val, params)
+        log_once(best, log)
+        return Member(backbone, head, best["val"] | {"epoch": 1})
     features = np.zeros((len(squares), 1, backbone.output_shape[1]), dtype=np.float32)
     rows = np.concatenate([train, val])
     features[rows, 0] = backbone.predict(Batches(squares, rows, y, batch_size=64), verbose=0)
-    head = build_head(features[train, 0], params.dropout)
-    fit(head, features, y, train, val, params.model_copy(update={"epochs": HEAD_EPOCHS}), Record(log=None))
+    head, _ = fit_head(features, y, train, val, params)
     model = join(backbone, head, model_params.step)
     tuned = params.model_copy(update={"learning_rate": params.learning_rate * params.fine_tuning})
     return Member(None, model, fit(model, squares, y, train, val, tuned, record))
+
+
+def fit_head(
+    features: np.ndarray, y: np.ndarray, train: np.ndarray, val: np.ndarray, params: TrainParameters
+) -> tuple[keras.Model, dict[str, dict[str, float]]]:
+    """Return the head of a backbone, fitted to features by logistic regression with an L2 penalty (scikit-learn's).
+
+    All views of a crop are learned from, or the first alone without `augment.orientations`; a crop counts once, however many
+    views it has. The fit is convex: no seed, no epochs, and the one best result.
+
+    Args:
+        features: float32 (N, views, D).
+
+    Returns:
+        the head, and the `loss`, `accuracy` and `auc` of its first view on `train` and on `val`.
+    """
+    views = features.shape[1] if params.augment.orientations else 1
+    learned = features[train, :views].reshape(-1, features.shape[-1])
+    head = build_head(learned)
+    normalize = head.get_layer("normalization")
+    weight = None if params.class_weight == "none" else "balanced"
+    regression = LogisticRegression(C=1 / (params.head_penalty * views), class_weight=weight, max_iter=1000)
+    # The sums of several threads would round differently from machine to machine.
+    with threadpool_limits(limits=1):
+        regression.fit(np.asarray(normalize(learned)), np.repeat(y[train], views))
+    head.get_layer("probability").set_weights([regression.coef_.T, regression.intercept_])
+    measures = {}
+    for name, rows in (("train", train), ("val", val)):
+        chunks = np.array_split(rows, -(-len(rows) // 4096))
+        said = np.concatenate([head.predict_on_batch(features[chunk, 0])[:, 0] for chunk in chunks])
+        measures[name] = {
+            "loss": float(log_loss(y[rows], said.astype(np.float64), labels=[0, 1])),
+            "accuracy": float(np.mean((said >= 0.5) == y[rows])),
+            "auc": float(roc_auc_score(y[rows], said)),
+        }
+    return head, measures
+
+
+def log_once(measures: dict[str, dict[str, float]], folder: Path) -> None:
+    """Log a fit without epochs as `fit` logs each epoch: one point on every curve."""
+    with Live(str(folder), save_dvc_exp=False, dvcyaml=None) as live:
+        for split, values in measures.items():
+            for name, value in values.items():
+                live.log_metric(f"{split}/{name}", value)
+        live.summary["best"] = {"epoch": 1, **measures["val"]}
+        live.next_step()
 
 
 def _numbered(path: Path, number: int) -> Path:
@@ -231,7 +279,7 @@ def fit(
     training ends when all of it has. Every epoch is logged.
 
     Args:
-        images: squares, uint8 (N, size, size, 3), or features, float32 (N, views, D): what `model` takes.
+        images: squares, uint8 (N, size, size, 3).
         y: int (N,) of labels 0 and 1.
         train, val: int arrays of rows.
         record: where it is logged. With a fingerprint of this training the state is saved after each epoch, and a state that

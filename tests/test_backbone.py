@@ -6,17 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.preprocessing import StandardScaler
 
 from stages import features, pad, split, stain, train
-from stages.augment import AugmentParameters
 from stages.backbone import backbone_names, build_backbone, orientations, set_trainable
 from stages.backend import keras
-from stages.batches import Batches, predict
+from stages.batches import predict
 from stages.cohort import FEATURES, open_features, open_squares, read_cohort
 from stages.efficientnet_lite0 import efficientnet_lite0, read_torch_file
 from stages.errors import UserError
 from stages.manifest import main as make_manifest
 from stages.model_file import load_model, save_model
+from stages.params import read_params
 from tests.conftest import make_classes
 from tests.repositories import set_params
 
@@ -143,19 +146,29 @@ def test_a_backbone_that_is_trained_keeps_its_batch_norm_statistics(small):
     assert moving and all(not np.any(weight.numpy()) for weight in moving)  # As in the beginning: zero.
 
 
-def test_batches_of_features_choose_an_orientation():
-    found = np.arange(3 * 8 * 2, dtype=np.float32).reshape(3, 8, 2)
-    y = np.array([0, 1, 0])
-    plain, labels = Batches(found, np.array([2, 0]), y, 2)[0]
-    assert np.array_equal(plain, found[[2, 0], 0]) and labels.tolist() == [[0], [0]]
-    chosen = AugmentParameters(orientations=True, rotation=0.0, shift=0.0, scale=0.0, aspect=0.0, brightness=0.0, stain=0.0)
-    drawn = {tuple(Batches(found, np.array([1]), y, 1, chosen, seed=0, epoch=epoch)[0][0][0]) for epoch in range(200)}
-    assert drawn == {tuple(view) for view in found[1]}
-    same = Batches(found, np.array([0, 1, 2]), y, 3, chosen, seed=1)[0][0]
-    assert np.array_equal(same, Batches(found, np.array([0, 1, 2]), y, 3, chosen, seed=1)[0][0])
-    still = chosen.model_copy(update={"orientations": False})
-    rows = Batches(found, np.array([0, 1, 2]), y, 3, still, seed=1)
-    assert np.array_equal(rows[0][0], found[rows.ordered, 0])
+def test_the_head_is_scikit_learns_logistic_regression(workplace):
+    random = np.random.default_rng(0)
+    y = (random.uniform(size=80) < 0.3).astype(int)
+    found = (random.normal(size=(80, 8, 5)) + y[:, None, None] * [1, 0.5, 0, 0, 0]).astype(np.float32)
+    params, train_rows, val = read_params("train", train.TrainParameters), np.arange(60), np.arange(60, 80)
+    head, measures = train.fit_head(found, y, train_rows, val, params)
+    learned = found[:60].reshape(-1, 5)
+    scaler = StandardScaler().fit(learned)
+    # A crop counts once, however many views it has.
+    weight = np.repeat(
+        train.balanced_class_weight(y[:60])[0] * (y[:60] == 0) + train.balanced_class_weight(y[:60])[1] * y[:60], 8
+    )
+    expected = LogisticRegression(C=1 / params.head_penalty, max_iter=1000, tol=1e-8)
+    expected.fit(scaler.transform(learned), np.repeat(y[:60], 8), sample_weight=weight / 8)
+    said = head.predict_on_batch(found[60:, 0])[:, 0]
+    assert said == pytest.approx(expected.predict_proba(scaler.transform(found[60:, 0]))[:, 1], abs=2e-3)
+    assert measures["val"]["auc"] == pytest.approx(roc_auc_score(y[60:], said))
+    assert measures["val"]["loss"] == pytest.approx(log_loss(y[60:], said), rel=1e-4)
+    # Without orientations the first view alone is learned from.
+    still = params.model_copy(update={"augment": params.augment.model_copy(update={"orientations": False})})
+    alone, _ = train.fit_head(found, y, train_rows, val, still)
+    single, _ = train.fit_head(found[:, :1], y, train_rows, val, params)
+    assert np.array_equal(alone.predict_on_batch(found[:, 0]), single.predict_on_batch(found[:, 0]))
 
 
 def test_inner_layers_are_features_one_after_the_other():

@@ -3,7 +3,7 @@
 Two moments are DVC's own and not in this project's hands: dvc.lock and its list of locks, .dvc/tmp/rwlock, it does not write in
 one piece. Killed then, it leaves half a file, which it refuses to read.
 
-GLOMERULI_KILLS says how many kills there are (2 by default: each costs half a minute; 24 are every signal in every stage).
+GLOMERULI_KILLS says how many kills there are (1 by default: each costs half a minute; 24 are every signal in every stage).
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import pytest
 
 from tests.repositories import DVC, ENVIRONMENT, dvc, git, make_repository, stages_run
 
-KILLS = int(os.environ.get("GLOMERULI_KILLS", "2"))
+KILLS = int(os.environ.get("GLOMERULI_KILLS", "1"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 SCREEN = Path("screen.txt")
 

@@ -122,11 +122,9 @@ def test_experiments_side_by_side_do_not_disturb_each_other(workspace):
 
     locks = {name: git("show", f"{found(name)}:dvc.lock") for name in ("one", "two", "queued-a", "queued-b")}
     assert len(set(locks.values())) == 4
-    for name, changes in {"one": {"split.fold": 1}, "queued-b": {"train.seed": 2}}.items():
-        set_params(changes)
-        dvc("repro", "--no-run-cache")
-        assert Path("dvc.lock").read_text() == locks[name]
-        git("checkout", "-q", ".")
+    set_params({"train.seed": 2})
+    dvc("repro", "--no-run-cache")
+    assert Path("dvc.lock").read_text() == locks["queued-b"]
 
 
 def found(experiment):
