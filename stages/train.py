@@ -218,7 +218,7 @@ def fit_head(
     measures = {}
     for name, rows in (("train", train), ("val", val)):
         chunks = np.array_split(rows, -(-len(rows) // 4096))
-        said = np.concatenate([head.predict_on_batch(features[chunk, 0])[:, 0] for chunk in chunks])
+        said = np.concatenate([np.asarray(head(features[chunk, 0]))[:, 0] for chunk in chunks])
         measures[name] = {
             "loss": float(log_loss(y[rows], said.astype(np.float64), labels=[0, 1])),
             "accuracy": float(np.mean((said >= 0.5) == y[rows])),
@@ -250,7 +250,7 @@ def predict_member(member: Member, squares: np.ndarray, rows: np.ndarray, averag
     probability = np.zeros((len(rows), views), dtype=np.float32)
     for start in range(0, len(rows), 512):
         batch = features[rows[start : start + 512], :views]
-        found = member.learner.predict_on_batch(batch.reshape(-1, batch.shape[-1]))
+        found = member.learner(batch.reshape(-1, batch.shape[-1]))
         probability[start : start + 512] = np.asarray(found).reshape(-1, views)
     return probability.mean(axis=1)
 

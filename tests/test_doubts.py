@@ -1,6 +1,7 @@
 """Labels that were turned round are found among many, and experiments that disagree are refused."""
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from stages.doubts import find_doubts, out_of_fold
 from stages.errors import UserError
-from stages.experiments import Experiment
+from stages.experiments import Experiment, read_experiments
 from tests.repositories import dvc
 
 
@@ -60,6 +61,10 @@ def test_with_experiments_of_dvc_and_external_data_beside(repository):
     with open("metrics/predictions.csv", newline="") as file:
         for row in csv.DictReader(file):
             assert float(everywhere[row["path"]]["probability"]) == pytest.approx(float(row["probability"]), abs=1e-5)
+
+    # Both files of metrics have a threshold; the experiment's own is that of its test set.
+    (found,) = read_experiments()
+    assert found.metrics["threshold"] == json.loads(Path("metrics/test.json").read_text())["threshold"]
 
     command = [sys.executable, "-m", "stages.doubts"]
     done = subprocess.run([*command, "beside"], capture_output=True, text=True)
