@@ -37,6 +37,7 @@ def _parts(model: keras.Model) -> list[keras.Model]:
 
 def _of_one(model: keras.Model, squares: np.ndarray) -> np.ndarray:
     maps = _last_maps(model)
+    margins = _margins(model, maps)
     before, after = keras.Model(model.inputs, maps), keras.Model(maps, model.outputs[0])
     found = before.predict_on_batch(squares)
     found = found if isinstance(found, list) else [found]
@@ -51,9 +52,10 @@ def _of_one(model: keras.Model, squares: np.ndarray) -> np.ndarray:
         blurred = [gaussian_filter(np.abs(one).max(-1), size / 64) for one in slopes[0]]
         return np.stack(blurred)
     total = np.zeros(squares.shape[:3])
-    for values, slope in zip(found, slopes):
+    for values, slope, margin in zip(found, slopes, margins):
         # A place of a small map stands for many pixels: times the places, so that maps of all sizes count alike.
         cam = (values * slope.mean(axis=(1, 2), keepdims=True)).sum(-1) * values.shape[1] * values.shape[2]
+        cam = np.pad(cam, ((0, 0), (margin, margin), (margin, margin)))
         total += np.stack([_enlarged(one, size) for one in cam])
     return np.maximum(total, 0)
 
@@ -67,6 +69,12 @@ def _last_maps(model: keras.Model) -> list:
             continue
         found += [tensor for tensor in inputs if len(tensor.shape) == 4 and not any(tensor is one for one in found)]
     return found
+
+
+def _margins(model: keras.Model, maps: list) -> list[int]:
+    """Return how many places were cut off each side of the maps before they were averaged."""
+    cut = [(layer.output, layer.cropping[0][0]) for layer in model.layers if isinstance(layer, keras.layers.Cropping2D)]
+    return [next((margin for tensor, margin in cut if tensor is one), 0) for one in maps]
 
 
 def _enlarged(cam: np.ndarray, size: int) -> np.ndarray:

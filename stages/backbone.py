@@ -26,7 +26,7 @@ def backbone_names() -> list[str]:
     return [PACKAGED, *sorted(name for name in dir(keras.applications) if name[0].isupper())]
 
 
-def build_backbone(name: str, weights: str, size: int, feature_layers: Sequence[str] = ()) -> keras.Model:
+def build_backbone(name: str, weights: str, size: int, feature_layers: Sequence[str] = (), centre: float = 1.0) -> keras.Model:
     """Return a backbone from pixels to features: uint8 (batch, size, size, 3) to float32 (batch, D), averaged over the picture.
 
     Its own preprocessing is a part of it. The features of several layers stand one after the other.
@@ -35,6 +35,9 @@ def build_backbone(name: str, weights: str, size: int, feature_layers: Sequence[
         weights: `imagenet`; `none`, random ones; or a file that the backbone's `save_weights` wrote (.weights.h5).
         feature_layers: the layers of the backbone whose outputs are the features. Inner layers tell structure and texture,
             the last one the kinds of things on photographs. None: the last; of the packaged backbone, `INNER_LAYERS`.
+
+        centre: the share of the height and of the width, about the centre, that is averaged. There the glomerulus is, and
+            how loosely it was cropped matters less.
 
     Raises:
         UserError: the weights are not there and cannot be had, do not fit, the backbone does not take this size, or it has
@@ -61,10 +64,11 @@ def build_backbone(name: str, weights: str, size: int, feature_layers: Sequence[
         raise UserError(f"params.yaml: model.step {name} with model.weights {weights}: {_explained(error)}") from None
     network = _up_to(network, feature_layers or (INNER_LAYERS if name == PACKAGED else ()), name)
     maps = network(x)
-    averages = [
-        keras.layers.GlobalAveragePooling2D(name=f"average{number}")(one)
-        for number, one in enumerate(maps if isinstance(maps, list) else [maps], start=1)
-    ]
+    averages = []
+    for number, one in enumerate(maps if isinstance(maps, list) else [maps], start=1):
+        if margin := round((1 - centre) / 2 * one.shape[1]):
+            one = keras.layers.Cropping2D(margin, name=f"centre{number}")(one)
+        averages.append(keras.layers.GlobalAveragePooling2D(name=f"average{number}")(one))
     outputs = keras.layers.Concatenate(name="averages")(averages) if len(averages) > 1 else averages[0]
     return keras.Model(inputs, outputs, name="features")
 

@@ -30,7 +30,7 @@ def main() -> None:
         from stages.backend import make_deterministic
 
         make_deterministic(0)
-        backbone = build_backbone(params.step, params.weights, squares.shape[1], params.feature_layers)
+        backbone = build_backbone(params.step, params.weights, squares.shape[1], params.feature_layers, params.centre)
         views, length = 8 + params.jittered_views, backbone.output_shape[1]
         np.lib.format.write_array_header_1_0(
             npy, {"descr": "<f4", "fortran_order": False, "shape": (len(squares), views, length)}

@@ -31,6 +31,7 @@ class ModelParameters(Parameters):
     weights: str = Field(min_length=1)
     trainable: Literal["frozen", "all"] | int = Field(union_mode="left_to_right")
     feature_layers: list[str]
+    centre: float = Field(gt=0, le=1)
     jittered_views: int = Field(ge=0, le=1000)
 
     @field_validator("step")

@@ -175,7 +175,8 @@ def train_member(
         return Member(None, model, fit(model, squares, y, train, val, params, record))
     # Drawn as in the stage `features`, whatever train.seed is, where the weights are random.
     keras.utils.set_random_seed(0)
-    backbone = build_backbone(model_params.step, model_params.weights, squares.shape[1], model_params.feature_layers)
+    size, layers = squares.shape[1], model_params.feature_layers
+    backbone = build_backbone(model_params.step, model_params.weights, size, layers, model_params.centre)
     keras.utils.set_random_seed(params.seed)
     set_trainable(backbone, model_params.trainable)
     if model_params.frozen:

@@ -84,6 +84,19 @@ def test_maps_of_several_layers_count_by_their_part_in_the_log_odds():
     assert centre(heat_of(1, 1)) == pytest.approx([16, 17], abs=1)
 
 
+def test_what_was_cut_off_before_averaging_is_cold():
+    inputs = keras.Input((SIZE, SIZE, 3), dtype="uint8")
+    maps = keras.layers.Conv2D(1, 1)(keras.layers.Rescaling(1 / 255)(inputs))
+    average = keras.layers.GlobalAveragePooling2D()(keras.layers.Cropping2D(8)(maps))
+    model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(average))
+    model.set_weights([np.array([1, -1, 0]).reshape(1, 1, 3, 1), np.zeros(1), np.ones((1, 1)), np.zeros(1)])
+    pixels = squares()[1:]
+    pixels[0, 2:6, 2:6] = pixels[0, 18:22, 10:14] = (250, 20, 20)
+    heat = attention(model, pixels)[0]
+    assert centre(heat) == pytest.approx([20, 12], abs=0.5)
+    assert not heat[:8].any() and heat[19, 11] == 1
+
+
 def test_an_overlay_is_grey_where_cold_and_red_where_hot():
     heat = np.zeros((SIZE, SIZE), dtype=np.float32)
     heat[8:16, 8:16] = 1

@@ -184,6 +184,20 @@ def test_inner_layers_are_features_one_after_the_other():
         build_backbone("MobileNetV3Small", "none", 32, ["top"])
 
 
+def test_features_of_the_centre_do_not_see_the_rim():
+    keras.utils.set_random_seed(0)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    names = ["activation"]  # Of a first convolution at half the size: a place sees three pixels.
+    found = {}
+    for centre in (0.5, 1.0):
+        keras.utils.set_random_seed(0)
+        backbone = build_backbone("MobileNetV3Small", "none", 64, names, centre)
+        other = pixels.copy()
+        other[:, :12] = 0
+        found[centre] = backbone.predict_on_batch(pixels), backbone.predict_on_batch(other)
+    assert np.array_equal(*found[0.5]) and not np.array_equal(*found[1.0])
+
+
 @pytest.mark.parametrize(
     ("name", "blocks", "free", "still"),
     [
