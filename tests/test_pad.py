@@ -14,7 +14,7 @@ from PIL import Image
 
 from stages import manifest, pad
 from stages.card import read_dataset
-from stages.cohort import open_squares
+from stages.cohort import open_padded
 from stages.errors import UserError
 from stages.images import load_image
 from stages.squares import make_square
@@ -25,7 +25,7 @@ def run(mode="white", size=16):
     set_params({"pad.mode": mode, "pad.size": size})
     manifest.main()
     pad.main()
-    return open_squares()
+    return open_padded()
 
 
 def test_row_i_is_row_i_of_the_manifest(workplace):
