@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from tests.repositories import PROJECT, dvc, git, make_repository, set_params, stages_run
@@ -22,18 +23,35 @@ def workplace(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory):
-    """The folder of a repository with tiny parameters, reproduced once and committed; to be copied, not changed."""
+    """The folder of a repository with tiny parameters, reproduced once and committed; to be copied, not changed.
+
+    One for all workers of pytest-xdist, which share the parent of their temporary folders. DVC's run cache has white padding, which
+    is committed, and zero.
+    """
+    temporary = tmp_path_factory.getbasetemp()
+    folder = (temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary) / "reproduced"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "complete").is_file():
+            reproduce(folder)
+            (folder / "complete").touch()
+    return folder / "mine"
+
+
+def reproduce(folder):
     before = Path.cwd()
-    folder = tmp_path_factory.mktemp("reproduced")
-    make_repository(folder)
+    (folder / "mine").mkdir(parents=True)
+    make_repository(folder / "mine")
     output = dvc("repro")
     assert stages_run(output) == ["demo", "manifest", "split", "pad", "stain", "features", "train", "threshold", "evaluate"], (
         output
     )
     git("add", "-A")
     git("commit", "-q", "-m", "Reproduced")
+    set_params({"pad.mode": "zero"})
+    dvc("repro")
+    git("checkout", "-q", ".")
+    dvc("checkout")
     os.chdir(before)
-    return folder
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from stages.commands import DVC, environment
 PROJECT = Path(__file__).resolve().parent.parent
 SMALL = {
     "demo.sites": 2,
-    "demo.slides": 4,
-    "demo.glomeruli": 8,
+    "demo.slides": 3,
+    "demo.glomeruli": 7,
     "split.folds": 3,
     "pad.size": 16,
     "model.step": "logistic",
