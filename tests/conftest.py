@@ -25,8 +25,7 @@ def workplace(tmp_path, monkeypatch):
 def reproduced(tmp_path_factory):
     """The folder of a repository with tiny parameters, reproduced once and committed; to be copied, not changed.
 
-    One for all workers of pytest-xdist, which share the parent of their temporary folders. DVC's run cache has white padding, which
-    is committed, and zero.
+    One for all workers of pytest-xdist, which share the parent of their temporary folders.
     """
     temporary = tmp_path_factory.getbasetemp()
     folder = (temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary) / "reproduced"
@@ -47,10 +46,6 @@ def reproduce(folder):
     )
     git("add", "-A")
     git("commit", "-q", "-m", "Reproduced")
-    set_params({"pad.mode": "zero"})
-    dvc("repro")
-    git("checkout", "-q", ".")
-    dvc("checkout")
     os.chdir(before)
 
 

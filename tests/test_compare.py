@@ -194,23 +194,24 @@ def compare(*arguments):
 def test_on_real_experiments(repository):
     code, _, error = compare()
     assert code == 1 and "error: there is no finished experiment to compare; `dvc exp run` makes some" in error
-    dvc("exp", "run", "--queue", "-S", "pad.mode=white,zero", "-S", "split.fold=range(0,2)")
+    # Settings of the threshold alone, as they need no training each.
+    dvc("exp", "run", "--queue", "-S", "evaluate.threshold=fixed,sensitivity", "-S", "split.fold=range(0,2)")
     code, _, error = compare()
     assert code == 1 and "4 experiments wait, run or have failed: left out" in error
     dvc("exp", "run", "--run-all")
 
     code, text, error = compare("--replicates", "200")
     assert code == 0, error
-    assert "| pad.mode | ROC AUC | sensitivity | specificity | F1 |" in text
+    assert "| evaluate.threshold | ROC AUC | sensitivity | specificity | F1 |" in text
     assert "folds 0, 1 of 3; 1 training of each; 4 experiments" in text
-    assert "`zero`" in text and "`white`" in text and "Traceback" not in error
+    assert "`fixed`" in text and "`sensitivity`" in text and "Traceback" not in error
     assert Path("comparison/comparison.md").read_text() == text.removesuffix("\n")
     rows = list(csv.DictReader(Path("comparison/settings.csv").read_text().splitlines()))
-    auc = {row["pad.mode"]: row for row in rows if row["measure"] == "roc_auc"}
-    names = {row["Experiment"]: row["pad.mode"] for row in json.loads(dvc_show())}
-    expected = [json.loads(git("show", f"{ref}:metrics/test.json"))["roc_auc"] for ref in experiments("white", names)]
-    assert float(auc["white"]["mean"]) == pytest.approx(np.mean(expected))
-    assert float(auc["white"]["least"]) == pytest.approx(min(expected))
+    auc = {row["evaluate.threshold"]: row for row in rows if row["measure"] == "roc_auc"}
+    names = {row["Experiment"]: row["evaluate.threshold"] for row in json.loads(dvc_show())}
+    expected = [json.loads(git("show", f"{ref}:metrics/test.json"))["roc_auc"] for ref in experiments("fixed", names)]
+    assert float(auc["fixed"]["mean"]) == pytest.approx(np.mean(expected))
+    assert float(auc["fixed"]["least"]) == pytest.approx(min(expected))
     assert Image.open("comparison/comparison.png").size[0] > 500
     assert git("status", "--short") == ""
 
@@ -227,6 +228,6 @@ def dvc_show():
     return subprocess.run([sys.executable, "-c", show], env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
 
 
-def experiments(mode, names):
+def experiments(rule, names):
     refs = git("for-each-ref", "refs/exps", "--format=%(refname)").split()
-    return [ref for ref in refs if names.get(ref.rsplit("/", 1)[1]) == mode]
+    return [ref for ref in refs if names.get(ref.rsplit("/", 1)[1]) == rule]

@@ -1,5 +1,6 @@
 """The report on a change, between two branches of a temporary repository."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -19,14 +20,18 @@ def report(*arguments):
     return done.returncode, done.stderr
 
 
-@pytest.fixture
-def branches(repository):
-    """Branch `base` with white padding and, checked out, `change` with black."""
+@pytest.fixture(scope="module")
+def branches(reproduced, tmp_path_factory):
+    """A repository with branch `base` with white padding and, checked out, `change` with black."""
+    before = Path.cwd()
+    os.chdir(shutil.copytree(reproduced, tmp_path_factory.mktemp("branches") / "mine", symlinks=True))
     git("checkout", "-q", "-b", "base")
     git("checkout", "-q", "-b", "change")
     set_params({"pad.mode": "zero"})
     dvc("repro")
     git("commit", "-q", "-a", "-m", "Black")
+    yield
+    os.chdir(before)
 
 
 def test_of_a_branch_and_of_the_workspace(branches):

@@ -46,18 +46,18 @@ def s3(tmp_path, monkeypatch):
 def share_and_return(folder):
     """Push everything from `folder`/mine, clone it, pull, and see that nothing is left to do and the experiment is there."""
     git("commit", "-q", "-a", "-m", "Where the data is")
-    dvc("exp", "run", "-n", "zero", "-S", "pad.mode=zero")
-    zero = Path("metrics/test.json").read_bytes()
+    dvc("exp", "run", "-n", "youden", "-S", "evaluate.threshold=youden")
+    youden = Path("metrics/test.json").read_bytes()
     git("checkout", "-q", ".")
     dvc("checkout")
     committed = Path("metrics/test.json").read_bytes()
-    assert zero != committed
+    assert youden != committed
     git("init", "-q", "--bare", "../shared.git")
     git("remote", "add", "origin", str(folder / "shared.git"))
     git("push", "-q", "origin", "HEAD:refs/heads/main")
     git("--git-dir=../shared.git", "symbolic-ref", "HEAD", "refs/heads/main")
     dvc("push", "dvc.yaml")
-    dvc("exp", "push", "origin", "zero")
+    dvc("exp", "push", "origin", "youden")
 
     os.chdir(folder)
     git("clone", "-q", "shared.git", "theirs")
@@ -67,9 +67,9 @@ def share_and_return(folder):
     assert stages_run(output) == [] and "Data and pipelines are up to date." in output
     assert git("status", "--short") == ""
     assert Path("metrics/test.json").read_bytes() == committed
-    dvc("exp", "pull", "origin", "zero")
-    dvc("exp", "apply", "zero")
-    assert Path("metrics/test.json").read_bytes() == zero
+    dvc("exp", "pull", "origin", "youden")
+    dvc("exp", "apply", "youden")
+    assert Path("metrics/test.json").read_bytes() == youden
     assert stages_run(dvc("repro")) == []
 
 
