@@ -89,7 +89,8 @@ def test_without_normalization_nothing_is_computed_and_other_folds_change_nothin
     assert np.array_equal(open_squares(), open_padded())
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning:numpy", "ignore::RuntimeWarning:torchstain")  # torchstain's Macenko divides by the number of stained pixels.
+# torchstain's Macenko divides by the number of stained pixels.
+@pytest.mark.filterwarnings("ignore::RuntimeWarning:numpy", "ignore::RuntimeWarning:torchstain")
 @pytest.mark.parametrize("method", ["reinhard", "macenko"])
 def test_empty_glass_stays_as_it_is_and_teaches_nothing(tinted, method):
     normalizer = fit_normalization(method, open_padded()[:4])
