@@ -30,7 +30,7 @@ from stages.predictions import Predictions
 
 FOLD, SEEDS = "split.fold", ("split.seed", "split.validation", "train.seed")
 # What gives other results neither by being better nor by being worse.
-IRRELEVANT = ("train.resume", "manifest.unreadable", "evaluate.bootstrap", "evaluate.seed", "climb.")
+IRRELEVANT = ("train.resume", "manifest.unreadable", "evaluate.bootstrap", "evaluate.seed", "climb.", "external")
 SAME_GLOMERULI = ("data", "split.by", "split.folds")
 MEASURES = (*OF_PROBABILITIES, *rates(1, 1, 1, 1))
 TEST = "metrics/predictions.csv"

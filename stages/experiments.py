@@ -53,6 +53,9 @@ class Experiment(NamedTuple):
         stages = YAML(typ="safe", pure=True).load(self.read("dvc.lock"))["stages"]
         made = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
         for name, stage in stages.items():
+            # No test prediction comes from another dataset; of one that is no longer measured DVC keeps the old entry.
+            if name.startswith("external@"):
+                continue
             for dependency in stage.get("deps", []):
                 if made.get(dependency["path"], dependency["md5"]) != dependency["md5"]:
                     raise UserError(
