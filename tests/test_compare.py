@@ -65,7 +65,12 @@ PERFECT = (np.arange(12) % 3 == 0) * 0.8 + 0.1
 def test_what_varies_is_the_setting_and_folds_and_seeds_are_repetitions(make):
     experiments = [
         make(
-            f"{mode}-{fold}-{seed}", pad_mode=mode, split_fold=fold, train_seed=seed, evaluate_bootstrap=fold, external=f"['{fold}']"
+            f"{mode}-{fold}-{seed}",
+            pad_mode=mode,
+            split_fold=fold,
+            train_seed=seed,
+            evaluate_bootstrap=fold,
+            external=f"['{fold}']",
         )
         for mode in ("white", "zero")
         for fold in (0.0, 1.0, 2.0)
