@@ -172,6 +172,24 @@ def test_what_is_not_comparable_is_refused_with_the_reason(make):
     refused("--by: pad.colour is not a parameter", white, by=("pad.colour",))
 
 
+@pytest.mark.parametrize(("stage", "partial"), [("evaluate", True), ("external@other", False)])
+def test_a_stage_that_did_not_run_after_another_is_refused_unless_it_is_of_another_dataset(stage, partial):
+    """DVC keeps in dvc.lock what was measured on a dataset that `external` no longer names."""
+
+    class Locked(Experiment):
+        def read(self, path):
+            assert path == "dvc.lock"
+            dependency = "{path: models/model.keras, md5: old}"
+            return f"stages:\n  train: {{outs: [{{path: models/model.keras, md5: new}}]}}\n  {stage}: {{deps: [{dependency}]}}\n"
+
+    locked = Locked("one", "one", {}, {}, {})
+    if partial:
+        with pytest.raises(UserError, match=f"of experiment one stage {stage} has not run after models/model.keras changed"):
+            locked.refuse_if_partial()
+    else:
+        locked.refuse_if_partial()
+
+
 def test_choosing(make):
     experiments = [make("a", pad_mode="white"), make("b", pad_mode="zero"), make("c", pad_mode="zero", split_fold=1.0)]
     assert [e.name for e in choose(experiments, [], ["pad.mode=zero"])] == ["b", "c"]
