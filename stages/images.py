@@ -1,8 +1,10 @@
 """Opening whatever a laboratory's folder holds as 8-bit RGB, and nothing that is not an image."""
 
+import struct
 import warnings
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -39,6 +41,8 @@ def load_image(path: str | Path) -> Image.Image:
             width, height = image.size
             if width * height > PIXEL_LIMIT:
                 raise UserError(f"{path} has {width} x {height} pixels; at most {PIXEL_LIMIT:,} are read")
+            if decoded := _decode_plain_png(image, path):
+                return decoded
             image.load()
             return _as_8_bit(ImageOps.exif_transpose(image), path)
     except UserError:
@@ -47,6 +51,43 @@ def load_image(path: str | Path) -> Image.Image:
         raise UserError(f"{path} does not fit the memory") from None
     except Exception as error:  # Pillow's decoders raise nearly every kind of exception on damaged files.
         raise UserError(f"{path} does not open as an image: {_reason(error)}") from None
+
+
+# A colour that is transparent, and what may say which way is up, by Pillow's names.
+NOT_PLAIN = frozenset({"transparency", "exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
+
+
+def _decode_plain_png(image: Image.Image, path: str | Path) -> Image.Image | None:
+    """Decode what crops mostly are, PNG of 8-bit RGB or RGBA, with libspng: the same pixels as Pillow's in half the time.
+
+    Returns None for all that is not so plain, and for damaged files, of which Pillow says what is wrong.
+    """
+    if image.format != "PNG" or image.mode not in ("RGB", "RGBA"):
+        return None
+    if not NOT_PLAIN.isdisjoint(image.info):
+        return None
+    data = Path(path).read_bytes()
+    if not _ends_with_its_pixels(data):
+        return None
+    try:
+        pixels = imagecodecs.spng_decode(data)
+    except imagecodecs.SpngError:
+        return None
+    if pixels.dtype != np.uint8:
+        return None
+    if image.mode == "RGB" or pixels[..., 3].min() < 255:
+        return Image.fromarray(pixels)
+    return Image.frombytes("RGB", image.size, pixels, "raw", "RGBX")
+
+
+def _ends_with_its_pixels(data: bytes) -> bool:
+    """Return whether nothing but pixels follows a PNG file's first pixels; it may say there which way is up."""
+    place, names = 8, []
+    while place + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, place)
+        names.append(name)
+        place += length + 12
+    return b"IDAT" in names and set(names[names.index(b"IDAT") :]) == {b"IDAT", b"IEND"}
 
 
 def _reason(error: Exception) -> str:

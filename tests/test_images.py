@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from stages import images
@@ -78,6 +81,37 @@ def test_exif_orientation_is_applied(tmp_path):
     loaded = load_image(saved(tmp_path, image, "a.png", exif=exif))
     assert loaded.size == (2, 4)
     assert loaded.getpixel((1, 0)) == RED
+
+
+def test_exif_that_follows_the_pixels_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = saved(tmp_path, Image.new("RGB", (4, 2)), "a.png", exif=exif)
+    content = file.read_bytes()
+    start, pixels, end = (content.index(name) - 4 for name in (b"eXIf", b"IDAT", b"IEND"))
+    file.write_bytes(content[:start] + content[pixels:end] + content[start:pixels] + content[end:])
+    assert load_image(file).size == (2, 4)
+
+
+@given(st.sampled_from(["RGB", "RGBA", "L", "LA", "P"]), st.data())
+def test_png_files_whole_or_damaged_give_the_pixels_that_pillow_gives_or_are_refused(tmp_path_factory, mode, data):
+    """Pillow is the reference; its pixels come from libspng where that is faster."""
+    file = tmp_path_factory.mktemp("png") / "a.png"
+    shape = (data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9)), 4)
+    pixels = data.draw(arrays(np.uint8, shape))
+    Image.fromarray(pixels).convert("RGB" if mode == "P" else mode).convert(mode).save(file)
+    content = bytearray(file.read_bytes())
+    for place in data.draw(st.lists(st.integers(8, len(content) - 1), max_size=2)):
+        content[place] = data.draw(st.integers(0, 255))
+    file.write_bytes(content)
+    try:
+        with Image.open(file) as image:
+            expected = np.asarray(image.convert("RGBA"))
+    except Exception:  # Whatever Pillow raises.
+        with pytest.raises(UserError):
+            load_image(file)
+    else:
+        np.testing.assert_array_equal(np.asarray(load_image(file).convert("RGBA")), expected)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.webp", "a.gif", "a.jp2"])
