@@ -14,7 +14,7 @@ from stages.errors import UserError, refuse
 from stages.steps import PACKAGED
 
 # Of the packaged backbone, the outputs of the stages at a 16th and a 32nd of the size: on glomeruli they told more, and held
-# better at another hospital, than the last layer (docs/results.md).
+# better at another hospital, than the last layer (docs/backbones.md).
 INNER_LAYERS = ("block10_add", "block14_add", "block15_project_batch_norm")
 # What layers of one block have in common, in the names that keras.applications gives: block5_, conv5_block3_, stage_3_block_2_,
 # expanded_conv_10_, block6h_, block_16_.

@@ -58,7 +58,7 @@ NOT_PLAIN = frozenset({"transparency", "exif", "Raw profile type exif", "xmp", "
 
 
 def _decode_plain_png(image: Image.Image, path: str | Path) -> Image.Image | None:
-    """Decode what crops mostly are, PNG of 8-bit RGB or RGBA, with libspng: the same pixels as Pillow's in half the time.
+    """Decode what crops mostly are, PNG of 8-bit RGB or RGBA, with libspng, which is faster: the same pixels as Pillow's.
 
     Returns None for all that is not so plain, and for damaged files, of which Pillow says what is wrong.
     """
