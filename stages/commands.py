@@ -28,9 +28,21 @@ def start_dvc(arguments: Sequence[str]) -> subprocess.Popen[str]:
     )
 
 
-def output_of(command: Sequence[str]) -> str:
-    """Return what a command prints. Raises `UserError` with its error output if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+def output_of(command: Sequence[str], last_lines: int | None = None) -> str:
+    """Return what a command prints.
+
+    Raises:
+        UserError: it fails. The text has its error output in one line; with `last_lines`, so many of the last lines of all output.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment())
+    if done.returncode and last_lines:
+        raise UserError("\n".join((done.stdout + done.stderr).strip().splitlines()[-last_lines:]))
     if done.returncode:
         raise UserError(f"`{' '.join(command)}` failed: {' '.join(done.stderr.split())}")
     return done.stdout
+
+
+def clone_at(repository: str, commit: str, folder: Path) -> None:
+    """Clone a repository (a folder or an address) into `folder`, at a commit. Raises `UserError` if that fails."""
+    output_of(["git", "clone", "--quiet", "--no-checkout", repository, str(folder)])
+    output_of(["git", "-C", str(folder), "checkout", "--quiet", "--detach", commit])

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from stages.commands import output_of, run_dvc
+from stages.commands import clone_at, output_of, run_dvc
 from stages.errors import UserError, run_stage
 from stages.params import read_dataset_name, read_yaml
 
@@ -37,9 +37,8 @@ def main() -> None:
 
 def make_clone(revision: str, clone: Path) -> None:
     """Clone the repository of the current folder at `revision`; copy its dataset, unless the pipeline draws that."""
-    output_of(["git", "clone", "--quiet", "--no-checkout", ".", str(clone)])
     commit = output_of(["git", "rev-parse", "--verify", f"{revision}^{{commit}}"]).strip()
-    output_of(["git", "-C", str(clone), "checkout", "--quiet", "--detach", commit])
+    clone_at(".", commit, clone)
     name = read_dataset_name(clone / "params.yaml")
     if name != DRAWN:
         source = Path("data") / name

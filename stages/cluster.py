@@ -1,0 +1,72 @@
+"""A Dask cluster (https://distributed.dask.org): one that runs already, or processes of this machine for as long as they are needed.
+
+Whoever reaches a Dask scheduler's port can run code on its workers. That is Dask's design: keep the port inside, or use its TLS.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from stages.errors import UserError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+def scheduler_address() -> str | None:
+    """Return the address of a scheduler that the environment names, in Dask's own variable, such as tcp://10.0.0.1:8786."""
+    return os.environ.get("DASK_SCHEDULER_ADDRESS")
+
+
+@contextmanager
+def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
+    """Connect to the scheduler at `address`; without one, start `workers` processes here, of one thread each.
+
+    Workers get the code of stages/ from here: they need the packages of requirements.txt, and no copy of this repository.
+
+    Raises:
+        UserError: Dask is not installed, or no scheduler answers.
+    """
+    try:
+        import cloudpickle
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise UserError("this needs Dask: pip install -r requirements-cluster.txt") from None
+    import stages
+
+    cloudpickle.register_pickle_by_value(stages)
+    if address is None:
+        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+            yield client
+        return
+    try:
+        client = Client(address, timeout=30)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise UserError(f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}") from None
+    with client:
+        yield client
+
+
+def in_any_order(client: "Client", function: Callable, items: Iterable[tuple]) -> Iterator[tuple[tuple, Any]]:
+    """Yield `(item, function(*item))` for each of `items` as they are done; an exception takes the place of a result.
+
+    A few more items than the cluster has threads are on their way at a time: memory does not grow with their number. What a
+    worker that died had begun is done again on another one.
+    """
+    from distributed import as_completed
+
+    waiting, asked = iter(items), {}
+
+    def ask(count: int) -> list:
+        new = {client.submit(function, *item, pure=False): item for item in islice(waiting, count)}
+        asked.update(new)
+        return [*new]
+
+    done = as_completed(ask(2 * sum(client.nthreads().values()) + 2))
+    for future in done:
+        item = asked.pop(future)
+        yield item, future.exception() if future.status == "error" else future.result()
+        for one in ask(1):
+            done.add(one)

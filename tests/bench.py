@@ -1,0 +1,355 @@
+"""Measure the pipeline's speed against what people use today and against the limit: python -m tests.bench [ROW ...]
+
+    python -m tests.bench                   all rows: pad, train, predict, dvc, startup, growth (half an hour on two cores)
+    python -m tests.bench pad train         some of them
+
+Each measurement stands beside a peer, written here from its description, and a limit; they take turns, and the table has their medians.
+It is printed and written to bench.json. Ratios above 1 say that ours is the faster. `pad` and `predict` want GLOMERULI_DATA.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import joblib
+import numpy as np
+from PIL import Image
+
+from stages.commands import DVC, environment
+from stages.files import write_json, write_table
+from stages.images import load_image
+from stages.pad import pad_all
+from stages.parallel import on_all_cores
+
+PROJECT = Path(__file__).resolve().parent.parent
+PADDED = 5758  # images, as in the largest published set of this task
+STAGES_WITHOUT_TENSORFLOW = ("demo", "manifest", "split", "pad", "stain", "threshold")
+
+
+class Row(NamedTuple):
+    """Medians of one comparison, in `unit`; `peer` and `limit` are None where there is none.
+
+    `higher_is_better` says whether the unit is a speed (images a second) or a time (seconds).
+    """
+
+    name: str
+    unit: str
+    ours: float
+    peer: float | None = None
+    limit: float | None = None
+    higher_is_better: bool = True
+    note: str = ""
+
+    def ratio(self, other: float | None) -> float | None:
+        """Return how many times as fast as `other` ours is."""
+        if other is None:
+            return None
+        return self.ours / other if self.higher_is_better else other / self.ours
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="ROW", help=", ".join(ROWS) + "; all by default")
+    parser.add_argument("--rounds", type=int, default=5, help="of which the median is taken (default: 5)")
+    parser.add_argument("--output", type=Path, default=Path("bench.json"), help="(default: bench.json)")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.rows or ROWS:
+        with tempfile.TemporaryDirectory(prefix="glomeruli-bench-") as folder:
+            rows += show(ROWS[name](Path(folder), arguments.rounds))
+    content = [row._asdict() | {"against_peer": row.ratio(row.peer), "against_limit": row.ratio(row.limit)} for row in rows]
+    write_json(arguments.output, {"cores": joblib.cpu_count(), "rounds": arguments.rounds, "rows": content})
+
+
+def show(rows: Iterator[Row]) -> list[Row]:
+    """Print each row as it comes."""
+    shown = []
+    for row in rows:
+        numbers = "".join(f"{'-' if value is None else format(value, '.4g'):>10}" for value in (row.ours, row.peer, row.limit))
+        ratios = "".join(
+            f"{'-' if value is None else format(value, '.2f'):>8}" for value in (row.ratio(row.peer), row.ratio(row.limit))
+        )
+        if not shown:
+            heads = ("ours", "peer", "limit", "x peer", "x limit")
+            print(f"\n{'':36}{'unit':>16}" + "".join(f"{head:>{w}}" for head, w in zip(heads, (10, 10, 10, 8, 8))))
+        print(f"{row.name:36}{row.unit:>16}{numbers}{ratios}  {row.note}", flush=True)
+        shown.append(row)
+    return shown
+
+
+def medians(rounds: int, *works: Callable[[], object]) -> list[float]:
+    """Return the median of the seconds of each of `works`, which take turns."""
+    times: list[list[float]] = [[] for _ in works]
+    for _ in range(rounds):
+        for work, taken in zip(works, times):
+            start = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]
+
+
+def native_crops() -> list[Path]:
+    """Return the native crops of KPMP, 256 to 915 pixels, RGBA."""
+    if not os.environ.get("GLOMERULI_DATA"):
+        sys.exit("GLOMERULI_DATA is not set: pad and predict are measured on real crops, which are not here")
+    return sorted((Path(os.environ["GLOMERULI_DATA"]) / "kpmp_sample").rglob("*.png"))
+
+
+def pad(folder: Path, rounds: int) -> Iterator[Row]:
+    """Native crops on 224 pixels: ours, the notebooks' way, and decoding alone on all cores with Pillow."""
+    files = native_crops() * 20
+
+    def ours() -> None:
+        pad_all(files, "white", 224, folder / "images.npy")
+
+    def notebooks() -> None:
+        for number, file in enumerate(files):
+            image = Image.open(file)
+            side = max(image.size)
+            square = Image.new("RGB", (side, side), "white")
+            square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+            square.resize((224, 224), Image.Resampling.LANCZOS).save(folder / f"{number}.png")
+
+    def decoding() -> None:
+        decode_all(files)
+
+    speeds = [len(files) / seconds for seconds in medians(rounds, ours, notebooks, decoding)]
+    yield Row("pad", "crops/s", *speeds)
+
+
+def decode_all(files: list[Path]) -> None:
+    """Decode with Pillow on all cores, and do nothing else."""
+    list(on_all_cores(lambda file: Image.open(file).load() and None, [(file,) for file in files], "decoding"))
+
+
+def train(folder: Path, rounds: int) -> Iterator[Row]:
+    """conv3-dense1 at 128 pixels: ours, Keras's own generator that changes image by image, and one batch kept in memory."""
+    from stages.backend import keras, make_deterministic  # isort: split
+
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    from stages.batches import Batches
+    from stages.train import TrainParameters, build_model
+
+    make_deterministic(0)
+    params, model_params = default_parameters()
+    count = 640
+    images = np.random.default_rng(0).integers(0, 256, (count, 128, 128, 3), dtype=np.uint8)
+    y = np.arange(count) % 2
+    assert isinstance(params, TrainParameters)
+
+    def compiled(dtype: str) -> keras.Model:
+        model = build_model(model_params, 128, [128] * 3, [5000] * 3, params.dropout)
+        if dtype != "uint8":
+            # The generator makes floating-point images.
+            inputs = keras.Input((128, 128, 3), dtype=dtype)
+            x = inputs
+            for layer in model.layers[1:]:
+                x = layer(x)
+            model = keras.Model(inputs, x)
+        model.compile(keras.optimizers.AdamW(params.learning_rate), "binary_crossentropy", metrics=["accuracy"])
+        return model
+
+    ours_model, peer_model, limit_model = compiled("uint8"), compiled("float32"), compiled("uint8")
+    batches = Batches(images, np.arange(count), y, params.batch_size, params.augment)
+    generator = ImageDataGenerator(
+        rotation_range=45,
+        width_shift_range=0.05,
+        height_shift_range=0.05,
+        brightness_range=(0.9, 1.1),
+        horizontal_flip=True,
+        vertical_flip=True,
+        fill_mode="reflect",
+    ).flow(images.astype(np.float32), y, batch_size=params.batch_size, seed=0)
+    batch = images[: params.batch_size], y[: params.batch_size].astype(np.float32)[:, None]
+
+    def ours() -> None:
+        ours_model.fit(batches, epochs=1, shuffle=False, verbose=0)
+
+    def peer() -> None:
+        peer_model.fit(generator, epochs=1, verbose=0)
+
+    def limit() -> None:
+        for _ in range(count // params.batch_size):
+            limit_model.train_on_batch(*batch)
+
+    for work in (ours, peer, limit):  # The first epoch compiles.
+        work()
+    yield Row("train", "crops/s", *(count / seconds for seconds in medians(rounds, ours, peer, limit)))
+
+
+def default_parameters() -> tuple:
+    """Return `train` and `model` of params.yaml; what is measured is conv3-dense1."""
+    from stages.params import read_params
+    from stages.steps import ModelParameters
+    from stages.train import TrainParameters
+
+    model = read_params("model", ModelParameters, PROJECT / "params.yaml")
+    return read_params("train", TrainParameters, PROJECT / "params.yaml"), model.model_copy(update={"step": "conv3-dense1"})
+
+
+def predict(folder: Path, rounds: int) -> Iterator[Row]:
+    """From files to a table, with conv3-dense1 at 128 pixels and with EfficientNet-Lite0 at 224: ours, one image at a time, and
+    decoding (Pillow's, on all cores) and the forward pass alone, one after the other.
+    """
+    from stages.backbone import build_backbone
+    from stages.calibration import Calibration
+    from stages.classifier import Classifier, Made, judge
+    from stages.model import build_head, build_model, join
+    from stages.predict import Judged, write_judged
+    from stages.predictions import Decision
+    from stages.squares import make_square
+    from stages.stain_normalization import StainNormalizer
+
+    files = native_crops() * 40
+    few = files[:60]
+    backbone = build_backbone("efficientnet_lite0", "none", 224, [], 0.7)
+    head = build_head(np.random.default_rng(0).normal(size=(10, backbone.output_shape[1])).astype(np.float32))
+    models = {
+        "conv3-dense1, 128": build_model(default_parameters()[1], 128, [128] * 3, [5000] * 3),
+        "efficientnet_lite0, 224": join(backbone, head, "efficientnet_lite0"),
+    }
+    for name, model in models.items():
+        size = model.input_shape[1]
+        made = Made(padding="white", size=size, dataset=Made.Dataset(card=Made.Dataset.Card()))
+        decision = Decision(threshold=0.5, uncertain=Decision.Band(low=0.4, high=0.6), calibration=Calibration(method="none"))
+        classifier = Classifier(made, StainNormalizer(normalization="none", learned={}), model, decision)
+        pixels = np.zeros((len(files), size, size, 3), dtype=np.uint8)
+
+        def ours() -> None:
+            y_score, _ = judge(classifier, files)
+            rows = [Judged(file.name, int(p >= 0.5), np.float32(p), 0, "", None) for file, p in zip(files, y_score)]
+            write_judged(folder / "evaluation.csv", rows, with_labels=False)
+
+        def one_at_a_time() -> None:
+            rows = []
+            for file in few:
+                square = make_square(load_image(file), "white", size)
+                rows.append((file.name, model.predict(square[None], verbose=0)[0, 0]))
+            write_table(folder / "peer.csv", ("name", "probability"), rows)
+
+        def alone() -> None:
+            decode_all(files)
+            model.predict(pixels, batch_size=32, verbose=0)
+
+        ours(), one_at_a_time(), alone()
+        first, second, third = medians(rounds, ours, one_at_a_time, alone)
+        yield Row(f"predict, {name}", "crops/s", len(files) / first, len(few) / second, len(files) / third)
+
+
+def dvc(folder: Path, rounds: int) -> Iterator[Row]:
+    """A padded set of 5,758 images of 128 pixels: ours is one array, the peer a folder of PNGs."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(120, 240, (PADDED, 8, 8, 3), dtype=np.uint8)
+    images = np.stack([np.asarray(Image.fromarray(one).resize((128, 128), Image.Resampling.BICUBIC)) for one in coarse])
+    environments = environment() | {"DVC_NO_ANALYTICS": "1"}
+
+    def run(place: Path, *command: str) -> None:
+        subprocess.run([*DVC, *command], cwd=place, env=environments, check=True, capture_output=True)
+
+    places = folder / "array", folder / "pngs"
+    for place in places:
+        made = place / "padded"
+        made.mkdir(parents=True)
+        if place.name == "array":
+            np.save(made / "images.npy", images)
+        else:
+            for number, image in enumerate(images):
+                Image.fromarray(image).save(made / f"{number:05d}.png")
+        subprocess.run(["git", "init", "-q"], cwd=place, check=True)
+        run(place, "init", "-q")
+        (place / "dvc.yaml").write_text("stages:\n  pad:\n    cmd: echo pad\n    outs: [padded]\n")
+        run(place, "commit", "-f", "-q")
+        run(place, "remote", "add", "-q", "-d", "store", str(folder / f"{place.name}-remote"))
+
+    def push(place: Path) -> None:
+        run(place, "push", "-q", "-r", "new")
+
+    for name, command in (("repro, nothing to do", ("repro", "-q")), ("status", ("status", "-q"))):
+        ours, peer = medians(rounds, *(lambda place=place, command=command: run(place, *command) for place in places))
+        (start,) = medians(rounds, lambda: run(places[0], "version"))
+        yield Row(f"dvc {name}", "s", ours, peer, start, False, "limit: dvc version, which starts dvc alone")
+    times: list[list[float]] = [[], []]
+    for number in range(min(rounds, 3)):
+        for place, taken in zip(places, times):
+            run(place, "remote", "add", "-f", "-q", "new", str(folder / f"{place.name}-{number}"))
+            taken += medians(1, lambda place=place: push(place))
+    yield Row("dvc push", "s", *(statistics.median(taken) for taken in times), higher_is_better=False)
+
+
+def startup(folder: Path, rounds: int) -> Iterator[Row]:
+    """Importing a stage that needs no TensorFlow, in a new process; the limit is Python with NumPy."""
+    for stage in STAGES_WITHOUT_TENSORFLOW:
+        check = f"import sys, stages.{stage}; sys.exit('tensorflow' in sys.modules)"
+        ours, limit = medians(rounds, *(lambda code=code: python("-c", code) for code in (check, "import numpy")))
+        yield Row(f"start-up of {stage}", "s", ours, None, limit, False)
+
+
+def python(*arguments: str, where: Path = PROJECT) -> str:
+    paths = {"PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=where, env=environment() | paths, check=True, capture_output=True, text=True).stdout
+
+
+def growth(folder: Path, rounds: int) -> Iterator[Row]:
+    """Microseconds an image and the peak memory of a process of its own, as the number of images grows."""
+    for stage, counts in (("split", (1_000, 100_000, 1_000_000)), ("pad", (1_000, 10_000, 100_000))):
+        smallest = None
+        for count in counts:
+            place = folder / f"{stage}-{count}"
+            make_dataset(place, stage, count)
+            runs = [json.loads(python("-c", MEASURED, stage, where=place)) for _ in range(rounds if count <= 100_000 else 3)]
+            microseconds = statistics.median(run["seconds"] for run in runs) / count * 1e6
+            memory = max(run["megabytes"] for run in runs)
+            smallest = smallest or microseconds
+            yield Row(f"{stage}, {count:,} images", "us/image", microseconds, None, smallest, False, f"peak {memory:.0f} MiB")
+
+
+# Memory in KiB on Linux. What the stage prints is held back; the imports are not part of the time.
+MEASURED = """
+import contextlib, importlib, io, json, resource, sys, time
+stage = importlib.import_module(f"stages.{sys.argv[1]}")
+start = time.perf_counter()
+with contextlib.redirect_stdout(io.StringIO()):
+    stage.main()
+seconds = time.perf_counter() - start
+print(json.dumps({"seconds": seconds, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
+
+def make_dataset(place: Path, stage: str, count: int) -> None:
+    """Write a manifest of `count` images, forty to a slide, one of five sclerotic; for `pad`, small images too."""
+    place.mkdir()
+    text = (PROJECT / "params.yaml").read_text(encoding="utf-8")
+    (place / "params.yaml").write_text(text.replace("size: 128", "size: 32"), encoding="utf-8")
+    images = place / "data/demo"
+    images.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
+    labels = (np.random.default_rng(1).random(count) < 0.2).astype(int)
+    rows = []
+    for number, label in enumerate(labels):
+        name = f"{number:07d}.png"
+        rows.append((name, label, label, f"slide{number // 40}", "site", 40, 48, f"{number:064x}"))
+    if stage == "pad":
+        Image.fromarray(pixels).save(images / rows[0][0])
+        data = (images / rows[0][0]).read_bytes()
+        for name, *_ in rows[1:]:
+            (images / name).write_bytes(data)
+    columns = ("path", "label", "published", "slide", "site", "width", "height", "sha256")
+    write_table(place / "data/manifest.csv", columns, rows)
+
+
+ROWS = {"pad": pad, "train": train, "predict": predict, "dvc": dvc, "startup": startup, "growth": growth}
+
+if __name__ == "__main__":
+    main()
