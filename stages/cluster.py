@@ -1,4 +1,4 @@
-"""A Dask cluster (https://distributed.dask.org): one that runs already, or processes of this machine for as long as they are needed.
+"""A Dask cluster (https://distributed.dask.org): one that runs already, or processes of this machine for the time being.
 
 Whoever reaches a Dask scheduler's port can run code on its workers. That is Dask's design: keep the port inside, or use its TLS.
 """

@@ -32,7 +32,7 @@ def output_of(command: Sequence[str], last_lines: int | None = None) -> str:
     """Return what a command prints.
 
     Raises:
-        UserError: it fails. The text has its error output in one line; with `last_lines`, so many of the last lines of all output.
+        UserError: it fails. The text has its error output in one line, or the `last_lines` of all its output.
     """
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment())
     if done.returncode and last_lines:

@@ -3,10 +3,11 @@
     python -m stages.sweep --name padding -S pad.mode=white,zero -S split.fold='range(0,5)'
     python -m stages.sweep --name padding --scheduler tcp://10.0.0.1:8786 -S pad.mode=white,zero -S split.fold='range(0,5)'
 
--S takes a list or a range as `dvc exp run --queue -S` does; all combinations are run, named <name>-1, <name>-2 and so on. Each worker
-runs `dvc exp run --temp` on a clone of its own of the last commit, against the DVC cache of this repository (--cache) or a DVC
-remote (--remote), and pushes the experiment back: `dvc exp show` lists it here. What has run is not run again. What a
-worker that died had begun, another one does. A failed experiment is reported at the end and does not stop the rest.
+-S takes a list or a range as `dvc exp run --queue -S` does; all combinations are run, named <name>-1, <name>-2 and so on.
+Each worker runs `dvc exp run --temp` on a clone of its own of the last commit, against the DVC cache of this repository
+(--cache) or a DVC remote (--remote), and pushes the experiment back: `dvc exp show` lists it here. What has run is not run
+again. What a worker that died had begun, another one does. A failed experiment is reported at the end and does not stop
+the rest.
 """
 
 import argparse
@@ -57,9 +58,7 @@ def main() -> None:
     failed = run_all(orders, home(arguments), arguments.scheduler, arguments.workers)
     for name, reason in sorted(failed.items()):
         print(f"{name} failed:\n{reason}", file=sys.stderr)
-    print(
-        f"{len(combinations)} experiments: {len(combinations) - len(failed)} are here, {len(failed)} failed; see `dvc exp show`"
-    )
+    print(f"{len(combinations) - len(failed)} of {len(combinations)} experiments are here, {len(failed)} failed: `dvc exp show`")
     if failed:
         sys.exit(1)
 

@@ -1,0 +1,139 @@
+"""A grid of experiments on a Dask cluster: all come home, with the bytes of a run at home, whatever happens to a worker."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.cluster import connect
+from stages.errors import UserError
+from stages.pad import pad_all
+from stages.sweep import grid
+from tests.conftest import save_crop
+from tests.repositories import ENVIRONMENT, dvc, git
+
+DASK = (sys.executable, "-m", "dask")
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """The address of a scheduler, with two workers that know nothing of this repository, and the workers' processes."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    file = elsewhere / "scheduler.json"
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"}
+
+    def start(*arguments):
+        with open(elsewhere / "log.txt", "a") as log:
+            return subprocess.Popen([*DASK, *arguments], cwd=elsewhere, env=environment, stdout=log, stderr=log)
+
+    here = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file))
+    processes = [start("scheduler", "--port", "0", *here)]
+    processes += [start("worker", "--nthreads", "1", "--no-nanny", *here) for _ in range(2)]
+    deadline = time.monotonic() + 60
+    while not file.is_file():
+        assert time.monotonic() < deadline, (elsewhere / "log.txt").read_text()
+        time.sleep(0.1)
+    yield json.loads(file.read_text())["address"], processes[1:]
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def start_sweep(*arguments):
+    environment = ENVIRONMENT | {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org"}
+    command = [sys.executable, "-m", "stages.sweep", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(sweep):
+    printed, errors = sweep.communicate()
+    return sweep.returncode, printed, errors
+
+
+def experiments():
+    rows = json.loads(dvc("exp", "show", "--json"))[1]["experiments"] or []
+    return {one["name"]: one["revs"][0]["data"] for one in rows}
+
+
+def test_a_grid_is_that_of_dvc(repository):
+    assert grid(["split.fold=range(0,2)", "pad.mode=white,zero"]) == [
+        ("split.fold=0", "pad.mode=white"),
+        ("split.fold=0", "pad.mode=zero"),
+        ("split.fold=1", "pad.mode=white"),
+        ("split.fold=1", "pad.mode=zero"),
+    ]
+    with pytest.raises(UserError, match=r"pad\.colour is not a parameter"):
+        grid(["pad.colour=white"])
+    with pytest.raises(UserError, match="-S split.fold=range"):
+        grid(["split.fold=range("])
+
+
+def test_a_worker_is_killed_and_another_fails_and_the_rest_come_home(repository, cluster):
+    address, workers = cluster
+    sweep = start_sweep("--name", "grid", "--scheduler", address, "-S", "split.seed=0,1", "-S", "evaluate.target=0.9,2.0")
+    temporary = lambda: [*Path("/tmp").glob("glomeruli-sweep-*/clone/stages")]  # noqa: E731
+    deadline = time.monotonic() + 60
+    while not temporary():
+        assert sweep.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(workers[0].pid, signal.SIGKILL)
+    status, printed, errors = finish(sweep)
+    assert status == 1, errors
+    assert "2 of 4 experiments are here, 2 failed" in printed
+    assert "grid-2 failed:" in errors and "evaluate.target is 2.0" in errors
+    assert "Traceback" not in errors
+    found = experiments()
+    assert set(found) == {"grid-1", "grid-3"}
+
+    dvc("exp", "run", "-S", "split.seed=1", "-S", "evaluate.target=0.9")
+    here = {path: out["hash"] for path, out in found["grid-3"]["outs"].items()}
+    lock = json.loads(dvc("exp", "show", "--json"))[0]["data"]["outs"]
+    assert here == {path: out["hash"] for path, out in lock.items()}
+    assert Path("models/model.keras").is_file()
+
+
+def test_what_has_run_is_not_run_again_and_changes_are_refused(repository):
+    status, printed, errors = finish(start_sweep("-S", "evaluate.target=0.9", "--workers", "1"))
+    assert status == 0, errors
+    status, printed, errors = finish(start_sweep("-S", "evaluate.target=0.9"))
+    assert status == 0, errors
+    assert "sweep-1: has run already" in printed
+    status, _, errors = finish(start_sweep("-S", "evaluate.target=0.8"))
+    assert status == 1 and "choose another --name" in errors
+    with open("README.md", "a") as readme:
+        readme.write("changed")
+    status, _, errors = finish(start_sweep("--name", "other", "-S", "evaluate.target=0.8"))
+    assert status == 1 and errors.strip().startswith("error: README.md is changed and not committed")
+
+
+def test_through_a_remote_without_a_shared_cache(repository, tmp_path):
+    dvc("remote", "add", "-d", "store", str(tmp_path / "store"))
+    git("commit", "-aqm", "A store")
+    dvc("push", "dvc.yaml")
+    status, _, errors = finish(start_sweep("--remote", "store", "-S", "evaluate.target=0.9", "--workers", "1"))
+    assert status == 0, errors
+    assert set(experiments()) == {"sweep-1"}
+    dvc("fetch")
+
+
+def test_padding_on_a_cluster_gives_the_same_bytes(cluster, tmp_path):
+    files = [save_crop(tmp_path / f"{n}.png", n, (12 + n % 7, 9 + n % 5)) for n in range(150)]
+    pad_all(files, "reflect", 16, tmp_path / "here.npy")
+    pad_all(files, "reflect", 16, tmp_path / "there.npy", scheduler=cluster[0])
+    assert (tmp_path / "here.npy").read_bytes() == (tmp_path / "there.npy").read_bytes()
+    assert np.load(tmp_path / "there.npy").shape == (150, 16, 16, 3)
+    files[70].write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"70\.png does not open"):
+        pad_all(files, "reflect", 16, tmp_path / "there.npy", scheduler=cluster[0])
+
+
+def test_no_scheduler_is_one_line():
+    with pytest.raises(UserError, match="no Dask scheduler answers at nowhere"), connect("nowhere"):
+        pass
