@@ -3,15 +3,18 @@
 This is the only module that knows a backend by name. Import it before keras.
 """
 
+import ctypes
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
+
+from stages.errors import UserError
 
 # What TensorFlow's C++ libraries print at every start on a machine without a GPU, whatever TF_CPP_MIN_LOG_LEVEL is.
 START_UP_NOISE = re.compile(
@@ -43,6 +46,20 @@ def _without_start_up_noise() -> Iterator[None]:
             sys.stderr.flush()
 
 
+def _keep_freed_memory() -> None:
+    """Have glibc, where it is the C library, keep the memory that is freed for the next step of training.
+
+    It would hand large blocks back to the system each time and fetch them again, page by page: on a virtual machine a
+    third of the time (docs/scale.md). Results stay the same.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
+        mallopt(trim_threshold, largest)
+        mallopt(mmap_threshold, largest)
+
+
+_keep_freed_memory()
 # Sums are split among threads, so their number is part of the result: with one or four in place of two, the same
 # training came to other weights. It is fixed, therefore, and not the number of cores; the environment may say otherwise.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
@@ -65,6 +82,38 @@ def make_deterministic(seed: int) -> None:
         import torch
 
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def on_devices(count: int) -> AbstractContextManager:
+    """Return a context in which models that are built and trained share each batch among `count` devices of this machine.
+
+    Each device holds the whole model. On JAX by `keras.distribution.DataParallel`, on TensorFlow by its
+    `MirroredStrategy`. Sums are split among devices, so that results differ in the last digits from those of one. One device
+    needs no context.
+
+    Raises:
+        UserError: there are fewer devices, or the backend has no such thing.
+    """
+    if count == 1:
+        return nullcontext()
+    backend = keras.backend.backend()
+    if backend not in ("jax", "tensorflow"):
+        raise UserError(f"params.yaml: train.devices is {count}; on the backend {backend} it must be 1 (KERAS_BACKEND)")
+    devices = keras.distribution.list_devices() if backend == "jax" else _tensorflow_devices()
+    if len(devices) < count:
+        raise UserError(f"params.yaml: train.devices is {count}; this machine has {len(devices)}: {', '.join(devices)}")
+    if backend == "jax":
+        return keras.distribution.DataParallel(devices=devices[:count]).scope()
+    import tensorflow
+
+    return tensorflow.distribute.MirroredStrategy(devices[:count]).scope()
+
+
+def _tensorflow_devices() -> list[str]:
+    import tensorflow
+
+    found = tensorflow.config.list_logical_devices("GPU") or tensorflow.config.list_logical_devices("CPU")
+    return [device.name for device in found]
 
 
 def gradient(function: Callable[..., Any], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -26,16 +26,22 @@ class Batches(keras.utils.PyDataset):
         augment: AugmentParameters | None = None,
         seed: int = 0,
         epoch: int = 0,
+        devices: int = 1,
     ):
-        """Take `rows` (int (n,)) of `images` (the squares) and of `y` (int (N,))."""
+        """Take `rows` (int (n,)) of `images` (the squares) and of `y` (int (N,)).
+
+        Where several `devices` share each batch, each batch is a multiple of them: with `augment` the last few rows of an epoch
+        (other ones in each) are left out for that, without it the last row is repeated.
+        """
         # With one worker tf.data's own prefetching competes with training for the cores: epochs took 1.9 x as long.
         super().__init__(workers=joblib.cpu_count() + 1 if augment else 1)
         self.images, self.rows, self.y = images, rows, y
         self.batch_size, self.augment, self.seed, self.epoch = batch_size, augment, seed, epoch
+        self.devices = devices
         self._order()
 
     def __len__(self) -> int:
-        return math.ceil(len(self.rows) / self.batch_size)
+        return math.ceil(len(self.ordered) / self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self.ordered[index * self.batch_size : (index + 1) * self.batch_size]
@@ -53,12 +59,17 @@ class Batches(keras.utils.PyDataset):
         self._order()
 
     def _order(self) -> None:
-        self.ordered = self.rows
         if self.augment:
-            self.ordered = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)
+            self.ordered = order[: len(order) - len(order) % self.devices]
+        else:
+            self.ordered = np.append(self.rows, np.repeat(self.rows[-1:], -len(self.rows) % self.devices))
 
 
-def predict(model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """Return the model's probability of global sclerosis for some rows of the squares, float32 (n,)."""
-    batches = Batches(images, rows, np.zeros(len(images), dtype=np.int64), batch_size)
-    return model.predict(batches, verbose=0)[:, 0]
+def predict(model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64, devices: int = 1) -> np.ndarray:
+    """Return the model's probability of global sclerosis for some rows of the squares, float32 (n,).
+
+    Each of `devices` takes `batch_size` at a time.
+    """
+    batches = Batches(images, rows, np.zeros(len(images), dtype=np.int64), batch_size * devices, devices=devices)
+    return model.predict(batches, verbose=0)[: len(rows), 0]

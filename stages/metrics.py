@@ -25,7 +25,7 @@ class EvaluateParameters(Parameters):
     """`evaluate` in params.yaml."""
 
     calibration: Method
-    threshold: Literal["fixed", "youden", "sensitivity"]
+    threshold: Literal["fixed", "youden", "balanced", "sensitivity"]
     target: float = Field(gt=0, le=1)
     uncertain: float = Field(ge=0, lt=1)
     bootstrap: int = Field(ge=0, le=1_000_000)
@@ -36,7 +36,9 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: str, target:
     """Return the operating threshold that `rule` gives on these (validation) images.
 
     `fixed` is 0.5; `youden` maximises sensitivity + specificity - 1 (Youden, Cancer 3:32, 1950; the highest such threshold);
-    `sensitivity` is the highest threshold at which the sensitivity reaches `target`.
+    `balanced` maximises the lower of sensitivity and specificity, which are nearly equal there (López-Ratón et al., J Stat Softw
+    61(8), 2014, criterion SpEqualSe; the highest such threshold); `sensitivity` is the highest threshold at which the
+    sensitivity reaches `target`.
 
     Raises:
         ValueError: a class that the rule needs is missing.
@@ -44,12 +46,14 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: str, target:
     positives = np.sort(y_score[y_true == 1])[::-1]
     if rule == "fixed":
         return 0.5
-    if len(positives) == 0 or (rule == "youden" and len(positives) == len(y_true)):
+    if len(positives) == 0 or (rule != "sensitivity" and len(positives) == len(y_true)):
         raise ValueError(f"the rule {rule} needs images of both classes")
-    if rule == "youden":
-        false_positive_rate, sensitivity, thresholds = roc_curve(y_true, y_score)
+    if rule in ("youden", "balanced"):
+        false_positive_rate, sensitivity, thresholds = roc_curve(y_true, y_score, drop_intermediate=False)
+        specificity = 1 - false_positive_rate
+        gain = sensitivity + specificity if rule == "youden" else np.minimum(sensitivity, specificity)
         # The first threshold of the curve is infinite: nothing is called positive there.
-        return float(thresholds[1:][np.argmax((sensitivity - false_positive_rate)[1:])])
+        return float(thresholds[1:][np.argmax(gain[1:])])
     reached = np.arange(1, len(positives) + 1) / len(positives) >= target
     return float(positives[np.argmax(reached)])
 

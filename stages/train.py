@@ -11,14 +11,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from dvclive import Live
-from pydantic import Field
+from pydantic import Field, model_validator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from stages.augment import AugmentParameters
 from stages.backbone import build_backbone, set_trainable
-from stages.backend import keras, make_deterministic
+from stages.backend import keras, make_deterministic, on_devices
 from stages.batches import Batches, predict
 from stages.card import read_dataset
 from stages.checkpoint import Checkpoint, fingerprint
@@ -63,8 +63,15 @@ class TrainParameters(Parameters):
     patience: int = Field(ge=1)
     ensemble: bool
     average_orientations: bool
+    devices: int = Field(ge=1, le=1024)
     resume: bool
     seed: int = Field(ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _shared_evenly(self) -> "TrainParameters":
+        if self.batch_size % self.devices:
+            raise ValueError(f"batch_size is {self.batch_size}; with {self.devices} devices it must be a multiple of that")
+        return self
 
 
 class Record(NamedTuple):
@@ -90,22 +97,23 @@ def main() -> None:
     validated = np.zeros(len(cohort.paths), dtype=bool)
     probability = np.zeros(len(cohort.paths), dtype=np.float32)
     start = time.perf_counter()
-    for number, (train, val) in enumerate(memberships(cohort, params.ensemble), start=1):
-        print(f"{model_params.step}: {len(train)} crops to train on, {len(val)} to validate on")
-        # A member of an ensemble differs by its slides alone.
-        keras.utils.set_random_seed(params.seed)
-        member = train_member(model_params, params, cohort.labels, squares, train, val, number)
-        best.append(member.best)
-        probability[val], validated[val] = predict_member(member, squares, val, params.average_orientations), True
-        members.append(member)
+    with on_devices(params.devices):
+        for number, (train, val) in enumerate(memberships(cohort, params.ensemble), start=1):
+            print(f"{model_params.step}: {len(train)} crops to train on, {len(val)} to validate on")
+            # A member of an ensemble differs by its slides alone.
+            keras.utils.set_random_seed(params.seed)
+            member = train_member(model_params, params, cohort.labels, squares, train, val, number)
+            best.append(member.best)
+            probability[val], validated[val] = predict_member(member, squares, val, params), True
+            members.append(member)
+        model = assemble(members, model_params.step, params.average_orientations)
+        save_model(model, MODEL)
     print(
         f"trained for {time.perf_counter() - start:.0f} s; "
         f"the weights kept are those of epoch {', '.join(str(one['epoch']) for one in best)}"
     )
 
-    model = assemble(members, model_params.step, params.average_orientations)
     write_predictions(VALIDATION, cohort, np.flatnonzero(validated), probability[validated])
-    save_model(model, MODEL)
     card = {
         "step": model_params.step,
         "weights": model.count_params(),
@@ -185,7 +193,8 @@ def train_member(
         return Member(backbone, head, best["val"] | {"epoch": 1})
     features = np.zeros((len(squares), 1, backbone.output_shape[1]), dtype=np.float32)
     rows = np.concatenate([train, val])
-    features[rows, 0] = backbone.predict(Batches(squares, rows, y, batch_size=64), verbose=0)
+    batches = Batches(squares, rows, y, 64 * params.devices, devices=params.devices)
+    features[rows, 0] = backbone.predict(batches, verbose=0)[: len(rows)]
     head, _ = fit_head(features, y, train, val, params)
     model = join(backbone, head, model_params.step)
     tuned = params.model_copy(update={"learning_rate": params.learning_rate * params.fine_tuning})
@@ -243,11 +252,12 @@ def _numbered(path: Path, number: int) -> Path:
     return path if number == 1 else path.with_stem(f"{path.stem}{number}")
 
 
-def predict_member(member: Member, squares: np.ndarray, rows: np.ndarray, average_orientations: bool) -> np.ndarray:
+def predict_member(member: Member, squares: np.ndarray, rows: np.ndarray, params: TrainParameters) -> np.ndarray:
     """Return the probabilities of some rows, float32 (n,); of a frozen backbone from its features, which are there already."""
     if member.backbone is None:
-        return predict(mean_of_orientations(member.learner) if average_orientations else member.learner, squares, rows)
-    features, views = open_features(), 8 if average_orientations else 1
+        model = mean_of_orientations(member.learner) if params.average_orientations else member.learner
+        return predict(model, squares, rows, devices=params.devices)
+    features, views = open_features(), 8 if params.average_orientations else 1
     probability = np.zeros((len(rows), views), dtype=np.float32)
     for start in range(0, len(rows), 512):
         batch = features[rows[start : start + 512], :views]
@@ -305,8 +315,8 @@ def fit(
             callbacks.append(checkpoint)
             done = params.epochs if checkpoint.has_ended() else checkpoint.first_epoch
         model.fit(
-            Batches(images, train, y, params.batch_size, params.augment, params.seed, epoch=done),
-            validation_data=Batches(images, val, y, params.batch_size),
+            Batches(images, train, y, params.batch_size, params.augment, params.seed, done, params.devices),
+            validation_data=Batches(images, val, y, params.batch_size, devices=params.devices),
             # Batches shuffles the images; Keras would shuffle the batches too, by a state that a resumed run does not have.
             shuffle=False,
             initial_epoch=done,

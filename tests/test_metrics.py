@@ -110,6 +110,13 @@ def test_youden():
     assert choose_threshold(Y, S, "youden", 0.95) == 0.6
 
 
+def test_balanced():
+    y_true, y_score = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0]), np.array([0.9, 0.8, 0.4, 0.3, 0.5, 0.35, 0.1, 0.1, 0.1, 0.1])
+    # At 0.4: 3/4 and 5/6. At 0.3: 4/4 and 4/6, where the sum is larger but the lower one lower.
+    assert choose_threshold(y_true, y_score, "balanced", 0.95) == 0.4
+    assert choose_threshold(y_true, y_score, "youden", 0.95) == 0.3
+
+
 @given(labels_and_scores, st.sampled_from([0.5, 0.55, 0.9, 0.95, 1.0]))
 def test_thresholds_by_trying_all(arrays, target):
     y_true, y_score = arrays
@@ -122,9 +129,11 @@ def test_thresholds_by_trying_all(arrays, target):
     chosen = found[choose_threshold(y_true, y_score, "youden", target)]
     best = max(r["balanced_accuracy"] for r in found.values())
     assert chosen["balanced_accuracy"] == pytest.approx(best)
+    lower = {t: min(r["sensitivity"], r["specificity"]) for t, r in found.items()}
+    assert lower[choose_threshold(y_true, y_score, "balanced", target)] == pytest.approx(max(lower.values()))
 
 
-@pytest.mark.parametrize(("rule", "y"), [("youden", 1), ("youden", 0), ("sensitivity", 0)])
+@pytest.mark.parametrize(("rule", "y"), [("youden", 1), ("youden", 0), ("balanced", 1), ("balanced", 0), ("sensitivity", 0)])
 def test_a_rule_needs_its_classes(rule, y):
     with pytest.raises(ValueError, match="needs images of both classes"):
         choose_threshold(np.full(3, y), np.array([0.1, 0.2, 0.3]), rule, 0.9)

@@ -58,7 +58,7 @@ def test_the_committed_params_are_valid(workplace):
         ("train.augment.rotation", 200, ["train.augment.rotation is 200", "less than or equal to 180"]),
         ("train.class_weight", "auto", ["train.class_weight is 'auto'", "'none' or 'balanced'"]),
         ("evaluate.target", 0, ["evaluate.target is 0", "greater than 0"]),
-        ("evaluate.threshold", 0.5, ["evaluate.threshold is 0.5", "'fixed', 'youden' or 'sensitivity'"]),
+        ("evaluate.threshold", 0.5, ["evaluate.threshold is 0.5", "'fixed', 'youden', 'balanced' or 'sensitivity'"]),
         ("manifest.unreadable", "ignore", ["manifest.unreadable is 'ignore'", "'refuse' or 'skip'"]),
         ("demo.sites", 0, ["demo.sites is 0"]),
     ],

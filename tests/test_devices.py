@@ -1,0 +1,108 @@
+"""A training whose batches several devices share comes to the same model, to within rounding."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from stages import manifest, pad, split, stain
+from stages.backend import on_devices
+from stages.batches import Batches
+from stages.errors import UserError
+from stages.predictions import VALIDATION, read_predictions
+from tests.conftest import PROJECT, make_classes, set_params
+from tests.test_batches import NONE, AugmentParameters, squares
+
+# Two devices of the one processor. JAX reads them from the environment, TensorFlow is told before it starts.
+JAX = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+TENSORFLOW = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}
+TRAIN = """
+import os
+if os.environ["KERAS_BACKEND"] == "tensorflow":
+    import tensorflow as tf
+    processor = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
+from stages.errors import run_stage
+from stages.train import main
+run_stage(main)
+"""
+
+
+def prepare(**changes):
+    make_classes(slides=10, each=4)
+    small = {"pad.size": 16, "model.step": "conv1-dense1", "model.dense_units": 8, "train.epochs": 3, "train.batch_size": 8}
+    set_params(small | changes)
+    for stage in (manifest, split, pad, stain):
+        stage.main()
+
+
+def train(environment, **changes):
+    set_params(changes)
+    environment = os.environ | environment | {"PYTHONPATH": str(PROJECT)}
+    return subprocess.run([sys.executable, "-c", TRAIN], env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("environment", [JAX, TENSORFLOW], ids=["jax", "tensorflow"])
+def test_two_devices_come_to_the_model_of_one(workplace, environment):
+    # Dropout and augmentation are off the table: devices draw other numbers for dropout.
+    prepare(**{"train.dropout": 0.0, "model.batch_norm": False})
+    found = []
+    for devices in (1, 2):
+        done = train(environment, **{"train.devices": devices})
+        assert done.returncode == 0, done.stderr
+        found.append(read_predictions(VALIDATION).y_score)
+    assert np.ptp(found[0]) > 1e-3  # It says something.
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
+
+
+def test_an_odd_number_of_crops_is_shared_and_all_are_judged(workplace):
+    prepare(**{"split.folds": 3})
+    (row, *_) = np.flatnonzero(read_splits() == "val")
+    drop(row)
+    done = train(JAX, **{"train.devices": 2})
+    assert done.returncode == 0, done.stderr
+    assert len(read_predictions(VALIDATION).y_score) == np.sum(read_splits() == "val")
+
+
+def read_splits():
+    from stages.cohort import read_cohort
+
+    return read_cohort().splits
+
+
+def drop(row):
+    """Let one validation crop be a test crop instead: an odd number is left."""
+    from stages.cohort import SPLIT
+
+    lines = SPLIT.read_text().splitlines(keepends=True)
+    lines[row + 1] = lines[row + 1].replace(",val,", ",test,")
+    SPLIT.write_text("".join(lines))
+
+
+def test_batches_are_multiples_of_the_devices():
+    images, y = squares(10), np.arange(10) % 2
+    in_order = Batches(images, np.arange(7), y, batch_size=4, devices=2)
+    assert [len(in_order[index][0]) for index in range(len(in_order))] == [4, 4]
+    assert (in_order[1][0] == images[[4, 5, 6, 6]]).all()
+    shuffled = Batches(images, np.arange(7), y, 4, AugmentParameters(**NONE), devices=2)
+    left_out = set()
+    for _ in range(60):
+        assert [len(shuffled[index][0]) for index in range(len(shuffled))] == [4, 2]
+        left_out |= set(range(7)) - set(shuffled.ordered.tolist())
+        shuffled.on_epoch_end()
+    assert left_out == set(range(7))
+
+
+def test_what_cannot_be_shared_is_one_line(workplace):
+    prepare()
+    done = train(JAX, **{"train.devices": 4})
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("error: params.yaml: train.devices is 4; this machine has 2: cpu:0, cpu:1")
+    done = train(JAX, **{"train.devices": 3})
+    assert done.stderr.strip().endswith(
+        "error: params.yaml: train: batch_size is 8; with 3 devices it must be a multiple of that"
+    )
+    with pytest.raises(UserError, match=r"train\.devices is 1024; this machine has 1"):
+        on_devices(1024)
