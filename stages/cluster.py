@@ -6,6 +6,7 @@ Whoever reaches a Dask scheduler's port can run code on its workers. That is Das
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +31,9 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
         UserError: Dask is not installed, or no scheduler answers.
     """
     try:
-        import cloudpickle
         from distributed import Client, LocalCluster
     except ImportError:
         raise UserError("this needs Dask: pip install -r requirements-cluster.txt") from None
-    import stages
-
-    cloudpickle.register_pickle_by_value(stages)
     if address is None:
         with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
             yield client
@@ -47,6 +44,26 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
         raise UserError(f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}") from None
     with client:
         yield client
+
+
+class ByValue:
+    """A function and its arguments that unpickle with their code, wherever that is not installed."""
+
+    def __init__(self, function: Callable, *arguments: Any):
+        import cloudpickle
+
+        import stages
+
+        cloudpickle.register_pickle_by_value(stages)
+        self.pickled = cloudpickle.dumps(partial(function, *arguments))
+
+    def __reduce__(self) -> tuple:
+        import cloudpickle
+
+        return cloudpickle.loads, (self.pickled,)
+
+    def __call__(self) -> Any:
+        raise TypeError("a ByValue is called after it was unpickled")
 
 
 def in_any_order(client: "Client", function: Callable, items: Iterable[tuple]) -> Iterator[tuple[tuple, Any]]:
@@ -60,7 +77,7 @@ def in_any_order(client: "Client", function: Callable, items: Iterable[tuple]) -
     waiting, asked = iter(items), {}
 
     def ask(count: int) -> list:
-        new = {client.submit(function, *item, pure=False): item for item in islice(waiting, count)}
+        new = {client.submit(ByValue(function, *item), pure=False): item for item in islice(waiting, count)}
         asked.update(new)
         return [*new]
 
