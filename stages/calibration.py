@@ -1,17 +1,14 @@
 """Turning a model's probabilities into ones that mean what they say, as fitted on validation.
 
-A calibrated probability of 0.3 is one of which, of ten such glomeruli, three are globally sclerotic.
+A calibrated probability of 0.3 is one of which, of ten such glomeruli, three are globally sclerotic. scikit-learn takes longer
+to import than the fit takes: it is, where it is needed.
 """
 
 from typing import Literal
 
 import numpy as np
+import scipy
 from pydantic import BaseModel
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 
 Method = Literal["none", "temperature", "sigmoid", "isotonic"]
 # Beyond them a 32-bit probability is 0 or 1 and its log-odds are infinite.
@@ -20,7 +17,7 @@ LIMIT = float(np.finfo(np.float32).eps)
 
 def log_odds(probability: np.ndarray | float) -> np.ndarray:
     """Return the log-odds of probabilities, float64; those of 0 and 1 are 16 below and above even."""
-    return logit(np.clip(np.asarray(probability, dtype=np.float64), LIMIT, 1 - LIMIT))
+    return scipy.special.logit(np.clip(np.asarray(probability, dtype=np.float64), LIMIT, 1 - LIMIT))
 
 
 class Calibration(BaseModel):
@@ -41,7 +38,7 @@ class Calibration(BaseModel):
         if self.method == "isotonic":
             y_score = np.interp(y_score, *zip(*self.points))
         elif self.method != "none":
-            y_score = expit(self.slope * log_odds(y_score) + self.offset)
+            y_score = scipy.special.expit(self.slope * log_odds(y_score) + self.offset)
         return y_score.astype(np.float32).astype(np.float64)
 
 
@@ -61,14 +58,22 @@ def fit_calibration(y_true: np.ndarray, y_score: np.ndarray, method: Method) -> 
     x = log_odds(y_score)
     match method:
         case "temperature":
-            found = minimize_scalar(lambda log_slope: log_loss(y_true, expit(np.exp(log_slope) * x)), bounds=(-5, 5))
+            from sklearn.metrics import log_loss
+
+            found = scipy.optimize.minimize_scalar(
+                lambda log_slope: log_loss(y_true, scipy.special.expit(np.exp(log_slope) * x)), bounds=(-5, 5)
+            )
             return Calibration(method=method, slope=float(np.exp(found.x)))
         case "sigmoid":
+            from sklearn.linear_model import LogisticRegression
+
             # C: so little regularisation that only classes which the log-odds separate entirely feel it.
             model = LogisticRegression(C=1e3, max_iter=1000).fit(x[:, None], y_true)
             # Never upside down, even where the model was worse than guessing.
             return Calibration(method=method, slope=max(0.0, float(model.coef_[0, 0])), offset=float(model.intercept_[0]))
         case "isotonic":
+            from sklearn.isotonic import IsotonicRegression
+
             fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(y_score, y_true)
             points = list(zip(fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist()))
             return Calibration(method=method, points=points)

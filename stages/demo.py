@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from PIL import Image
 from pydantic import Field
-from scipy.ndimage import gaussian_filter
-from scipy.spatial import cKDTree
 
 from stages.card import read_dataset
 from stages.errors import run_stage
@@ -234,7 +233,7 @@ def _cells(
         ],
         -1,
     )
-    distances, _ = cKDTree(centres).query(points.reshape(-1, 2), k=2)
+    distances, _ = scipy.spatial.cKDTree(centres).query(points.reshape(-1, 2), k=2)
     near, next_near = distances.reshape(height, width, 2).transpose(2, 0, 1)
     return near, next_near
 
@@ -265,13 +264,13 @@ def _colour(random: np.random.Generator, slide: Slide, pas: np.ndarray, haematox
     """Return the picture of the two densities under the slide's light (Beer-Lambert), blurred and with sensor noise."""
     densities = np.clip(pas, 0, None)[..., None] * slide.pas + np.clip(haematoxylin, 0, None)[..., None] * slide.haematoxylin
     light = slide.light * 10.0**-densities
-    light = gaussian_filter(light, (slide.blur, slide.blur, 0)) + random.normal(0, 2.0, light.shape)
+    light = scipy.ndimage.gaussian_filter(light, (slide.blur, slide.blur, 0)) + random.normal(0, 2.0, light.shape)
     return Image.fromarray(np.clip(np.rint(light), 0, 255).astype(np.uint8))
 
 
 def _noise(random: np.random.Generator, shape: tuple[int, int], scale: float | tuple[float, float]) -> np.ndarray:
     """Return smooth noise of mean 0 and standard deviation 1 whose spots are about `scale` pixels wide (rows, columns)."""
-    field = gaussian_filter(random.standard_normal(shape), scale, mode="wrap")
+    field = scipy.ndimage.gaussian_filter(random.standard_normal(shape), scale, mode="wrap")
     return (field - field.mean()) / (field.std() + 1e-12)
 
 

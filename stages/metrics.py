@@ -1,17 +1,16 @@
 """Measures of a binary classifier, its operating threshold, and intervals from a bootstrap over slides.
 
 Functions take (y_true, y_score) like scikit-learn's: y_true int (N,) of 0 and 1, y_score float (N,). An image is called positive
-where y_score >= threshold.
+where y_score >= threshold. scikit-learn takes longer to import than most of this takes to run: it is, where it is needed.
 """
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
+import scipy
 from pydantic import Field
-from scipy.special import expit
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
 from stages.calibration import Method, log_odds
 from stages.params import Parameters
@@ -49,6 +48,8 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: str, target:
     if len(positives) == 0 or (rule != "sensitivity" and len(positives) == len(y_true)):
         raise ValueError(f"the rule {rule} needs images of both classes")
     if rule in ("youden", "balanced"):
+        from sklearn.metrics import roc_curve
+
         false_positive_rate, sensitivity, thresholds = roc_curve(y_true, y_score, drop_intermediate=False)
         specificity = 1 - false_positive_rate
         gain = sensitivity + specificity if rule == "youden" else np.minimum(sensitivity, specificity)
@@ -84,8 +85,8 @@ def uncertain_band(y_true: np.ndarray, y_score: np.ndarray, threshold: float, er
     left_out = distance < at[enough[-1]]
     reach = float(distance[left_out].max())
     centre = float(log_odds(threshold))
-    low = min(float(expit(centre - reach)), float(y_score[left_out].min()))
-    high = max(float(expit(centre + reach)), float(y_score[left_out].max()))
+    low = min(float(scipy.special.expit(centre - reach)), float(y_score[left_out].min()))
+    high = max(float(scipy.special.expit(centre + reach)), float(y_score[left_out].max()))
     return low, high
 
 
@@ -116,12 +117,15 @@ def calibration_error(y_true: np.ndarray, y_score: np.ndarray, sample_weight: np
     return float(np.abs(np.bincount(bins, weights=weight * (y_true - y_score), minlength=15)).sum() / weight.sum())
 
 
-OF_PROBABILITIES = {
-    "roc_auc": roc_auc_score,
-    "average_precision": average_precision_score,
-    "brier": brier_score_loss,
-    "calibration_error": calibration_error,
-}
+OF_PROBABILITIES = ("roc_auc", "average_precision", "brier", "calibration_error")
+
+
+def of_probability(name: str) -> Callable[..., float]:
+    """Return one of the measures `OF_PROBABILITIES`, a function of (y_true, y_score, sample_weight)."""
+    from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+
+    measures = (roc_auc_score, average_precision_score, brier_score_loss, calibration_error)
+    return dict(zip(OF_PROBABILITIES, measures))[name]
 
 
 def confusion(y_true: np.ndarray, y_pred: np.ndarray, weight: np.ndarray | None = None) -> tuple[int, int, int, int]:
@@ -160,7 +164,7 @@ def score(
     y_score: np.ndarray,
     y_pred: np.ndarray,
     weight: np.ndarray | None = None,
-    of_probabilities: Collection[str] = tuple(OF_PROBABILITIES),
+    of_probabilities: Collection[str] = OF_PROBABILITIES,
 ) -> dict[str, float | None]:
     """Return every measure; None where it is not defined, such as ROC AUC with one class alone.
 
@@ -174,7 +178,7 @@ def score(
     defined = {"roc_auc": tn + fp and fn + tp, "average_precision": fn + tp, "brier": images, "calibration_error": images}
     measures: dict[str, float | None] = {}
     for name in of_probabilities:
-        measure = OF_PROBABILITIES[name]
+        measure = of_probability(name)
         measures[name] = float(measure(y_true, y_score, sample_weight=weight)) if defined[name] else None
     return measures | rates(tn, fp, fn, tp)
 

@@ -1,6 +1,7 @@
 """Draw train, validation and test so that no slide (or site) straddles them: data/manifest.csv -> data/split.csv.
 
 Beside its part, each image has the number of its fold there: 0 is the test set, the others are counted from it.
+scikit-learn takes longer to import than all else here: it is, where it draws.
 """
 
 from collections.abc import Sequence
@@ -8,10 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import scipy
 from pydantic import Field, model_validator
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from stages.cohort import CLASS_NAMES, MANIFEST, SPLIT, SPLITS
 from stages.errors import UserError, refuse, run_stage
@@ -104,8 +103,8 @@ def merge_groups(*keys: Sequence[str]) -> np.ndarray:
         codes.append(code + offset)
         offset += int(code.max()) + 1
     rows, columns = np.tile(np.arange(n), len(keys)), np.concatenate(codes)
-    graph = coo_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(offset, offset))
-    found = connected_components(graph, directed=False)[1][:n]
+    graph = scipy.sparse.coo_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(offset, offset))
+    found = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][:n]
     _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
 
@@ -123,6 +122,8 @@ def number_folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np
     Raises:
         UserError: a class has fewer images, or there are fewer groups, than there are folds.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     counts = np.bincount(y, minlength=2)
     refuse(
         [
