@@ -46,20 +46,22 @@ def _without_start_up_noise() -> Iterator[None]:
             sys.stderr.flush()
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc, where it is the C library, keep the memory that is freed for the next step of training.
+_MALLOPT = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
 
-    It would hand large blocks back to the system each time and fetch them again, page by page: on a virtual machine a
-    third of the time (docs/scale.md). Results stay the same.
+
+def keep_freed_memory() -> None:
+    """Have glibc, where it is the C library, keep the memory that is freed for the next batch.
+
+    It would hand large blocks back to the system each time and fetch them again, page by page: on a virtual machine a third of
+    the time of training (docs/scale.md). TensorFlow sets the same thresholds back whenever it begins to read batches, so that
+    each batch asks anew. Results stay the same.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
+    if _MALLOPT:
         trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
-        mallopt(trim_threshold, largest)
-        mallopt(mmap_threshold, largest)
+        _MALLOPT(trim_threshold, largest)
+        _MALLOPT(mmap_threshold, largest)
 
 
-_keep_freed_memory()
 # Sums are split among threads, so their number is part of the result: with one or four in place of two, the same
 # training came to other weights. It is fixed, therefore, and not the number of cores; the environment may say otherwise.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")

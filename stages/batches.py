@@ -6,7 +6,7 @@ import joblib
 import numpy as np
 
 from stages.augment import AugmentParameters, augment
-from stages.backend import keras
+from stages.backend import keep_freed_memory, keras
 
 
 class Batches(keras.utils.PyDataset):
@@ -44,6 +44,7 @@ class Batches(keras.utils.PyDataset):
         return math.ceil(len(self.ordered) / self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        keep_freed_memory()
         rows = self.ordered[index * self.batch_size : (index + 1) * self.batch_size]
         pixels = self.images[rows]
         if self.augment:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel
 from tqdm import tqdm
 
-from stages.backend import keras, make_deterministic
+from stages.backend import keep_freed_memory, keras, make_deterministic
 from stages.errors import UserError
 from stages.files import read_json_as
 from stages.images import load_image
@@ -78,6 +78,7 @@ class Crops(keras.utils.PyDataset):
         return -(-len(self.files) // BATCH)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray]:
+        keep_freed_memory()
         rows = range(number * BATCH, min((number + 1) * BATCH, len(self.files)))
         return (np.stack([self._square(row) for row in rows]),)
 
