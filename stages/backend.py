@@ -53,8 +53,8 @@ def keep_freed_memory() -> None:
     """Have glibc, where it is the C library, keep the memory that is freed for the next batch.
 
     It would hand large blocks back to the system each time and fetch them again, page by page: on a virtual machine a third of
-    the time of training (docs/scale.md). TensorFlow sets the same thresholds back whenever it begins to read batches, so that
-    each batch asks anew. Results stay the same.
+    the time of training (docs/scale.md). After `fit` of TensorFlow has begun, the thresholds are no longer those set before it,
+    so that each batch asks anew. Results stay the same.
     """
     if _MALLOPT:
         trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
@@ -89,9 +89,9 @@ def make_deterministic(seed: int) -> None:
 def on_devices(count: int) -> AbstractContextManager:
     """Return a context in which models that are built and trained share each batch among `count` devices of this machine.
 
-    Each device holds the whole model. On JAX by `keras.distribution.DataParallel`, on TensorFlow by its
-    `MirroredStrategy`. Sums are split among devices, so that results differ in the last digits from those of one. One device
-    needs no context.
+    Each device holds the whole model. On JAX, by `keras.distribution.DataParallel`, it is the training of one device but for
+    rounding. On TensorFlow, by its `MirroredStrategy`, each device normalises its own share of a batch and draws its own
+    dropout, which is another training. One device needs no context.
 
     Raises:
         UserError: there are fewer devices, or the backend has no such thing.

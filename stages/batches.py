@@ -68,9 +68,14 @@ class Batches(keras.utils.PyDataset):
 
 
 def predict(model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64, devices: int = 1) -> np.ndarray:
-    """Return the model's probability of global sclerosis for some rows of the squares, float32 (n,).
+    """Return the model's probability of global sclerosis for some rows of the squares, float32 (n,); see `outputs`."""
+    return outputs(model, images, rows, batch_size, devices)[:, 0]
+
+
+def outputs(model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64, devices: int = 1) -> np.ndarray:
+    """Return all that a model says of some rows of the squares, float32 (n, D).
 
     Each of `devices` takes `batch_size` at a time.
     """
     batches = Batches(images, rows, np.zeros(len(images), dtype=np.int64), batch_size * devices, devices=devices)
-    return model.predict(batches, verbose=0)[: len(rows), 0]
+    return model.predict(batches, verbose=0)[: len(rows)]

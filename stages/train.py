@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from stages.augment import AugmentParameters
 from stages.backbone import build_backbone, set_trainable
 from stages.backend import keras, make_deterministic, on_devices
-from stages.batches import Batches, predict
+from stages.batches import Batches, outputs, predict
 from stages.card import read_dataset
 from stages.checkpoint import Checkpoint, fingerprint
 from stages.cohort import (
@@ -193,8 +193,7 @@ def train_member(
         return Member(backbone, head, best["val"] | {"epoch": 1})
     features = np.zeros((len(squares), 1, backbone.output_shape[1]), dtype=np.float32)
     rows = np.concatenate([train, val])
-    batches = Batches(squares, rows, y, 64 * params.devices, devices=params.devices)
-    features[rows, 0] = backbone.predict(batches, verbose=0)[: len(rows)]
+    features[rows, 0] = outputs(backbone, squares, rows, devices=params.devices)
     head, _ = fit_head(features, y, train, val, params)
     model = join(backbone, head, model_params.step)
     tuned = params.model_copy(update={"learning_rate": params.learning_rate * params.fine_tuning})

@@ -23,11 +23,14 @@ DASK = (sys.executable, "-m", "dask")
 
 @pytest.fixture
 def cluster(tmp_path):
-    """The address of a scheduler, with two workers that know nothing of this repository, and the workers' processes."""
+    """The address of a scheduler, with two workers that know nothing of this repository, and the workers' processes.
+
+    Temporary files of the workers are in `tmp_path`/elsewhere: a worker that is killed leaves its own behind.
+    """
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     file = elsewhere / "scheduler.json"
-    environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"} | {"TMPDIR": str(elsewhere)}
 
     def start(*arguments):
         with open(elsewhere / "log.txt", "a") as log:
@@ -75,12 +78,11 @@ def test_a_grid_is_that_of_dvc(repository):
         grid(["split.fold=range("])
 
 
-def test_a_worker_is_killed_and_another_fails_and_the_rest_come_home(repository, cluster):
+def test_a_worker_is_killed_and_another_fails_and_the_rest_come_home(repository, cluster, tmp_path):
     address, workers = cluster
     sweep = start_sweep("--name", "grid", "--scheduler", address, "-S", "split.seed=0,1", "-S", "evaluate.target=0.9,2.0")
-    temporary = lambda: [*Path("/tmp").glob("glomeruli-sweep-*/clone/stages")]  # noqa: E731
     deadline = time.monotonic() + 60
-    while not temporary():
+    while not [*tmp_path.glob("elsewhere/glomeruli-sweep-*/clone/stages")]:
         assert sweep.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     os.kill(workers[0].pid, signal.SIGKILL)
