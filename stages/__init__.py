@@ -1,1 +1,3 @@
-"""The stages of the pipeline, one module each, in the order of dvc.yaml, and what they share."""
+"""The programs of the pipeline and the parts that they share. Numbers are rounded in the same way everywhere from here on."""
+
+from stages import arithmetic as arithmetic

@@ -42,11 +42,13 @@ def _of_one(model: keras.Model, squares: np.ndarray) -> np.ndarray:
     found = before.predict_on_batch(squares)
     found = found if isinstance(found, list) else [found]
 
-    def total_log_odds(*arrays):
-        probability = keras.ops.clip(after(list(arrays) if len(arrays) > 1 else arrays[0]), 1e-7, 1 - 1e-7)
-        return keras.ops.sum(keras.ops.log(probability) - keras.ops.log(1 - probability))
+    def total_probability(*arrays):
+        return keras.ops.sum(after(list(arrays) if len(arrays) > 1 else arrays[0]))
 
-    slopes = gradient(total_log_odds, found)
+    # The log-odds rise by 1 / (p (1 - p)) of what the probability rises by.
+    probability = np.clip(after.predict_on_batch(found if len(found) > 1 else found[0]), 1e-7, 1 - 1e-7)
+    steepness = (1 / (probability * (1 - probability)))[:, :, None, None]
+    slopes = [slope * steepness for slope in gradient(total_probability, found)]
     size = squares.shape[1]
     if found[0].shape[1] == size and found[0].shape[-1] == 3:
         blurred = [gaussian_filter(np.abs(one).max(-1), size / 64) for one in slopes[0]]

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from stages import arithmetic
 from stages.errors import UserError
+from stages.operations import hold_operations
 
 # What TensorFlow's C++ libraries print at every start on a machine without a GPU, whatever TF_CPP_MIN_LOG_LEVEL is.
 START_UP_NOISE = re.compile(
@@ -62,14 +64,13 @@ def keep_freed_memory() -> None:
         _MALLOPT(mmap_threshold, largest)
 
 
-# Sums are split among threads, so their number is part of the result: with one or four in place of two, the same
-# training came to other weights. It is fixed, therefore, and not the number of cores; the environment may say otherwise.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
 # Of TensorFlow's own log: warnings and errors, not information.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 with _without_start_up_noise():
     import keras
 
+    if keras.backend.backend() == "tensorflow" and arithmetic.choice() == "portable":
+        hold_operations()
     keras.ops.convert_to_numpy(keras.ops.zeros(1))  # The first operation looks for a GPU, and says so.
 
 

@@ -1,6 +1,7 @@
 """The model of a rung of the ladder, or of a pretrained backbone: from pixels to the probability of global sclerosis."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -70,8 +71,8 @@ def build_model(
         )(x)
     if dropout and blocks + dense_layers > 0:
         x = keras.layers.Dropout(dropout, name="probability_dropout")(x)
-    outputs = keras.layers.Dense(1, activation="sigmoid", name="probability")(x)
-    return keras.Model(inputs, outputs, name=params.step)
+    log_odds = keras.layers.Dense(1, name="log_odds")(x)
+    return keras.Model(inputs, _probability(log_odds), name=params.step)
 
 
 def build_head(features: np.ndarray) -> keras.Model:
@@ -86,13 +87,26 @@ def build_head(features: np.ndarray) -> keras.Model:
     # A feature that hardly varies tells nothing; without a floor it would be blown up by the normalisation.
     mean, variance = features.mean(0, dtype=np.float64), np.maximum(features.var(0, dtype=np.float64), 1e-4)
     x = keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(inputs)
-    outputs = keras.layers.Dense(1, activation="sigmoid", kernel_initializer="zeros", name="probability")(x)
-    return keras.Model(inputs, outputs, name="head")
+    log_odds = keras.layers.Dense(1, kernel_initializer="zeros", name="log_odds")(x)
+    return keras.Model(inputs, _probability(log_odds), name="head")
 
 
 def join(backbone: keras.Model, head: keras.Model, name: str) -> keras.Model:
     """Return one model from pixels to the probability: `backbone`, then `head`."""
-    return keras.Model(backbone.inputs, head(backbone.outputs[0]), name=name)
+    log_odds = head.get_layer("log_odds")(head.get_layer("normalization")(backbone.outputs[0]))
+    return keras.Model(backbone.inputs, _probability(log_odds), name=name)
+
+
+def _probability(log_odds: Any) -> Any:
+    return keras.layers.Activation("sigmoid", name="probability")(log_odds)
+
+
+def to_log_odds(model: keras.Model) -> keras.Model:
+    """Return what `build_model`, `build_head` or `join` made, without its last step: to the log-odds of global sclerosis.
+
+    It has the same weights. A loss is exact in log-odds; probabilities are 0 or 1 long before these end.
+    """
+    return keras.Model(model.inputs, model.get_layer("probability").input, name=model.name)
 
 
 def mean_of(models: Sequence[keras.Model], name: str) -> keras.Model:

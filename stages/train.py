@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from dvclive import Live
@@ -36,7 +36,7 @@ from stages.cohort import (
 )
 from stages.errors import UserError, run_stage
 from stages.files import sha256, write_json
-from stages.model import build_head, build_model, join, mean_of, mean_of_orientations
+from stages.model import build_head, build_model, join, mean_of, mean_of_orientations, to_log_odds
 from stages.model_file import MODEL, save_model
 from stages.params import Parameters, read_dataset_name, read_params
 from stages.predictions import VALIDATION, write_predictions
@@ -223,7 +223,7 @@ def fit_head(
     # The sums of several threads would round differently from machine to machine.
     with threadpool_limits(limits=1):
         regression.fit(np.asarray(normalize(learned)), np.repeat(y[train], views))
-    head.get_layer("probability").set_weights([regression.coef_.T, regression.intercept_])
+    head.get_layer("log_odds").set_weights([regression.coef_.T, regression.intercept_])
     measures = {}
     for name, rows in (("train", train), ("val", val)):
         chunks = np.array_split(rows, -(-len(rows) // 4096))
@@ -303,7 +303,9 @@ def fit(
     """
     optimizer = keras.optimizers.AdamW(params.learning_rate, weight_decay=params.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    model.compile(optimizer, "binary_crossentropy", metrics=["accuracy", keras.metrics.AUC(name="auc")])
+    accuracy = keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")
+    learner = to_log_odds(model)
+    learner.compile(optimizer, cross_entropy, metrics=[accuracy, keras.metrics.AUC(from_logits=True, name="auc")])
     with Live(str(record.log), save_dvc_exp=False, dvcyaml=None) if record.log else nullcontext() as live:
         log = LogEpochs(live, params.learning_rate)
         reduction = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=max(1, params.patience // 2))
@@ -313,7 +315,7 @@ def fit(
             checkpoint = Checkpoint(record.state, record.fingerprint, early_stopping, others=[reduction, log])
             callbacks.append(checkpoint)
             done = params.epochs if checkpoint.has_ended() else checkpoint.first_epoch
-        model.fit(
+        learner.fit(
             Batches(images, train, y, params.batch_size, params.augment, params.seed, done, params.devices),
             validation_data=Batches(images, val, y, params.batch_size, devices=params.devices),
             # Batches shuffles the images; Keras would shuffle the batches too, by a state that a resumed run does not have.
@@ -325,6 +327,14 @@ def fit(
             verbose=1 if sys.stdout.isatty() else 2,
         )
     return log.best
+
+
+def cross_entropy(y_true: Any, log_odds: Any) -> Any:
+    """Return the binary cross-entropy of each image, float32 (n,), from labels and log-odds (n, 1).
+
+    Keras's own from log-odds uses log1p, whose gradient is a reciprocal; see stages/operations.py.
+    """
+    return keras.ops.mean(keras.ops.softplus((1 - 2 * y_true) * log_odds), axis=-1)
 
 
 class LogEpochs(keras.callbacks.Callback):

@@ -1,0 +1,66 @@
+"""Fix how sums and functions are rounded, so that every x86-64 processor with AVX2 comes to the same bytes.
+
+Libraries look at the processor when they are imported and choose their kernels by what it can do and how large its caches are;
+each kernel rounds in its own way. What they look at is fixed here, in one place: `stages/__init__.py` imports this module
+before anything else imports NumPy, SciPy or TensorFlow. What cannot be fixed from outside, a few operations of
+TensorFlow, stages/operations.py writes in another way. `python -m tests.processors` shows that both suffice.
+
+GLOMERULI_ARITHMETIC=native in the environment leaves all of that to the machine: another experiment, with results of its own.
+"""
+
+import os
+import platform
+import sys
+from typing import Literal
+
+Arithmetic = Literal["portable", "native"]
+
+# Nothing here is what a processor of today does best: all are what each with AVX2 (Intel since 2013, AMD since 2015) can do.
+SETTINGS = {
+    # TensorFlow takes oneDNN's kernels on some processors and Eigen's on others; Eigen's cut long sums by the size of the
+    # first-level cache. oneDNN's are also the faster ones.
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+    # With AVX-512, oneDNN sums sixteen numbers at a time in place of eight.
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    # NumPy has other exponentials, logarithms and sines for AVX-512.
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    # OpenBLAS, of NumPy and of SciPy, has kernels by the name of the processor; Haswell was the first with AVX2.
+    "OPENBLAS_CORETYPE": "Haswell",
+    # It splits sums among as many threads as there are cores. What is left to it is small.
+    "OPENBLAS_NUM_THREADS": "1",
+}
+# TensorFlow splits sums among threads: with one or four in place of two the same training came to other weights. So their number
+# is fixed, whatever the number of cores; the environment may set another, which is another experiment.
+THREADS = ("TF_NUM_INTRAOP_THREADS", "2")
+
+IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+def choice() -> Arithmetic:
+    """Return what GLOMERULI_ARITHMETIC chooses: `portable`, the default, or `native`.
+
+    Raises:
+        SystemExit: it holds another word. No result should come of a misspelt choice, nor a traceback.
+    """
+    chosen = os.environ.get("GLOMERULI_ARITHMETIC") or "portable"
+    if chosen not in ("portable", "native"):
+        sys.exit(f"error: GLOMERULI_ARITHMETIC is {chosen!r}; it must be portable or native")
+    return chosen
+
+
+def fix() -> None:
+    """Set what is fixed in the environment, of this process and of those that it starts."""
+    os.environ.setdefault(*THREADS)
+    if choice() == "native" or not IS_X86:
+        return
+    late = [name for name in ("numpy", "tensorflow") if name in sys.modules]
+    if late and any(os.environ.get(name) != value for name, value in SETTINGS.items()):
+        print(
+            f"warning: {', '.join(late)} was imported before stages, so that numbers are rounded as this processor does; "
+            "import stages first",
+            file=sys.stderr,
+        )
+    os.environ.update(SETTINGS)
+
+
+fix()

