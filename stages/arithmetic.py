@@ -11,7 +11,7 @@ GLOMERULI_ARITHMETIC=native in the environment leaves all of that to the machine
 import os
 import platform
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 Arithmetic = Literal["portable", "native"]
 
@@ -61,6 +61,25 @@ def fix() -> None:
             file=sys.stderr,
         )
     os.environ.update(SETTINGS)
+
+
+def description() -> dict[str, Any]:
+    """Return what the bytes of a result depend on of this machine and of what was chosen; not the processor's name."""
+    import cv2
+
+    avx2 = 11  # OpenCV's number of it (cv_cpu_dispatch.h), which has no name in Python.
+    return {
+        "architecture": {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower()),
+        "avx2": IS_X86 and cv2.checkHardwareSupport(avx2),
+        "arithmetic": choice(),
+        "threads": int(os.environ[THREADS[0]]),
+    }
+
+
+def is_portable(described: dict[str, Any]) -> bool:
+    """Return whether results under what `stages.backend.circumstances` described have the bytes that all such machines give."""
+    portable = {"architecture": "x86_64", "avx2": True, "arithmetic": "portable", "backend": "tensorflow", "device": "CPU"}
+    return portable.items() <= described.items()
 
 
 fix()

@@ -112,6 +112,24 @@ def on_devices(count: int) -> AbstractContextManager:
     return tensorflow.distribute.MirroredStrategy(devices[:count]).scope()
 
 
+def circumstances() -> dict[str, Any]:
+    """Return what the bytes of a training depend on beside code, data and parameters: arithmetic, backend and kind of device."""
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow
+
+            device = "GPU" if tensorflow.config.list_logical_devices("GPU") else "CPU"
+        case "jax":
+            import jax
+
+            device = jax.default_backend().upper()
+        case _:
+            import torch
+
+            device = "GPU" if torch.cuda.is_available() else "CPU"
+    return {**arithmetic.description(), "backend": keras.backend.backend(), "device": device}
+
+
 def _tensorflow_devices() -> list[str]:
     import tensorflow
 

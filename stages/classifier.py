@@ -15,6 +15,7 @@ from stages.files import read_json_as
 from stages.images import load_image
 from stages.model_file import load_model
 from stages.predictions import Decision, read_decision
+from stages.progress import progress
 from stages.squares import Mode, make_square
 from stages.stain_normalization import StainNormalizer, read_normalization
 
@@ -104,6 +105,6 @@ def judge(classifier: Classifier, files: Sequence[Path]) -> tuple[np.ndarray, di
     not open, by their place in `files`.
     """
     crops = Crops(files, classifier)
-    with tqdm(total=len(files), desc="judging", unit="crop") as bar:
+    with progress(total=len(files), desc="judging", unit="crop") as bar:
         probability = classifier.model.predict(crops, verbose=0, callbacks=[_Bar(bar)])[:, 0]
     return classifier.decision.calibration(probability), crops.problems

@@ -35,6 +35,15 @@ class Cohort(NamedTuple):
         return np.flatnonzero(self.splits == split)
 
 
+def leakage(slides: np.ndarray, splits: np.ndarray) -> float:
+    """Return the share of test images whose slide also stands in train: 0 where slides are kept apart.
+
+    Args:
+        slides, splits: text arrays (N,).
+    """
+    return float(np.mean(np.isin(slides[splits == "test"], slides[splits == "train"])))
+
+
 def read_cohort() -> Cohort:
     """Return the images of data/manifest.csv with their part in data/split.csv.
 

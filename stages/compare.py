@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from stages.charts import BLUE, GREY, save_chart
 from stages.errors import UserError, refuse, run_stage
@@ -27,6 +26,7 @@ from stages.files import replacing, write_table
 from stages.metrics import LOWER_IS_BETTER, OF_PROBABILITIES, WITH_INTERVALS, interval, rates, title
 from stages.pooled import Pooled, differences, measure_draws, pool
 from stages.predictions import Predictions
+from stages.progress import progress
 
 FOLD, SEEDS = "split.fold", ("split.seed", "split.validation", "train.seed")
 # What gives other results neither by being better nor by being worse.
@@ -180,7 +180,7 @@ def group(experiments: Sequence[Experiment], by: Sequence[str]) -> list[Setting]
     )
     runs: dict[Key, dict[Key, Experiment]] = {}
     predictions: dict[str, Predictions] = {}
-    for experiment in tqdm(experiments, desc="reading", unit="experiment"):
+    for experiment in progress(experiments, desc="reading", unit="experiment"):
         experiment.refuse_if_partial()
         predictions[experiment.name] = experiment.predictions(TEST)
         setting = runs.setdefault(tuple(experiment.params[name] for name in by), {})
@@ -223,7 +223,7 @@ def _pool(runs: dict[Key, Experiment], predictions: dict[str, Predictions]) -> l
     pooled = []
     for seeds in sorted({key[1:] for key in runs}, key=_order):
         folds = [runs[key] for key in sorted(runs, key=_order) if key[1:] == seeds]
-        thresholds = [experiment.metrics["threshold"] for experiment in folds]
+        thresholds = [experiment.measures()["threshold"] for experiment in folds]
         pooled.append(pool([predictions[experiment.name] for experiment in folds], thresholds))
     return pooled
 
@@ -328,7 +328,7 @@ def report(
 
 
 def _of_runs(setting: Setting, measure: str) -> list[float]:
-    values = (experiment.metrics.get(measure) for experiment in setting.runs.values())
+    values = (experiment.measures().get(measure) for experiment in setting.runs.values())
     return [value for value in values if value is not None]
 
 
@@ -350,7 +350,7 @@ def write_settings(path: Path, settings: Sequence[Setting], by: Sequence[str], m
     """Write one row for each setting and measure: its spread over the runs, and the pooled value with its interval."""
     rows = []
     for setting, measures in zip(settings, measured):
-        recorded = sorted(set.intersection(*(set(experiment.metrics) for experiment in setting.runs.values())))
+        recorded = sorted(set.intersection(*(set(experiment.measures()) for experiment in setting.runs.values())))
         for name in (*MEASURES, *(name for name in recorded if name not in MEASURES)):
             values = _of_runs(setting, name)
             spread = (

@@ -15,10 +15,9 @@ import scipy
 from PIL import Image
 from pydantic import Field
 
-from stages.card import read_dataset
 from stages.errors import run_stage
 from stages.parallel import on_all_cores
-from stages.params import Parameters, read_dataset_name, read_params
+from stages.params import Parameters, read_params
 
 FOLDER = Path("data/demo")
 CLASSES = ("non_globally_sclerotic", "globally_sclerotic")  # as in data/demo.yaml
@@ -60,9 +59,6 @@ class Tuft(NamedTuple):
 
 def main() -> None:
     params = read_params("demo", DemoParameters)
-    if (name := read_dataset_name()) != FOLDER.name:
-        # This stage comes first: what is missing of another dataset is said here, before dvc stumbles over it.
-        read_dataset(name)
     shutil.rmtree(FOLDER, ignore_errors=True)
     for name in CLASSES:
         (FOLDER / name).mkdir(parents=True)
@@ -287,4 +283,4 @@ def _wavy(random: np.random.Generator, angle: np.ndarray, size: float) -> np.nda
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

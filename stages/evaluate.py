@@ -1,4 +1,8 @@
-"""Measure the model on the test slides: -> metrics/test.json, predictions.csv, slides.csv and plots."""
+"""Measure the model on the test slides: -> metrics/test.json, measures.json, predictions.csv, slides.csv and plots.
+
+metrics/test.json has the numbers that one decides by, and `dvc metrics` shows it; metrics/measures.json has all of them, with
+their intervals.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +17,7 @@ from stages.attention import attention, overlay
 from stages.backend import keras, make_deterministic
 from stages.batches import predict
 from stages.card import Dataset, read_dataset
-from stages.cohort import IMAGES, open_squares, read_cohort
+from stages.cohort import IMAGES, leakage, open_squares, read_cohort
 from stages.errors import UserError, run_stage
 from stages.files import write_json, write_table
 from stages.images import load_image
@@ -45,14 +49,16 @@ def main() -> None:
     y_pred = (y_score >= threshold).astype(np.int64)
 
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
+    results["leakage"] = leakage(cohort.slides, cohort.splits)
     results["corrected_labels"] = int(np.sum(y_true != cohort.published[rows]))
     results["certain"] = certain(y_true, y_score, threshold, band.low, band.high)
-    write_json(METRICS / "test.json", results)
+    write_json(METRICS / "test.json", deciding(results))
+    write_json(METRICS / "measures.json", results)
     write_predictions(METRICS / "predictions.csv", cohort, rows, y_score.astype(np.float32), y_pred)
     write_slides(y_true, y_pred, slides)
     write_curves(y_true, y_score)
-    coverage, error, _ = coverage_curve(y_true, y_score, threshold)
-    write_table(METRICS / "plots/coverage.csv", ("coverage", "error"), zip(coverage.tolist(), error.tolist()))
+    coverage, wrong, _ = coverage_curve(y_true, y_score, threshold)
+    write_table(METRICS / "plots/coverage.csv", ("coverage", "wrong"), zip(coverage.tolist(), wrong.tolist()))
     missed, alarms = worst_mistakes(y_true, y_score, y_pred)
     save_png(METRICS / "plots/mistakes.png", mistakes_picture(dataset, paths, y_score, missed, alarms))
     looks = attention_picture(model, squares, rows, paths, y_true, y_score, (missed, alarms))
@@ -68,8 +74,20 @@ def say(results: dict) -> None:
         print(f"{name}: {results[name]:.3f}{span}" if results[name] is not None else f"{name}: not defined")
 
 
+def deciding(results: dict) -> dict[str, float | None]:
+    """Return of all `results` the few that one decides by, to four digits: what `dvc metrics` shows, in a line of a terminal.
+
+    `certain` is the share of glomeruli that are decided; `leakage` that of test images whose slide was trained on.
+    """
+    few = {name: results[name] for name in ("roc_auc", "sensitivity", "specificity", "f1", "brier")}
+    few["certain"] = results["certain"]["coverage"]
+    if "leakage" in results:
+        few["leakage"] = results["leakage"]
+    return {name: value if value is None else round(value, 4) for name, value in few.items()}
+
+
 def measure(y_true: np.ndarray, y_score: np.ndarray, threshold: float, slides: np.ndarray, replicates: int, seed: int) -> dict:
-    """Return all that metrics/test.json holds; measures that are not defined are null, with the reason under `undefined`."""
+    """Return what metrics/measures.json holds; measures that are not defined are null, with the reason under `undefined`."""
     y_pred = y_score >= threshold
     tn, fp, fn, tp = confusion(y_true, y_pred)
     measures = score(y_true, y_score, y_pred)
@@ -88,10 +106,10 @@ def measure(y_true: np.ndarray, y_score: np.ndarray, threshold: float, slides: n
 
 
 def certain(y_true: np.ndarray, y_score: np.ndarray, threshold: float, low: float, high: float) -> dict[str, float | None]:
-    """Return the share of images outside the uncertain band, and the share of errors among them; None where there are none."""
+    """Return the share of images outside the uncertain band, and which share of them is wrong; None where there are none."""
     sure = is_certain(y_score, low, high)
     wrong = (y_true == 1) != (y_score >= threshold)
-    return {"coverage": float(np.mean(sure)), "error": float(np.mean(wrong[sure])) if sure.any() else None}
+    return {"coverage": float(np.mean(sure)), "wrong": float(np.mean(wrong[sure])) if sure.any() else None}
 
 
 def write_slides(y_true: np.ndarray, y_pred: np.ndarray, slides: np.ndarray) -> None:
@@ -168,4 +186,4 @@ def attention_picture(
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

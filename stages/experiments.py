@@ -1,9 +1,11 @@
 """Reading DVC experiments: their parameters, their measures and their predictions, through DVC's own API."""
 
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,19 +13,19 @@ import dvc.api
 from dvc.exceptions import DvcException
 from dvc.scm import SCMError
 from ruamel.yaml import YAML
-from tqdm import tqdm
 
 from stages.commands import start_dvc
 from stages.errors import UserError
 from stages.params import read_yaml
 from stages.predictions import Predictions, parse_predictions
+from stages.progress import progress
 
 Value = str | float | None
-TEST = "metrics/test.json:"
+MEASURES = "metrics/measures.json"
 
 
 class Experiment(NamedTuple):
-    """One run: its name, its commit, its parameters and measures by their dotted names.
+    """One run: its name, its commit, its parameters by their dotted names.
 
     `inputs` has the MD5 digests, as in dvc.lock, of the code and the dataset that it was made of, by their paths.
     """
@@ -31,7 +33,6 @@ class Experiment(NamedTuple):
     name: str
     commit: str
     params: dict[str, Value]
-    metrics: dict[str, float]
     inputs: dict[str, str]
 
     def read(self, path: str | Path) -> str:
@@ -41,7 +42,7 @@ class Experiment(NamedTuple):
             UserError: the file is in neither.
         """
         try:
-            return dvc.api.read(str(path), rev=self.commit)
+            return _read(str(path), self.commit)
         except (DvcException, OSError) as error:
             raise UserError(f"{path} of experiment {self.name} cannot be read ({error}); `dvc exp pull` may bring it") from None
 
@@ -63,9 +64,19 @@ class Experiment(NamedTuple):
                         "with `dvc exp run` and without the name of a stage, or leave it out"
                     )
 
+    def measures(self) -> dict[str, float]:
+        """Return its measures on the test set by their dotted names, such as `interval_95.roc_auc.low`; only those defined."""
+        found = flatten(json.loads(self.read(MEASURES)))
+        return {name: value for name, value in found.items() if isinstance(value, (int, float))}
+
     def predictions(self, path: str | Path) -> Predictions:
         """Return what it predicted, from metrics/predictions.csv (test) or models/validation.csv."""
         return parse_predictions(self.read(path).splitlines(), f"{path} of experiment {self.name}")
+
+
+@cache
+def _read(path: str, commit: str) -> str:
+    return dvc.api.read(path, rev=commit)
 
 
 def read_experiments(revisions: Sequence[str] = (), commits: int = 1) -> list[Experiment]:
@@ -93,13 +104,10 @@ def read_experiments(revisions: Sequence[str] = (), commits: int = 1) -> list[Ex
 
 
 def _experiment(row: dict, names: Sequence[str]) -> Experiment:
-    # Of names that several files of metrics have, DVC gives each with its file; those of the own test set are meant.
-    metrics = {key.removeprefix(TEST): value for key, value in row.items() if isinstance(value, float) and key not in names}
     return Experiment(
         name=row["Experiment"] or row["rev"],
         commit=row["rev"],
         params={name: _plain(row.get(name)) for name in names},
-        metrics=metrics,
         inputs={key: value for key, value in row.items() if value and key.startswith(("stages/", f"data/{row['data']}"))},
     )
 
@@ -126,7 +134,7 @@ def run_experiment(name: str, overrides: Sequence[str]) -> None:
     """
     settings = [argument for override in overrides for argument in ("-S", override)]
     printed = []
-    with start_dvc(["exp", "run", "--temp", "-n", name, *settings]) as run, tqdm(desc=name, unit="epoch") as bar:
+    with start_dvc(["exp", "run", "--temp", "-n", name, *settings]) as run, progress(desc=name, unit="epoch") as bar:
         for line in run.stdout or ():
             printed.append(line)
             if epoch := re.match(r"Epoch (\d+)/(\d+)", line):

@@ -13,7 +13,7 @@ import numpy as np
 from stages.card import read_dataset
 from stages.classifier import judge, read_classifier
 from stages.errors import refuse, run_stage
-from stages.evaluate import certain, measure, mistakes_picture, say, worst_mistakes
+from stages.evaluate import certain, deciding, measure, mistakes_picture, say, worst_mistakes
 from stages.files import write_json, write_table
 from stages.manifest import ManifestParameters, make_manifest
 from stages.metrics import EvaluateParameters
@@ -39,7 +39,8 @@ def main() -> None:
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
     results["corrected_labels"] = sum(crop.label != crop.published for crop in crops)
     results["certain"] = certain(y_true, y_score, threshold, band.low, band.high)
-    write_json(OUTPUT / f"{dataset.name}.json", results)
+    write_json(OUTPUT / f"{dataset.name}.json", deciding(results))
+    write_json(OUTPUT / f"{dataset.name}.measures.json", results)
     columns = ("path", "slide", "label", "probability", "predicted")
     rows = [(crop.path, crop.slide, crop.label, np.float32(p), called) for crop, p, called in zip(crops, y_score, y_pred)]
     write_table(OUTPUT / f"{dataset.name}.csv", columns, rows)

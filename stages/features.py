@@ -6,13 +6,13 @@ is nothing to compute.
 """
 
 import numpy as np
-from tqdm import tqdm
 
 from stages.augment import AugmentParameters, augment
 from stages.cohort import FEATURES, open_squares
 from stages.errors import run_stage
 from stages.files import replacing
 from stages.params import read_params
+from stages.progress import progress
 from stages.steps import ModelParameters
 
 BATCH = 8
@@ -24,6 +24,7 @@ def main() -> None:
     with replacing(FEATURES, binary=True) as npy:
         if not params.frozen:
             np.save(npy, np.empty((0, 8, 0), dtype=np.float32))
+            print(f"nothing to do: model.step {params.step} has no frozen backbone")
             return
         # Keras takes seconds to import, which a step without a backbone need not wait for.
         from stages.backbone import build_backbone, extract_features
@@ -35,7 +36,7 @@ def main() -> None:
         np.lib.format.write_array_header_1_0(
             npy, {"descr": "<f4", "fortran_order": False, "shape": (len(squares), views, length)}
         )
-        with tqdm(total=len(squares), desc=params.step, unit="crop") as bar:
+        with progress(total=len(squares), desc=params.step, unit="crop") as bar:
             for start in range(0, len(squares), BATCH):
                 batch = squares[start : start + BATCH]
                 features = [extract_features(backbone, batch)]
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from stages.attention import attention, overlay
 from stages.classifier import BATCH, Classifier
 from stages.files import replacing
+from stages.progress import progress
 
 THUMBNAIL = 160  # pixels a side
 
@@ -48,7 +48,7 @@ def write_gallery(path: Path, folder: Path, judged: Sequence[Any], classifier: C
 
 
 def _thumbnails(files: Sequence[Path], classifier: Classifier) -> Iterator[tuple[str, str]]:
-    with tqdm(total=len(files), desc="drawing thumbnails", unit="crop") as bar:
+    with progress(total=len(files), desc="drawing thumbnails", unit="crop") as bar:
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
             squares = np.stack([classifier.square(file) for file in batch])

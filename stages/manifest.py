@@ -357,4 +357,4 @@ def _warn(what: str, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

@@ -57,9 +57,9 @@ def hold_operations() -> None:
 
     def matmul(x1: Any, x2: Any) -> Any:
         x1, x2 = backend.convert_to_tensor(x1), backend.convert_to_tensor(x2)
-        terms = x2.shape[0]
-        of_two = len(x1.shape) == len(x2.shape) == 2 and x1.dtype == x2.dtype and x1.dtype.is_floating
-        if not of_two or terms is None or terms <= LONGEST_SUM or isinstance(x1, tf.SparseTensor) or isinstance(x2, tf.SparseTensor):
+        sparse = isinstance(x1, tf.SparseTensor) or isinstance(x2, tf.SparseTensor)
+        terms = x2.shape[0] if len(x1.shape) == len(x2.shape) == 2 else None
+        if sparse or not terms or terms <= LONGEST_SUM or x1.dtype != x2.dtype or not x1.dtype.is_floating:
             return plain_matmul(x1, x2)
         length = longest_divisor(terms)
         blocks = terms // length

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from stages.cluster import connect, in_any_order, scheduler_address
 from stages.cohort import IMAGES, MANIFEST, open_padded
@@ -19,6 +18,7 @@ from stages.images import load_image
 from stages.parallel import on_all_cores
 from stages.params import read_dataset_name, read_params
 from stages.pictures import contact_sheet, save_png
+from stages.progress import progress
 from stages.squares import Mode, PadParameters, make_square
 
 PICTURE = Path("metrics/plots/padding.png")
@@ -83,7 +83,7 @@ def pad_on_cluster(
     # Workers have other working folders.
     files = [file.absolute() for file in files]
     problems: dict[int, str] = {}
-    with connect(scheduler) as client, tqdm(total=len(files), desc="padding", unit="image") as bar:
+    with connect(scheduler) as client, progress(total=len(files), desc="padding", unit="image") as bar:
         groups = ((row, files[row : row + GROUP], mode, size) for row in range(0, len(files), GROUP))
         for (first, *_), padded in in_any_order(client, pad_group, groups):
             if isinstance(padded, BaseException):
@@ -129,4 +129,4 @@ def padding_picture(
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import joblib
-from tqdm import tqdm
+
+from stages.progress import progress
 
 
 def on_all_cores(function: Callable, items: Sequence[tuple], what: str, prefer: str = "threads") -> Iterator[Any]:
@@ -16,4 +17,4 @@ def on_all_cores(function: Callable, items: Sequence[tuple], what: str, prefer: 
     """
     parallel = joblib.Parallel(n_jobs=joblib.cpu_count(), prefer=prefer, return_as="generator")
     results = parallel(joblib.delayed(function)(*item) for item in items)
-    yield from tqdm(results, total=len(items), desc=what, unit="image")
+    yield from progress(results, total=len(items), desc=what, unit="image")

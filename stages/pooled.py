@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from stages.metrics import OF_PROBABILITIES, score, slide_draws
 from stages.predictions import Predictions
+from stages.progress import progress
 
 Measures = dict[str, float | None]
 
@@ -54,7 +54,7 @@ def measure_draws(
     everything = range(len(codes))
     random = np.random.default_rng(seed)
     drawn: list[list[Measures]] = [[] for _ in models]
-    for counts in tqdm(slide_draws(len(slides), replicates, seed), total=replicates, desc="drawing slides", unit="draw"):
+    for counts in progress(slide_draws(len(slides), replicates, seed), total=replicates, desc="drawing slides", unit="draw"):
         repetitions = random.integers(len(codes), size=len(codes)) if len(codes) > 1 else everything
         for draws, model in zip(drawn, models):
             draws.append(measure(model, repetitions, counts))

@@ -201,7 +201,7 @@ def write_slides(path: Path, judged: Sequence[Judged]) -> None:
 
 
 def say_measures(judged: Sequence[Judged], path: Path) -> None:
-    """Write and print the measures against the known labels, the same as in metrics/test.json."""
+    """Write and print the measures against the known labels, as in metrics/measures.json."""
     y_true = np.array([one.label for one in judged], dtype=np.int64)
     y_score = np.array([one.probability for one in judged]).astype(np.float64)
     measures = score(y_true, y_score, np.array([one.predicted for one in judged]))

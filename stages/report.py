@@ -17,12 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from stages.charts import save_chart
 from stages.commands import DVC, output_of
 from stages.errors import run_stage
 from stages.files import replacing
+from stages.progress import progress
 
 WORKSPACE = "workspace"
 
@@ -68,7 +67,7 @@ def plots(revisions: Sequence[str], output: Path) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="glomeruli-report-") as folder:
         found = json.loads(output_of([*DVC, "plots", "diff", *revisions, "--json", "--out", folder]))
         missing = {(error.get("name"), error.get("rev")) for error in found.get("errors", [])}
-        for name, drawings in tqdm(sorted(found.get("data", {}).items()), desc="drawing plots", unit="plot"):
+        for name, drawings in progress(sorted(found.get("data", {}).items()), desc="drawing plots", unit="plot"):
             pictures = [drawing for drawing in drawings if drawing["type"] == "image"]
             charts = [drawing for drawing in drawings if drawing["type"] == "vega"]
             lines += [f"### {_title(name, charts)}", ""]

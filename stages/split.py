@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 from pydantic import Field, model_validator
 
-from stages.cohort import CLASS_NAMES, MANIFEST, SPLIT, SPLITS
+from stages.cohort import CLASS_NAMES, MANIFEST, SPLIT, SPLITS, leakage
 from stages.errors import UserError, refuse, run_stage
 from stages.files import read_table, write_json, write_table
 from stages.params import Parameters, read_params
@@ -146,20 +146,16 @@ def number_folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np
 
 
 def summarize(y: np.ndarray, slides: np.ndarray, splits: np.ndarray) -> dict:
-    """Count images by split and class and slides by split, and measure the leakage.
-
-    Leakage is the share of test images whose slide also stands in train: 0 where slides are kept apart.
-    """
-    in_train, in_test = splits == "train", splits == "test"
+    """Count images by split and class and slides by split, and measure the leakage."""
     return {
         "images": {
             name: {kind: int(np.sum((splits == name) & (y == label))) for label, kind in enumerate(CLASS_NAMES)}
             for name in SPLITS
         },
         "slides": {name: len(np.unique(slides[splits == name])) for name in SPLITS},
-        "leakage": float(np.mean(np.isin(slides[in_test], slides[in_train]))),
+        "leakage": leakage(slides, splits),
     }
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

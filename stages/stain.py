@@ -5,7 +5,7 @@ Where it is not, there is nothing to compute, and no other split computes anythi
 
 import numpy as np
 
-from stages.cohort import IMAGES, STAINED, open_padded, read_cohort
+from stages.cohort import STAINED, open_padded, read_cohort
 from stages.errors import run_stage
 from stages.files import replacing, write_json
 from stages.parallel import on_all_cores
@@ -30,7 +30,10 @@ def main() -> None:
             for changed in on_all_cores(_normalized, jobs, params.normalization, prefer="processes"):
                 npy.write(changed.tobytes())
     write_json(STAIN, normalizer.model_dump())
-    print(f"stain normalization: {params.normalization}; {STAINED if params.normalization != 'none' else IMAGES} is what follows")
+    if params.normalization == "none":
+        print("nothing to do: stain.normalization is none; what follows takes the squares as they are")
+    else:
+        print(f"{len(squares)} crops, {params.normalization}: {STAINED}")
 
 
 def _normalized(normalizer, squares: np.ndarray, row: int) -> np.ndarray:
@@ -38,4 +41,4 @@ def _normalized(normalizer, squares: np.ndarray, row: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

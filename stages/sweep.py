@@ -17,12 +17,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from stages.cluster import connect, in_any_order, scheduler_address
 from stages.commands import DVC, clone_at, output_of
 from stages.errors import UserError, run_stage
 from stages.experiments import flatten, params_with, read_experiments
+from stages.progress import progress
 
 SHOWN_LINES = 5
 
@@ -127,7 +126,7 @@ def run_all(orders: Sequence[tuple[str, tuple[str, ...]]], home: Home, scheduler
     if not orders:
         return {}
     failed = {}
-    with connect(scheduler, workers) as client, tqdm(total=len(orders), desc="sweep", unit="experiment") as bar:
+    with connect(scheduler, workers) as client, progress(total=len(orders), desc="sweep", unit="experiment") as bar:
         for (name, *_), reason in in_any_order(client, run_order, [(*order, home) for order in orders]):
             if reason:
                 failed[name] = str(reason)

@@ -16,9 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from threadpoolctl import threadpool_limits
 
+from stages.arithmetic import is_portable
 from stages.augment import AugmentParameters
 from stages.backbone import build_backbone, set_trainable
-from stages.backend import keras, make_deterministic, on_devices
+from stages.backend import circumstances, keras, make_deterministic, on_devices
 from stages.batches import Batches, outputs, predict
 from stages.card import read_dataset
 from stages.checkpoint import Checkpoint, fingerprint
@@ -46,6 +47,7 @@ from stages.steps import ModelParameters, is_backbone
 CARD = Path("models/model.json")
 CHECKPOINT = Path("models/checkpoint.npz")
 LOG = Path("metrics/train")
+ARITHMETIC = LOG / "arithmetic.json"
 
 
 class TrainParameters(Parameters):
@@ -91,6 +93,12 @@ def main() -> None:
     padding = read_params("pad", PadParameters)
     dataset = read_dataset(read_dataset_name())
     make_deterministic(params.seed)
+    here = circumstances()
+    if not is_portable(here):
+        found = ", ".join(f"{name} {value}" for name, value in here.items())
+        print(
+            f"note: results here have bytes of their own ({found}); those of x86-64 processors with AVX2 are the same everywhere"
+        )
 
     cohort, squares = read_cohort(), open_squares()
     members, best = [], []
@@ -131,9 +139,11 @@ def main() -> None:
         },
         "parameters": {"model": model_params.model_dump(), "train": params.model_dump(exclude={"resume"})},
         "code_sha256": {path.name: sha256(path) for path in code_files()},
+        "arithmetic": here,
         "versions": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy", "pillow")},
     }
     write_json(CARD, card)
+    write_json(ARITHMETIC, here)
     for number in range(1, len(members) + 1):
         _numbered(CHECKPOINT, number).unlink(missing_ok=True)
 
@@ -369,7 +379,7 @@ def code_files() -> list[Path]:
 
     Their digests, unlike the commit that will hold them, are known while training runs.
     """
-    modules = {name: module.__file__ for name, module in sys.modules.items() if name.startswith("stages.")}
+    modules = {name: module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "stages"}
     return sorted({Path(__file__), *(Path(file) for file in modules.values() if file)})
 
 
@@ -403,4 +413,4 @@ def balanced_class_weight(y: np.ndarray) -> dict[int, float]:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

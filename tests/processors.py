@@ -19,8 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import stages  # noqa: F401  Before NumPy: it fixes the arithmetic.
-import numpy as np  # isort: skip
+import numpy as np
 
 Named = Iterator[tuple[str, np.ndarray]]
 
