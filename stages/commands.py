@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages.errors import UserError
@@ -16,9 +16,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
 
 
-def run_dvc(arguments: Sequence[str], folder: str | Path = ".") -> bool:
-    """Run dvc with its output on the screen; return whether it succeeded."""
-    return subprocess.run([*DVC, *arguments], cwd=folder, env=environment()).returncode == 0
+def run_dvc(arguments: Sequence[str], folder: str | Path = ".", variables: Mapping[str, str] | None = None) -> bool:
+    """Run dvc with its output on the screen, and with further environment variables; return whether it succeeded."""
+    return subprocess.run([*DVC, *arguments], cwd=folder, env=environment() | dict(variables or {})).returncode == 0
 
 
 def start_dvc(arguments: Sequence[str]) -> subprocess.Popen[str]:

@@ -39,12 +39,20 @@ def read_params(block: str, schema: type[Schema], path: str | Path = "params.yam
     found = _read_all(path)
     for name in block.split("."):
         found = found.get(name) if isinstance(found, dict) else None
-    return check(found, schema, str(path), block)
+    return _checked(found, schema, path, block)
 
 
 def read_dataset_name(path: str | Path = "params.yaml") -> str:
     """Return `data` of params.yaml: the name of a folder in data/, never a path that leads elsewhere."""
-    return check({"data": _read_all(path).get("data")}, _Data, str(path)).data
+    return _checked({"data": _read_all(path).get("data")}, _Data, path).data
+
+
+def _checked(content: Any, schema: type[Schema], path: str | Path, block: str = "") -> Schema:
+    try:
+        return check(content, schema, str(path), block)
+    except UserError as error:
+        # `dvc exp run -S` writes into the file, and leaves there what was refused.
+        raise UserError(f"{error} (it stays in {path} until it is set anew)") from None
 
 
 def _read_all(path: str | Path) -> dict:

@@ -35,7 +35,7 @@ PROCESSORS = {
 }
 
 
-def _crops(number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def drawn_crops(number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return drawn squares, uint8 (number, size, size, 3), and their labels, int (number,), both classes among them."""
     from stages.demo import draw_glomerulus, make_slide, make_tuft
     from stages.squares import make_square
@@ -52,7 +52,7 @@ def _crops(number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def drawn() -> Named:
     """The drawn dataset."""
-    squares, labels = _crops(6, 128)
+    squares, labels = drawn_crops(6, 128)
     yield from ((f"glomerulus {number}", square) for number, square in enumerate(squares))
     yield "labels", labels
 
@@ -62,7 +62,7 @@ def augmented() -> Named:
     from stages.augment import AugmentParameters, augment
 
     every = {"rotation": 180, "shift": 0.2, "scale": 0.3, "aspect": 0.3, "brightness": 0.3, "stain": 0.2}
-    squares, _ = _crops(4, 128)
+    squares, _ = drawn_crops(4, 128)
     for name in every:
         one = AugmentParameters(orientations=True, **{other: value * (other == name) for other, value in every.items()})
         yield name, np.stack([augment(square, one, np.random.default_rng([3, n])) for n, square in enumerate(squares)])
@@ -74,7 +74,7 @@ def stained() -> Named:
     """Both stain normalizations: what is learned, and what becomes of a crop."""
     from stages.stain_normalization import fit_normalization
 
-    squares, _ = _crops(6, 64)
+    squares, _ = drawn_crops(6, 64)
     for method in ("reinhard", "macenko"):
         normalize = fit_normalization(method, squares[:4])
         for name, value in normalize.learned.items():
@@ -111,19 +111,19 @@ def head() -> Named:
     for length in (624, 1280):
         y = random.integers(0, 2, 120)
         features = (random.normal(size=(120, 8, length)) + 0.2 * y[:, None, None]).astype(np.float32)
-        model, measures = fit_head(features, y, np.arange(80), np.arange(80, 120), _train())
+        model, measures = fit_head(features, y, np.arange(80), np.arange(80, 120), train_parameters())
         yield from ((f"{length} features: {weight.path}", np.asarray(weight)) for weight in model.weights)
         yield f"{length} features: measures", np.array([list(one.values()) for one in measures.values()])
 
 
-def _train(**changes):
+def train_parameters(**changes):
     from stages.params import read_params
     from stages.train import TrainParameters
 
     return read_params("train", TrainParameters).model_copy(update={"epochs": 1, "batch_size": 16, **changes})
 
 
-def _model(**changes):
+def model_parameters(**changes):
     from stages.params import read_params
     from stages.steps import ModelParameters
 
@@ -135,7 +135,7 @@ def _learned(model, squares: np.ndarray, y: np.ndarray, train: int, **changes) -
     from stages.batches import predict
     from stages.train import Record, fit
 
-    fit(model, squares, y, np.arange(train), np.arange(train, len(y)), _train(**changes), Record(log=None))
+    fit(model, squares, y, np.arange(train), np.arange(train, len(y)), train_parameters(**changes), Record(log=None))
     yield from ((weight.path, np.asarray(weight)) for weight in model.weights)
     yield "probabilities", predict(model, squares, np.arange(len(y)))
 
@@ -146,10 +146,10 @@ def _rung(size: int, squares: int, **changes) -> Named:
     from stages.train import channel_statistics
 
     make_deterministic(0)
-    pixels, y = _crops(squares, size)
+    pixels, y = drawn_crops(squares, size)
     train = squares - squares // 3
     yield "crops", pixels
-    model = build_model(_model(**changes), size, *channel_statistics(pixels, np.arange(train)), dropout=0.2)
+    model = build_model(model_parameters(**changes), size, *channel_statistics(pixels, np.arange(train)), dropout=0.2)
     yield from _learned(model, pixels, y, train)
 
 
@@ -168,6 +168,11 @@ def unpooled_step() -> Named:
     yield from _rung(67, 24, step="conv2-dense1", pooling="none", conv_filters=8)
 
 
+def smallest_step() -> Named:
+    """Two steps of conv1-dense1 on tiny squares: what the suite has time to emulate."""
+    yield from _rung(24, 12, step="conv1-dense1", conv_filters=4, dense_units=4)
+
+
 def single_neuron() -> Named:
     """The logistic step."""
     yield from _rung(96, 24, step="logistic")
@@ -184,7 +189,7 @@ def backbone_features() -> Named:
     from stages.backend import make_deterministic
 
     make_deterministic(0)
-    squares, _ = _crops(2, 224)
+    squares, _ = drawn_crops(2, 224)
     backbone = build_backbone("efficientnet_lite0", _weights(), 224, (), 0.7)
     yield "features", extract_features(backbone, squares)
 
@@ -199,12 +204,12 @@ def backbone_fine_tuned() -> Named:
     from stages.train import fit_head
 
     make_deterministic(0)
-    squares, y = _crops(12, 96)
+    squares, y = drawn_crops(12, 96)
     backbone = build_backbone("efficientnet_lite0", _weights(), 96, (), 0.7)
     set_trainable(backbone, "all")
     features = outputs(backbone, squares, np.arange(len(y)))
     yield "features", features
-    model_head, _ = fit_head(features[:, None], y, np.arange(8), np.arange(8), _train())
+    model_head, _ = fit_head(features[:, None], y, np.arange(8), np.arange(8), train_parameters())
     model = join(backbone, model_head, "tuned")
     yield from _learned(model, squares, y, 8, batch_size=4, learning_rate=1e-4)
     yield "attention", attention(model, squares[:2])
@@ -225,6 +230,7 @@ PARTS: dict[str, Callable[[], Named]] = {
         stained,
         calibration,
         head,
+        smallest_step,
         default_step,
         deepest_step,
         unpooled_step,

@@ -1,0 +1,110 @@
+"""The arithmetic is fixed before NumPy is imported, and other processors come to the same bytes."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.arithmetic import IS_X86, SETTINGS, description, is_portable
+from tests.processors import EMULATOR, digests, drawn_crops
+from tests.repositories import PROJECT
+
+on_x86 = pytest.mark.skipif(not IS_X86, reason="of x86-64 processors")
+
+
+def run(code, **variables):
+    """Run code in a process whose environment has none of what is fixed, but for `variables`."""
+    clean = {name: value for name, value in os.environ.items() if name not in SETTINGS and name != "TF_NUM_INTRAOP_THREADS"}
+    return subprocess.run(
+        [sys.executable, "-W", "always", "-c", code],
+        env={**clean, "GLOMERULI_ARITHMETIC": "", **variables},
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+    )
+
+
+KERNELS = (
+    "import stages, numpy, scipy.linalg, threadpoolctl, os, json;"
+    "from numpy._core._multiarray_umath import __cpu_features__ as has;"
+    "print(json.dumps([[one['architecture'] for one in threadpoolctl.threadpool_info()],"
+    "any(has.get(name, False) for name in ('X86_V4', 'AVX512_ICL', 'AVX512_SPR')), dict(os.environ)]))"
+)
+
+
+@on_x86
+def test_the_libraries_take_the_kernels_that_all_processors_have():
+    done = run(KERNELS, OPENBLAS_CORETYPE="Nehalem", ONEDNN_MAX_CPU_ISA="AVX512_CORE")
+    blas, wide, environment = json.loads(done.stdout)
+    assert set(blas) == {"Haswell"} and not wide
+    assert SETTINGS.items() <= environment.items() and environment["TF_NUM_INTRAOP_THREADS"] == "2"
+    assert done.stderr == ""
+
+
+def test_native_leaves_all_to_the_machine():
+    done = run(KERNELS, GLOMERULI_ARITHMETIC="native")
+    _, _, environment = json.loads(done.stdout)
+    assert not set(SETTINGS) & set(environment)
+
+
+def test_the_threads_can_be_chosen():
+    code = "import stages, stages.arithmetic; print(stages.arithmetic.description()['threads'])"
+    assert run(code, TF_NUM_INTRAOP_THREADS="3").stdout == "3\n"
+
+
+def test_a_misspelt_choice_is_one_line():
+    done = run("import stages", GLOMERULI_ARITHMETIC="Native")
+    assert done.returncode == 1
+    assert done.stderr == "error: GLOMERULI_ARITHMETIC is 'Native'; it must be portable or native\n"
+
+
+@on_x86
+def test_numpy_before_stages_is_said():
+    done = run("import numpy, stages")
+    assert done.returncode == 0 and done.stderr.startswith("warning: numpy was imported before stages")
+    assert run("import numpy, stages", **SETTINGS).stderr == ""
+
+
+def test_what_counts_of_a_machine_is_told_from_its_name():
+    text = json.dumps(description())
+    assert set(description()) == {"architecture", "avx2", "arithmetic", "threads"}
+    assert not re.search("intel|amd|epyc|xeon", text, flags=re.IGNORECASE)
+    here = {
+        "architecture": "x86_64",
+        "avx2": True,
+        "arithmetic": "portable",
+        "threads": 2,
+        "backend": "tensorflow",
+        "device": "CPU",
+    }
+    assert is_portable(here) and is_portable(here | {"threads": 8})
+    for other in ({"architecture": "aarch64"}, {"avx2": False}, {"arithmetic": "native"}, {"backend": "jax"}, {"device": "GPU"}):
+        assert not is_portable(here | other), other
+
+
+@on_x86
+@pytest.mark.skipif(not shutil.which(EMULATOR), reason=f"{EMULATOR} is not installed (Debian's package qemu-user)")
+@pytest.mark.parametrize("part", ["calibration", "smallest-step"])
+def test_another_processor_comes_to_the_same_bytes(part, monkeypatch):
+    """`python -m tests.processors` has all parts and more processors."""
+    monkeypatch.chdir(PROJECT)
+    here = digests(part)
+    assert len(here) > 5 and digests(part, "Haswell") == here
+
+
+def test_the_drawn_crops_hold_both_classes():
+    squares, labels = drawn_crops(3, 16)
+    assert squares.shape == (3, 16, 16, 3) and labels.tolist()[:2] == [0, 1]
+
+
+def test_no_stage_imports_numpy_before_the_arithmetic_is_fixed():
+    """`python -m stages.<name>` imports the package first; nothing stands before the import in it."""
+    text = Path(PROJECT / "stages/__init__.py").read_text()
+    assert re.findall(r"^(?:from|import) .*$", text, flags=re.MULTILINE) == ["from stages import arithmetic as arithmetic"]
+    imports = re.findall(r"^(?:from|import) (\w+)", (PROJECT / "stages/arithmetic.py").read_text(), flags=re.MULTILINE)
+    assert set(imports) <= {"os", "platform", "sys", "typing"}
