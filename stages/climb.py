@@ -183,7 +183,7 @@ class Trainings:
             name, number = f"{taken}-{number}", number + 1
         run_experiment(name, [*self.overrides, *(f"{key}={value}" for key, value in changes.items())])
         self.names.add(name)
-        return Experiment(name, name, {}, {}, {})
+        return Experiment(name, name, {}, {})
 
 
 def read_log(experiment: Experiment) -> dict[str, list[float]]:

@@ -14,6 +14,8 @@ from ruamel.yaml.error import YAMLError
 from stages.errors import UserError, refuse
 
 BLOCKS = ("data", "demo", "manifest", "split", "pad", "stain", "model", "train", "evaluate", "external", "climb")
+# `dvc exp run -S` writes into params.yaml, and leaves there what was refused.
+STAYS = " (params.yaml keeps it until it is set anew)"
 DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -39,20 +41,12 @@ def read_params(block: str, schema: type[Schema], path: str | Path = "params.yam
     found = _read_all(path)
     for name in block.split("."):
         found = found.get(name) if isinstance(found, dict) else None
-    return _checked(found, schema, path, block)
+    return check(found, schema, str(path), block, STAYS)
 
 
 def read_dataset_name(path: str | Path = "params.yaml") -> str:
     """Return `data` of params.yaml: the name of a folder in data/, never a path that leads elsewhere."""
-    return _checked({"data": _read_all(path).get("data")}, _Data, path).data
-
-
-def _checked(content: Any, schema: type[Schema], path: str | Path, block: str = "") -> Schema:
-    try:
-        return check(content, schema, str(path), block)
-    except UserError as error:
-        # `dvc exp run -S` writes into the file, and leaves there what was refused.
-        raise UserError(f"{error} (it stays in {path} until it is set anew)") from None
+    return check({"data": _read_all(path).get("data")}, _Data, str(path), note=STAYS).data
 
 
 def _read_all(path: str | Path) -> dict:
@@ -80,18 +74,18 @@ def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
     return content
 
 
-def check(content: Any, schema: type[Schema], where: str, block: str = "") -> Schema:
-    """Return `content` as a `schema`; raise `UserError` with a line for each value that does not fit."""
+def check(content: Any, schema: type[Schema], where: str, block: str = "", note: str = "") -> Schema:
+    """Return `content` as a `schema`; raise `UserError` with a line for each value that does not fit, and `note` behind it."""
     if not isinstance(content, dict):
         raise UserError(f"{where}: {block} must be a block with {', '.join(schema.model_fields)}; it is {shown(content)}")
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        refuse([f"{where}: {_explain(problem, block)}" for problem in error.errors()])
+        refuse([f"{where}: {_explain(problem, block, note)}" for problem in error.errors()])
         raise
 
 
-def _explain(problem: dict, block: str) -> str:
+def _explain(problem: dict, block: str, note: str) -> str:
     # Messages of validators written in this project arrive behind pydantic's own "Value error, ".
     message = problem["msg"].removeprefix("Value error, ")
     name = ".".join(str(part) for part in (block, *problem["loc"]) if part != "")
@@ -101,9 +95,9 @@ def _explain(problem: dict, block: str) -> str:
         case "missing":
             return f"{name} is missing"
         case "value_error" if not problem["loc"]:
-            return f"{block}: {message}" if block else message
+            return (f"{block}: {message}" if block else message) + note
         case _:
-            return f"{name} is {shown(problem['input'])}; {message[0].lower()}{message[1:]}"
+            return f"{name} is {shown(problem['input'])}; {message[0].lower()}{message[1:]}{note}"
 
 
 def shown(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Progress: a bar at a terminal; elsewhere, in a log or in DVC's queue, a line now and then."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -10,16 +10,18 @@ from tqdm import tqdm
 BETWEEN_LINES = 30
 
 
-class _Lines(tqdm):
-    """A bar whose states are lines below each other."""
+class _Lines:
+    """A stream to which each state of a bar is a line of its own."""
 
-    @staticmethod
-    def status_printer(file: TextIO) -> Callable[[str], None]:
-        def write(text: str) -> None:
-            if text.strip():
-                print(text, file=file, flush=True)
+    def __init__(self, stream: TextIO):
+        self.stream = stream
 
-        return write
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            print(line, file=self.stream)
+
+    def flush(self) -> None:
+        self.stream.flush()
 
 
 def progress(items: Iterable | None = None, **options: Any) -> tqdm:
@@ -30,4 +32,5 @@ def progress(items: Iterable | None = None, **options: Any) -> tqdm:
     if sys.stderr.isatty():
         return tqdm(items, **options)
     # `delay`: no line before anything has been done.
-    return _Lines(items, mininterval=BETWEEN_LINES, maxinterval=BETWEEN_LINES, delay=1e-9, ascii=True, ncols=100, **options)
+    seldom = {"mininterval": BETWEEN_LINES, "maxinterval": BETWEEN_LINES, "delay": 1e-9}
+    return tqdm(items, file=_Lines(sys.stderr), ascii=True, ncols=100, **seldom, **options)

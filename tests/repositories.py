@@ -39,7 +39,7 @@ def git(*arguments):
 
 
 def stages_run(output):
-    return re.findall(r"^Running stage '(\w+)':", output, flags=re.MULTILINE)
+    return re.findall(r"^Running stage '(?:data/dvc.yaml:)?(\w+)':", output, flags=re.MULTILINE)
 
 
 def set_params(changes: dict[str, object]) -> None:
@@ -64,7 +64,8 @@ def make_repository(folder):
         if (PROJECT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
+    for lock in ("dvc.lock", "data/dvc.lock"):
+        (folder / lock).unlink(missing_ok=True)
     set_params(SMALL)
     git("init", "-q")
     git("add", "-A")

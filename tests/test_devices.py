@@ -103,7 +103,8 @@ def test_what_cannot_be_shared_is_one_line(workplace):
     assert done.stderr.strip().endswith("error: params.yaml: train.devices is 4; this machine has 2: cpu:0, cpu:1")
     done = train(JAX, **{"train.devices": 3})
     assert done.stderr.strip().endswith(
-        "error: params.yaml: train: batch_size is 8; with 3 devices it must be a multiple of that"
+        "error: params.yaml: train: batch_size is 8; with 3 devices it must be a multiple of that "
+        "(params.yaml keeps it until it is set anew)"
     )
     with pytest.raises(UserError, match=r"train\.devices is 1024; this machine has 1"):
         on_devices(1024)

@@ -39,7 +39,7 @@ def test_predictions_of_several_experiments(monkeypatch):
         "c": header + "x.png,s,0,0.5,1\n",
     }
     monkeypatch.setattr(Experiment, "read", lambda self, path: texts[self.name])
-    a, b, c = (Experiment(name, "", {}, {}, {}) for name in texts)
+    a, b, c = (Experiment(name, "", {}, {}) for name in texts)
     paths, slides, y_true, y_score = out_of_fold([a, b])
     assert (paths.tolist(), slides.tolist(), y_true.tolist(), y_score.tolist()) == (
         ["x.png", "y.png"],
@@ -62,9 +62,11 @@ def test_with_experiments_of_dvc_and_external_data_beside(repository):
         for row in csv.DictReader(file):
             assert float(everywhere[row["path"]]["probability"]) == pytest.approx(float(row["probability"]), abs=1e-5)
 
-    # Both files of metrics have a threshold; the experiment's own is that of its test set.
+    # Both datasets have measures; the experiment's own are those of its test set.
     (found,) = read_experiments()
-    assert found.metrics["threshold"] == json.loads(Path("metrics/test.json").read_text())["threshold"]
+    own = json.loads(Path("metrics/measures.json").read_text())
+    assert found.measures()["threshold"] == own["threshold"]
+    assert found.measures()["confusion.true_positive"] == own["confusion"]["true_positive"]
 
     command = [sys.executable, "-m", "stages.doubts"]
     done = subprocess.run([*command, "beside"], capture_output=True, text=True)

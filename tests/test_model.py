@@ -101,7 +101,7 @@ def test_normalisation_is_inside_the_model():
     model = build("logistic")
     kernel = np.zeros((SIZE * SIZE * 3, 1), dtype=np.float32)
     kernel[:3, 0] = 1
-    model.layers[-1].set_weights([kernel, np.zeros(1, dtype=np.float32)])
+    model.get_layer("log_odds").set_weights([kernel, np.zeros(1, dtype=np.float32)])
     pixels = np.zeros((1, SIZE, SIZE, 3), dtype=np.uint8)
     pixels[0, 0, 0] = (200, 60, 160)
     logit = (200 - 180) / 3000**0.5 + (60 - 120) / 4000**0.5 + (160 - 160) / 2500**0.5

@@ -18,6 +18,8 @@ from tests.conftest import PROJECT, save_crop, set_params
 from tests.imports import code_of
 from tests.repositories import dvc, git, stages_run
 
+DVC_FILES = ("data/dvc.yaml", "dvc.yaml")
+
 
 @pytest.fixture(scope="module")
 def shared(reproduced, tmp_path_factory):
@@ -85,6 +87,22 @@ def test_an_experiment_shows_and_compares(workspace):
         assert title in html, title
 
 
+def test_what_a_terminal_shows_is_read_without_wrapping(workspace):
+    """And nothing in it is called `error`, which DVC takes for a failure to read."""
+    dvc("exp", "run", "-n", "shown", "-S", "evaluate.threshold=youden", "-S", "external=[demo]")
+    shown = dvc("metrics", "show")
+    assert "failed to load" not in shown and "metrics/external/demo.json" in shown
+    differences = dvc("metrics", "diff", "--all")
+    assert max(map(len, [*shown.splitlines(), *differences.splitlines()])) <= 120
+    assert {"roc_auc", "sensitivity", "specificity", "f1", "certain", "leakage"} <= set(shown.split())
+    few = json.loads(Path("metrics/test.json").read_text())
+    assert all(round(value, 4) == value for value in few.values()) and 5 <= len(few) <= 12
+    all_of_them = json.loads(Path("metrics/measures.json").read_text())
+    assert few["roc_auc"] == round(all_of_them["roc_auc"], 4) and few["certain"] == round(all_of_them["certain"]["coverage"], 4)
+    for file in Path("metrics").rglob("*.json"):
+        assert "error" not in {key.split(".")[-1] for key in flatten(json.loads(file.read_text()))}, file
+
+
 def test_own_data_in_five_lines(workspace):
     """As the README says; and in a temporary folder, which has nothing but what git and DVC know."""
     for slide in range(9):
@@ -97,6 +115,7 @@ def test_own_data_in_five_lines(workspace):
     git("add", "data/mine.dvc", "data/mine.yaml", "data/.gitignore")
     assert "data/mine/" not in git("status", "--porcelain")
     output = dvc("exp", "run", "--temp", "-n", "own", "-S", "data=mine")
+    assert stages_run(output)[0] == "manifest" and "drawing synthetic glomeruli" not in output
     assert "Our own: 27 glomeruli, 9 of them globally sclerotic, 9 slides" in output
     assert "Ran experiment(s): own" in output
 
@@ -177,7 +196,7 @@ def test_a_mistake_of_the_user_is_one_line_and_no_traceback(workspace):
 
 def test_each_stage_depends_on_exactly_the_code_it_runs():
     os.chdir(PROJECT)
-    stages = YAML(typ="safe", pure=True).load(Path("dvc.yaml"))["stages"]
+    stages = {name: stage for file in DVC_FILES for name, stage in YAML(typ="safe", pure=True).load(Path(file))["stages"].items()}
     for name, stage in stages.items():
         stage = stage.get("do", stage)
         assert stage["cmd"] == f"python -m stages.{name}" + " ${item}" * (name == "external")
@@ -188,7 +207,8 @@ def test_each_stage_depends_on_exactly_the_code_it_runs():
 def test_each_stage_depends_on_the_parameters_it_reads():
     os.chdir(PROJECT)
     read = YAML(typ="safe", pure=True).load
-    stages, params = read(Path("dvc.yaml"))["stages"], flatten(read(Path("params.yaml")))
+    stages = {name: stage for file in DVC_FILES for name, stage in read(Path(file))["stages"].items()}
+    params = flatten(read(Path("params.yaml")))
     for name, stage in stages.items():
         stage, code = stage.get("do", stage), Path(f"stages/{name}.py").read_text()
         read_blocks = set(re.findall(r"read_params\(\"([\w.]+)\"", code)) | ({"data"} if "read_dataset_name()" in code else set())

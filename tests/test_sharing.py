@@ -56,13 +56,13 @@ def share_and_return(folder):
     git("remote", "add", "origin", str(folder / "shared.git"))
     git("push", "-q", "origin", "HEAD:refs/heads/main")
     git("--git-dir=../shared.git", "symbolic-ref", "HEAD", "refs/heads/main")
-    dvc("push", "dvc.yaml")
+    dvc("push", "--with-deps", "dvc.yaml")
     dvc("exp", "push", "origin", "youden")
 
     os.chdir(folder)
     git("clone", "-q", "shared.git", "theirs")
     os.chdir("theirs")
-    dvc("pull", "dvc.yaml")
+    dvc("pull", "--with-deps", "dvc.yaml")
     output = dvc("repro")
     assert stages_run(output) == [] and "Data and pipelines are up to date." in output
     assert git("status", "--short") == ""

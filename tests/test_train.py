@@ -110,10 +110,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(workplace):
     assert contents[0] != contents[2]
 
 
+def probability(log_odds):
+    return keras.layers.Activation("sigmoid", name="probability")(log_odds)
+
+
 def test_a_loss_that_is_no_number_stops_in_one_line(workplace):
     inputs = keras.Input((4, 4, 3), dtype="uint8")
     huge = keras.layers.Rescaling(1e38)(keras.layers.Rescaling(1e38)(inputs))
-    model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(huge)))
+    model = keras.Model(inputs, probability(keras.layers.Dense(1)(keras.layers.Flatten()(huge))))
     squares, y, rows = np.full((8, 4, 4, 3), 200, dtype=np.uint8), np.arange(8) % 2, np.arange(8)
     with pytest.raises(
         UserError, match=r"^the loss is nan in epoch 1; params.yaml: train.learning_rate is 0.001, try a lower one$"
@@ -190,7 +194,7 @@ def test_a_state_of_another_training_is_not_used(workplace, capsys):
         keras.utils.set_random_seed(0)
         inputs = keras.Input((4, 4, 3), dtype="uint8")
         flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
-        model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(flat))
+        model = keras.Model(inputs, probability(keras.layers.Dense(1)(flat)))
         train.fit(model, squares, y, rows, rows, params, Record(fingerprint=key))
         return "going on" in capsys.readouterr().out
 

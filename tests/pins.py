@@ -1,0 +1,119 @@
+"""Check that requirements.txt can be installed from wheels alone, for each Python and system that the README names.
+
+    python -m tests.pins                     all of them (a minute or two; it asks the package index and installs nothing)
+    python -m tests.pins --python 3.13 --system windows
+
+Each line says whether pip finds a wheel of every pinned version, and which it misses. The exit code is 1 if it misses any.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+PYTHONS = ("3.11", "3.12", "3.13")
+# The tags of pip's --platform, and what a requirement's condition sees of the system.
+SYSTEMS = {
+    "linux-x86_64": (
+        ["manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"],
+        {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64", "os_name": "posix"},
+    ),
+    "linux-aarch64": (
+        ["manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"],
+        {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "aarch64", "os_name": "posix"},
+    ),
+    "macos-arm64": (
+        [f"macosx_{version}_{kind}" for version in ("14_0", "13_0", "12_0", "11_0", "10_13") for kind in ("arm64", "universal2")],
+        {"sys_platform": "darwin", "platform_system": "Darwin", "platform_machine": "arm64", "os_name": "posix"},
+    ),
+    "windows": (
+        ["win_amd64"],
+        {"sys_platform": "win32", "platform_system": "Windows", "platform_machine": "AMD64", "os_name": "nt"},
+    ),
+}
+# Of plain Python, published as source alone: pip builds a wheel of them anywhere.
+SOURCE_ALONE = ("antlr4-python3-runtime",)
+
+
+def wanted(requirements: str, python: str, system: str) -> list[str]:
+    """Return the requirements whose condition holds for a Python and a system, without the conditions.
+
+    pip itself looks at the Python that it runs on, not at the one that it is asked about.
+    """
+    environment = {
+        **SYSTEMS[system][1],
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "extra": "",
+    }
+    found = []
+    for line in requirements.splitlines():
+        line = line.split(" #")[0].split("#")[0].strip()
+        if not line:
+            continue
+        requirement = Requirement(line)
+        if requirement.name in SOURCE_ALONE:
+            continue
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            requirement.marker = None
+            found.append(str(requirement))
+    return found
+
+
+def missing(python: str, system: str, requirements: str) -> str:
+    """Return what pip says of a pinned version that has no wheel; nothing where all have one."""
+    tags, _ = SYSTEMS[system]
+    # Which Python a package requires pip would compare with the one that it runs on: uv did that when it made the file.
+    with tempfile.TemporaryDirectory() as folder:
+        pins = Path(folder) / "pins.txt"
+        pins.write_text("\n".join(wanted(requirements, python, system)) + "\n")
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--ignore-installed", "--quiet"),
+                *(
+                    "--disable-pip-version-check",
+                    "--ignore-requires-python",
+                    "--only-binary",
+                    ":all:",
+                    "--target",
+                    f"{folder}/target",
+                ),
+                *("--implementation", "cp", "--python-version", python, "--abi", f"cp{python.replace('.', '')}"),
+                *("--abi", "abi3", "--abi", "none"),
+                *(word for tag in tags for word in ("--platform", tag)),
+                *("-r", str(pins)),
+            ],
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode == 0:
+        return ""
+    errors = re.findall(r"^ERROR: (.*)$", done.stderr, flags=re.MULTILINE)
+    return errors[-1] if errors else done.stderr.strip()[-300:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.pins", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--python", choices=PYTHONS, nargs="+", default=PYTHONS)
+    parser.add_argument("--system", choices=SYSTEMS, nargs="+", default=[*SYSTEMS])
+    parser.add_argument("--requirements", default="requirements.txt", help="the file of pins (default: requirements.txt)")
+    arguments = parser.parse_args()
+    requirements, failed = Path(arguments.requirements).read_text(encoding="utf-8"), 0
+    for python in arguments.python:
+        for system in arguments.system:
+            problem = missing(python, system, requirements)
+            failed += bool(problem)
+            print(f"{python}  {system:14} {problem or 'every pin has a wheel'}", flush=True)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
