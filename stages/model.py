@@ -92,9 +92,13 @@ def build_head(features: np.ndarray) -> keras.Model:
 
 
 def join(backbone: keras.Model, head: keras.Model, name: str) -> keras.Model:
-    """Return one model from pixels to the probability: `backbone`, then `head`."""
-    log_odds = head.get_layer("log_odds")(head.get_layer("normalization")(backbone.outputs[0]))
-    return keras.Model(backbone.inputs, _probability(log_odds), name=name)
+    """Return one model from pixels to the probability: `backbone`, then `head` or the mean of several."""
+    return keras.Model(backbone.inputs, head(backbone.outputs[0]), name=name)
+
+
+def join_to_train(backbone: keras.Model, head: keras.Model, name: str) -> keras.Model:
+    """Return what `join` does, in a form that `to_log_odds` takes, of one head by `build_head`."""
+    return keras.Model(backbone.inputs, _probability(to_log_odds(head)(backbone.outputs[0])), name=name)
 
 
 def _probability(log_odds: Any) -> Any:
@@ -102,7 +106,7 @@ def _probability(log_odds: Any) -> Any:
 
 
 def to_log_odds(model: keras.Model) -> keras.Model:
-    """Return what `build_model`, `build_head` or `join` made, without its last step: to the log-odds of global sclerosis.
+    """Return what `build_model`, `build_head` or `join_to_train` made, without its last step: to the log-odds of global sclerosis.
 
     It has the same weights. A loss is exact in log-odds; probabilities are 0 or 1 long before these end.
     """

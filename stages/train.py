@@ -37,7 +37,7 @@ from stages.cohort import (
 )
 from stages.errors import UserError, run_stage
 from stages.files import sha256, write_json
-from stages.model import build_head, build_model, join, mean_of, mean_of_orientations, to_log_odds
+from stages.model import build_head, build_model, join, join_to_train, mean_of, mean_of_orientations, to_log_odds
 from stages.model_file import MODEL, save_model
 from stages.params import Parameters, read_dataset_name, read_params
 from stages.predictions import VALIDATION, write_predictions
@@ -205,7 +205,7 @@ def train_member(
     rows = np.concatenate([train, val])
     features[rows, 0] = outputs(backbone, squares, rows, devices=params.devices)
     head, _ = fit_head(features, y, train, val, params)
-    model = join(backbone, head, model_params.step)
+    model = join_to_train(backbone, head, model_params.step)
     tuned = params.model_copy(update={"learning_rate": params.learning_rate * params.fine_tuning})
     return Member(None, model, fit(model, squares, y, train, val, tuned, record))
 

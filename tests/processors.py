@@ -200,7 +200,7 @@ def backbone_fine_tuned() -> Named:
     from stages.backbone import build_backbone, set_trainable
     from stages.backend import make_deterministic
     from stages.batches import outputs
-    from stages.model import join, mean_of_orientations
+    from stages.model import join_to_train, mean_of_orientations
     from stages.train import fit_head
 
     make_deterministic(0)
@@ -210,7 +210,7 @@ def backbone_fine_tuned() -> Named:
     features = outputs(backbone, squares, np.arange(len(y)))
     yield "features", features
     model_head, _ = fit_head(features[:, None], y, np.arange(8), np.arange(8), train_parameters())
-    model = join(backbone, model_head, "tuned")
+    model = join_to_train(backbone, model_head, "tuned")
     yield from _learned(model, squares, y, 8, batch_size=4, learning_rate=1e-4)
     yield "attention", attention(model, squares[:2])
     yield "orientations", np.asarray(mean_of_orientations(model).predict_on_batch(squares[:2]))

@@ -23,8 +23,6 @@ from stages.params import read_params
 from tests.conftest import make_classes
 from tests.repositories import set_params
 
-HEAD = ("normalization", "log_odds", "probability")
-
 
 @pytest.fixture(scope="module")
 def packaged():
@@ -132,8 +130,7 @@ def test_a_frozen_backbone_is_computed_once_and_the_saved_model_is_whole(small):
     model = load_model("models/model.keras")
     rows = read_cohort().rows("val")
     probability = predict(model, squares, rows)
-    head = keras.Sequential([keras.Input((found.shape[-1],)), *(model.get_layer(name) for name in HEAD)])
-    head = head.predict(np.array(found[rows, 0]), verbose=0)[:, 0]
+    head = model.get_layer("head").predict(np.array(found[rows, 0]), verbose=0)[:, 0]
     assert probability == pytest.approx(head, abs=1e-4)
     card = json.loads(Path("models/model.json").read_text())
     assert card["step"] == "MobileNetV3Small" and card["parameters"]["model"]["trainable"] == "frozen"

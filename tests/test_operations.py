@@ -11,7 +11,7 @@ from stages.attention import attention
 from stages.backbone import build_backbone, set_trainable
 from stages.backend import keras, make_deterministic
 from stages.batches import predict
-from stages.model import build_head, build_model, join, mean_of, mean_of_orientations
+from stages.model import build_head, build_model, join_to_train, mean_of, mean_of_orientations
 from stages.model_file import save_model
 from stages.operations import LONGEST_SUM, longest_divisor
 from stages.train import Record, fit
@@ -65,7 +65,7 @@ def test_a_backbone_asks_for_nothing_that_differs(operations):
     backbone = build_backbone("efficientnet_lite0", "none", 32, ("head_relu",))
     set_trainable(backbone, "all")
     head = build_head(np.asarray(backbone.predict_on_batch(squares)))
-    model = join(backbone, head, "tuned")
+    model = join_to_train(backbone, head, "tuned")
     fit(model, squares, y, np.arange(4), np.arange(4), train_parameters(batch_size=2), Record(log=None))
     predict(model, squares, np.arange(4))
     attention(model, squares)
