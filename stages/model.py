@@ -106,7 +106,7 @@ def _probability(log_odds: Any) -> Any:
 
 
 def to_log_odds(model: keras.Model) -> keras.Model:
-    """Return what `build_model`, `build_head` or `join_to_train` made, without its last step: to the log-odds of global sclerosis.
+    """Return what `build_model`, `build_head` or `join_to_train` made, without its last step: to log-odds.
 
     It has the same weights. A loss is exact in log-odds; probabilities are 0 or 1 long before these end.
     """
