@@ -136,6 +136,21 @@ def test_a_frozen_backbone_is_computed_once_and_the_saved_model_is_whole(small):
     assert card["step"] == "MobileNetV3Small" and card["parameters"]["model"]["trainable"] == "frozen"
 
 
+def test_a_frozen_ensemble_with_orientations_is_the_mean_of_its_heads(small):
+    """The recommended way on real crops: the saved model says of each crop what its members say, on average, of its eight views."""
+    set_params({"train.ensemble": True, "train.average_orientations": True})
+    train.main()
+    model, squares, found = load_model("models/model.keras"), open_squares(), open_features()
+    rows = read_cohort().rows("test")
+    (joined,) = [layer for layer in model.layers if layer.name == "one_orientation"]
+    heads = joined.get_layer("head")
+    views = np.array(found[rows]).reshape(-1, found.shape[-1])
+    expected = heads.predict(views, verbose=0).reshape(len(rows), 8).mean(axis=1)
+    assert predict(model, squares, rows) == pytest.approx(expected, abs=1e-4)
+    validated = Path("models/validation.csv").read_text().count("\n") - 1
+    assert validated == np.sum(read_cohort().folds > 0)
+
+
 def test_a_backbone_that_is_trained_keeps_its_batch_norm_statistics(small):
     set_params({"model.trainable": "all", "train.epochs": 1})
     features.main()
