@@ -186,7 +186,7 @@ def test_a_stage_that_did_not_run_after_another_is_refused_unless_it_is_of_anoth
             dependency = "{path: models/model.keras, md5: old}"
             return f"stages:\n  train: {{outs: [{{path: models/model.keras, md5: new}}]}}\n  {stage}: {{deps: [{dependency}]}}\n"
 
-    locked = Locked("one", "one", {}, {}, {})
+    locked = Locked("one", "one", {}, {})
     if partial:
         with pytest.raises(UserError, match=f"of experiment one stage {stage} has not run after models/model.keras changed"):
             locked.refuse_if_partial()
