@@ -16,7 +16,7 @@ Writes climb.md, climb.csv and climb.png into the folder --output.
 import argparse
 import csv
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -31,7 +31,7 @@ from stages.metrics import LOWER_IS_BETTER, interval, title
 from stages.params import Parameters, check
 from stages.pooled import Pooled, differences, measure_draws, pool
 from stages.predictions import VALIDATION
-from stages.steps import MOST_BLOCKS, MOST_DENSE, step_name
+from stages.steps import MOST_BLOCKS, MOST_DENSE, parse_step, step_name
 
 IRRELEVANT = ("climb.", "evaluate.", "train.resume")  # to a model and its validation predictions
 LOG = "metrics/train/plots/metrics"
@@ -90,7 +90,11 @@ def main() -> None:
     wanted = params_with(arguments.set_param)
     params = check(wanted["climb"], ClimbParameters, "params.yaml", "climb")
     trainings = Trainings(arguments.set_param, flatten(wanted), params)
-    decisions = climb(trainings.rung, params, most_blocks(wanted))
+    decisions: list[Decision] = []
+    for decision in climb(trainings.rung, params, most_blocks(wanted)):
+        decisions.append(decision)
+        say(decision, params)
+    print(f"-> {why_it_ended(decisions)}: the climb ends", flush=True)
     adopt = best_of(decisions).rung.experiments[0]
     text = f"{table(decisions, params)}\nThe best rung is {best_of(decisions).rung.step}: `dvc exp apply {adopt}` adopts it.\n"
     print(f"\n{text}")
@@ -102,8 +106,8 @@ def main() -> None:
     print(f"written to {output}/", file=sys.stderr)
 
 
-def climb(visit: Callable[[str, str], Rung], params: ClimbParameters, blocks_possible: int) -> list[Decision]:
-    """Walk the ladder and return what was decided on each rung, in the order of the walk.
+def climb(visit: Callable[[str, str], Rung], params: ClimbParameters, blocks_possible: int) -> Iterator[Decision]:
+    """Walk the ladder and yield what was decided on each rung, in the order of the walk.
 
     Args:
         visit: trains a step or finds its trainings; called with the name of the step and how it was reached.
@@ -113,25 +117,32 @@ def climb(visit: Callable[[str, str], Rung], params: ClimbParameters, blocks_pos
 
     def step(blocks: int, dense_layers: int, reached_by: str) -> Decision:
         decisions.append(decide(visit(step_name(blocks, dense_layers), reached_by), decisions, params))
-        say(decisions[-1], params)
         return decisions[-1]
 
     blocks, dense_layers = 0, 0
-    last = step(0, 0, "start")
+    yield step(0, 0, "start")
     while True:
-        round_began = len(decisions) - 1
         # There must be a Dense layer for the next round to replace.
-        while dense_layers == 0 or (dense_layers < MOST_DENSE and not last.rung.overfits):
+        while dense_layers == 0 or (dense_layers < MOST_DENSE and not decisions[-1].rung.overfits):
             dense_layers += 1
-            last = step(blocks, dense_layers, "add a Dense layer")
-        if not any(decision.improves for decision in decisions[round_began:]):
-            print("-> a whole round without an improvement: the climb ends", flush=True)
-            return decisions
-        if blocks == blocks_possible:
-            print(f"-> the ladder ends with {blocks} convolutional blocks: the climb ends", flush=True)
-            return decisions
+            yield step(blocks, dense_layers, "add a Dense layer")
+        if blocks == blocks_possible or not improved_in_last_round(decisions):
+            return
         blocks, dense_layers = blocks + 1, dense_layers - 1
-        last = step(blocks, dense_layers, "replace a Dense layer by a convolution")
+        yield step(blocks, dense_layers, "replace a Dense layer by a convolution")
+
+
+def improved_in_last_round(decisions: Sequence[Decision]) -> bool:
+    """Return whether a rung with as many convolutional blocks as the last one improved."""
+    blocks = [parse_step(decision.rung.step)[0] for decision in decisions]
+    return any(decision.improves for decision, of_it in zip(decisions, blocks) if of_it == blocks[-1])
+
+
+def why_it_ended(decisions: Sequence[Decision]) -> str:
+    """Say in words why a climb ended with the last of `decisions`."""
+    if not improved_in_last_round(decisions):
+        return "a whole round without an improvement"
+    return f"the ladder ends with {parse_step(decisions[-1].rung.step)[0]} convolutional blocks"
 
 
 def most_blocks(params: dict) -> int:
