@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from threadpoolctl import threadpool_limits
 
+import stages
 from stages.arithmetic import is_portable
 from stages.augment import AugmentParameters
 from stages.backbone import build_backbone, set_trainable
@@ -47,6 +48,7 @@ from stages.steps import ModelParameters, is_backbone
 CARD = Path("models/model.json")
 CHECKPOINT = Path("models/checkpoint.npz")
 LOG = Path("metrics/train")
+STAGES = Path(stages.__file__).resolve().parent
 ARITHMETIC = LOG / "arithmetic.json"
 
 
@@ -79,12 +81,9 @@ class TrainParameters(Parameters):
 class Record(NamedTuple):
     """Where a training is logged, and where its state is saved, under a fingerprint of all that it depends on."""
 
-    log: Path | None = LOG
-    state: Path = CHECKPOINT
+    log: Path | None
+    state: Path | None = None
     fingerprint: str | None = None
-
-
-LOGGED = Record()
 
 
 def main() -> None:
@@ -138,7 +137,7 @@ def main() -> None:
             "split_sha256": sha256(SPLIT),
         },
         "parameters": {"model": model_params.model_dump(), "train": params.model_dump(exclude={"resume"})},
-        "code_sha256": {path.name: sha256(path) for path in code_files()},
+        "code_sha256": {path.relative_to(STAGES).as_posix(): sha256(path) for path in code_files()},
         "arithmetic": here,
         "versions": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy", "pillow")},
     }
@@ -290,7 +289,7 @@ def fit(
     train: np.ndarray,
     val: np.ndarray,
     params: TrainParameters,
-    record: Record = LOGGED,
+    record: Record,
 ) -> dict[str, float]:
     """Train `model` in place and leave it with the weights of the epoch of lowest validation loss.
 
@@ -321,7 +320,7 @@ def fit(
         reduction = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=max(1, params.patience // 2))
         early_stopping = keras.callbacks.EarlyStopping(patience=params.patience, restore_best_weights=True)
         callbacks, done = [reduction, log, early_stopping], 0
-        if record.fingerprint:
+        if record.state and record.fingerprint:
             checkpoint = Checkpoint(record.state, record.fingerprint, early_stopping, others=[reduction, log])
             callbacks.append(checkpoint)
             done = params.epochs if checkpoint.has_ended() else checkpoint.first_epoch
@@ -379,8 +378,9 @@ def code_files() -> list[Path]:
 
     Their digests, unlike the commit that will hold them, are known while training runs.
     """
-    modules = {name: module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "stages"}
-    return sorted({Path(__file__), *(Path(file) for file in modules.values() if file)})
+    ours = [module for name, module in sys.modules.items() if name.partition(".")[0] in ("stages", "__main__")]
+    files = {Path(module.__file__).resolve() for module in ours if getattr(module, "__file__", None)}
+    return sorted(file for file in files if STAGES in file.parents)
 
 
 def resume_key(params: TrainParameters, model_params: ModelParameters, number: int) -> str:

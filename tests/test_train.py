@@ -122,7 +122,7 @@ def test_a_loss_that_is_no_number_stops_in_one_line(workplace):
     with pytest.raises(
         UserError, match=r"^the loss is nan in epoch 1; params.yaml: train.learning_rate is 0.001, try a lower one$"
     ):
-        train.fit(model, squares, y, rows, rows, read_params("train", train.TrainParameters))
+        train.fit(model, squares, y, rows, rows, read_params("train", train.TrainParameters), Record(train.LOG))
 
 
 def start_training():
@@ -190,17 +190,17 @@ def test_a_state_of_another_training_is_not_used(workplace, capsys):
     params = read_params("train", train.TrainParameters)
     rows, y, squares = np.arange(8), np.arange(8) % 2, np.zeros((8, 4, 4, 3), dtype=np.uint8)
 
-    def fit(key):
+    def goes_on(key):
         keras.utils.set_random_seed(0)
         inputs = keras.Input((4, 4, 3), dtype="uint8")
         flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
         model = keras.Model(inputs, probability(keras.layers.Dense(1)(flat)))
-        train.fit(model, squares, y, rows, rows, params, Record(fingerprint=key))
+        train.fit(model, squares, y, rows, rows, params, Record(train.LOG, train.CHECKPOINT, key))
         return "going on" in capsys.readouterr().out
 
-    assert [fit("a"), fit("a"), fit("b"), fit(None), fit("b")] == [False, True, False, False, True]
+    assert [goes_on(key) for key in ("a", "a", "b", None, "b")] == [False, True, False, False, True]
     Path("models/checkpoint.npz").write_bytes(b"PK")
-    assert not fit("b")
+    assert not goes_on("b")
 
 
 def test_an_ensemble_has_a_member_for_each_fold_that_validates_on_it(workplace):
