@@ -143,8 +143,7 @@ def main() -> None:
     }
     write_json(CARD, card)
     write_json(ARITHMETIC, here)
-    for number in range(1, len(members) + 1):
-        _numbered(CHECKPOINT, number).unlink(missing_ok=True)
+    forget_states(len(members))
 
 
 def memberships(cohort: Cohort, ensemble: bool) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -258,6 +257,12 @@ def log_once(measures: dict[str, dict[str, float]], folder: Path) -> None:
 def _numbered(path: Path, number: int) -> Path:
     """Return the name of the file of the first member, or that with the number of a further one."""
     return path if number == 1 else path.with_stem(f"{path.stem}{number}")
+
+
+def forget_states(members: int) -> None:
+    """Remove the states of trainings that are complete and written down."""
+    for number in range(1, members + 1):
+        _numbered(CHECKPOINT, number).unlink(missing_ok=True)
 
 
 def predict_member(member: Member, squares: np.ndarray, rows: np.ndarray, params: TrainParameters) -> np.ndarray:
