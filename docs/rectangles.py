@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from stages.files import replacing
+from stages.base.files import replacing
 from stages.pictures import save_png
 
 SOURCE, TARGET = Path("data/aidpath"), Path("data/rectangles")

@@ -1,3 +1,3 @@
 """The programs of the pipeline and the parts that they share. Numbers are rounded in the same way everywhere from here on."""
 
-from stages import arithmetic as arithmetic
+from stages.base import arithmetic as arithmetic

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from stages.params import Parameters
+from stages.base.parameters import Parameters
 
 # Batches are made in several threads already; OpenCV's own would compete with them.
 cv2.setNumThreads(1)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from stages.backend import keras
+from stages.base.errors import UserError, refuse
 from stages.efficientnet_lite0 import efficientnet_lite0
-from stages.errors import UserError, refuse
 from stages.steps import PACKAGED
 
 # Of the packaged backbone, the outputs of the stages at a 16th and a 32nd of the size: on glomeruli they told more, and held

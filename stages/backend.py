@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from stages import arithmetic
-from stages.errors import UserError
+from stages.base import arithmetic
+from stages.base.errors import UserError
 from stages.operations import hold_operations
 
 # What TensorFlow's C++ libraries print at every start on a machine without a GPU, whatever TF_CPP_MIN_LOG_LEVEL is.

@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field, field_validator, model_validator
 
-from stages.errors import UserError
-from stages.params import Parameters, check, read_yaml
+from stages.base.errors import UserError
+from stages.base.parameters import Parameters, check, read_yaml
 
 
 class Columns(Parameters):

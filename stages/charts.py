@@ -4,7 +4,7 @@ from pathlib import Path
 
 import vl_convert
 
-from stages.files import replacing
+from stages.base.files import replacing
 
 GREEN, BLUE, GREY = "#1b7f5c", "#2f5fa8", "#8a8f98"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.backend import keras
-from stages.files import replacing, sha256
+from stages.base.files import replacing, sha256
 
 
 def fingerprint(parameters: dict, files: Iterable[Path]) -> str:

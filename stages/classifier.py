@@ -10,12 +10,12 @@ from pydantic import BaseModel
 from tqdm import tqdm
 
 from stages.backend import keep_freed_memory, keras, make_deterministic
-from stages.errors import UserError
-from stages.files import read_json_as
+from stages.base.errors import UserError
+from stages.base.files import read_json_as
+from stages.base.progress import progress
 from stages.images import load_image
 from stages.model_file import load_model
 from stages.predictions import Decision, read_decision
-from stages.progress import progress
 from stages.squares import Mode, make_square
 from stages.stain_normalization import StainNormalizer, read_normalization
 

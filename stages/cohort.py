@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.files import damaged, read_table
+from stages.base.files import damaged, read_table
 
 MANIFEST = Path("data/manifest.csv")
 SPLIT = Path("data/split.csv")

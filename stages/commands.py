@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stages.errors import UserError
+from stages.base.errors import UserError
 
 DVC = (sys.executable, "-m", "dvc")
 

@@ -19,14 +19,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.base.errors import UserError, refuse, run_stage
+from stages.base.files import replacing, write_table
+from stages.base.progress import progress
 from stages.charts import BLUE, GREY, save_chart
-from stages.errors import UserError, refuse, run_stage
 from stages.experiments import Experiment, Value, flatten, params_with, read_experiments, shown
-from stages.files import replacing, write_table
 from stages.metrics import LOWER_IS_BETTER, OF_PROBABILITIES, WITH_INTERVALS, interval, rates, title
 from stages.pooled import Pooled, differences, measure_draws, pool
 from stages.predictions import Predictions
-from stages.progress import progress
 
 FOLD, SEEDS = "split.fold", ("split.seed", "split.validation", "train.seed")
 # What gives other results neither by being better nor by being worse.

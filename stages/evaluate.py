@@ -15,15 +15,15 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from stages.attention import attention, overlay
 from stages.backend import keras, make_deterministic
+from stages.base.errors import UserError, run_stage
+from stages.base.files import write_json, write_table
+from stages.base.parameters import read_dataset_name, read_params
 from stages.batches import predict
 from stages.card import Dataset, read_dataset
 from stages.cohort import IMAGES, leakage, open_squares, read_cohort
-from stages.errors import UserError, run_stage
-from stages.files import write_json, write_table
 from stages.images import load_image
 from stages.metrics import EvaluateParameters, confusion, coverage_curve, is_certain, score, slide_bootstrap, why_undefined
 from stages.model_file import MODEL, load_model
-from stages.params import read_dataset_name, read_params
 from stages.pictures import contact_sheet, save_png
 from stages.predictions import read_decision, write_predictions
 

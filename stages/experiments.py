@@ -14,11 +14,11 @@ from dvc.exceptions import DvcException
 from dvc.scm import SCMError
 from ruamel.yaml import YAML
 
+from stages.base.errors import UserError
+from stages.base.parameters import read_yaml
+from stages.base.progress import progress
 from stages.commands import start_dvc
-from stages.errors import UserError
-from stages.params import read_yaml
 from stages.predictions import Predictions, parse_predictions
-from stages.progress import progress
 
 Value = str | float | None
 MEASURES = "metrics/measures.json"

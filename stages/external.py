@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.base.errors import refuse, run_stage
+from stages.base.files import write_json, write_table
+from stages.base.parameters import read_params
 from stages.card import read_dataset
 from stages.classifier import judge, read_classifier
-from stages.errors import refuse, run_stage
 from stages.evaluate import certain, deciding, measure, mistakes_picture, say, worst_mistakes
-from stages.files import write_json, write_table
 from stages.manifest import ManifestParameters, make_manifest
 from stages.metrics import EvaluateParameters
-from stages.params import read_params
 from stages.pictures import save_png
 
 OUTPUT = Path("metrics/external")

@@ -8,11 +8,11 @@ is nothing to compute.
 import numpy as np
 
 from stages.augment import AugmentParameters, augment
+from stages.base.errors import run_stage
+from stages.base.files import replacing
+from stages.base.parameters import read_params
+from stages.base.progress import progress
 from stages.cohort import FEATURES, open_squares
-from stages.errors import run_stage
-from stages.files import replacing
-from stages.params import read_params
-from stages.progress import progress
 from stages.steps import ModelParameters
 
 BATCH = 8

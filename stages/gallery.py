@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from stages.attention import attention, overlay
+from stages.base.files import replacing
+from stages.base.progress import progress
 from stages.classifier import BATCH, Classifier
-from stages.files import replacing
-from stages.progress import progress
 
 THUMBNAIL = 160  # pixels a side
 

@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stages.errors import UserError
+from stages.base.errors import UserError
 
 # Raster formats alone: Pillow would hand an EPS file to Ghostscript, a program.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")

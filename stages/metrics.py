@@ -12,8 +12,8 @@ import numpy as np
 import scipy
 from pydantic import Field
 
+from stages.base.parameters import Parameters
 from stages.calibration import Method, log_odds
-from stages.params import Parameters
 
 LOWER_IS_BETTER = ("brier", "calibration_error")
 TITLES = {"roc_auc": "ROC AUC", "f1": "F1"}

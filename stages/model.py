@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stages.backend import keras
-from stages.errors import UserError
+from stages.base.errors import UserError
 from stages.steps import ModelParameters, parse_step
 
 MOST_WEIGHTS = 500_000_000

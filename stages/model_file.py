@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.backend import keras
-from stages.errors import UserError
+from stages.base.errors import UserError
 
 MODEL = Path("models/model.keras")
 # The earliest date that a zip archive can hold.

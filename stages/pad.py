@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.cluster import connect, in_any_order, scheduler_address
+from stages.base.errors import UserError, refuse, run_stage
+from stages.base.files import read_table, replacing
+from stages.base.parameters import read_dataset_name, read_params
+from stages.base.progress import progress
 from stages.cohort import IMAGES, MANIFEST, open_padded
-from stages.errors import UserError, refuse, run_stage
-from stages.files import read_table, replacing
 from stages.images import load_image
-from stages.parallel import on_all_cores
-from stages.params import read_dataset_name, read_params
 from stages.pictures import contact_sheet, save_png
-from stages.progress import progress
 from stages.squares import Mode, PadParameters, make_square
+from stages.workers.cluster import connect, in_any_order, scheduler_address
+from stages.workers.cores import on_all_cores
 
 PICTURE = Path("metrics/plots/padding.png")
 GROUP = 64  # crops that a worker of a cluster pads at a time

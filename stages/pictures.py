@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.files import replacing
+from stages.base.files import replacing
 
 TILE, GAP, CAPTION = 176, 8, 30
 PAPER, INK = (214, 214, 214), (20, 20, 20)  # Grey paper, on which both white and black padding are seen.

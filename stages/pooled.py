@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.base.progress import progress
 from stages.metrics import OF_PROBABILITIES, score, slide_draws
 from stages.predictions import Predictions
-from stages.progress import progress
 
 Measures = dict[str, float | None]
 

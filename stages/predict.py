@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binomtest
 
+from stages.base.errors import UserError, refuse, run_stage
+from stages.base.files import write_json, write_table
 from stages.classifier import judge, read_classifier
-from stages.errors import UserError, refuse, run_stage
-from stages.files import write_json, write_table
 from stages.gallery import write_gallery
 from stages.images import SUFFIXES
 from stages.manifest import list_images, open_columns

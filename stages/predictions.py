@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel
 
+from stages.base.files import parse_table, read_json_as, write_table
 from stages.calibration import Calibration
 from stages.cohort import Cohort
-from stages.files import parse_table, read_json_as, write_table
 
 VALIDATION = Path("models/validation.csv")
 THRESHOLD = Path("models/threshold.json")

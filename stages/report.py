@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.base.errors import run_stage
+from stages.base.files import replacing
+from stages.base.progress import progress
 from stages.charts import save_chart
 from stages.commands import DVC, output_of
-from stages.errors import run_stage
-from stages.files import replacing
-from stages.progress import progress
 
 WORKSPACE = "workspace"
 

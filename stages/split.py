@@ -12,10 +12,10 @@ import numpy as np
 import scipy
 from pydantic import Field, model_validator
 
+from stages.base.errors import UserError, refuse, run_stage
+from stages.base.files import read_table, write_json, write_table
+from stages.base.parameters import Parameters, read_params
 from stages.cohort import CLASS_NAMES, MANIFEST, SPLIT, SPLITS, leakage
-from stages.errors import UserError, refuse, run_stage
-from stages.files import read_table, write_json, write_table
-from stages.params import Parameters, read_params
 
 METRICS = Path("metrics/split.json")
 CLASS_BALANCE = Path("metrics/plots/class_balance.csv")

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from stages.params import Parameters
+from stages.base.parameters import Parameters
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 

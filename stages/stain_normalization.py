@@ -8,9 +8,9 @@ import numpy as np
 from pydantic import BaseModel
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer, NumpyReinhardNormalizer
 
-from stages.errors import UserError
-from stages.files import read_json_as
-from stages.params import Parameters
+from stages.base.errors import UserError
+from stages.base.files import read_json_as
+from stages.base.parameters import Parameters
 
 STAIN = Path("models/stain.json")
 # What each method learns of the crops that it is fitted on: attributes of torchstain's classes.

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from stages.params import Parameters
+from stages.base.parameters import Parameters
 
 MOST_BLOCKS, MOST_DENSE = 5, 4
 PACKAGED = "efficientnet_lite0"

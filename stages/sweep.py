@@ -17,11 +17,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.cluster import connect, in_any_order, scheduler_address
+from stages.base.errors import UserError, run_stage
+from stages.base.progress import progress
 from stages.commands import DVC, clone_at, output_of
-from stages.errors import UserError, run_stage
 from stages.experiments import flatten, params_with, read_experiments
-from stages.progress import progress
+from stages.workers.cluster import connect, in_any_order, scheduler_address
 
 SHOWN_LINES = 5
 

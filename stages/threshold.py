@@ -3,11 +3,11 @@
 The stage is apart from `train` so that another rule or target takes a second and trains nothing.
 """
 
+from stages.base.errors import run_stage
+from stages.base.files import write_json
+from stages.base.parameters import read_params
 from stages.calibration import fit_calibration
-from stages.errors import run_stage
-from stages.files import write_json
 from stages.metrics import EvaluateParameters, choose_threshold, confusion, rates, uncertain_band
-from stages.params import read_params
 from stages.predictions import THRESHOLD, VALIDATION, read_predictions
 
 

@@ -17,10 +17,13 @@ from sklearn.metrics import log_loss, roc_auc_score
 from threadpoolctl import threadpool_limits
 
 import stages
-from stages.arithmetic import is_portable
 from stages.augment import AugmentParameters
 from stages.backbone import build_backbone, set_trainable
 from stages.backend import circumstances, keras, make_deterministic, on_devices
+from stages.base.arithmetic import is_portable
+from stages.base.errors import UserError, run_stage
+from stages.base.files import sha256, write_json
+from stages.base.parameters import Parameters, read_dataset_name, read_params
 from stages.batches import Batches, outputs, predict
 from stages.card import read_dataset
 from stages.checkpoint import Checkpoint, fingerprint
@@ -36,11 +39,8 @@ from stages.cohort import (
     open_squares,
     read_cohort,
 )
-from stages.errors import UserError, run_stage
-from stages.files import sha256, write_json
 from stages.model import build_head, build_model, join, join_to_train, mean_of, mean_of_orientations, to_log_odds
 from stages.model_file import MODEL, save_model
-from stages.params import Parameters, read_dataset_name, read_params
 from stages.predictions import VALIDATION, write_predictions
 from stages.squares import PadParameters
 from stages.steps import ModelParameters, is_backbone

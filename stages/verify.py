@@ -19,11 +19,11 @@ from typing import Any
 import dvc.api
 
 from stages.agreement import EXACT_STAGES, compare_contents
-from stages.arithmetic import THREADS, is_portable
+from stages.base.arithmetic import THREADS, is_portable
+from stages.base.errors import UserError, run_stage
+from stages.base.files import read_json
+from stages.base.parameters import read_dataset_name, read_yaml
 from stages.commands import clone_at, output_of, run_dvc
-from stages.errors import UserError, run_stage
-from stages.files import read_json
-from stages.params import read_dataset_name, read_yaml
 
 DRAWN = "demo"
 LOCKS = ("dvc.lock", "data/dvc.lock")

@@ -24,11 +24,11 @@ import joblib
 import numpy as np
 from PIL import Image
 
+from stages.base.files import write_json, write_table
 from stages.commands import DVC, environment
-from stages.files import write_json, write_table
 from stages.images import load_image
 from stages.pad import pad_all
-from stages.parallel import on_all_cores
+from stages.workers.cores import on_all_cores
 
 PROJECT = Path(__file__).resolve().parent.parent
 PADDED = 5758  # images, as in the largest published set of this task
@@ -192,7 +192,7 @@ def train(folder: Path, rounds: int) -> Iterator[Row]:
 
 def default_parameters() -> tuple:
     """Return `train` and `model` of params.yaml; what is measured is conv3-dense1."""
-    from stages.params import read_params
+    from stages.base.parameters import read_params
     from stages.steps import ModelParameters
     from stages.train import TrainParameters
 

@@ -14,6 +14,11 @@ def code_of(module: Path) -> set[str]:
         for node in ast.walk(ast.parse(file.read_text())):
             if not isinstance(node, ast.ImportFrom) or not node.module:
                 continue
-            names = [f"stages.{alias.name}" for alias in node.names] if node.module == "stages" else [node.module]
-            waiting += [Path(*name.split(".")).with_suffix(".py") for name in names if name.startswith("stages.")]
+            # Of a folder the modules are named, of a module what is in it.
+            whole = Path(*node.module.split(".")).is_dir()
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if whole else [node.module]
+            for name in names:
+                path = Path(*name.split("."))
+                if path.parts[0] == "stages" and len(path.parts) > 1:
+                    waiting += [path.with_suffix(".py"), *(parent / "__init__.py" for parent in path.parents if parent.parts)]
     return found

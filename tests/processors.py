@@ -117,14 +117,14 @@ def head() -> Named:
 
 
 def train_parameters(**changes):
-    from stages.params import read_params
+    from stages.base.parameters import read_params
     from stages.train import TrainParameters
 
     return read_params("train", TrainParameters).model_copy(update={"epochs": 1, "batch_size": 16, **changes})
 
 
 def model_parameters(**changes):
-    from stages.params import read_params
+    from stages.base.parameters import read_params
     from stages.steps import ModelParameters
 
     return read_params("model", ModelParameters).model_copy(update=changes)

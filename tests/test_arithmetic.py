@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.arithmetic import IS_X86, SETTINGS, description, is_portable
+from stages.base.arithmetic import IS_X86, SETTINGS, description, is_portable
 from tests.processors import EMULATOR, digests, drawn_crops
 from tests.repositories import PROJECT
 
@@ -53,7 +53,7 @@ def test_native_leaves_all_to_the_machine():
 
 
 def test_the_threads_can_be_chosen():
-    code = "import stages, stages.arithmetic; print(stages.arithmetic.description()['threads'])"
+    code = "import stages.base.arithmetic as arithmetic; print(arithmetic.description()['threads'])"
     assert run(code, TF_NUM_INTRAOP_THREADS="3").stdout == "3\n"
 
 
@@ -105,6 +105,7 @@ def test_the_drawn_crops_hold_both_classes():
 def test_no_stage_imports_numpy_before_the_arithmetic_is_fixed():
     """`python -m stages.<name>` imports the package first; nothing stands before the import in it."""
     text = Path(PROJECT / "stages/__init__.py").read_text()
-    assert re.findall(r"^(?:from|import) .*$", text, flags=re.MULTILINE) == ["from stages import arithmetic as arithmetic"]
-    imports = re.findall(r"^(?:from|import) (\w+)", (PROJECT / "stages/arithmetic.py").read_text(), flags=re.MULTILINE)
+    assert re.findall(r"^(?:from|import) .*$", text, flags=re.MULTILINE) == ["from stages.base import arithmetic as arithmetic"]
+    imports = re.findall(r"^(?:from|import) (\w+)", (PROJECT / "stages/base/arithmetic.py").read_text(), flags=re.MULTILINE)
     assert set(imports) <= {"os", "platform", "sys", "typing"}
+    assert "import" not in (PROJECT / "stages/base/__init__.py").read_text()

@@ -13,13 +13,13 @@ from sklearn.preprocessing import StandardScaler
 from stages import features, pad, split, stain, train
 from stages.backbone import backbone_names, build_backbone, orientations, set_trainable
 from stages.backend import keras
+from stages.base.errors import UserError
+from stages.base.parameters import read_params
 from stages.batches import predict
 from stages.cohort import FEATURES, open_features, open_squares, read_cohort
 from stages.efficientnet_lite0 import efficientnet_lite0, read_torch_file
-from stages.errors import UserError
 from stages.manifest import main as make_manifest
 from stages.model_file import load_model, save_model
-from stages.params import read_params
 from tests.conftest import make_classes
 from tests.repositories import set_params
 
@@ -137,7 +137,7 @@ def test_a_frozen_backbone_is_computed_once_and_the_saved_model_is_whole(small):
 
 
 def test_a_frozen_ensemble_with_orientations_is_the_mean_of_its_heads(small):
-    """The recommended way on real crops: the saved model says of each crop what its members say, on average, of its eight views."""
+    """The recommended way on real crops: the saved model says what its members say, on average, of the eight views."""
     set_params({"train.ensemble": True, "train.average_orientations": True})
     train.main()
     model, squares, found = load_model("models/model.keras"), open_squares(), open_features()

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import stages.errors
+import stages.base.errors
 from tests.conftest import PROJECT, make_classes, make_table, save_crop, set_params
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "bmp": "BMP", "webp": "WEBP", "gif": "GIF", "jp2": "JPEG2000"}
@@ -291,9 +291,9 @@ def test_damaged_results_of_earlier_stages(workplace):
     for stage, path, damage, said in DAMAGES:
         intact = Path(path).read_bytes()
         damage(path)
-        # As `stages.errors.run_stage` does, but for a process of its own, which takes seconds to start.
+        # As `stages.base.errors.run_stage` does, but for a process of its own, which takes seconds to start.
         with pytest.raises(SystemExit) as stopped:
-            stages.errors.run_stage(import_module(f"stages.{stage}").main)
+            stages.base.errors.run_stage(import_module(f"stages.{stage}").main)
         assert str(stopped.value).startswith("error: ") and said in str(stopped.value).splitlines()[-1]
         assert not Path("metrics/test.json").exists()
         Path(path).write_bytes(intact)

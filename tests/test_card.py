@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.base.errors import UserError
 from stages.card import read_dataset
-from stages.errors import UserError
 
 TABLE = "title: t\nlabels: l.csv\ncolumns: {name: n, label: y}\n"
 

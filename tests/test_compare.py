@@ -12,8 +12,8 @@ import pytest
 import sklearn.metrics
 from PIL import Image
 
+from stages.base.errors import UserError
 from stages.compare import bootstrap, choose, find_reference, group, report, varying
-from stages.errors import UserError
 from stages.experiments import Experiment, flatten, params_with, shown
 from stages.metrics import slide_bootstrap
 from stages.pooled import differences, measure_draws, pool

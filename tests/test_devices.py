@@ -9,9 +9,9 @@ import pytest
 
 from stages import manifest, pad, split, stain
 from stages.backend import on_devices
+from stages.base.errors import UserError
 from stages.batches import Batches
 from stages.cohort import SPLIT, read_cohort
-from stages.errors import UserError
 from stages.predictions import VALIDATION, read_predictions
 from tests.conftest import PROJECT, make_classes, set_params
 from tests.test_batches import NONE, AugmentParameters, squares
@@ -25,7 +25,7 @@ if os.environ["KERAS_BACKEND"] == "tensorflow":
     import tensorflow as tf
     processor = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
-from stages.errors import run_stage
+from stages.base.errors import run_stage
 from stages.train import main
 run_stage(main)
 """

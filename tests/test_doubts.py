@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.base.errors import UserError
 from stages.doubts import find_doubts, out_of_fold
-from stages.errors import UserError
 from stages.experiments import Experiment, read_experiments
 from tests.repositories import dvc
 

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from stages import images
-from stages.errors import UserError
+from stages.base.errors import UserError
 from stages.images import load_image
 
 RED = (200, 30, 60)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import manifest
+from stages.base.errors import UserError
 from stages.card import read_dataset
-from stages.errors import UserError
 from stages.manifest import make_manifest
 from tests.conftest import PROJECT, make_classes, make_table, save_crop, set_params
 
@@ -226,7 +226,7 @@ def test_the_order_of_the_files_on_the_disk_does_not_matter(workplace, monkeypat
             folders.reverse()
             yield parent, folders, names[::-1]
 
-    monkeypatch.setattr(manifest.os, "walk", backwards)
+    monkeypatch.setattr(os, "walk", backwards)
     assert listed("small") == expected
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 
+from stages.base.files import write_json
 from stages.evaluate import measure, write_curves, write_slides
-from stages.files import write_json
 from stages.metrics import (
     calibration_error,
     choose_threshold,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.backend import keras
-from stages.errors import UserError
+from stages.base.errors import UserError
 from stages.model import ModelParameters, build_model, mean_of, mean_of_orientations
 from stages.model_file import load_model, save_model
 from stages.steps import parse_step

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from stages import arithmetic
 from stages.attention import attention
 from stages.backbone import build_backbone, set_trainable
 from stages.backend import keras, make_deterministic
+from stages.base.arithmetic import choice
 from stages.batches import predict
 from stages.model import build_head, build_model, join_to_train, mean_of, mean_of_orientations
 from stages.model_file import save_model
@@ -18,7 +18,7 @@ from stages.train import Record, fit
 from tests.processors import drawn_crops, model_parameters, train_parameters
 
 pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow" or arithmetic.choice() == "native", reason="of TensorFlow's portable arithmetic"
+    keras.backend.backend() != "tensorflow" or choice() == "native", reason="of TensorFlow's portable arithmetic"
 )
 
 DIFFER = {"Rsqrt", "RsqrtGrad", "Reciprocal", "ReciprocalGrad", "Inv", "InvGrad"}

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from stages import manifest, pad
+from stages.base.errors import UserError
 from stages.card import read_dataset
 from stages.cohort import open_padded
-from stages.errors import UserError
 from stages.images import load_image
 from stages.squares import make_square
 from tests.conftest import PROJECT, make_classes, save_crop, set_params

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import stages.predict
-from stages.errors import UserError
+from stages.base.errors import UserError
 from tests.repositories import ENVIRONMENT, dvc
 
 

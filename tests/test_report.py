@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stages.params import read_yaml
+from stages.base.parameters import read_yaml
 from tests.repositories import ENVIRONMENT, PROJECT, dvc, git, set_params
 
 

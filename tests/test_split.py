@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages import manifest, split
-from stages.errors import UserError
+from stages.base.errors import UserError
 from stages.split import merge_groups, number_folds, summarize
 from tests.conftest import PROJECT, make_classes, save_crop, set_params
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.cluster import connect
-from stages.errors import UserError
+from stages.base.errors import UserError
 from stages.pad import pad_all
 from stages.sweep import grid
+from stages.workers.cluster import connect
 from tests.conftest import save_crop
 from tests.repositories import ENVIRONMENT, dvc, git
 

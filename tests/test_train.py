@@ -17,10 +17,10 @@ import pytest
 from stages import manifest, pad, split, stain, threshold, train
 from stages.backbone import orientations
 from stages.backend import keras
+from stages.base.errors import UserError
+from stages.base.parameters import read_params
 from stages.cohort import open_squares, read_cohort
-from stages.errors import UserError
 from stages.model_file import load_model
-from stages.params import read_params
 from stages.predictions import read_predictions
 from stages.train import Record, balanced_class_weight, channel_statistics
 from tests.conftest import PROJECT, make_classes, set_params

@@ -11,7 +11,7 @@ from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from stages.errors import UserError
+from stages.base.errors import UserError
 
 Record = TypeVar("Record", bound=BaseModel)
 

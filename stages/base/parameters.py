@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.errors import UserError, refuse
+from stages.base.errors import UserError, refuse
 
 BLOCKS = ("data", "demo", "manifest", "split", "pad", "stain", "model", "train", "evaluate", "external", "climb")
 # `dvc exp run -S` writes into params.yaml, and leaves there what was refused.

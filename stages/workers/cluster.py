@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from stages.errors import UserError
+from stages.base.errors import UserError
 
 if TYPE_CHECKING:
     from distributed import Client

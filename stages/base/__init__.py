@@ -1,0 +1,1 @@
+"""What everything stands on: errors, parameters, files, progress, and how numbers are rounded."""

@@ -1,0 +1,1 @@
+"""Doing one thing to many items, on the cores of this machine or on a cluster."""
