@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from stages.base.files import replacing
-from stages.pictures import save_png
+from stages.images.sheets import save_png
 
 SOURCE, TARGET = Path("data/aidpath"), Path("data/rectangles")
 LEAST, MOST = 0.60, 0.95

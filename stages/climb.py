@@ -27,10 +27,10 @@ from stages.base.errors import UserError, run_stage
 from stages.base.files import replacing, write_table
 from stages.base.parameters import Parameters, check
 from stages.charts import BLUE, GREEN, GREY, save_chart
+from stages.dataset.predictions import VALIDATION
 from stages.experiments import Experiment, Value, flatten, made_here, params_with, read_experiments, run_experiment, shown
 from stages.metrics import LOWER_IS_BETTER, interval, title
 from stages.pooled import Pooled, differences, measure_draws, pool
-from stages.predictions import VALIDATION
 from stages.steps import MOST_BLOCKS, MOST_DENSE, parse_step, step_name
 
 IRRELEVANT = ("climb.", "evaluate.", "train.resume")  # to a model and its validation predictions

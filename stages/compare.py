@@ -23,10 +23,10 @@ from stages.base.errors import UserError, refuse, run_stage
 from stages.base.files import replacing, write_table
 from stages.base.progress import progress
 from stages.charts import BLUE, GREY, save_chart
+from stages.dataset.predictions import Predictions
 from stages.experiments import Experiment, Value, flatten, params_with, read_experiments, shown
 from stages.metrics import LOWER_IS_BETTER, OF_PROBABILITIES, WITH_INTERVALS, interval, rates, title
 from stages.pooled import Pooled, differences, measure_draws, pool
-from stages.predictions import Predictions
 
 FOLD, SEEDS = "split.fold", ("split.seed", "split.validation", "train.seed")
 # What gives other results neither by being better nor by being worse.

@@ -20,11 +20,11 @@ from cleanlab.rank import get_self_confidence_for_each_label
 
 from stages.base.errors import UserError, refuse, run_stage
 from stages.base.files import write_table
-from stages.card import read_dataset
+from stages.dataset.card import read_dataset
+from stages.dataset.predictions import parse_predictions
 from stages.experiments import Experiment, read_experiments
-from stages.images import load_image
-from stages.pictures import contact_sheet, save_png
-from stages.predictions import parse_predictions
+from stages.images.opening import load_image
+from stages.images.sheets import contact_sheet, save_png
 
 PREDICTIONS = "metrics/predictions.csv"
 SHOWN, COLUMNS = 40, 8

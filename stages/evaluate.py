@@ -19,13 +19,14 @@ from stages.base.errors import UserError, run_stage
 from stages.base.files import write_json, write_table
 from stages.base.parameters import read_dataset_name, read_params
 from stages.batches import predict
-from stages.card import Dataset, read_dataset
-from stages.cohort import IMAGES, leakage, open_squares, read_cohort
-from stages.images import load_image
+from stages.dataset.card import Dataset, read_dataset
+from stages.dataset.cohort import IMAGES, leakage, open_squares, read_cohort
+from stages.dataset.predictions import write_predictions
+from stages.images.opening import load_image
+from stages.images.sheets import contact_sheet, save_png
 from stages.metrics import EvaluateParameters, confusion, coverage_curve, is_certain, score, slide_bootstrap, why_undefined
 from stages.model_file import MODEL, load_model
-from stages.pictures import contact_sheet, save_png
-from stages.predictions import read_decision, write_predictions
+from stages.predictions import read_decision
 
 METRICS = Path("metrics")
 SHOWN_OF_A_KIND = 8

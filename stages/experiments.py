@@ -18,7 +18,7 @@ from stages.base.errors import UserError
 from stages.base.parameters import read_yaml
 from stages.base.progress import progress
 from stages.commands import start_dvc
-from stages.predictions import Predictions, parse_predictions
+from stages.dataset.predictions import Predictions, parse_predictions
 
 Value = str | float | None
 MEASURES = "metrics/measures.json"

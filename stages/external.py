@@ -13,12 +13,12 @@ import numpy as np
 from stages.base.errors import refuse, run_stage
 from stages.base.files import write_json, write_table
 from stages.base.parameters import read_params
-from stages.card import read_dataset
 from stages.classifier import judge, read_classifier
+from stages.dataset.card import read_dataset
 from stages.evaluate import certain, deciding, measure, mistakes_picture, say, worst_mistakes
+from stages.images.sheets import save_png
 from stages.manifest import ManifestParameters, make_manifest
 from stages.metrics import EvaluateParameters
-from stages.pictures import save_png
 
 OUTPUT = Path("metrics/external")
 

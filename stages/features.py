@@ -12,7 +12,7 @@ from stages.base.errors import run_stage
 from stages.base.files import replacing
 from stages.base.parameters import read_params
 from stages.base.progress import progress
-from stages.cohort import FEATURES, open_squares
+from stages.dataset.cohort import FEATURES, open_squares
 from stages.steps import ModelParameters
 
 BATCH = 8

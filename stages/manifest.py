@@ -18,9 +18,9 @@ from typing import Any, Literal, NamedTuple
 from stages.base.errors import SHOWN, UserError, refuse, run_stage
 from stages.base.files import sha256, write_table
 from stages.base.parameters import Parameters, read_dataset_name, read_params, shown
-from stages.card import Dataset, read_dataset
-from stages.cohort import MANIFEST
-from stages.images import SUFFIXES, load_image
+from stages.dataset.card import Dataset, read_dataset
+from stages.dataset.cohort import MANIFEST
+from stages.images.opening import SUFFIXES, load_image
 from stages.workers.cores import on_all_cores
 
 CROP_SIZES = Path("metrics/plots/crop_sizes.csv")

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.base.progress import progress
+from stages.dataset.predictions import Predictions
 from stages.metrics import OF_PROBABILITIES, score, slide_draws
-from stages.predictions import Predictions
 
 Measures = dict[str, float | None]
 

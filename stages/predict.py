@@ -26,7 +26,7 @@ from stages.base.errors import UserError, refuse, run_stage
 from stages.base.files import write_json, write_table
 from stages.classifier import judge, read_classifier
 from stages.gallery import write_gallery
-from stages.images import SUFFIXES
+from stages.images.opening import SUFFIXES
 from stages.manifest import list_images, open_columns
 from stages.metrics import is_certain, score
 

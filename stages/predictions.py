@@ -1,17 +1,12 @@
 """Tables of predicted probabilities, and where the results of validation stand."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 from pydantic import BaseModel
 
-from stages.base.files import parse_table, read_json_as, write_table
+from stages.base.files import read_json_as
 from stages.calibration import Calibration
-from stages.cohort import Cohort
 
-VALIDATION = Path("models/validation.csv")
 THRESHOLD = Path("models/threshold.json")
 
 
@@ -34,45 +29,3 @@ class Decision(BaseModel):
 def read_decision(path: Path = THRESHOLD) -> Decision:
     """Return what the stage `threshold` decided. Raises `UserError` if the file is missing or damaged."""
     return read_json_as(path, Decision)
-
-
-def write_predictions(
-    path: Path, cohort: Cohort, rows: np.ndarray, probability: np.ndarray, predicted: np.ndarray | None = None
-) -> None:
-    """Write path, slide, label and probability of some rows, and the predicted label where it is given.
-
-    Args:
-        probability: float32 (n,), written as the shortest text that reads back the same.
-        predicted: int (n,) of 0 and 1.
-    """
-    columns = {
-        "path": cohort.paths[rows],
-        "slide": cohort.slides[rows],
-        "label": cohort.labels[rows],
-        "probability": [str(value) for value in probability],
-    }
-    if predicted is not None:
-        columns["predicted"] = predicted
-    write_table(path, list(columns), zip(*columns.values(), strict=True))
-
-
-class Predictions(NamedTuple):
-    """What a model said of n images: text `paths` and `slides`, int64 `y_true`, float64 `y_score`."""
-
-    paths: np.ndarray
-    slides: np.ndarray
-    y_true: np.ndarray
-    y_score: np.ndarray
-
-
-def read_predictions(path: Path) -> Predictions:
-    """Return the predictions in a file by `write_predictions`. Raises `UserError` if it is damaged."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return parse_predictions(file, path)
-
-
-def parse_predictions(lines: Iterable[str], where: object) -> Predictions:
-    """Return the predictions in the lines of such a file; `where` names it if it is damaged."""
-    paths, slides, labels, probability = parse_table(lines, ("path", "slide", "label", "probability"), where)
-    y_score = np.array(probability, dtype=np.float32).astype(np.float64)
-    return Predictions(np.array(paths), np.array(slides), np.array(labels, dtype=np.int64), y_score)

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from stages.base.errors import UserError, refuse, run_stage
 from stages.base.files import read_table, write_json, write_table
 from stages.base.parameters import Parameters, read_params
-from stages.cohort import CLASS_NAMES, MANIFEST, SPLIT, SPLITS, leakage
+from stages.dataset.cohort import CLASS_NAMES, MANIFEST, SPLIT, SPLITS, leakage
 
 METRICS = Path("metrics/split.json")
 CLASS_BALANCE = Path("metrics/plots/class_balance.csv")

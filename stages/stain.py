@@ -8,8 +8,8 @@ import numpy as np
 from stages.base.errors import run_stage
 from stages.base.files import replacing, write_json
 from stages.base.parameters import read_params
-from stages.cohort import STAINED, open_padded, read_cohort
-from stages.stain_normalization import STAIN, StainParameters, fit_normalization
+from stages.dataset.cohort import STAINED, open_padded, read_cohort
+from stages.images.stains import STAIN, StainParameters, fit_normalization
 from stages.workers.cores import on_all_cores
 
 # Enough for a mean and two stain colours; spread evenly over the training crops, which are sorted by slide.

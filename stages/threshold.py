@@ -7,8 +7,9 @@ from stages.base.errors import run_stage
 from stages.base.files import write_json
 from stages.base.parameters import read_params
 from stages.calibration import fit_calibration
+from stages.dataset.predictions import VALIDATION, read_predictions
 from stages.metrics import EvaluateParameters, choose_threshold, confusion, rates, uncertain_band
-from stages.predictions import THRESHOLD, VALIDATION, read_predictions
+from stages.predictions import THRESHOLD
 
 
 def main() -> None:

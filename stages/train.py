@@ -25,9 +25,9 @@ from stages.base.errors import UserError, run_stage
 from stages.base.files import sha256, write_json
 from stages.base.parameters import Parameters, read_dataset_name, read_params
 from stages.batches import Batches, outputs, predict
-from stages.card import read_dataset
 from stages.checkpoint import Checkpoint, fingerprint
-from stages.cohort import (
+from stages.dataset.card import read_dataset
+from stages.dataset.cohort import (
     CLASS_NAMES,
     FEATURES,
     IMAGES,
@@ -39,10 +39,10 @@ from stages.cohort import (
     open_squares,
     read_cohort,
 )
+from stages.dataset.predictions import VALIDATION, write_predictions
+from stages.images.squares import PadParameters
 from stages.model import build_head, build_model, join, join_to_train, mean_of, mean_of_orientations, to_log_odds
 from stages.model_file import MODEL, save_model
-from stages.predictions import VALIDATION, write_predictions
-from stages.squares import PadParameters
 from stages.steps import ModelParameters, is_backbone
 
 CARD = Path("models/model.json")

@@ -26,8 +26,8 @@ from PIL import Image
 
 from stages.base.files import write_json, write_table
 from stages.commands import DVC, environment
-from stages.images import load_image
-from stages.pad import pad_all
+from stages.images.opening import load_image
+from stages.images.padding import pad_all
 from stages.workers.cores import on_all_cores
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -215,10 +215,10 @@ def predict_with(model, folder: Path, rounds: int) -> Row:
     """Ours, one image at a time, and decoding (Pillow's, on all cores) and the forward pass alone, one after the other."""
     from stages.calibration import Calibration
     from stages.classifier import Classifier, Made, judge
+    from stages.images.squares import make_square
+    from stages.images.stains import StainNormalizer
     from stages.predict import Judged, write_judged
     from stages.predictions import Decision
-    from stages.squares import make_square
-    from stages.stain_normalization import StainNormalizer
 
     files = native_crops() * 40
     few = files[:60]

@@ -38,7 +38,7 @@ PROCESSORS = {
 def drawn_crops(number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return drawn squares, uint8 (number, size, size, 3), and their labels, int (number,), both classes among them."""
     from stages.demo import draw_glomerulus, make_slide, make_tuft
-    from stages.squares import make_square
+    from stages.images.squares import make_square
 
     squares, labels = [], []
     for index in range(number):
@@ -72,7 +72,7 @@ def augmented() -> Named:
 
 def stained() -> Named:
     """Both stain normalizations: what is learned, and what becomes of a crop."""
-    from stages.stain_normalization import fit_normalization
+    from stages.images.stains import fit_normalization
 
     squares, _ = drawn_crops(6, 64)
     for method in ("reinhard", "macenko"):

@@ -16,7 +16,7 @@ from stages.backend import keras
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.batches import predict
-from stages.cohort import FEATURES, open_features, open_squares, read_cohort
+from stages.dataset.cohort import FEATURES, open_features, open_squares, read_cohort
 from stages.efficientnet_lite0 import efficientnet_lite0, read_torch_file
 from stages.manifest import main as make_manifest
 from stages.model_file import load_model, save_model

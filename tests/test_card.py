@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.base.errors import UserError
-from stages.card import read_dataset
+from stages.dataset.card import read_dataset
 
 TABLE = "title: t\nlabels: l.csv\ncolumns: {name: n, label: y}\n"
 

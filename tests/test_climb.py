@@ -13,9 +13,9 @@ from scipy.special import expit
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.climb import ClimbParameters, Rung, best_of, climb, decide, most_blocks, overfitting, table
+from stages.dataset.predictions import Predictions
 from stages.experiments import made_here, read_experiments
 from stages.pooled import pool
-from stages.predictions import Predictions
 from tests.repositories import ENVIRONMENT, dvc, git, set_params
 
 PARAMS = ClimbParameters(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from stages import demo
-from stages.card import read_dataset
+from stages.dataset.card import read_dataset
 from stages.manifest import make_manifest
 from tests.conftest import PROJECT, set_params
 

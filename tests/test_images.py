@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from stages import images
 from stages.base.errors import UserError
-from stages.images import load_image
+from stages.images import opening as images
+from stages.images.opening import load_image
 
 RED = (200, 30, 60)
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from stages import manifest, pad
 from stages.base.errors import UserError
-from stages.card import read_dataset
-from stages.cohort import open_padded
-from stages.images import load_image
-from stages.squares import make_square
+from stages.dataset.card import read_dataset
+from stages.dataset.cohort import open_padded
+from stages.images.opening import load_image
+from stages.images.squares import make_square
 from tests.conftest import PROJECT, make_classes, save_crop, set_params
 
 

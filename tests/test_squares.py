@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.squares import Mode, make_square, rim_colour
+from stages.images.squares import Mode, make_square, rim_colour
 
 MODES = get_args(Mode)
 

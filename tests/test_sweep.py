@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stages.base.errors import UserError
-from stages.pad import pad_all
+from stages.images.padding import pad_all
 from stages.sweep import grid
 from stages.workers.cluster import connect
 from tests.conftest import save_crop

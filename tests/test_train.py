@@ -19,9 +19,9 @@ from stages.backbone import orientations
 from stages.backend import keras
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
-from stages.cohort import open_squares, read_cohort
+from stages.dataset.cohort import open_squares, read_cohort
+from stages.dataset.predictions import read_predictions
 from stages.model_file import load_model
-from stages.predictions import read_predictions
 from stages.train import Record, balanced_class_weight, channel_statistics
 from tests.conftest import PROJECT, make_classes, set_params
 

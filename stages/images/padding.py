@@ -1,0 +1,113 @@
+"""Padding many crops, on all cores or on a cluster, and a picture of what came of it."""
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stages.base.errors import UserError, refuse
+from stages.base.files import replacing
+from stages.base.progress import progress
+from stages.images.opening import load_image
+from stages.images.sheets import contact_sheet
+from stages.images.squares import Mode, make_square
+from stages.workers.cluster import connect, in_any_order
+from stages.workers.cores import on_all_cores
+
+GROUP = 64  # crops that a worker of a cluster pads at a time
+
+
+def pad_all(files: Sequence[Path], mode: Mode, size: int, output: Path, scheduler: str | None = None) -> None:
+    """Write the squares of all `files` to the .npy file `output`, uint8 (N, size, size, 3), over all cores.
+
+    Each worker writes its square to its row of the file: the memory used does not grow with N, and the bytes do not
+    depend on the number of workers. With the address of a Dask `scheduler`, whose workers reach the files by the same paths,
+    they open and pad them.
+
+    Raises:
+        UserError: with their names, files that cannot be read.
+    """
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), size, size, 3)}
+    with replacing(output, binary=True) as npy:
+        np.lib.format.write_array_header_1_0(npy, header)
+        start, turn = npy.tell(), threading.Lock()
+
+        def write(row: int, square: np.ndarray) -> None:
+            # Plain writes, not a memory map: on a full disk these raise, where a map would kill the process.
+            with turn:
+                npy.seek(start + row * square.nbytes)
+                npy.write(square.tobytes())
+
+        def pad_here(row: int) -> str | None:
+            square, problem = pad_one(files[row], mode, size)
+            if square is not None:
+                write(row, square)
+            return problem
+
+        if scheduler is None:
+            rows = [(row,) for row in range(len(files))]
+            refuse([problem for problem in on_all_cores(pad_here, rows, "padding") if problem])
+        else:
+            pad_on_cluster(files, mode, size, write, scheduler)
+
+
+def pad_one(file: Path, mode: Mode, size: int) -> tuple[np.ndarray | None, str | None]:
+    """Return the square of a file, or what is wrong with the file."""
+    try:
+        return make_square(load_image(file), mode, size), None
+    except UserError as error:
+        return None, str(error)
+
+
+def pad_on_cluster(
+    files: Sequence[Path], mode: Mode, size: int, write: Callable[[int, np.ndarray], None], scheduler: str
+) -> None:
+    """Have the workers of a Dask cluster pad the files, some at a time, and `write` each square, by its row, here."""
+    # Workers have other working folders.
+    files = [file.absolute() for file in files]
+    problems: dict[int, str] = {}
+    with connect(scheduler) as client, progress(total=len(files), desc="padding", unit="image") as bar:
+        groups = ((row, files[row : row + GROUP], mode, size) for row in range(0, len(files), GROUP))
+        for (first, *_), padded in in_any_order(client, pad_group, groups):
+            if isinstance(padded, BaseException):
+                raise UserError(f"the cluster at {scheduler} failed to pad {files[first]} and what follows: {padded}")
+            for row, (square, problem) in enumerate(padded, start=first):
+                if square is not None:
+                    write(row, square)
+                else:
+                    problems[row] = problem or ""
+            bar.update(len(padded))
+    refuse([problems[row] for row in sorted(problems)])
+
+
+def pad_group(first: int, files: Sequence[Path], mode: Mode, size: int) -> list[tuple[np.ndarray | None, str | None]]:
+    """Return what `pad_one` does of each of some files, the `first` of which is that row."""
+    return [pad_one(file, mode, size) for file in files]
+
+
+def padding_picture(
+    folder: Path,
+    paths: Sequence[str],
+    labels: Sequence[str],
+    widths: Sequence[str],
+    heights: Sequence[str],
+    images: np.ndarray,
+    per_class: int = 4,
+) -> Image.Image:
+    """Return a sheet of a few crops as they are (above) and padded (below): of each class from the tallest to the widest.
+
+    Which crops are shown depends on the manifest alone, so that two modes show the same ones.
+    """
+    aspect = np.array(widths, dtype=float) / np.array(heights, dtype=float)
+    chosen: list[int] = []
+    for label in ("1", "0"):
+        rows = [row for row in np.argsort(aspect, kind="stable") if labels[row] == label]
+        places = np.linspace(0, len(rows) - 1, min(per_class, len(rows))).round().astype(int)
+        chosen += [rows[place] for place in places]
+    originals = [load_image(folder / paths[row]).convert("RGB") for row in chosen]
+    padded = [Image.fromarray(images[row]) for row in chosen]
+    names = [f"{Path(paths[row]).name}\n{widths[row]} x {heights[row]} pixels" for row in chosen]
+    kinds = ["globally sclerotic" if labels[row] == "1" else "not globally sclerotic" for row in chosen]
+    return contact_sheet(originals + padded, names + kinds, columns=len(chosen))
