@@ -17,7 +17,7 @@ from stages.classifier import judge, read_classifier
 from stages.dataset.card import read_dataset
 from stages.evaluate import certain, deciding, measure, mistakes_picture, say, worst_mistakes
 from stages.images.sheets import save_png
-from stages.manifest import ManifestParameters, make_manifest
+from stages.intake.crops import ManifestParameters, make_manifest
 from stages.metrics import EvaluateParameters
 
 OUTPUT = Path("metrics/external")

@@ -37,8 +37,9 @@ PROCESSORS = {
 
 def drawn_crops(number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return drawn squares, uint8 (number, size, size, 3), and their labels, int (number,), both classes among them."""
-    from stages.demo import draw_glomerulus, make_slide, make_tuft
     from stages.images.squares import make_square
+    from stages.synthetic.stains import make_slide
+    from stages.synthetic.tissue import draw_glomerulus, make_tuft
 
     squares, labels = [], []
     for index in range(number):

@@ -10,7 +10,9 @@ from PIL import Image
 
 from stages import demo
 from stages.dataset.card import read_dataset
-from stages.manifest import make_manifest
+from stages.intake.crops import make_manifest
+from stages.synthetic.stains import make_slide
+from stages.synthetic.tissue import Tuft, draw_glomerulus, make_tuft
 from tests.conftest import PROJECT, set_params
 
 
@@ -44,18 +46,18 @@ def test_its_own_card_fits(workplace):
 
 
 def test_one_in_five_is_sclerotic():
-    labels = [demo.make_tuft(np.random.default_rng(seed))[1] for seed in range(4000)]
+    labels = [make_tuft(np.random.default_rng(seed))[1] for seed in range(4000)]
     assert np.mean(labels) == pytest.approx(0.2, abs=0.02)
 
 
 def test_a_sclerotic_tuft_is_denser_and_has_fewer_nuclei_than_an_open_one():
-    slide = demo.make_slide(np.random.default_rng(1), np.random.default_rng(2), "A1")
+    slide = make_slide(np.random.default_rng(1), np.random.default_rng(2), "A1")
     nuclei, brightness = {}, {}
     for name, tuft in {
-        "open": demo.Tuft(1.0, 0.9, 1.0, 0.08, 0.8),
-        "sclerotic": demo.Tuft(0.0, 0.9, 0.1, 0.3, 0.8),
+        "open": Tuft(1.0, 0.9, 1.0, 0.08, 0.8),
+        "sclerotic": Tuft(0.0, 0.9, 0.1, 0.3, 0.8),
     }.items():
-        image = demo.draw_glomerulus(np.random.default_rng(3), slide, tuft)
+        image = draw_glomerulus(np.random.default_rng(3), slide, tuft)
         height, width = np.asarray(image).shape[:2]
         middle = np.asarray(image)[height // 4 : -height // 4, width // 4 : -width // 4].astype(float)
         brightness[name] = middle[..., 1].mean()

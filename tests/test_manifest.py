@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stages import manifest
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
-from stages.manifest import make_manifest
+from stages.intake.crops import make_manifest
 from tests.conftest import PROJECT, make_classes, make_table, save_crop, set_params
 
 NAMES = ["a1.png", "a2.png", "sub/b1.png"]

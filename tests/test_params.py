@@ -11,10 +11,10 @@ from stages.base.errors import UserError
 from stages.base.parameters import read_dataset_name, read_params, read_yaml
 from stages.demo import DemoParameters
 from stages.images.squares import PadParameters
-from stages.manifest import ManifestParameters
+from stages.intake.crops import ManifestParameters
+from stages.intake.folds import SplitParameters
 from stages.metrics import EvaluateParameters
 from stages.model import ModelParameters
-from stages.split import SplitParameters
 from stages.train import TrainParameters
 from tests.conftest import set_params
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from stages import manifest, split
 from stages.base.errors import UserError
-from stages.split import merge_groups, number_folds, summarize
+from stages.intake.folds import merge_groups, number_folds, summarize
 from tests.conftest import PROJECT, make_classes, save_crop, set_params
 
 

@@ -1,0 +1,1 @@
+"""What a laboratory brings: listed, labelled, checked and drawn into folds."""

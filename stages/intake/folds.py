@@ -1,0 +1,114 @@
+"""Drawing folds so that what belongs together stays together.
+
+scikit-learn takes longer to import than all else here: it is, where it draws.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import scipy
+from pydantic import Field, model_validator
+
+from stages.base.errors import refuse
+from stages.base.parameters import Parameters
+from stages.dataset.cohort import CLASS_NAMES, SPLITS, leakage
+
+# A site left out of three leaves two; their slides make this many folds to validate on.
+LEAST_OTHERS = 4
+
+
+class SplitParameters(Parameters):
+    """`split` in params.yaml. Fold `fold` of `folds` is the test set, the `validation`th after it the validation set."""
+
+    by: Literal["slide", "site", "image"]
+    validation_by: Literal["same", "slide"]
+    folds: int = Field(ge=3, le=1000)
+    fold: int = Field(ge=0)
+    validation: int = Field(ge=1)
+    seed: int = Field(ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> "SplitParameters":
+        if self.fold >= self.folds:
+            raise ValueError(f"fold is {self.fold}; with {self.folds} folds it must be from 0 to {self.folds - 1}")
+        if self.validation > self.others:
+            raise ValueError(f"validation is {self.validation}; it must be from 1 to {self.others}")
+        if self.validation_by == "slide" and self.by == "image":
+            raise ValueError("validation_by is 'slide', but by is 'image'; it must be 'same'")
+        return self
+
+    @property
+    def others(self) -> int:
+        """The number of folds beside the test set."""
+        return self.folds - 1 if self.validation_by == "same" else max(self.folds - 1, LEAST_OTHERS)
+
+
+def merge_groups(*keys: Sequence[str]) -> np.ndarray:
+    """Number the groups that must stay together: images that share any of the keys, directly or through others.
+
+    Args:
+        keys: sequences of N texts, such as the slide of each image and the digest of its bytes.
+
+    Returns:
+        int array (N,), from 0, numbered in the order of the first image of each group.
+    """
+    n = len(keys[0])
+    codes, offset = [], n
+    for key in keys:
+        code = np.unique(np.asarray(key), return_inverse=True)[1]
+        codes.append(code + offset)
+        offset += int(code.max()) + 1
+    rows, columns = np.tile(np.arange(n), len(keys)), np.concatenate(codes)
+    graph = scipy.sparse.coo_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(offset, offset))
+    found = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][:n]
+    _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+def number_folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each image, int (N,), from 0 to folds - 1.
+
+    Groups stay whole and classes as balanced as that allows (scikit-learn's StratifiedGroupKFold). Groups of one
+    image each, as in a split by image, take StratifiedKFold, which is the same question and much faster.
+
+    Args:
+        y: int array (N,) of labels 0 and 1.
+        groups: int array (N,); equal numbers stay together.
+
+    Raises:
+        UserError: a class has fewer images, or there are fewer groups, than there are folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    counts = np.bincount(y, minlength=2)
+    refuse(
+        [
+            f"params.yaml: split.folds is {folds}, but there are only {count} {CLASS_NAMES[label].replace('_', ' ')} glomeruli"
+            for label, count in enumerate(counts)
+            if count < folds
+        ]
+    )
+    _, first, sizes = np.unique(groups, return_index=True, return_counts=True)
+    if sizes.max() <= 2 and np.mean(sizes == 1) > 0.9 and np.bincount(y[first], minlength=2).min() >= folds:
+        # Nearly every group is one image: split one image of each group, the copies follow.
+        parts, followers = StratifiedKFold(folds, shuffle=True, random_state=seed).split(first, y[first]), groups
+    else:
+        parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, groups)
+        followers = np.arange(len(y))
+    fold_of_part = np.empty(int(followers.max()) + 1, dtype=np.int64)
+    for number, (_, test) in enumerate(parts):
+        fold_of_part[test] = number
+    return fold_of_part[followers]
+
+
+def summarize(y: np.ndarray, slides: np.ndarray, splits: np.ndarray) -> dict:
+    """Count images by split and class and slides by split, and measure the leakage."""
+    return {
+        "images": {
+            name: {kind: int(np.sum((splits == name) & (y == label))) for label, kind in enumerate(CLASS_NAMES)}
+            for name in SPLITS
+        },
+        "slides": {name: len(np.unique(slides[splits == name])) for name in SPLITS},
+        "leakage": leakage(slides, splits),
+    }

@@ -1,0 +1,1 @@
+"""The drawn dataset: slides, glomeruli and what they are drawn with."""
