@@ -29,9 +29,10 @@ from stages.base.parameters import Parameters, check
 from stages.charts import BLUE, GREEN, GREY, save_chart
 from stages.dataset.predictions import VALIDATION
 from stages.experiments import Experiment, Value, flatten, made_here, params_with, read_experiments, run_experiment, shown
-from stages.metrics import LOWER_IS_BETTER, interval, title
-from stages.pooled import Pooled, differences, measure_draws, pool
-from stages.steps import MOST_BLOCKS, MOST_DENSE, parse_step, step_name
+from stages.measures.pooled import Pooled, differences, measure_draws, pool
+from stages.measures.resampling import interval
+from stages.measures.scores import LOWER_IS_BETTER, title
+from stages.model.steps import MOST_BLOCKS, MOST_DENSE, parse_step, step_name
 
 IRRELEVANT = ("climb.", "evaluate.", "train.resume")  # to a model and its validation predictions
 LOG = "metrics/train/plots/metrics"

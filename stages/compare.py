@@ -25,8 +25,9 @@ from stages.base.progress import progress
 from stages.charts import BLUE, GREY, save_chart
 from stages.dataset.predictions import Predictions
 from stages.experiments import Experiment, Value, flatten, params_with, read_experiments, shown
-from stages.metrics import LOWER_IS_BETTER, OF_PROBABILITIES, WITH_INTERVALS, interval, rates, title
-from stages.pooled import Pooled, differences, measure_draws, pool
+from stages.measures.pooled import Pooled, differences, measure_draws, pool
+from stages.measures.resampling import WITH_INTERVALS, interval
+from stages.measures.scores import LOWER_IS_BETTER, OF_PROBABILITIES, rates, title
 
 FOLD, SEEDS = "split.fold", ("split.seed", "split.validation", "train.seed")
 # What gives other results neither by being better nor by being worse.

@@ -13,12 +13,13 @@ import numpy as np
 from stages.base.errors import refuse, run_stage
 from stages.base.files import write_json, write_table
 from stages.base.parameters import read_params
-from stages.classifier import judge, read_classifier
 from stages.dataset.card import read_dataset
-from stages.evaluate import certain, deciding, measure, mistakes_picture, say, worst_mistakes
+from stages.evaluation.classifier import judge, read_classifier
+from stages.evaluation.pictures import mistakes_picture, worst_mistakes
+from stages.evaluation.results import certain, deciding, measure, say
 from stages.images.sheets import save_png
 from stages.intake.crops import ManifestParameters, make_manifest
-from stages.metrics import EvaluateParameters
+from stages.measures.decision import EvaluateParameters
 
 OUTPUT = Path("metrics/external")
 

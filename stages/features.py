@@ -7,13 +7,13 @@ is nothing to compute.
 
 import numpy as np
 
-from stages.augment import AugmentParameters, augment
 from stages.base.errors import run_stage
 from stages.base.files import replacing
 from stages.base.parameters import read_params
 from stages.base.progress import progress
 from stages.dataset.cohort import FEATURES, open_squares
-from stages.steps import ModelParameters
+from stages.model.augment import AugmentParameters, augment
+from stages.model.steps import ModelParameters
 
 BATCH = 8
 
@@ -27,8 +27,8 @@ def main() -> None:
             print(f"nothing to do: model.step {params.step} has no frozen backbone")
             return
         # Keras takes seconds to import, which a step without a backbone need not wait for.
-        from stages.backbone import build_backbone, extract_features
-        from stages.backend import make_deterministic
+        from stages.model.backbone import build_backbone, extract_features
+        from stages.model.backend import make_deterministic
 
         make_deterministic(0)
         backbone = build_backbone(params.step, params.weights, squares.shape[1], params.feature_layers, params.centre)

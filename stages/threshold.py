@@ -6,10 +6,10 @@ The stage is apart from `train` so that another rule or target takes a second an
 from stages.base.errors import run_stage
 from stages.base.files import write_json
 from stages.base.parameters import read_params
-from stages.calibration import fit_calibration
 from stages.dataset.predictions import VALIDATION, read_predictions
-from stages.metrics import EvaluateParameters, choose_threshold, confusion, rates, uncertain_band
-from stages.predictions import THRESHOLD
+from stages.measures.calibration import fit_calibration
+from stages.measures.decision import THRESHOLD, EvaluateParameters, choose_threshold, uncertain_band
+from stages.measures.scores import confusion, rates
 
 
 def main() -> None:

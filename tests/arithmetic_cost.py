@@ -45,12 +45,12 @@ def measure(deterministic: bool) -> dict[str, float]:
     """Return how many crops a second are trained on (the median epoch after the first) and judged, and features computed of."""
     import numpy as np
 
-    from stages.augment import AugmentParameters
-    from stages.backbone import build_backbone, extract_features
-    from stages.backend import keras, make_deterministic
-    from stages.batches import Batches, predict
-    from stages.model import build_model, to_log_odds
-    from stages.train import cross_entropy
+    from stages.model.augment import AugmentParameters
+    from stages.model.backbone import build_backbone, extract_features
+    from stages.model.backend import keras, make_deterministic
+    from stages.model.batches import Batches, predict
+    from stages.model.networks import build_model, to_log_odds
+    from stages.training.fit import cross_entropy
     from tests.processors import model_parameters
 
     if deterministic:

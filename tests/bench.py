@@ -135,12 +135,13 @@ def decode_all(files: list[Path]) -> None:
 
 def train(folder: Path, rounds: int) -> Iterator[Row]:
     """conv3-dense1 at 128 pixels: ours, Keras's own generator that changes image by image, and one batch kept in memory."""
-    from stages.backend import keep_freed_memory, keras, make_deterministic  # isort: split
+    from stages.model.backend import keep_freed_memory, keras, make_deterministic  # isort: split
 
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
-    from stages.batches import Batches
-    from stages.train import TrainParameters, build_model
+    from stages.model.batches import Batches
+    from stages.train import build_model
+    from stages.training.parameters import TrainParameters
 
     make_deterministic(0)
     params, model_params = default_parameters()
@@ -193,8 +194,8 @@ def train(folder: Path, rounds: int) -> Iterator[Row]:
 def default_parameters() -> tuple:
     """Return `train` and `model` of params.yaml; what is measured is conv3-dense1."""
     from stages.base.parameters import read_params
-    from stages.steps import ModelParameters
-    from stages.train import TrainParameters
+    from stages.model.steps import ModelParameters
+    from stages.training.parameters import TrainParameters
 
     model = read_params("model", ModelParameters, PROJECT / "params.yaml")
     return read_params("train", TrainParameters, PROJECT / "params.yaml"), model.model_copy(update={"step": "conv3-dense1"})
@@ -202,8 +203,8 @@ def default_parameters() -> tuple:
 
 def predict(folder: Path, rounds: int) -> Iterator[Row]:
     """From files to a table, with conv3-dense1 at 128 pixels and with EfficientNet-Lite0 at 224."""
-    from stages.backbone import build_backbone
-    from stages.model import build_head, build_model, join
+    from stages.model.backbone import build_backbone
+    from stages.model.networks import build_head, build_model, join
 
     yield predict_with(build_model(default_parameters()[1], 128, [128] * 3, [5000] * 3), folder, rounds)
     backbone = build_backbone("efficientnet_lite0", "none", 224, [], 0.7)
@@ -213,12 +214,12 @@ def predict(folder: Path, rounds: int) -> Iterator[Row]:
 
 def predict_with(model, folder: Path, rounds: int) -> Row:
     """Ours, one image at a time, and decoding (Pillow's, on all cores) and the forward pass alone, one after the other."""
-    from stages.calibration import Calibration
-    from stages.classifier import Classifier, Made, judge
+    from stages.evaluation.classifier import Classifier, Made, judge
+    from stages.evaluation.judged import Judged, write_judged
     from stages.images.squares import make_square
     from stages.images.stains import StainNormalizer
-    from stages.predict import Judged, write_judged
-    from stages.predictions import Decision
+    from stages.measures.calibration import Calibration
+    from stages.measures.decision import Decision
 
     files = native_crops() * 40
     few = files[:60]

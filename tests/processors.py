@@ -60,7 +60,7 @@ def drawn() -> Named:
 
 def augmented() -> Named:
     """Every change of augmentation, and the jittered views."""
-    from stages.augment import AugmentParameters, augment
+    from stages.model.augment import AugmentParameters, augment
 
     every = {"rotation": 180, "shift": 0.2, "scale": 0.3, "aspect": 0.3, "brightness": 0.3, "stain": 0.2}
     squares, _ = drawn_crops(4, 128)
@@ -85,8 +85,10 @@ def stained() -> Named:
 
 def calibration() -> Named:
     """Every calibration, the thresholds, the uncertain band and the intervals."""
-    from stages.calibration import fit_calibration
-    from stages.metrics import choose_threshold, score, slide_bootstrap, uncertain_band
+    from stages.measures.calibration import fit_calibration
+    from stages.measures.decision import choose_threshold, uncertain_band
+    from stages.measures.resampling import slide_bootstrap
+    from stages.measures.scores import score
 
     random = np.random.default_rng(1)
     y_true = random.integers(0, 2, 400)
@@ -106,7 +108,7 @@ def calibration() -> Named:
 
 def head() -> Named:
     """The logistic head of a backbone, from 624 and from 1,280 features."""
-    from stages.train import fit_head
+    from stages.training.head import fit_head
 
     random = np.random.default_rng(2)
     for length in (624, 1280):
@@ -119,22 +121,22 @@ def head() -> Named:
 
 def train_parameters(**changes):
     from stages.base.parameters import read_params
-    from stages.train import TrainParameters
+    from stages.training.parameters import TrainParameters
 
     return read_params("train", TrainParameters).model_copy(update={"epochs": 1, "batch_size": 16, **changes})
 
 
 def model_parameters(**changes):
     from stages.base.parameters import read_params
-    from stages.steps import ModelParameters
+    from stages.model.steps import ModelParameters
 
     return read_params("model", ModelParameters).model_copy(update=changes)
 
 
 def _learned(model, squares: np.ndarray, y: np.ndarray, train: int, **changes) -> Named:
     """Train a model, and yield its weights and what it then says."""
-    from stages.batches import predict
-    from stages.train import Record, fit
+    from stages.model.batches import predict
+    from stages.training.fit import Record, fit
 
     fit(model, squares, y, np.arange(train), np.arange(train, len(y)), train_parameters(**changes), Record(log=None))
     yield from ((weight.path, np.asarray(weight)) for weight in model.weights)
@@ -142,9 +144,9 @@ def _learned(model, squares: np.ndarray, y: np.ndarray, train: int, **changes) -
 
 
 def _rung(size: int, squares: int, **changes) -> Named:
-    from stages.backend import make_deterministic
-    from stages.model import build_model
-    from stages.train import channel_statistics
+    from stages.model.backend import make_deterministic
+    from stages.model.networks import build_model
+    from stages.training.fit import channel_statistics
 
     make_deterministic(0)
     pixels, y = drawn_crops(squares, size)
@@ -186,8 +188,8 @@ def dense_step() -> Named:
 
 def backbone_features() -> Named:
     """Features of efficientnet_lite0 at 224 pixels in the eight orientations."""
-    from stages.backbone import build_backbone, extract_features
-    from stages.backend import make_deterministic
+    from stages.model.backbone import build_backbone, extract_features
+    from stages.model.backend import make_deterministic
 
     make_deterministic(0)
     squares, _ = drawn_crops(2, 224)
@@ -197,12 +199,12 @@ def backbone_features() -> Named:
 
 def backbone_fine_tuned() -> Named:
     """Two steps of the whole efficientnet_lite0 at 96 pixels, averaged over orientations, and where it looks."""
-    from stages.attention import attention
-    from stages.backbone import build_backbone, set_trainable
-    from stages.backend import make_deterministic
-    from stages.batches import outputs
-    from stages.model import join_to_train, mean_of_orientations
-    from stages.train import fit_head
+    from stages.evaluation.attention import attention
+    from stages.model.backbone import build_backbone, set_trainable
+    from stages.model.backend import make_deterministic
+    from stages.model.batches import outputs
+    from stages.model.networks import join_to_train, mean_of_orientations
+    from stages.training.head import fit_head
 
     make_deterministic(0)
     squares, y = drawn_crops(12, 96)

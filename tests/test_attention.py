@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.attention import attention, overlay
-from stages.backend import keras
-from stages.model import mean_of, mean_of_orientations
+from stages.evaluation.attention import attention, overlay
+from stages.model.backend import keras
+from stages.model.networks import mean_of, mean_of_orientations
 
 SIZE = 32
 

@@ -11,15 +11,19 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from stages import features, pad, split, stain, train
-from stages.backbone import backbone_names, build_backbone, orientations, set_trainable
-from stages.backend import keras
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
-from stages.batches import predict
 from stages.dataset.cohort import FEATURES, open_features, open_squares, read_cohort
-from stages.efficientnet_lite0 import efficientnet_lite0, read_torch_file
 from stages.manifest import main as make_manifest
-from stages.model_file import load_model, save_model
+from stages.model.backbone import build_backbone, orientations, set_trainable
+from stages.model.backend import keras
+from stages.model.batches import predict
+from stages.model.efficientnet_lite0 import efficientnet_lite0, read_torch_file
+from stages.model.file import load_model, save_model
+from stages.model.steps import backbone_names
+from stages.training.fit import balanced_class_weight
+from stages.training.head import fit_head
+from stages.training.parameters import TrainParameters
 from tests.conftest import make_classes
 from tests.repositories import set_params
 
@@ -165,14 +169,12 @@ def test_the_head_is_scikit_learns_logistic_regression(workplace):
     random = np.random.default_rng(0)
     y = (random.uniform(size=80) < 0.3).astype(int)
     found = (random.normal(size=(80, 8, 5)) + y[:, None, None] * [1, 0.5, 0, 0, 0]).astype(np.float32)
-    params, train_rows, val = read_params("train", train.TrainParameters), np.arange(60), np.arange(60, 80)
-    head, measures = train.fit_head(found, y, train_rows, val, params)
+    params, train_rows, val = read_params("train", TrainParameters), np.arange(60), np.arange(60, 80)
+    head, measures = fit_head(found, y, train_rows, val, params)
     learned = found[:60].reshape(-1, 5)
     scaler = StandardScaler().fit(learned)
     # A crop counts once, however many views it has.
-    weight = np.repeat(
-        train.balanced_class_weight(y[:60])[0] * (y[:60] == 0) + train.balanced_class_weight(y[:60])[1] * y[:60], 8
-    )
+    weight = np.repeat(balanced_class_weight(y[:60])[0] * (y[:60] == 0) + balanced_class_weight(y[:60])[1] * y[:60], 8)
     expected = LogisticRegression(C=1 / params.head_penalty, max_iter=1000, tol=1e-8)
     expected.fit(scaler.transform(learned), np.repeat(y[:60], 8), sample_weight=weight / 8)
     said = head.predict_on_batch(found[60:, 0])[:, 0]
@@ -181,8 +183,8 @@ def test_the_head_is_scikit_learns_logistic_regression(workplace):
     assert measures["val"]["loss"] == pytest.approx(log_loss(y[60:], said), rel=1e-4)
     # Without orientations the first view alone is learned from.
     still = params.model_copy(update={"augment": params.augment.model_copy(update={"orientations": False})})
-    alone, _ = train.fit_head(found, y, train_rows, val, still)
-    single, _ = train.fit_head(found[:, :1], y, train_rows, val, params)
+    alone, _ = fit_head(found, y, train_rows, val, still)
+    single, _ = fit_head(found[:, :1], y, train_rows, val, params)
     assert np.array_equal(alone.predict_on_batch(found[:, 0]), single.predict_on_batch(found[:, 0]))
 
 

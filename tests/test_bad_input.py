@@ -259,14 +259,14 @@ def cut(path, share=0.5):
 
 
 def of_another_size(path):
-    from stages.model_file import save_model
+    from stages.model.file import save_model
     from tests.test_model import build
 
     save_model(build("logistic", size=16), path)
 
 
 def with_code(path):
-    from stages.backend import keras
+    from stages.model.backend import keras
 
     inputs = keras.Input((8, 8, 3), dtype="uint8")
     keras.Model(inputs, keras.layers.Lambda(lambda x: x)(inputs)).save(path)

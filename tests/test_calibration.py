@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from stages.calibration import Calibration, fit_calibration
-from stages.metrics import calibration_error
+from stages.measures.calibration import Calibration, fit_calibration
+from stages.measures.scores import calibration_error
 
 METHODS = ["none", "temperature", "sigmoid", "isotonic"]
 

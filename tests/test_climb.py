@@ -15,7 +15,7 @@ from stages.base.parameters import read_params
 from stages.climb import ClimbParameters, Rung, best_of, climb, decide, most_blocks, overfitting, table
 from stages.dataset.predictions import Predictions
 from stages.experiments import made_here, read_experiments
-from stages.pooled import pool
+from stages.measures.pooled import pool
 from tests.repositories import ENVIRONMENT, dvc, git, set_params
 
 PARAMS = ClimbParameters(

@@ -16,8 +16,8 @@ from stages.base.errors import UserError
 from stages.compare import bootstrap, choose, find_reference, group, report, varying
 from stages.dataset.predictions import Predictions
 from stages.experiments import Experiment, flatten, params_with, shown
-from stages.metrics import slide_bootstrap
-from stages.pooled import differences, measure_draws, pool
+from stages.measures.pooled import differences, measure_draws, pool
+from stages.measures.resampling import slide_bootstrap
 from tests.repositories import ENVIRONMENT, dvc, git
 
 PARAMS = {

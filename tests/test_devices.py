@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from stages import manifest, pad, split, stain
-from stages.backend import on_devices
 from stages.base.errors import UserError
-from stages.batches import Batches
 from stages.dataset.cohort import SPLIT, read_cohort
 from stages.dataset.predictions import VALIDATION, read_predictions
+from stages.model.backend import on_devices
+from stages.model.batches import Batches
 from tests.conftest import PROJECT, make_classes, set_params
 from tests.test_batches import NONE, AugmentParameters, squares
 

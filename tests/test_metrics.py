@@ -12,18 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 
 from stages.base.files import write_json
-from stages.evaluate import measure, write_curves, write_slides
-from stages.metrics import (
-    calibration_error,
-    choose_threshold,
-    confusion,
-    coverage_curve,
-    is_certain,
-    rates,
-    score,
-    slide_bootstrap,
-    uncertain_band,
-)
+from stages.evaluation.curves import write_curves, write_slides
+from stages.evaluation.results import measure
+from stages.measures.decision import choose_threshold, coverage_curve, is_certain, uncertain_band
+from stages.measures.resampling import slide_bootstrap
+from stages.measures.scores import calibration_error, confusion, rates, score
 
 Y = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
 S = np.array([0.9, 0.8, 0.6, 0.3, 0.7, 0.4, 0.3, 0.2, 0.1, 0.1])

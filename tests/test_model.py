@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from stages.backend import keras
 from stages.base.errors import UserError
-from stages.model import ModelParameters, build_model, mean_of, mean_of_orientations
-from stages.model_file import load_model, save_model
-from stages.steps import parse_step
+from stages.model.backend import keras
+from stages.model.file import load_model, save_model
+from stages.model.networks import ModelParameters, build_model, mean_of, mean_of_orientations
+from stages.model.steps import parse_step
 
 SIZE = 32
 RUNGS = ["logistic", *(f"conv{c}-dense{d}" for c in range(6) for d in range(5))]

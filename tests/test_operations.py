@@ -6,15 +6,15 @@ import sys
 import numpy as np
 import pytest
 
-from stages.attention import attention
-from stages.backbone import build_backbone, set_trainable
-from stages.backend import keras, make_deterministic
 from stages.base.arithmetic import choice
-from stages.batches import predict
-from stages.model import build_head, build_model, join_to_train, mean_of, mean_of_orientations
-from stages.model_file import save_model
-from stages.operations import LONGEST_SUM, longest_divisor
-from stages.train import Record, fit
+from stages.evaluation.attention import attention
+from stages.model.backbone import build_backbone, set_trainable
+from stages.model.backend import keras, make_deterministic
+from stages.model.batches import predict
+from stages.model.file import save_model
+from stages.model.networks import build_head, build_model, join_to_train, mean_of, mean_of_orientations
+from stages.model.operations import LONGEST_SUM, longest_divisor
+from stages.training.fit import Record, fit
 from tests.processors import drawn_crops, model_parameters, train_parameters
 
 pytestmark = pytest.mark.skipif(

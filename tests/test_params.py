@@ -13,9 +13,9 @@ from stages.demo import DemoParameters
 from stages.images.squares import PadParameters
 from stages.intake.crops import ManifestParameters
 from stages.intake.folds import SplitParameters
-from stages.metrics import EvaluateParameters
-from stages.model import ModelParameters
-from stages.train import TrainParameters
+from stages.measures.decision import EvaluateParameters
+from stages.model.networks import ModelParameters
+from stages.training.parameters import TrainParameters
 from tests.conftest import set_params
 
 SCHEMAS = {

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages import manifest, pad, split, stain
-from stages.augment import HAEMATOXYLIN, PAS, change_stains
 from stages.base.errors import UserError
 from stages.dataset.cohort import STAINED, open_padded, open_squares, read_cohort
 from stages.images.stains import fit_normalization, read_normalization
+from stages.model.augment import HAEMATOXYLIN, PAS, change_stains
 from tests.conftest import make_classes, set_params
 
 ONE, ZERO = np.ones(3), np.zeros(3)

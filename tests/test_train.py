@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 
 from stages import manifest, pad, split, stain, threshold, train
-from stages.backbone import orientations
-from stages.backend import keras
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import open_squares, read_cohort
 from stages.dataset.predictions import read_predictions
-from stages.model_file import load_model
-from stages.train import Record, balanced_class_weight, channel_statistics
+from stages.model.backbone import orientations
+from stages.model.backend import keras
+from stages.model.file import load_model
+from stages.training.fit import Record, balanced_class_weight, channel_statistics, fit
+from stages.training.members import CHECKPOINT, LOG
+from stages.training.parameters import TrainParameters
 from tests.conftest import PROJECT, make_classes, set_params
 
 SMALL = {"pad.size": 8, "train.epochs": 3, "train.batch_size": 8, "model.step": "logistic", "train.patience": 50}
@@ -122,7 +124,7 @@ def test_a_loss_that_is_no_number_stops_in_one_line(workplace):
     with pytest.raises(
         UserError, match=r"^the loss is nan in epoch 1; params.yaml: train.learning_rate is 0.001, try a lower one$"
     ):
-        train.fit(model, squares, y, rows, rows, read_params("train", train.TrainParameters), Record(train.LOG))
+        fit(model, squares, y, rows, rows, read_params("train", TrainParameters), Record(LOG))
 
 
 def start_training():
@@ -187,7 +189,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(workplace):
 
 def test_a_state_of_another_training_is_not_used(workplace, capsys):
     prepare(**{"train.epochs": 2})
-    params = read_params("train", train.TrainParameters)
+    params = read_params("train", TrainParameters)
     rows, y, squares = np.arange(8), np.arange(8) % 2, np.zeros((8, 4, 4, 3), dtype=np.uint8)
 
     def goes_on(key):
@@ -195,7 +197,7 @@ def test_a_state_of_another_training_is_not_used(workplace, capsys):
         inputs = keras.Input((4, 4, 3), dtype="uint8")
         flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
         model = keras.Model(inputs, probability(keras.layers.Dense(1)(flat)))
-        train.fit(model, squares, y, rows, rows, params, Record(train.LOG, train.CHECKPOINT, key))
+        fit(model, squares, y, rows, rows, params, Record(LOG, CHECKPOINT, key))
         return "going on" in capsys.readouterr().out
 
     assert [goes_on(key) for key in ("a", "a", "b", None, "b")] == [False, True, False, False, True]

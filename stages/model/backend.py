@@ -16,7 +16,7 @@ import numpy as np
 
 from stages.base import arithmetic
 from stages.base.errors import UserError
-from stages.operations import hold_operations
+from stages.model.operations import hold_operations
 
 # What TensorFlow's C++ libraries print at every start on a machine without a GPU, whatever TF_CPP_MIN_LOG_LEVEL is.
 START_UP_NOISE = re.compile(

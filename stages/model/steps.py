@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from stages.base.parameters import Parameters
+from stages.model.backend import keras
 
 MOST_BLOCKS, MOST_DENSE = 5, 4
 PACKAGED = "efficientnet_lite0"
@@ -61,7 +62,7 @@ def is_backbone(step: str) -> bool:
     if not re.fullmatch(r"[A-Z][A-Za-z0-9]+", step):
         return False
     # Keras takes seconds to import, which the ladder need not wait for.
-    from stages.backbone import backbone_names
+    from stages.model.steps import backbone_names
 
     return step in backbone_names()
 
@@ -90,3 +91,8 @@ def step_name(blocks: int, dense_layers: int) -> str:
     ('logistic', 'conv3-dense1')
     """
     return f"conv{blocks}-dense{dense_layers}" if blocks or dense_layers else "logistic"
+
+
+def backbone_names() -> list[str]:
+    """Return the names of the backbones that there are: what this version of Keras has, and the packaged one."""
+    return [PACKAGED, *sorted(name for name in dir(keras.applications) if name[0].isupper())]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stages.attention import attention, overlay
 from stages.base.files import replacing
 from stages.base.progress import progress
-from stages.classifier import BATCH, Classifier
+from stages.evaluation.attention import attention, overlay
+from stages.evaluation.classifier import BATCH, Classifier
 
 THUMBNAIL = 160  # pixels a side
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.backend import keras
 from stages.base.errors import UserError
-from stages.steps import ModelParameters, parse_step
+from stages.model.backend import keras
+from stages.model.steps import ModelParameters, parse_step
 
 MOST_WEIGHTS = 500_000_000
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.backend import keras
 from stages.base.errors import UserError, refuse
-from stages.efficientnet_lite0 import efficientnet_lite0
-from stages.steps import PACKAGED
+from stages.model.backend import keras
+from stages.model.efficientnet_lite0 import efficientnet_lite0
+from stages.model.steps import PACKAGED
 
 # Of the packaged backbone, the outputs of the stages at a 16th and a 32nd of the size: on glomeruli they told more, and held
 # better at another hospital, than the last layer (docs/backbones.md).
@@ -19,11 +19,6 @@ INNER_LAYERS = ("block10_add", "block14_add", "block15_project_batch_norm")
 # What layers of one block have in common, in the names that keras.applications gives: block5_, conv5_block3_, stage_3_block_2_,
 # expanded_conv_10_, block6h_, block_16_.
 BLOCK = re.compile(r"(conv\d+_|stage_\d+_)?(expanded_conv_|block_?)\d+[a-z]?(?![a-z0-9])")
-
-
-def backbone_names() -> list[str]:
-    """Return the names of the backbones that there are: what this version of Keras has, and the packaged one."""
-    return [PACKAGED, *sorted(name for name in dir(keras.applications) if name[0].isupper())]
 
 
 def build_backbone(name: str, weights: str, size: int, feature_layers: Sequence[str] = (), centre: float = 1.0) -> keras.Model:

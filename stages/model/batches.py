@@ -5,8 +5,8 @@ import math
 import joblib
 import numpy as np
 
-from stages.augment import AugmentParameters, augment
-from stages.backend import keep_freed_memory, keras
+from stages.model.augment import AugmentParameters, augment
+from stages.model.backend import keep_freed_memory, keras
 
 
 class Batches(keras.utils.PyDataset):

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from stages.backend import gradient, keras
+from stages.model.backend import gradient, keras
 
 # The share of the hottest place of an overlay that is heat, not crop.
 MOST_HEAT = 0.55

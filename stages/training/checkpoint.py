@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.backend import keras
 from stages.base.files import replacing, sha256
+from stages.model.backend import keras
 
 
 def fingerprint(parameters: dict, files: Iterable[Path]) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 
 from stages.base.progress import progress
 from stages.dataset.predictions import Predictions
-from stages.metrics import OF_PROBABILITIES, score, slide_draws
+from stages.measures.resampling import slide_draws
+from stages.measures.scores import OF_PROBABILITIES, score
 
 Measures = dict[str, float | None]
 

@@ -1,0 +1,127 @@
+"""Where to cut, and how sure to be: the operating threshold, and the band of probabilities that is too uncertain to decide by.
+
+An image is called positive where y_score >= threshold.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import scipy
+from pydantic import BaseModel, Field
+
+from stages.base.files import read_json_as
+from stages.base.parameters import Parameters
+from stages.measures.calibration import Calibration, Method, log_odds
+
+
+class EvaluateParameters(Parameters):
+    """`evaluate` in params.yaml."""
+
+    calibration: Method
+    threshold: Literal["fixed", "youden", "balanced", "sensitivity"]
+    target: float = Field(gt=0, le=1)
+    uncertain: float = Field(ge=0, lt=1)
+    bootstrap: int = Field(ge=0, le=1_000_000)
+    seed: int = Field(ge=0, lt=2**32)
+
+
+def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: str, target: float) -> float:
+    """Return the operating threshold that `rule` gives on these (validation) images.
+
+    `fixed` is 0.5; `youden` maximises sensitivity + specificity - 1 (Youden, Cancer 3:32, 1950; the highest such threshold);
+    `balanced` maximises the lower of sensitivity and specificity, which are nearly equal there (López-Ratón et al., J Stat Softw
+    61(8), 2014, criterion SpEqualSe; the highest such threshold); `sensitivity` is the highest threshold at which the
+    sensitivity reaches `target`.
+
+    Raises:
+        ValueError: a class that the rule needs is missing.
+    """
+    positives = np.sort(y_score[y_true == 1])[::-1]
+    if rule == "fixed":
+        return 0.5
+    if len(positives) == 0 or (rule != "sensitivity" and len(positives) == len(y_true)):
+        raise ValueError(f"the rule {rule} needs images of both classes")
+    if rule in ("youden", "balanced"):
+        from sklearn.metrics import roc_curve
+
+        false_positive_rate, sensitivity, thresholds = roc_curve(y_true, y_score, drop_intermediate=False)
+        specificity = 1 - false_positive_rate
+        gain = sensitivity + specificity if rule == "youden" else np.minimum(sensitivity, specificity)
+        # The first threshold of the curve is infinite: nothing is called positive there.
+        return float(thresholds[1:][np.argmax(gain[1:])])
+    reached = np.arange(1, len(positives) + 1) / len(positives) >= target
+    return float(positives[np.argmax(reached)])
+
+
+def sureness(y_score: np.ndarray, threshold: float) -> np.ndarray:
+    """Return how far each probability is from the threshold, float (N,), in log-odds.
+
+    In them 0.01 is as far from 0.1 as 0.5 is from 0.92.
+    """
+    return np.abs(log_odds(y_score) - log_odds(threshold))
+
+
+def uncertain_band(y_true: np.ndarray, y_score: np.ndarray, threshold: float, error: float) -> tuple[float, float]:
+    """Return (low, high): probabilities between them, the bounds included, are too uncertain to decide by.
+
+    The band is symmetric about the threshold in log-odds, and the narrowest outside which at most the share `error` of these
+    (validation) images is on the wrong side (the reject option of Chow, IEEE Trans Inf Theory 16:41, 1970). It is empty,
+    (threshold, threshold) with low = high, where no band is needed, and (0, 1) where none suffices.
+    """
+    distance = sureness(y_score, threshold)
+    _, wrong, at = coverage_curve(y_true, y_score, threshold)
+    if wrong[-1] <= error:
+        return threshold, threshold
+    enough = np.flatnonzero(wrong <= error)
+    if len(enough) == 0:
+        return 0.0, 1.0
+    # The surest of those that are left out bounds the band; as it is, so that rounding does not let it out.
+    left_out = distance < at[enough[-1]]
+    reach = float(distance[left_out].max())
+    centre = float(log_odds(threshold))
+    low = min(float(scipy.special.expit(centre - reach)), float(y_score[left_out].min()))
+    high = max(float(scipy.special.expit(centre + reach)), float(y_score[left_out].max()))
+    return low, high
+
+
+def is_certain(y_score: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return which probabilities lie outside the band that `uncertain_band` gave, bool (N,): all, where it is empty."""
+    return np.ones(len(y_score), dtype=bool) if low == high else (y_score < low) | (y_score > high)
+
+
+def coverage_curve(y_true: np.ndarray, y_score: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (coverage, error, sureness), float (n,) each: deciding the images that are at least so sure, which share is decided
+    and which share of these wrongly. From the surest to all.
+    """
+    distance = sureness(y_score, threshold)
+    order = np.argsort(-distance, kind="stable")
+    wrong = (y_true == 1) != (y_score >= threshold)
+    errors = np.cumsum(wrong[order])
+    # Images that are equally sure are decided together.
+    last = np.flatnonzero(np.append(np.diff(distance[order]) != 0, True))
+    return (last + 1) / len(y_true), errors[last] / (last + 1), distance[order][last]
+
+
+THRESHOLD = Path("models/threshold.json")
+
+
+class Decision(BaseModel):
+    """How a model's probability becomes a call: what prediction needs of models/threshold.json.
+
+    The probability is calibrated first. Then it is called positive from `threshold` on, and `uncertain` between the bounds
+    of the band.
+    """
+
+    class Band(BaseModel):
+        low: float
+        high: float
+
+    threshold: float
+    uncertain: Band
+    calibration: Calibration
+
+
+def read_decision(path: Path = THRESHOLD) -> Decision:
+    """Return what the stage `threshold` decided. Raises `UserError` if the file is missing or damaged."""
+    return read_json_as(path, Decision)

@@ -1,0 +1,1 @@
+"""Networks: how they are built, fed, saved and loaded, by Keras."""

@@ -1,0 +1,1 @@
+"""Fitting networks and heads, and going on with a fit that was killed."""

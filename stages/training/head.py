@@ -1,0 +1,59 @@
+"""Fitting the head of a backbone to features that are there."""
+
+from pathlib import Path
+
+import numpy as np
+from dvclive import Live
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+from threadpoolctl import threadpool_limits
+
+from stages.model.backend import keras
+from stages.model.networks import build_head
+from stages.training.parameters import TrainParameters
+
+
+def fit_head(
+    features: np.ndarray, y: np.ndarray, train: np.ndarray, val: np.ndarray, params: TrainParameters
+) -> tuple[keras.Model, dict[str, dict[str, float]]]:
+    """Return the head of a backbone, fitted to features by logistic regression with an L2 penalty (scikit-learn's).
+
+    All views of a crop are learned from, or the first alone without `augment.orientations`; a crop counts once, however many
+    views it has. The fit is convex: no seed, no epochs, and the one best result.
+
+    Args:
+        features: float32 (N, views, D).
+
+    Returns:
+        the head, and the `loss`, `accuracy` and `auc` of its first view on `train` and on `val`.
+    """
+    views = features.shape[1] if params.augment.orientations else 1
+    learned = features[train, :views].reshape(-1, features.shape[-1])
+    head = build_head(learned)
+    normalize = head.get_layer("normalization")
+    weight = None if params.class_weight == "none" else "balanced"
+    regression = LogisticRegression(C=1 / (params.head_penalty * views), class_weight=weight, max_iter=1000)
+    # The sums of several threads would round differently from machine to machine.
+    with threadpool_limits(limits=1):
+        regression.fit(np.asarray(normalize(learned)), np.repeat(y[train], views))
+    head.get_layer("log_odds").set_weights([regression.coef_.T, regression.intercept_])
+    measures = {}
+    for name, rows in (("train", train), ("val", val)):
+        chunks = np.array_split(rows, -(-len(rows) // 4096))
+        said = np.concatenate([np.asarray(head(features[chunk, 0]))[:, 0] for chunk in chunks])
+        measures[name] = {
+            "loss": float(log_loss(y[rows], said.astype(np.float64), labels=[0, 1])),
+            "accuracy": float(np.mean((said >= 0.5) == y[rows])),
+            "auc": float(roc_auc_score(y[rows], said)),
+        }
+    return head, measures
+
+
+def log_once(measures: dict[str, dict[str, float]], folder: Path) -> None:
+    """Log a fit without epochs as `fit` logs each epoch: one point on every curve."""
+    with Live(str(folder), save_dvc_exp=False, dvcyaml=None) as live:
+        for split, values in measures.items():
+            for name, value in values.items():
+                live.log_metric(f"{split}/{name}", value)
+        live.summary["best"] = {"epoch": 1, **measures["val"]}
+        live.next_step()

@@ -1,0 +1,34 @@
+"""`train` in params.yaml."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from stages.base.parameters import Parameters
+from stages.model.augment import AugmentParameters
+
+
+class TrainParameters(Parameters):
+    """`train` in params.yaml."""
+
+    epochs: int = Field(ge=1, le=100_000)
+    batch_size: int = Field(ge=1, le=65_536)
+    learning_rate: float = Field(gt=0, le=10)
+    weight_decay: float = Field(ge=0, le=1)
+    dropout: float = Field(ge=0, lt=1)
+    augment: AugmentParameters
+    class_weight: Literal["none", "balanced"]
+    head_penalty: float = Field(gt=0, le=1e9)
+    fine_tuning: float = Field(gt=0, le=1)
+    patience: int = Field(ge=1)
+    ensemble: bool
+    average_orientations: bool
+    devices: int = Field(ge=1, le=1024)
+    resume: bool
+    seed: int = Field(ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _shared_evenly(self) -> "TrainParameters":
+        if self.batch_size % self.devices:
+            raise ValueError(f"batch_size is {self.batch_size}; with {self.devices} devices it must be a multiple of that")
+        return self
