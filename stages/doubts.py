@@ -9,35 +9,17 @@ learning: Northcutt, Jiang and Chuang, JAIR 70:1373, 2021). Writes doubts.csv, t
 
 import argparse
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from cleanlab.filter import find_label_issues
-from cleanlab.rank import get_self_confidence_for_each_label
 
 from stages.base.errors import UserError, refuse, run_stage
 from stages.base.files import write_table
 from stages.dataset.card import read_dataset
-from stages.dataset.predictions import parse_predictions
-from stages.experiments import Experiment, read_experiments
+from stages.experiments.label_doubts import Doubt, find_doubts, out_of_fold
+from stages.experiments.reading import read_experiments
 from stages.images.opening import load_image
 from stages.images.sheets import contact_sheet, save_png
 
-PREDICTIONS = "metrics/predictions.csv"
 SHOWN, COLUMNS = 40, 8
-
-
-class Doubt(NamedTuple):
-    """A label that is doubted: `probability` is that of global sclerosis, `confidence` that of the label, by the models."""
-
-    path: str
-    slide: str
-    label: int
-    probability: float
-    confidence: float
 
 
 def main() -> None:
@@ -65,42 +47,6 @@ def main() -> None:
     sheet = contact_sheet(crops, captions, columns=min(COLUMNS, max(1, len(crops))))
     save_png(arguments.output / "doubts.png", sheet)
     print(f"{len(doubts)} of {len(paths)} labels are doubted: {arguments.output}/doubts.csv and doubts.png", file=sys.stderr)
-
-
-def out_of_fold(experiments: Sequence[Experiment]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return path, slide, label and mean probability of all glomeruli that the experiments tested, sorted by path.
-
-    Raises:
-        UserError: two experiments disagree about a label.
-    """
-    probabilities, about = defaultdict(list), {}
-    for experiment in experiments:
-        found = parse_predictions(experiment.read(PREDICTIONS).splitlines(), f"{PREDICTIONS} of {experiment.name}")
-        for path, slide, label, probability in zip(*found):
-            if about.setdefault(str(path), (str(slide), int(label))) != (str(slide), int(label)):
-                raise UserError(f"the experiments have several labels or slides of {path}; take those of one state of the labels")
-            probabilities[str(path)].append(float(probability))
-    paths = sorted(about)
-    slides, labels = zip(*(about[path] for path in paths))
-    return np.array(paths), np.array(slides), np.array(labels), np.array([np.mean(probabilities[path]) for path in paths])
-
-
-def find_doubts(paths: np.ndarray, slides: np.ndarray, y_true: np.ndarray, y_score: np.ndarray) -> list[Doubt]:
-    """Return the labels that cleanlab doubts, those in which the models have the least confidence first.
-
-    Raises:
-        UserError: a class is missing.
-    """
-    if len(np.unique(y_true)) < 2:
-        raise UserError("doubts need glomeruli of both classes")
-    probabilities = np.stack([1 - y_score, y_score], axis=1)
-    confidence = get_self_confidence_for_each_label(y_true, probabilities)
-    doubted = find_label_issues(y_true, probabilities, n_jobs=1)
-    rows = [row for row in np.argsort(confidence, kind="stable") if doubted[row]]
-    return [
-        Doubt(paths[row], slides[row], int(y_true[row]), round(float(y_score[row]), 6), round(float(confidence[row]), 6))
-        for row in rows
-    ]
 
 
 if __name__ == "__main__":

@@ -8,22 +8,13 @@ browser nor a network is needed to see it. Writes report.md and the pictures int
 """
 
 import argparse
-import json
-import re
 import shutil
 import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from stages.base.errors import run_stage
 from stages.base.files import replacing
-from stages.base.progress import progress
-from stages.charts import save_chart
-from stages.commands import DVC, output_of
-
-WORKSPACE = "workspace"
+from stages.experiments.diff_page import _section, plots
 
 
 def main() -> None:
@@ -48,64 +39,6 @@ def main() -> None:
     with replacing(output / "report.md") as file:
         file.write(text + "\n")
     print(f"written to {output}/report.md", file=sys.stderr)
-
-
-def _section(heading: str, kind: str, revisions: Sequence[str]) -> list[str]:
-    head, rule, *rows = output_of([*DVC, kind, "diff", "--md", *revisions]).strip().splitlines() or ["No difference.", ""]
-    # DVC gives the files in an order of its own, which changes from run to run.
-    return ["", f"## {heading}", "", head, rule, *sorted(rows), ""]
-
-
-def plots(revisions: Sequence[str], output: Path) -> list[str]:
-    """Draw what `dvc plots diff` has as pictures in `output`, and return the Markdown that shows them.
-
-    Plots are drawn by their Vega-Lite specifications; pictures stand side by side. Of a revision whose
-    files are not in DVC's cache, the page says so.
-    """
-    names = [*revisions, WORKSPACE][:2]
-    lines = ["## Plots", ""]
-    with tempfile.TemporaryDirectory(prefix="glomeruli-report-") as folder:
-        found = json.loads(output_of([*DVC, "plots", "diff", *revisions, "--json", "--out", folder]))
-        missing = {(error.get("name"), error.get("rev")) for error in found.get("errors", [])}
-        for name, drawings in progress(sorted(found.get("data", {}).items()), desc="drawing plots", unit="plot"):
-            pictures = [drawing for drawing in drawings if drawing["type"] == "image"]
-            charts = [drawing for drawing in drawings if drawing["type"] == "vega"]
-            lines += [f"### {_title(name, charts)}", ""]
-            for number, chart in enumerate(charts):
-                file = f"plots/{_file_name(name)}{f'-{number}' if number else ''}.png"
-                save_chart(output / file, chart["content"])
-                lines += [f"![{name}]({file})", ""]
-            if pictures:
-                lines += _side_by_side(name, pictures, names, output)
-            drawn = {revision for drawing in drawings for revision in drawing["revisions"]}
-            lines += [
-                f"Not drawn for {revision}: not in DVC's cache (`dvc pull` may bring it) or not there.\n"
-                for revision in names
-                if revision not in drawn or (name, revision) in missing
-            ]
-    return lines
-
-
-def _side_by_side(name: str, pictures: Sequence[dict[str, Any]], names: Sequence[str], output: Path) -> list[str]:
-    cells = {}
-    for picture in pictures:
-        (revision,) = picture["revisions"]
-        file = f"plots/{_file_name(name)}-{names.index(revision)}{Path(picture['url']).suffix}"
-        (output / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(picture["url"], output / file)
-        cells[revision] = f"![{name} of {revision}]({file})"
-    shown = [revision for revision in names if revision in cells]
-    return [f"| {' | '.join(line)} |" for line in (shown, ["---"] * len(shown), [cells[revision] for revision in shown])] + [""]
-
-
-def _title(name: str, charts: Sequence[dict[str, Any]]) -> str:
-    title = charts[0]["content"].get("title") if charts else None
-    text = title.get("text") if isinstance(title, dict) else title
-    return text if isinstance(text, str) and text else Path(name).stem.replace("_", " ").capitalize()
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9-]+", "_", Path(name).stem)
 
 
 if __name__ == "__main__":

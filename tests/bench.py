@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from stages.base.files import write_json, write_table
-from stages.commands import DVC, environment
+from stages.experiments.commands import DVC, environment
 from stages.images.opening import load_image
 from stages.images.padding import pad_all
 from stages.workers.cores import on_all_cores

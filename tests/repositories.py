@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from stages.commands import DVC, environment
+from stages.experiments.commands import DVC, environment
 
 PROJECT = Path(__file__).resolve().parent.parent
 SMALL = {

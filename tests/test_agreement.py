@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from stages.agreement import MEAN_PROBABILITY, PROBABILITY, compare_contents, compare_measures, compare_predictions
 from stages.base.arithmetic import description
-from stages.verify import must_be_equal, report_by_value
+from stages.experiments.agreement import MEAN_PROBABILITY, PROBABILITY, compare_contents, compare_measures, compare_predictions
+from stages.experiments.clone import must_be_equal, report_by_value
 
 TABLE = "path,slide,label,probability,predicted\n" + "".join(f"{n}.png,s{n % 3},{n % 2},0.5,1\n" for n in range(40))
 MEASURES = {

@@ -12,9 +12,12 @@ from scipy.special import expit
 
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
-from stages.climb import ClimbParameters, Rung, best_of, climb, decide, most_blocks, overfitting, table
 from stages.dataset.predictions import Predictions
-from stages.experiments import made_here, read_experiments
+from stages.experiments.reading import made_here, read_experiments
+from stages.ladder.decisions import best_of, decide
+from stages.ladder.page import table
+from stages.ladder.rungs import ClimbParameters, Rung, overfitting
+from stages.ladder.walk import climb, most_blocks
 from stages.measures.pooled import pool
 from tests.repositories import ENVIRONMENT, dvc, git, set_params
 

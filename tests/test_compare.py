@@ -13,9 +13,12 @@ import sklearn.metrics
 from PIL import Image
 
 from stages.base.errors import UserError
-from stages.compare import bootstrap, choose, find_reference, group, report, varying
+from stages.comparison.differences import bootstrap
+from stages.comparison.page import report
+from stages.comparison.settings import choose, find_reference, group, varying
 from stages.dataset.predictions import Predictions
-from stages.experiments import Experiment, flatten, params_with, shown
+from stages.experiments.reading import Experiment
+from stages.experiments.settings import flatten, params_with, shown
 from stages.measures.pooled import differences, measure_draws, pool
 from stages.measures.resampling import slide_bootstrap
 from tests.repositories import ENVIRONMENT, dvc, git

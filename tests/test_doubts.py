@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from stages.base.errors import UserError
-from stages.doubts import find_doubts, out_of_fold
-from stages.experiments import Experiment, read_experiments
+from stages.experiments.label_doubts import find_doubts, out_of_fold
+from stages.experiments.reading import Experiment, read_experiments
 from tests.repositories import dvc
 
 

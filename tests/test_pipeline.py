@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.experiments import flatten
-from stages.verify import report
+from stages.experiments.clone import report
+from stages.experiments.settings import flatten
 from tests.conftest import PROJECT, save_crop, set_params
 from tests.imports import code_of
 from tests.repositories import dvc, git, stages_run

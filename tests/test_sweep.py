@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from stages.base.errors import UserError
+from stages.experiments.settings import grid
 from stages.images.padding import pad_all
-from stages.sweep import grid
 from stages.workers.cluster import connect
 from tests.conftest import save_crop
 from tests.repositories import ENVIRONMENT, dvc, git

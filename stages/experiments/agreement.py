@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.experiments import flatten
+from stages.experiments.settings import flatten
 
 # Largest difference that is allowed of the probability of one image, and on average over all.
 PROBABILITY, MEAN_PROBABILITY = 0.5, 0.03

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import dvc.api
 from dvc.exceptions import DvcException
@@ -16,11 +15,9 @@ from ruamel.yaml import YAML
 
 from stages.base.errors import UserError
 from stages.base.parameters import read_yaml
-from stages.base.progress import progress
-from stages.commands import start_dvc
 from stages.dataset.predictions import Predictions, parse_predictions
+from stages.experiments.settings import Value, _plain, flatten, params_with
 
-Value = str | float | None
 MEASURES = "metrics/measures.json"
 
 
@@ -122,62 +119,3 @@ def _digest(path: Path) -> str | None:
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     tracked = path.with_name(path.name + ".dvc")
     return read_yaml(tracked)["outs"][0]["md5"] if tracked.is_file() else None
-
-
-def run_experiment(name: str, overrides: Sequence[str]) -> None:
-    """Run an experiment in a temporary folder, with parameters `name=value` as in `dvc exp run -S`; the workspace stays as it is.
-
-    Its epochs are a progress bar; what else it prints is shown if it fails.
-
-    Raises:
-        UserError: it failed.
-    """
-    settings = [argument for override in overrides for argument in ("-S", override)]
-    printed = []
-    with start_dvc(["exp", "run", "--temp", "-n", name, *settings]) as run, progress(desc=name, unit="epoch") as bar:
-        for line in run.stdout or ():
-            printed.append(line)
-            if epoch := re.match(r"Epoch (\d+)/(\d+)", line):
-                bar.total, bar.n = int(epoch[2]), int(epoch[1])
-                bar.refresh()
-    if run.returncode:
-        sys.stderr.writelines(printed)
-        raise UserError(f"experiment {name} failed; what it printed above says why")
-
-
-def params_with(overrides: Sequence[str] = ()) -> dict:
-    """Return params.yaml with some parameters changed, each `name=value` with a dot between block and key.
-
-    Raises:
-        UserError: there is no such parameter.
-    """
-    params = read_yaml("params.yaml")
-    for override in overrides:
-        name, _, value = override.partition("=")
-        *blocks, key = name.split(".")
-        block: Any = params
-        for part in blocks:
-            block = block.get(part) if isinstance(block, dict) else None
-        if not isinstance(block, dict) or key not in block:
-            raise UserError(f"{override}: {name} is not a parameter of params.yaml")
-        block[key] = YAML(typ="safe", pure=True).load(value)
-    return params
-
-
-def flatten(params: dict, prefix: str = "") -> dict[str, Value]:
-    """Return nested parameters by their dotted names: `{"split": {"fold": 0}}` as `{"split.fold": 0}`."""
-    flat: dict[str, Value] = {}
-    for key, value in params.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": _plain(value)}
-    return flat
-
-
-def _plain(value: Any) -> Value:
-    return str([*value]) if isinstance(value, list) else value
-
-
-def shown(value: Value) -> str:
-    """Return a parameter as params.yaml would have it: DVC gives numbers as floats and truth values as text."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return f"{value:g}"
-    return {"True": "true", "False": "false"}.get(str(value), str(value))

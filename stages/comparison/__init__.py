@@ -1,0 +1,1 @@
+"""Settings of experiments compared over folds and seeds."""

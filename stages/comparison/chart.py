@@ -1,0 +1,49 @@
+"""The comparison as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.comparison.page import _of_runs
+from stages.comparison.settings import Setting
+from stages.experiments.charts import BLUE, GREY, save_chart
+from stages.measures.scores import title
+
+
+def draw(path: Path, settings: Sequence[Setting], metric: str, measured: Sequence[dict]) -> None:
+    """Draw each setting's pooled measure with its interval, and its single folds and seeds as ticks."""
+    order = [setting.name for setting in settings]
+    wholes = [{"setting": name, **measures[metric]} for name, measures in zip(order, measured) if measures[metric]]
+    runs = [{"setting": setting.name, "value": value} for setting in settings for value in _of_runs(setting, metric)]
+    y = {"field": "setting", "type": "nominal", "sort": order, "title": None, "axis": {"labelFontSize": 13, "labelLimit": 300}}
+    scale = {"zero": False, "nice": True}
+
+    def x(field: str) -> dict:
+        return {"field": field, "type": "quantitative", "scale": scale, "title": title(metric), "axis": {"tickCount": 8}}
+
+    chart = {
+        "title": {
+            "text": f"{title(metric)} on the test glomeruli",
+            "subtitle": "point and line: folds pooled, with its 95 % interval over slides; ticks: single folds and seeds",
+            "anchor": "start",
+        },
+        "width": 520,
+        "height": {"step": 34},
+        "layer": [
+            {
+                "data": {"values": runs},
+                "mark": {"type": "tick", "color": GREY, "thickness": 2, "size": 14},
+                "encoding": {"y": y, "x": x("value")},
+            },
+            {
+                "data": {"values": wholes},
+                "mark": {"type": "rule", "color": BLUE, "strokeWidth": 3},
+                "encoding": {"y": y, "x": x("low"), "x2": {"field": "high"}},
+            },
+            {
+                "data": {"values": wholes},
+                "mark": {"type": "point", "color": BLUE, "filled": True, "size": 110, "opacity": 1},
+                "encoding": {"y": y, "x": x("value")},
+            },
+        ],
+    }
+    save_chart(path, chart)

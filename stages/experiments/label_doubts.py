@@ -1,0 +1,61 @@
+"""Labels that the test predictions of experiments give reason to doubt."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from cleanlab.filter import find_label_issues
+from cleanlab.rank import get_self_confidence_for_each_label
+
+from stages.base.errors import UserError
+from stages.dataset.predictions import parse_predictions
+from stages.experiments.reading import Experiment
+
+PREDICTIONS = "metrics/predictions.csv"
+
+
+class Doubt(NamedTuple):
+    """A label that is doubted: `probability` is that of global sclerosis, `confidence` that of the label, by the models."""
+
+    path: str
+    slide: str
+    label: int
+    probability: float
+    confidence: float
+
+
+def out_of_fold(experiments: Sequence[Experiment]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return path, slide, label and mean probability of all glomeruli that the experiments tested, sorted by path.
+
+    Raises:
+        UserError: two experiments disagree about a label.
+    """
+    probabilities, about = defaultdict(list), {}
+    for experiment in experiments:
+        found = parse_predictions(experiment.read(PREDICTIONS).splitlines(), f"{PREDICTIONS} of {experiment.name}")
+        for path, slide, label, probability in zip(*found):
+            if about.setdefault(str(path), (str(slide), int(label))) != (str(slide), int(label)):
+                raise UserError(f"the experiments have several labels or slides of {path}; take those of one state of the labels")
+            probabilities[str(path)].append(float(probability))
+    paths = sorted(about)
+    slides, labels = zip(*(about[path] for path in paths))
+    return np.array(paths), np.array(slides), np.array(labels), np.array([np.mean(probabilities[path]) for path in paths])
+
+
+def find_doubts(paths: np.ndarray, slides: np.ndarray, y_true: np.ndarray, y_score: np.ndarray) -> list[Doubt]:
+    """Return the labels that cleanlab doubts, those in which the models have the least confidence first.
+
+    Raises:
+        UserError: a class is missing.
+    """
+    if len(np.unique(y_true)) < 2:
+        raise UserError("doubts need glomeruli of both classes")
+    probabilities = np.stack([1 - y_score, y_score], axis=1)
+    confidence = get_self_confidence_for_each_label(y_true, probabilities)
+    doubted = find_label_issues(y_true, probabilities, n_jobs=1)
+    rows = [row for row in np.argsort(confidence, kind="stable") if doubted[row]]
+    return [
+        Doubt(paths[row], slides[row], int(y_true[row]), round(float(y_score[row]), 6), round(float(confidence[row]), 6))
+        for row in rows
+    ]

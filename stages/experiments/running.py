@@ -1,0 +1,108 @@
+"""Running experiments: one, or a sweep of them on a cluster."""
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.base.errors import UserError
+from stages.base.progress import progress
+from stages.experiments.commands import DVC, clone_at, output_of, start_dvc
+from stages.workers.cluster import connect, in_any_order
+
+
+def run_experiment(name: str, overrides: Sequence[str]) -> None:
+    """Run an experiment in a temporary folder, with parameters `name=value` as in `dvc exp run -S`; the workspace stays as it is.
+
+    Its epochs are a progress bar; what else it prints is shown if it fails.
+
+    Raises:
+        UserError: it failed.
+    """
+    settings = [argument for override in overrides for argument in ("-S", override)]
+    printed = []
+    with start_dvc(["exp", "run", "--temp", "-n", name, *settings]) as run, progress(desc=name, unit="epoch") as bar:
+        for line in run.stdout or ():
+            printed.append(line)
+            if epoch := re.match(r"Epoch (\d+)/(\d+)", line):
+                bar.total, bar.n = int(epoch[2]), int(epoch[1])
+                bar.refresh()
+    if run.returncode:
+        sys.stderr.writelines(printed)
+        raise UserError(f"experiment {name} failed; what it printed above says why")
+
+
+SHOWN_LINES = 5
+
+
+class Home(NamedTuple):
+    """Where a worker finds the code and the data, and where it brings the experiment.
+
+    `repository` and `cache` are folders that workers reach, or `repository` is an address for git; `remote` is the name of a DVC
+    remote, in place of `cache`. `author` is who git says has made the experiment.
+    """
+
+    repository: str
+    commit: str
+    cache: str | None
+    remote: str | None
+    author: tuple[str, str]
+
+
+def home(arguments: argparse.Namespace) -> Home:
+    """Return where workers get everything from. Raises `UserError` if there is work that is not committed."""
+    if changed := output_of(["git", "status", "--porcelain", "--untracked-files=no"]).split("\n")[0]:
+        raise UserError(f"{changed[3:]} is changed and not committed; experiments on other machines start from the last commit")
+    return Home(
+        arguments.repository or str(Path.cwd()),
+        output_of(["git", "rev-parse", "HEAD"]).strip(),
+        None if arguments.remote else str(Path(arguments.cache or output_of([*DVC, "cache", "dir"]).strip()).absolute()),
+        arguments.remote,
+        (output_of(["git", "log", "-1", "--format=%an"]).strip(), output_of(["git", "log", "-1", "--format=%ae"]).strip()),
+    )
+
+
+def run_all(orders: Sequence[tuple[str, tuple[str, ...]]], home: Home, scheduler: str | None, workers: int) -> dict[str, str]:
+    """Run experiments, each a name and its parameters, on a cluster; return why those failed that did, by name."""
+    if not orders:
+        return {}
+    failed = {}
+    with connect(scheduler, workers) as client, progress(total=len(orders), desc="sweep", unit="experiment") as bar:
+        for (name, *_), reason in in_any_order(client, run_order, [(*order, home) for order in orders]):
+            if reason:
+                failed[name] = str(reason)
+            bar.update()
+            bar.set_postfix(failed=len(failed))
+    return failed
+
+
+def run_order(name: str, overrides: Sequence[str], home: Home) -> str | None:
+    """Run an experiment on a worker and push it home; return why it failed, if it did."""
+    try:
+        # Deleted with all that a failed run leaves behind.
+        with tempfile.TemporaryDirectory(prefix="glomeruli-sweep-") as folder:
+            clone = Path(folder) / "clone"
+            clone_at(home.repository, home.commit, clone)
+            run_and_push(name, overrides, home, clone)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def run_and_push(name: str, overrides: Sequence[str], home: Home, clone: Path) -> None:
+    """Run an experiment in a clone and push it home. Raises `UserError` with the end of what it printed if that fails."""
+    for key, value in zip(("user.name", "user.email"), home.author):
+        output_of(["git", "-C", str(clone), "config", key, value])
+    settings = {"core.analytics": "false", "core.site_cache_dir": str(clone.parent / "site")}
+    if home.cache:
+        settings["cache.dir"] = home.cache
+    for key, value in settings.items():
+        output_of([*DVC, "--cd", str(clone), "config", "--local", key, value])
+    pull = ["--pull"] if home.remote else []
+    changes = [argument for override in overrides for argument in ("-S", override)]
+    output_of([*DVC, "--cd", str(clone), "exp", "run", "--temp", "--name", name, *pull, *changes], last_lines=SHOWN_LINES)
+    share = ["--remote", home.remote] if home.remote else ["--no-cache"]
+    output_of([*DVC, "--cd", str(clone), "exp", "push", "--force", *share, "origin", name], last_lines=SHOWN_LINES)

@@ -1,0 +1,73 @@
+"""Parameters of experiments: by dotted names, as text, changed, and in a grid."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from stages.base.errors import UserError
+from stages.base.parameters import read_yaml
+
+Value = str | float | None
+
+
+def params_with(overrides: Sequence[str] = ()) -> dict:
+    """Return params.yaml with some parameters changed, each `name=value` with a dot between block and key.
+
+    Raises:
+        UserError: there is no such parameter.
+    """
+    params = read_yaml("params.yaml")
+    for override in overrides:
+        name, _, value = override.partition("=")
+        *blocks, key = name.split(".")
+        block: Any = params
+        for part in blocks:
+            block = block.get(part) if isinstance(block, dict) else None
+        if not isinstance(block, dict) or key not in block:
+            raise UserError(f"{override}: {name} is not a parameter of params.yaml")
+        block[key] = YAML(typ="safe", pure=True).load(value)
+    return params
+
+
+def flatten(params: dict, prefix: str = "") -> dict[str, Value]:
+    """Return nested parameters by their dotted names: `{"split": {"fold": 0}}` as `{"split.fold": 0}`."""
+    flat: dict[str, Value] = {}
+    for key, value in params.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": _plain(value)}
+    return flat
+
+
+def _plain(value: Any) -> Value:
+    return str([*value]) if isinstance(value, list) else value
+
+
+def shown(value: Value) -> str:
+    """Return a parameter as params.yaml would have it: DVC gives numbers as floats and truth values as text."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:g}"
+    return {"True": "true", "False": "false"}.get(str(value), str(value))
+
+
+def grid(overrides: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return all combinations of parameters, each a tuple of `name=value`, in the order in which `dvc exp run --queue` has them.
+
+    Raises:
+        UserError: there is no such parameter, or its values cannot be read.
+    """
+    from dvc.utils.hydra import get_hydra_sweeps
+
+    try:
+        combinations = [tuple(one["params.yaml"]) for one in get_hydra_sweeps({"params.yaml": list(overrides)})]
+    except Exception as error:  # Hydra's and its parser's, of many kinds.
+        raise UserError(f"-S {' '.join(overrides)}: {' '.join(str(error).split())}") from None
+    for one in combinations:
+        params_with(one)
+    return combinations
+
+
+def flatten_text(params: dict) -> Iterator[tuple[str, str]]:
+    """Yield parameters as texts that are equal where DVC's own and those of params.yaml mean the same."""
+    for name, value in params.items():
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        yield name, f"{float(value):g}" if is_number else str(value)

@@ -1,0 +1,1 @@
+"""The climb over the model steps."""

@@ -1,0 +1,111 @@
+"""The rungs of the ladder, each trained as experiments: what it reaches on validation, and whether it overfits."""
+
+import csv
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from stages.base.parameters import Parameters
+from stages.dataset.predictions import VALIDATION
+from stages.experiments.reading import Experiment, made_here, read_experiments
+from stages.experiments.running import run_experiment
+from stages.experiments.settings import Value, shown
+from stages.measures.pooled import Pooled, pool
+
+IRRELEVANT = ("climb.", "evaluate.", "train.resume")  # to a model and its validation predictions
+LOG = "metrics/train/plots/metrics"
+
+
+class ClimbParameters(Parameters):
+    """`climb` in params.yaml."""
+
+    validations: int = Field(ge=1)
+    seeds: int = Field(ge=1, le=1000)
+    last_epochs: int = Field(ge=1)
+    gap: float = Field(ge=-1, le=1)
+    upturn: float = Field(ge=0)
+    measure: Literal["roc_auc", "average_precision", "brier"]
+    confidence: float = Field(ge=0.5, le=1)
+    bootstrap: int = Field(ge=100, le=1_000_000)
+
+
+class Rung(NamedTuple):
+    """A step with what its trainings came to: `pooled` has the validation predictions of each seed, over all validation folds.
+
+    `training_auc`, `validation_auc` and `upturn` are means over the trainings; see `overfitting`.
+    """
+
+    step: str
+    reached_by: str
+    experiments: list[str]
+    pooled: list[Pooled]
+    training_auc: float
+    validation_auc: float
+    upturn: float
+    overfits: bool
+
+
+class Trainings:
+    """The trainings of the rungs: experiments that are there already, or that are run now."""
+
+    def __init__(self, overrides: Sequence[str], wanted: dict[str, Value], params: ClimbParameters):
+        self.overrides, self.wanted, self.params = overrides, wanted, params
+        self.found = read_experiments()
+        self.names = {experiment.name for experiment in self.found}
+
+    def rung(self, step: str, reached_by: str) -> Rung:
+        """Return the rung `step`, trained for each validation fold and seed of `climb` in params.yaml."""
+        seeds: list[Value] = [self.wanted["train.seed"]]
+        validations: list[Value] = [self.wanted["split.validation"]]
+        if self.params.seeds > 1:
+            seeds = list(range(self.params.seeds))
+        if self.params.validations > 1:
+            validations = list(range(1, self.params.validations + 1))
+        experiments, pooled, logs = [], [], []
+        for seed in seeds:
+            of_seed = []
+            for validation in validations:
+                experiment = self.run(step, validation, seed, len(validations) > 1, len(seeds) > 1)
+                experiments.append(experiment.name)
+                of_seed.append(experiment.predictions(VALIDATION))
+                logs.append(overfitting(read_log(experiment), self.params.last_epochs))
+            pooled.append(pool(of_seed, [0.5] * len(of_seed)))
+        training_auc, validation_auc, upturn = map(float, np.mean(logs, axis=0))
+        overfits = training_auc - validation_auc > self.params.gap and upturn > self.params.upturn
+        return Rung(step, reached_by, experiments, pooled, training_auc, validation_auc, upturn, overfits)
+
+    def run(self, step: str, validation: Value, seed: Value, name_validation: bool, name_seed: bool) -> Experiment:
+        """Return the experiment with these parameters and the code and dataset of this folder; run it if there is none."""
+        changes = {"model.step": step, "split.validation": validation, "train.seed": seed}
+        wanted = {name: shown(value) for name, value in {**self.wanted, **changes}.items() if not name.startswith(IRRELEVANT)}
+        for experiment in self.found:
+            if all(shown(experiment.params[name]) == value for name, value in wanted.items()) and made_here(experiment):
+                return experiment
+        name = f"{self.wanted['data']}-{step}" + f"-validation{validation}" * name_validation + f"-seed{seed}" * name_seed
+        taken, number = name, 2
+        while name in self.names:
+            name, number = f"{taken}-{number}", number + 1
+        run_experiment(name, [*self.overrides, *(f"{key}={value}" for key, value in changes.items())])
+        self.names.add(name)
+        return Experiment(name, name, {}, {})
+
+
+def read_log(experiment: Experiment) -> dict[str, list[float]]:
+    """Return the training log of an experiment: `train/auc`, `val/auc` and `val/loss` of each epoch."""
+    log = {}
+    for name in ("train/auc", "val/auc", "val/loss"):
+        lines = experiment.read(f"{LOG}/{name}.tsv").splitlines()
+        log[name] = [float(row[name.split("/")[1]]) for row in csv.DictReader(lines, delimiter="\t")]
+    return log
+
+
+def overfitting(log: dict[str, list[float]], last_epochs: int) -> tuple[float, float, float]:
+    """Return what says whether a training overfitted: of the last epochs, the mean ROC AUC in training and on validation, and by
+    which share the mean validation loss is above the lowest one of any epoch.
+    """
+    training_auc, validation_auc, loss = (
+        float(np.mean(log[name][-last_epochs:])) for name in ("train/auc", "val/auc", "val/loss")
+    )
+    return training_auc, validation_auc, loss / min(log["val/loss"]) - 1
