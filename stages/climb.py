@@ -13,32 +13,30 @@ climb that was interrupted goes on where it was. It decides by validation slides
 Writes climb.md, climb.csv and climb.png into the folder --output.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from stages.base.errors import run_stage
+from stages.base.arguments import argument_parser
+from stages.base.errors import run_program
 from stages.base.files import replacing
 from stages.base.parameters import check
 from stages.experiments.settings import flatten, params_with
 from stages.ladder.chart import draw
-from stages.ladder.decisions import Decision, best_of
+from stages.ladder.decisions import Verdict, best_of
 from stages.ladder.page import say, table, write_decisions
 from stages.ladder.rungs import ClimbParameters, Trainings
 from stages.ladder.walk import climb, most_blocks, why_it_ended
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.climb", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument("-S", "--set-param", action="append", default=[], metavar="NAME=VALUE", help="as in `dvc exp run`")
     parser.add_argument("--output", default="climb", help="the folder to write to (default: climb)")
     arguments = parser.parse_args()
     wanted = params_with(arguments.set_param)
     params = check(wanted["climb"], ClimbParameters, "params.yaml", "climb")
     trainings = Trainings(arguments.set_param, flatten(wanted), params)
-    decisions: list[Decision] = []
+    decisions: list[Verdict] = []
     for decision in climb(trainings.rung, params, most_blocks(wanted)):
         decisions.append(decision)
         say(decision, params)
@@ -55,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_program(main)

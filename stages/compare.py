@@ -15,12 +15,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.base.errors import run_stage
+from stages.base.arguments import argument_parser
+from stages.base.errors import run_program
 from stages.base.files import replacing, write_table
 from stages.comparison.chart import draw
 from stages.comparison.differences import Difference, bootstrap
 from stages.comparison.page import report, write_settings
-from stages.comparison.settings import MEASURES, _names, choose, find_reference, group, varying
+from stages.comparison.settings import MEASURES, choose, find_reference, group, split_names, varying
 from stages.experiments.reading import read_experiments
 
 
@@ -43,11 +44,9 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument("experiments", nargs="*", help="names of experiments (default: all that start from --rev)")
-    parser.add_argument("--by", type=_names, help="grouping parameters (default: all that vary, but for folds and seeds)")
+    parser.add_argument("--by", type=split_names, help="grouping parameters (default: all that vary, but for folds and seeds)")
     parser.add_argument("--where", action="append", default=[], metavar="NAME=VALUE", help="only experiments with this value")
     parser.add_argument("--against", metavar="VALUE[,VALUE]", help="the setting to compare with (default: that of params.yaml)")
     parser.add_argument("--metric", choices=MEASURES, default="roc_auc", help="the measure to decide by (default: roc_auc)")
@@ -66,4 +65,4 @@ def _replicates(text: str) -> int:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_program(main)

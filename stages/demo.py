@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from stages.base.errors import run_stage
+from stages.base.errors import run_program
 from stages.base.parameters import Parameters, read_params
 from stages.synthetic.stains import make_slide
 from stages.synthetic.tissue import draw_glomerulus, make_tuft
@@ -62,4 +62,4 @@ def _draw_one(folder: Path, seed: int, site: int, number: int, index: int) -> No
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_program(main, __doc__)

@@ -7,11 +7,11 @@ learning: Northcutt, Jiang and Chuang, JAIR 70:1373, 2021). Writes doubts.csv, t
 --output. Nothing is changed: a correction is a line `path,label` in the table that the dataset's card names as `corrections`.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from stages.base.errors import UserError, refuse, run_stage
+from stages.base.arguments import argument_parser
+from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import write_table
 from stages.dataset.card import read_dataset
 from stages.experiments.label_doubts import Doubt, find_doubts, out_of_fold
@@ -23,9 +23,7 @@ SHOWN, COLUMNS = 40, 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.doubts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument("experiments", nargs="+", help="names of experiments, such as one for each fold")
     parser.add_argument("--rev", action="append", default=[], help="the commit, branch or tag that the experiments start from")
     parser.add_argument("--output", type=Path, default=Path("doubts"), help="the folder to write to (default: doubts)")
@@ -50,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_program(main)

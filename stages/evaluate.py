@@ -6,7 +6,7 @@ their intervals.
 
 import numpy as np
 
-from stages.base.errors import UserError, run_stage
+from stages.base.errors import UserError, run_program
 from stages.base.files import write_json, write_table
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_program(main, __doc__)

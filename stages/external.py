@@ -5,12 +5,12 @@
 NAME is a dataset, data/NAME/ with its card. dvc.yaml has this stage once for each name in `external` of params.yaml.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from stages.base.errors import refuse, run_stage
+from stages.base.arguments import argument_parser
+from stages.base.errors import refuse, run_program
 from stages.base.files import write_json, write_table
 from stages.base.parameters import read_params
 from stages.dataset.card import read_dataset
@@ -25,7 +25,7 @@ OUTPUT = Path("metrics/external")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.external", description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument("name", help="the dataset")
     dataset = read_dataset(parser.parse_args().name)
     params, manifest = read_params("evaluate", EvaluateParameters), read_params("manifest", ManifestParameters)
@@ -52,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_program(main)

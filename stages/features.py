@@ -7,7 +7,7 @@ is nothing to compute.
 
 import numpy as np
 
-from stages.base.errors import run_stage
+from stages.base.errors import run_program
 from stages.base.files import replacing
 from stages.base.parameters import read_params
 from stages.base.progress import progress
@@ -51,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_program(main, __doc__)

@@ -6,7 +6,7 @@ apart from `split` so that another fold, seed or `split.by` reads no image again
 
 from pathlib import Path
 
-from stages.base.errors import run_stage
+from stages.base.errors import run_program
 from stages.base.files import write_table
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
@@ -34,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_program(main, __doc__)

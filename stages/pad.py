@@ -5,7 +5,7 @@ Where the environment variable DASK_SCHEDULER_ADDRESS names a Dask cluster, its 
 
 from pathlib import Path
 
-from stages.base.errors import run_stage
+from stages.base.errors import run_program
 from stages.base.files import read_table
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.cohort import IMAGES, MANIFEST, open_padded
@@ -27,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_program(main, __doc__)

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.base.errors import refuse, run_stage
+from stages.base.arguments import argument_parser
+from stages.base.errors import refuse, run_program
 from stages.base.files import write_table
 from stages.evaluation.classifier import judge, read_classifier
 from stages.evaluation.gallery import write_gallery
-from stages.evaluation.judged import Judged, _compile, _slide_of, say_measures, write_judged, write_slides
+from stages.evaluation.judged import Judged, compile_pattern, say_measures, slide_of, write_judged, write_slides
 from stages.intake.tables import list_crops, read_labels
 from stages.measures.decision import is_certain
 
@@ -30,7 +31,7 @@ def main() -> None:
     folder, names = list_crops(arguments.source)
     labels = read_labels(arguments.labels, arguments.name_column, arguments.label_column, names) if arguments.labels else {}
     classifier = read_classifier(arguments.model)
-    slide = _compile(arguments.slide or classifier.made.dataset.card.group or "")
+    slide = compile_pattern(arguments.slide or classifier.made.dataset.card.group or "")
     y_score, problems = judge(classifier, [folder / name for name in names])
     if problems and (arguments.unreadable == "refuse" or len(problems) == len(names)):
         refuse([problems[row] for row in sorted(problems)])
@@ -40,7 +41,7 @@ def main() -> None:
     certain = is_certain(y_score, decision.uncertain.low, decision.uncertain.high)
     called = y_score >= decision.threshold
     judged = [
-        Judged(name, int(called[row]), np.float32(y_score[row]), int(not certain[row]), _slide_of(slide, name), labels.get(name))
+        Judged(name, int(called[row]), np.float32(y_score[row]), int(not certain[row]), slide_of(slide, name), labels.get(name))
         for row, name in enumerate(names)
         if row not in problems
     ]
@@ -60,9 +61,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument("source", type=Path, help="a folder of crops, or a CSV file with a column `name` beside them")
     parser.add_argument("--model", type=Path, default=Path("models"), help="the folder of the model (default: models)")
     parser.add_argument("--output", type=Path, default=Path("evaluation.csv"), help="(default: evaluation.csv)")
@@ -79,4 +78,4 @@ def parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_program(main)

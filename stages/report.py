@@ -7,20 +7,18 @@ It is made of `dvc params diff`, `dvc metrics diff` and `dvc plots diff`, its pl
 browser nor a network is needed to see it. Writes report.md and the pictures into the folder --output.
 """
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
 
-from stages.base.errors import run_stage
+from stages.base.arguments import argument_parser
+from stages.base.errors import run_program
 from stages.base.files import replacing
-from stages.experiments.diff_page import _section, plots
+from stages.experiments.diff_page import plots, section
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument("base", help="the commit, branch, tag or experiment to compare with")
     parser.add_argument("revision", nargs="?", help="what to compare (default: the workspace)")
     parser.add_argument("--output", default="report", help="the folder to write to (default: report)")
@@ -31,8 +29,8 @@ def main() -> None:
     text = "\n".join(
         [
             f"# {arguments.revision or 'The workspace'} against {arguments.base}",
-            *_section("Parameters", "params", revisions),
-            *_section("Metrics", "metrics", revisions),
+            *section("Parameters", "params", revisions),
+            *section("Metrics", "metrics", revisions),
             *plots(revisions, output),
         ]
     )
@@ -42,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_program(main)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.base.errors import UserError, refuse, run_stage
+from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import read_table, write_json, write_table
 from stages.base.parameters import read_params
 from stages.dataset.cohort import CLASS_NAMES, MANIFEST, SPLIT, SPLITS
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_program(main, __doc__)

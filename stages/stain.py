@@ -5,7 +5,7 @@ Where it is not, there is nothing to compute, and no other split computes anythi
 
 import numpy as np
 
-from stages.base.errors import run_stage
+from stages.base.errors import run_program
 from stages.base.files import replacing, write_json
 from stages.base.parameters import read_params
 from stages.dataset.cohort import STAINED, open_padded, read_cohort
@@ -41,4 +41,4 @@ def _normalized(normalizer, squares: np.ndarray, row: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_program(main, __doc__)

@@ -13,7 +13,8 @@ the rest.
 import argparse
 import sys
 
-from stages.base.errors import UserError, run_stage
+from stages.base.arguments import argument_parser
+from stages.base.errors import UserError, run_program
 from stages.experiments.reading import read_experiments
 from stages.experiments.running import home, run_all
 from stages.experiments.settings import flatten, flatten_text, grid, params_with
@@ -43,9 +44,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument(
         "-S", "--set-param", action="append", default=[], metavar="NAME=VALUES", help="as in `dvc exp run --queue`"
     )
@@ -65,4 +64,4 @@ def parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_program(main)

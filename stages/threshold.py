@@ -3,7 +3,7 @@
 The stage is apart from `train` so that another rule or target takes a second and trains nothing.
 """
 
-from stages.base.errors import run_stage
+from stages.base.errors import run_program
 from stages.base.files import write_json
 from stages.base.parameters import read_params
 from stages.dataset.predictions import VALIDATION, read_predictions
@@ -36,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_program(main, __doc__)

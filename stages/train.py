@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.base.arithmetic import is_portable
-from stages.base.errors import run_stage
+from stages.base.errors import run_program
 from stages.base.files import sha256, write_json
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
@@ -85,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_program(main, __doc__)

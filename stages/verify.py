@@ -10,11 +10,11 @@ must still be the same, and probabilities and measures agree within what is stat
 itself is taken from data/ of this folder, and counts as the same only if its hash is.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
-from stages.base.errors import UserError, run_stage
+from stages.base.arguments import argument_parser
+from stages.base.errors import UserError, run_program
 from stages.experiments.clone import (
     committed_contents,
     described,
@@ -29,9 +29,7 @@ from stages.experiments.clone import (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument("revision", nargs="?", default="HEAD", help="a commit, branch or tag of this repository (default: HEAD)")
     revision = parser.parse_args().revision
     with tempfile.TemporaryDirectory(prefix="glomeruli-verify-") as folder:
@@ -54,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_program(main)

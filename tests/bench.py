@@ -214,7 +214,7 @@ def predict(folder: Path, rounds: int) -> Iterator[Row]:
 
 def predict_with(model, folder: Path, rounds: int) -> Row:
     """Ours, one image at a time, and decoding (Pillow's, on all cores) and the forward pass alone, one after the other."""
-    from stages.evaluation.classifier import Classifier, Made, judge
+    from stages.evaluation.classifier import Classifier, ModelCard, judge
     from stages.evaluation.judged import Judged, write_judged
     from stages.images.squares import make_square
     from stages.images.stains import StainNormalizer
@@ -224,7 +224,7 @@ def predict_with(model, folder: Path, rounds: int) -> Row:
     files = native_crops() * 40
     few = files[:60]
     size = model.input_shape[1]
-    made = Made(padding="white", size=size, dataset=Made.Dataset(card=Made.Dataset.Card()))
+    made = ModelCard(padding="white", size=size, dataset=ModelCard.Dataset(card=ModelCard.Dataset.Card()))
     decision = Decision(threshold=0.5, uncertain=Decision.Band(low=0.4, high=0.6), calibration=Calibration(method="none"))
     classifier = Classifier(made, StainNormalizer(normalization="none", learned={}), model, decision)
     pixels = np.zeros((len(files), size, size, 3), dtype=np.uint8)

@@ -291,9 +291,9 @@ def test_damaged_results_of_earlier_stages(workplace):
     for stage, path, damage, said in DAMAGES:
         intact = Path(path).read_bytes()
         damage(path)
-        # As `stages.base.errors.run_stage` does, but for a process of its own, which takes seconds to start.
+        # As `stages.base.errors.run_program` does, but for a process of its own, which takes seconds to start.
         with pytest.raises(SystemExit) as stopped:
-            stages.base.errors.run_stage(import_module(f"stages.{stage}").main)
+            stages.base.errors.run_program(import_module(f"stages.{stage}").main)
         assert str(stopped.value).startswith("error: ") and said in str(stopped.value).splitlines()[-1]
         assert not Path("metrics/test.json").exists()
         Path(path).write_bytes(intact)

@@ -3,7 +3,7 @@
 Libraries look at the processor when they are imported and choose their kernels by what it can do and how large its caches are;
 each kernel rounds in its own way. What they look at is fixed here, in one place: `stages/__init__.py` imports this module
 before anything else imports NumPy, SciPy or TensorFlow. What cannot be fixed from outside, a few operations of
-TensorFlow, stages/operations.py writes in another way. `python -m tests.processors` shows that both suffice.
+TensorFlow, stages/model/operations.py writes in another way. `python -m tests.processors` shows that both suffice.
 
 GLOMERULI_ARITHMETIC=native in the environment leaves all of that to the machine: another experiment, with results of its own.
 """
@@ -77,7 +77,11 @@ def description() -> dict[str, Any]:
 
 
 def is_portable(described: dict[str, Any]) -> bool:
-    """Return whether results under what `stages.backend.circumstances` described have the bytes that all such machines give."""
+    """Return whether results have the bytes that all such machines give.
+
+    Args:
+        described: what `stages.model.backend.circumstances` says of where they were made.
+    """
     portable = {"architecture": "x86_64", "avx2": True, "arithmetic": "portable", "backend": "tensorflow", "device": "CPU"}
     return portable.items() <= described.items()
 

@@ -1,8 +1,9 @@
 """What a user can cause ends in one line on the screen and a non-zero exit, never in a traceback."""
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
+
+from stages.base.arguments import argument_parser
 
 SHOWN = 20
 
@@ -21,19 +22,14 @@ def refuse(problems: Sequence[str]) -> None:
         raise UserError("\n".join([*problems[:SHOWN], *more]))
 
 
-def run_stage(main: Callable[[], None], description: str | None = None) -> None:
+def run_program(main: Callable[[], None], description: str | None = None) -> None:
     """Run a stage's `main`; turn a `UserError` or an `OSError` (disk full, no permission) into text and exit code 1.
 
     Args:
         description: of a stage that takes no arguments; --help prints it, and any other argument is refused.
     """
     if description:
-        name = sys.modules["__main__"].__spec__
-        argparse.ArgumentParser(
-            prog=f"python -m {name.name}" if name else None,
-            description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        ).parse_args()
+        argument_parser(description).parse_args()
     try:
         main()
     except (UserError, OSError) as error:

@@ -70,14 +70,14 @@ def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
     except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} must hold `key: value` lines; it holds {shown(content)}")
+        raise UserError(f"{path} must hold `key: value` lines; it holds {quoted(content)}")
     return content
 
 
 def check(content: Any, schema: type[Schema], where: str, block: str = "", note: str = "") -> Schema:
     """Return `content` as a `schema`; raise `UserError` with a line for each value that does not fit, and `note` behind it."""
     if not isinstance(content, dict):
-        raise UserError(f"{where}: {block} must be a block with {', '.join(schema.model_fields)}; it is {shown(content)}")
+        raise UserError(f"{where}: {block} must be a block with {', '.join(schema.model_fields)}; it is {quoted(content)}")
     try:
         return schema.model_validate(content)
     except ValidationError as error:
@@ -97,10 +97,10 @@ def _explain(problem: dict, block: str, note: str) -> str:
         case "value_error" if not problem["loc"]:
             return (f"{block}: {message}" if block else message) + note
         case _:
-            return f"{name} is {shown(problem['input'])}; {message[0].lower()}{message[1:]}{note}"
+            return f"{name} is {quoted(problem['input'])}; {message[0].lower()}{message[1:]}{note}"
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """Return `value` as a short, one-line text for an error message."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.comparison.page import _of_runs
+from stages.comparison.page import of_runs
 from stages.comparison.settings import Setting
 from stages.experiments.charts import BLUE, GREY, save_chart
 from stages.measures.scores import title
@@ -13,7 +13,7 @@ def draw(path: Path, settings: Sequence[Setting], metric: str, measured: Sequenc
     """Draw each setting's pooled measure with its interval, and its single folds and seeds as ticks."""
     order = [setting.name for setting in settings]
     wholes = [{"setting": name, **measures[metric]} for name, measures in zip(order, measured) if measures[metric]]
-    runs = [{"setting": setting.name, "value": value} for setting in settings for value in _of_runs(setting, metric)]
+    runs = [{"setting": setting.name, "value": value} for setting in settings for value in of_runs(setting, metric)]
     y = {"field": "setting", "type": "nominal", "sort": order, "title": None, "axis": {"labelFontSize": 13, "labelLimit": 300}}
     scale = {"zero": False, "nice": True}
 

@@ -40,8 +40,8 @@ def bootstrap(
 ) -> tuple[list[dict[str, Interval]], list[Difference]]:
     """Return for each setting its pooled measures with 95 % intervals, and each setting's difference from `reference`.
 
-    See `stages.pooled.measure_draws`. The level of the differences' intervals is 1 - 0.05 / k for k differences (Bonferroni):
-    the chance that any of them misses is 5 %.
+    See `stages.measures.pooled.measure_draws`. The level of the differences' intervals is 1 - 0.05 / k for k differences
+    (Bonferroni): the chance that any of them misses is 5 %.
     """
     names = tuple(dict.fromkeys((*WITH_INTERVALS, metric)))
     whole, drawn = measure_draws([setting.pooled for setting in settings], names, replicates, seed)

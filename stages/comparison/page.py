@@ -8,7 +8,8 @@ import numpy as np
 from stages.base.files import write_table
 from stages.comparison.differences import Difference, Interval
 from stages.comparison.settings import MEASURES, Setting
-from stages.experiments.settings import shown
+from stages.experiments.markdown import markdown_table
+from stages.experiments.settings import as_yaml
 from stages.measures.resampling import WITH_INTERVALS
 from stages.measures.scores import title
 
@@ -25,9 +26,9 @@ def report(
     lines = [
         "# Comparison",
         "",
-        f"Dataset `{shown(params['data'])}`: {len(predictions.y_true)} glomeruli ({int(predictions.y_true.sum())} globally "
-        f"sclerotic) of {len(np.unique(predictions.slides))} slides, kept apart by {shown(params['split.by'])}; "
-        f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))} of {shown(params['split.folds'])}; "
+        f"Dataset `{as_yaml(params['data'])}`: {len(predictions.y_true)} glomeruli ({int(predictions.y_true.sum())} globally "
+        f"sclerotic) of {len(np.unique(predictions.slides))} slides, kept apart by {as_yaml(params['split.by'])}; "
+        f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))} of {as_yaml(params['split.folds'])}; "
         f"{repetitions} training{'s' if repetitions > 1 else ''} of each; {sum(len(s.runs) for s in settings)} experiments.",
         "",
         "Test predictions of the folds pooled, with 95 % intervals from a bootstrap over slides:",
@@ -35,18 +36,18 @@ def report(
     ]
     names = tuple(dict.fromkeys((metric, *WITH_INTERVALS)))
     header = by or ["experiments"]
-    lines += _markdown(
+    lines += markdown_table(
         [*header, *map(title, names)],
         [
-            [*(map(shown, setting.values) if by else ["all"]), *(_with_interval(measures[name]) for name in names)]
+            [*(map(as_yaml, setting.values) if by else ["all"]), *(_with_interval(measures[name]) for name in names)]
             for setting, measures in zip(settings, measured)
         ],
     )
     lines += ["", "Mean ± standard deviation over the folds and seeds:", ""]
-    lines += _markdown(
+    lines += markdown_table(
         [*header, *map(title, MEASURES)],
         [
-            [*(map(shown, setting.values) if by else ["all"]), *(_with_spread(_of_runs(setting, name)) for name in MEASURES)]
+            [*(map(as_yaml, setting.values) if by else ["all"]), *(_with_spread(of_runs(setting, name)) for name in MEASURES)]
             for setting in settings
         ],
     )
@@ -64,7 +65,7 @@ def report(
     return "\n".join(lines) + "\n"
 
 
-def _of_runs(setting: Setting, measure: str) -> list[float]:
+def of_runs(setting: Setting, measure: str) -> list[float]:
     values = (experiment.measures().get(measure) for experiment in setting.runs.values())
     return [value for value in values if value is not None]
 
@@ -79,17 +80,13 @@ def _with_spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
 
 
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows)]
-
-
 def write_settings(path: Path, settings: Sequence[Setting], by: Sequence[str], measured: Sequence[dict]) -> None:
     """Write one row for each setting and measure: its spread over the runs, and the pooled value with its interval."""
     rows = []
     for setting, measures in zip(settings, measured):
         recorded = sorted(set.intersection(*(set(experiment.measures()) for experiment in setting.runs.values())))
         for name in (*MEASURES, *(name for name in recorded if name not in MEASURES)):
-            values = _of_runs(setting, name)
+            values = of_runs(setting, name)
             spread = (
                 [np.mean(values), np.std(values, ddof=1) if len(values) > 1 else "", min(values), max(values)]
                 if values
@@ -97,6 +94,6 @@ def write_settings(path: Path, settings: Sequence[Setting], by: Sequence[str], m
             )
             whole = measures.get(name) or {}
             interval_cells = [whole.get(key, "") for key in ("value", "low", "high")]
-            rows.append([*map(shown, setting.values), name, len(values), *spread, *interval_cells])
+            rows.append([*map(as_yaml, setting.values), name, len(values), *spread, *interval_cells])
     columns = (*by, "measure", "experiments", "mean", "standard_deviation", "least", "most", "pooled", "low", "high")
     write_table(path, columns, rows)

@@ -10,7 +10,7 @@ from stages.base.errors import UserError, refuse
 from stages.base.progress import progress
 from stages.dataset.predictions import Predictions
 from stages.experiments.reading import Experiment
-from stages.experiments.settings import Value, flatten, params_with, shown
+from stages.experiments.settings import Value, as_yaml, flatten, params_with
 from stages.measures.pooled import Pooled, pool
 from stages.measures.scores import OF_PROBABILITIES, rates
 
@@ -35,10 +35,10 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        return ", ".join(map(shown, self.values)) or "all"
+        return ", ".join(map(as_yaml, self.values)) or "all"
 
 
-def _names(text: str) -> list[str]:
+def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
@@ -54,7 +54,7 @@ def choose(experiments: Sequence[Experiment], names: Sequence[str], where: Seque
     for condition in where:
         name, _, value = condition.partition("=")
         _known(chosen, [name], "--where")
-        chosen = [experiment for experiment in chosen if shown(experiment.params[name]) == value]
+        chosen = [experiment for experiment in chosen if as_yaml(experiment.params[name]) == value]
     if not chosen:
         raise UserError(
             "there is no finished experiment to compare; `dvc exp run` makes some, and --rev says where they start from"
@@ -82,7 +82,7 @@ def group(experiments: Sequence[Experiment], by: Sequence[str]) -> list[Setting]
     """
     _known(experiments, by, "--by")
     for name in SAME_GLOMERULI:
-        found = sorted({shown(experiment.params[name]) for experiment in experiments})
+        found = sorted({as_yaml(experiment.params[name]) for experiment in experiments})
         if len(found) > 1:
             raise UserError(
                 f"experiments with another {name} judge other glomeruli and cannot be compared: {', '.join(found)}; "
@@ -90,7 +90,7 @@ def group(experiments: Sequence[Experiment], by: Sequence[str]) -> list[Setting]
             )
     refuse(
         [
-            f"the experiments also differ in {name} ({', '.join(sorted({shown(e.params[name]) for e in experiments}))}): "
+            f"the experiments also differ in {name} ({', '.join(sorted({as_yaml(e.params[name]) for e in experiments}))}): "
             f"add it to --by, or choose with --where {name}=..."
             for name in varying(experiments)
             if name not in by
@@ -120,7 +120,7 @@ def _refuse_other_glomeruli(runs: dict, predictions: dict[str, Predictions], by:
     first = next(iter(runs))
     everywhere = sorted({key for setting in runs.values() for key in setting}, key=_order)
     missing = [
-        f"there is no experiment with {', '.join(f'{n}={shown(v)}' for n, v in zip((*by, FOLD, *SEEDS), (*values, *key)))}, "
+        f"there is no experiment with {', '.join(f'{n}={as_yaml(v)}' for n, v in zip((*by, FOLD, *SEEDS), (*values, *key)))}, "
         "which others have; run it, or leave out the others with --where"
         for values, setting in runs.items()
         for key in everywhere
@@ -154,11 +154,11 @@ def _order(values: Key) -> list[tuple[str, Value]]:
 def find_reference(settings: Sequence[Setting], by: Sequence[str], against: str | None) -> Setting:
     """Return the setting that the others are compared with: `against`, or that of params.yaml, or else the first."""
     current = flatten(params_with())
-    wanted = _names(against) if against is not None else [shown(current[name]) for name in by]
+    wanted = split_names(against) if against is not None else [as_yaml(current[name]) for name in by]
     for setting in settings:
-        if [shown(value) for value in setting.values] == wanted:
+        if [as_yaml(value) for value in setting.values] == wanted:
             return setting
     if against is None:
         return settings[0]
-    names = "; ".join(",".join(map(shown, setting.values)) for setting in settings)
+    names = "; ".join(",".join(map(as_yaml, setting.values)) for setting in settings)
     raise UserError(f"--against {against}: there is no such setting of {', '.join(by)}; there are {names}")

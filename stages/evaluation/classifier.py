@@ -22,7 +22,7 @@ from stages.model.file import load_model
 BATCH = 32
 
 
-class Made(BaseModel):
+class ModelCard(BaseModel):
     """What prediction needs of models/model.json: how crops became squares, and which part of a name is the slide."""
 
     class Dataset(BaseModel):
@@ -39,7 +39,7 @@ class Made(BaseModel):
 class Classifier(NamedTuple):
     """From a file with a crop to a decision: how the crop becomes a square, the square's stain, the model, and the threshold."""
 
-    made: Made
+    made: ModelCard
     stain: StainNormalizer
     model: keras.Model
     decision: Decision
@@ -55,7 +55,7 @@ def read_classifier(folder: Path) -> Classifier:
     Raises:
         UserError: a file is missing, damaged, or does not belong to the others.
     """
-    made = read_json_as(folder / "model.json", Made)
+    made = read_json_as(folder / "model.json", ModelCard)
     decision, stain = read_decision(folder / "threshold.json"), read_normalization(folder / "stain.json")
     make_deterministic(0)
     model = load_model(folder / "model.keras")

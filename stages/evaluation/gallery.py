@@ -5,7 +5,6 @@ import html
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,20 +13,21 @@ from stages.base.files import replacing
 from stages.base.progress import progress
 from stages.evaluation.attention import attention, overlay
 from stages.evaluation.classifier import BATCH, Classifier
+from stages.evaluation.judged import Judged
 
 THUMBNAIL = 160  # pixels a side
 
 TEMPLATE = Path(__file__).with_name("gallery.html")
 
 
-def write_gallery(path: Path, folder: Path, judged: Sequence[Any], classifier: Classifier) -> None:
+def write_gallery(path: Path, folder: Path, judged: Sequence[Judged], classifier: Classifier) -> None:
     """Write the page: each crop as the model sees it, where the model looks under the mouse, and the probability.
 
     The highest comes first.
 
     Args:
         folder: of the crops.
-        judged: `stages.predict.Judged`, whose names are paths in `folder`.
+        judged: crops whose names are paths in `folder`.
     """
     order = sorted(judged, key=lambda one: (-one.probability, one.name))
     before, after = TEMPLATE.read_text(encoding="utf-8").split("{{figures}}\n")

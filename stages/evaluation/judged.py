@@ -25,14 +25,14 @@ class Judged(NamedTuple):
     label: int | None
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
+def compile_pattern(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
         raise UserError(f"{pattern!r} is not a regular expression: {error}") from None
 
 
-def _slide_of(pattern: re.Pattern[str], name: str) -> str:
+def slide_of(pattern: re.Pattern[str], name: str) -> str:
     match = pattern.match(PurePosixPath(name).name)
     return (match.groupdict().get("slide") or "") if match else ""
 

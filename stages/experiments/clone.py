@@ -37,7 +37,7 @@ def make_clone(revision: str, clone: Path) -> str:
 
 
 def made_under(clone: Path) -> dict[str, Any]:
-    """Return what the training in a clone was made under (see `stages.backend.circumstances`); nothing where it is not said."""
+    """Return `stages.model.backend.circumstances` of the training in a clone; nothing where that is not said."""
     path = clone / ARITHMETIC
     return read_json(path) if path.is_file() else {}
 

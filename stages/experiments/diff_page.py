@@ -11,11 +11,12 @@ from typing import Any
 from stages.base.progress import progress
 from stages.experiments.charts import save_chart
 from stages.experiments.commands import DVC, output_of
+from stages.experiments.markdown import markdown_table
 
 WORKSPACE = "workspace"
 
 
-def _section(heading: str, kind: str, revisions: Sequence[str]) -> list[str]:
+def section(heading: str, kind: str, revisions: Sequence[str]) -> list[str]:
     head, rule, *rows = output_of([*DVC, kind, "diff", "--md", *revisions]).strip().splitlines() or ["No difference.", ""]
     # DVC gives the files in an order of its own, which changes from run to run.
     return ["", f"## {heading}", "", head, rule, *sorted(rows), ""]
@@ -60,7 +61,7 @@ def _side_by_side(name: str, pictures: Sequence[dict[str, Any]], names: Sequence
         shutil.copy(picture["url"], output / file)
         cells[revision] = f"![{name} of {revision}]({file})"
     shown = [revision for revision in names if revision in cells]
-    return [f"| {' | '.join(line)} |" for line in (shown, ["---"] * len(shown), [cells[revision] for revision in shown])] + [""]
+    return [*markdown_table(shown, [[cells[revision] for revision in shown]]), ""]
 
 
 def _title(name: str, charts: Sequence[dict[str, Any]]) -> str:

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from stages.base.errors import UserError
 from stages.base.parameters import read_yaml
 from stages.dataset.predictions import Predictions, parse_predictions
-from stages.experiments.settings import Value, _plain, flatten, params_with
+from stages.experiments.settings import Value, flatten, params_with, plain
 
 MEASURES = "metrics/measures.json"
 
@@ -104,7 +104,7 @@ def _experiment(row: dict, names: Sequence[str]) -> Experiment:
     return Experiment(
         name=row["Experiment"] or row["rev"],
         commit=row["rev"],
-        params={name: _plain(row.get(name)) for name in names},
+        params={name: plain(row.get(name)) for name in names},
         inputs={key: value for key, value in row.items() if value and key.startswith(("stages/", f"data/{row['data']}"))},
     )
 

@@ -34,15 +34,15 @@ def flatten(params: dict, prefix: str = "") -> dict[str, Value]:
     """Return nested parameters by their dotted names: `{"split": {"fold": 0}}` as `{"split.fold": 0}`."""
     flat: dict[str, Value] = {}
     for key, value in params.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": _plain(value)}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": plain(value)}
     return flat
 
 
-def _plain(value: Any) -> Value:
+def plain(value: Any) -> Value:
     return str([*value]) if isinstance(value, list) else value
 
 
-def shown(value: Value) -> str:
+def as_yaml(value: Value) -> str:
     """Return a parameter as params.yaml would have it: DVC gives numbers as floats and truth values as text."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return f"{value:g}"

@@ -12,7 +12,7 @@ from stages.base.files import sha256
 from stages.base.parameters import Parameters
 from stages.dataset.card import Dataset
 from stages.images.opening import SUFFIXES, load_image
-from stages.intake.labels import _corrections, _labels_from_folders, _labels_from_table
+from stages.intake.labels import labels_from_folders, labels_from_table, read_corrections
 from stages.intake.listing import list_images
 from stages.workers.cores import on_all_cores
 
@@ -58,16 +58,16 @@ def make_manifest(dataset: Dataset, skip_unreadable: bool = False) -> tuple[list
     """
     images, ignored = list_images(dataset.folder)
     if dataset.card.classes:
-        labels = _labels_from_folders(dataset, images)
+        labels = labels_from_folders(dataset, images)
         groups = {}
     else:
-        labels, groups = _labels_from_table(dataset, images)
+        labels, groups = labels_from_table(dataset, images)
     tables = (dataset.card.labels, dataset.card.corrections)
     _warn("left out, not images by their name", [name for name in ignored if name not in tables])
     if not labels:
         raise UserError(f"{dataset.folder} holds no image; formats that are read end in {', '.join(sorted(SUFFIXES))}")
     slides = _slides(dataset, sorted(labels), groups)
-    corrected = labels | _corrections(dataset, labels)
+    corrected = labels | read_corrections(dataset, labels)
     jobs = [(path, corrected[path], *slides[path], labels[path]) for path in sorted(labels)]
     rows, unreadable = _open_all(dataset.folder, jobs)
     if not (skip_unreadable and rows):

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from stages.base.errors import UserError, refuse
-from stages.base.parameters import shown
+from stages.base.parameters import quoted
 from stages.dataset.card import Dataset
-from stages.intake.tables import _composed, open_columns
+from stages.intake.tables import composed, open_columns
 
 
-def _labels_from_folders(dataset: Dataset, images: Iterable[str]) -> dict[str, int]:
+def labels_from_folders(dataset: Dataset, images: Iterable[str]) -> dict[str, int]:
     labels, stray = {}, []
     classes = dataset.card.classes or []
     for name in classes:
@@ -36,28 +36,28 @@ def _labels_from_folders(dataset: Dataset, images: Iterable[str]) -> dict[str, i
     return labels
 
 
-def _labels_from_table(dataset: Dataset, images: list[str]) -> tuple[dict[str, int], dict[str, tuple[str | None, str | None]]]:
+def labels_from_table(dataset: Dataset, images: list[str]) -> tuple[dict[str, int], dict[str, tuple[str | None, str | None]]]:
     """Return the label of each image, and (slide, site) where the table has columns for them."""
     table = dataset.folder / str(dataset.card.labels)
     by_name = defaultdict(list)
     for path in images:
-        by_name[_composed(path)].append(path)
+        by_name[composed(path)].append(path)
         if "/" in path:
-            by_name[_composed(PurePosixPath(path).name)].append(path)
+            by_name[composed(PurePosixPath(path).name)].append(path)
     labels: dict[str, int] = {}
     groups: dict[str, tuple[str | None, str | None]] = {}
     problems = []
     without_row = set(images)
     for line, name, label, slide, site in _read_labels(dataset, table):
         # Names are looked up in the listing and never joined to a path: no row reaches outside the folder.
-        found = by_name.get(_composed(name), [])
+        found = by_name.get(composed(name), [])
         if len(found) != 1:
             many = f"fits {len(found)} files: {', '.join(found[:3])}" if found else "is not in the folder"
-            problems.append(f"{table}, line {line}: {shown(name)} {many}")
+            problems.append(f"{table}, line {line}: {quoted(name)} {many}")
             continue
         without_row.discard(found[0])
         if label not in ("0", "1"):
-            problems.append(f"{table}, line {line}: the label of {name} is {shown(label)}; it must be 0 or 1")
+            problems.append(f"{table}, line {line}: the label of {name} is {quoted(label)}; it must be 0 or 1")
         elif found[0] in labels:
             both = labels[found[0]] != int(label)
             problems.append(f"{table}, line {line}: {name} stands there twice{', under both labels' if both else ''}")
@@ -83,7 +83,7 @@ def _read_labels(dataset: Dataset, table: Path) -> list[tuple[int, str, str, str
         lines, header = open_columns(text, (columns.name, columns.label))
         for key in ("name", "label", "slide", "site"):
             if getattr(columns, key) and getattr(columns, key) not in header:
-                there = ", ".join(map(shown, header))
+                there = ", ".join(map(quoted, header))
                 raise dataset.error(f"columns.{key}", f"{table} has no such column; it has {there}")
         for row in lines:
             if not any(field.strip() for field in row):
@@ -103,7 +103,7 @@ def _read_labels(dataset: Dataset, table: Path) -> list[tuple[int, str, str, str
     return rows
 
 
-def _corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]:
+def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]:
     """Return the labels that the card's table of corrections gives, by path."""
     if dataset.card.corrections is None:
         return {}
@@ -121,9 +121,9 @@ def _corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]:
     for line, row in rows:
         path, label = row.get("path", ""), row.get("label", "")
         if path not in labels:
-            problems.append(f"{table}, line {line}: {shown(path)} is not the path of an image in {dataset.folder}")
+            problems.append(f"{table}, line {line}: {quoted(path)} is not the path of an image in {dataset.folder}")
         elif label not in ("0", "1"):
-            problems.append(f"{table}, line {line}: the label of {path} is {shown(label)}; it must be 0 or 1")
+            problems.append(f"{table}, line {line}: the label of {path} is {quoted(label)}; it must be 0 or 1")
         elif path in corrections:
             problems.append(f"{table}, line {line}: {path} stands there twice")
         else:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from stages.base.errors import refuse
-from stages.base.parameters import shown
+from stages.base.parameters import quoted
 from stages.images.opening import SUFFIXES
 
 CLUTTER = ("thumbs.db", "desktop.ini")
@@ -35,11 +35,11 @@ def list_images(folder: Path) -> tuple[list[str], list[str]]:
             if name.startswith(".") or name.lower() in CLUTTER:
                 continue
             if file.is_symlink() and not _may_follow(file, home):
-                problems.append(f"{shown(str(file))} is a link that leads out of {folder}")
+                problems.append(f"{quoted(str(file))} is a link that leads out of {folder}")
             elif not file.is_file():
-                problems.append(f"{shown(str(file))} is not a file")
+                problems.append(f"{quoted(str(file))} is not a file")
             elif not name.isprintable():
-                problems.append(f"{shown(str(file))} has a character in its name that is not printable text; rename it")
+                problems.append(f"{quoted(str(file))} has a character in its name that is not printable text; rename it")
             else:
                 relative = file.relative_to(folder).as_posix()
                 (images if file.suffix.lower() in SUFFIXES else others).append(relative)

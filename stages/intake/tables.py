@@ -13,7 +13,7 @@ from stages.images.opening import SUFFIXES
 from stages.intake.listing import list_images
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
     # A disk may hold an accented letter as two characters where the table, written elsewhere, holds it as one.
     return unicodedata.normalize("NFC", name)
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.experiments.charts import BLUE, GREEN, GREY, save_chart
-from stages.ladder.decisions import Decision, best_of
+from stages.ladder.decisions import Verdict, best_of
 from stages.ladder.rungs import ClimbParameters
 from stages.measures.scores import title
 
 
-def draw(path: Path, decisions: Sequence[Decision], params: ClimbParameters) -> None:
+def draw(path: Path, decisions: Sequence[Verdict], params: ClimbParameters) -> None:
     """Draw the climb: the measure on validation with its interval, and ROC AUC in training and on validation, by rung."""
     order = [decision.rung.step for decision in decisions]
     best = best_of(decisions).rung.step

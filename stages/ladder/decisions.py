@@ -12,7 +12,7 @@ from stages.measures.resampling import interval
 from stages.measures.scores import LOWER_IS_BETTER
 
 
-class Decision(NamedTuple):
+class Verdict(NamedTuple):
     """A rung, its measure on validation with a 95 % interval, and whether it improves on the best rung before it.
 
     `better` is the share of the draws of slides in which it is the better one; None for the first rung.
@@ -26,7 +26,7 @@ class Decision(NamedTuple):
     improves: bool
 
 
-def decide(rung: Rung, before: Sequence[Decision], params: ClimbParameters) -> Decision:
+def decide(rung: Rung, before: Sequence[Verdict], params: ClimbParameters) -> Verdict:
     """Measure a rung on validation, and compare it with the best one before it on the same draws of slides."""
     rungs = [rung, best_of(before).rung] if before else [rung]
     whole, drawn = measure_draws([one.pooled for one in rungs], (params.measure,), params.bootstrap, seed=0)
@@ -35,12 +35,12 @@ def decide(rung: Rung, before: Sequence[Decision], params: ClimbParameters) -> D
     if value is None or span is None:
         raise UserError(f"params.yaml: climb.measure {params.measure} is not defined on these validation slides; brier always is")
     if not before:
-        return Decision(rung, value, span["low"], span["high"], None, True)
+        return Verdict(rung, value, span["low"], span["high"], None, True)
     sign = -1 if params.measure in LOWER_IS_BETTER else 1
     better = float(np.mean(sign * np.array(differences(drawn[0], drawn[1], params.measure)) > 0))
-    return Decision(rung, value, span["low"], span["high"], better, better >= params.confidence)
+    return Verdict(rung, value, span["low"], span["high"], better, better >= params.confidence)
 
 
-def best_of(decisions: Sequence[Decision]) -> Decision:
+def best_of(decisions: Sequence[Verdict]) -> Verdict:
     """Return the last rung that improved: of those that cannot be told apart, the first."""
     return [decision for decision in decisions if decision.improves][-1]

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.base.files import write_table
-from stages.ladder.decisions import Decision, best_of
+from stages.experiments.markdown import markdown_table
+from stages.ladder.decisions import Verdict, best_of
 from stages.ladder.rungs import ClimbParameters
 from stages.measures.scores import title
 
 
-def say(decision: Decision, params: ClimbParameters) -> None:
+def say(decision: Verdict, params: ClimbParameters) -> None:
     """Print a decision with the numbers behind it."""
     rung = decision.rung
     gap = rung.training_auc - rung.validation_auc
@@ -24,15 +25,15 @@ def say(decision: Decision, params: ClimbParameters) -> None:
     )
 
 
-def table(decisions: Sequence[Decision], params: ClimbParameters) -> str:
+def table(decisions: Sequence[Verdict], params: ClimbParameters) -> str:
     """Return the climb as a Markdown table."""
     best = best_of(decisions)
     columns = ("step", "reached by", f"{title(params.measure)} on validation", "better than the best before", "gap", "upturn", "")
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    rows = []
     for decision in decisions:
         rung = decision.rung
         notes = ["overfits"] * rung.overfits + ["improves"] * decision.improves + ["**best**"] * (decision is best)
-        cells = (
+        row = (
             f"`{rung.step}`",
             rung.reached_by,
             f"{decision.value:.3f} ({decision.low:.3f}-{decision.high:.3f})",
@@ -41,39 +42,26 @@ def table(decisions: Sequence[Decision], params: ClimbParameters) -> str:
             f"{rung.upturn:.0%}",
             ", ".join(notes),
         )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(row)
+    return "\n".join(markdown_table(columns, rows)) + "\n"
 
 
-def write_decisions(path: Path, decisions: Sequence[Decision]) -> None:
+def write_decisions(path: Path, decisions: Sequence[Verdict]) -> None:
     """Write the decisions as a table, a row for each rung."""
-    columns = (
-        "step",
-        "reached_by",
-        "validation",
-        "low",
-        "high",
-        "better",
-        "improves",
-        "training_auc",
-        "validation_auc",
-        "upturn",
-    )
     rows = [
-        (
-            r.step,
-            r.reached_by,
-            d.value,
-            d.low,
-            d.high,
-            d.better,
-            d.improves,
-            r.training_auc,
-            r.validation_auc,
-            r.upturn,
-            r.overfits,
-        )
-        for d in decisions
-        for r in [d.rung]
+        {
+            "step": one.rung.step,
+            "reached_by": one.rung.reached_by,
+            "validation": one.value,
+            "low": one.low,
+            "high": one.high,
+            "better": one.better,
+            "improves": one.improves,
+            "training_auc": one.rung.training_auc,
+            "validation_auc": one.rung.validation_auc,
+            "upturn": one.rung.upturn,
+            "overfits": one.rung.overfits,
+        }
+        for one in decisions
     ]
-    write_table(path, (*columns, "overfits"), rows)
+    write_table(path, list(rows[0]), [list(row.values()) for row in rows])

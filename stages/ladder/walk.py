@@ -2,21 +2,21 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from stages.ladder.decisions import Decision, decide
+from stages.ladder.decisions import Verdict, decide
 from stages.ladder.rungs import ClimbParameters, Rung
 from stages.model.steps import MOST_BLOCKS, MOST_DENSE, parse_step, step_name
 
 
-def climb(visit: Callable[[str, str], Rung], params: ClimbParameters, blocks_possible: int) -> Iterator[Decision]:
+def climb(visit: Callable[[str, str], Rung], params: ClimbParameters, blocks_possible: int) -> Iterator[Verdict]:
     """Walk the ladder and yield what was decided on each rung, in the order of the walk.
 
     Args:
         visit: trains a step or finds its trainings; called with the name of the step and how it was reached.
         blocks_possible: how many convolutional blocks fit the size of the squares.
     """
-    decisions: list[Decision] = []
+    decisions: list[Verdict] = []
 
-    def step(blocks: int, dense_layers: int, reached_by: str) -> Decision:
+    def step(blocks: int, dense_layers: int, reached_by: str) -> Verdict:
         decisions.append(decide(visit(step_name(blocks, dense_layers), reached_by), decisions, params))
         return decisions[-1]
 
@@ -33,13 +33,13 @@ def climb(visit: Callable[[str, str], Rung], params: ClimbParameters, blocks_pos
         yield step(blocks, dense_layers, "replace a Dense layer by a convolution")
 
 
-def improved_in_last_round(decisions: Sequence[Decision]) -> bool:
+def improved_in_last_round(decisions: Sequence[Verdict]) -> bool:
     """Return whether a rung with as many convolutional blocks as the last one improved."""
     blocks = [parse_step(decision.rung.step)[0] for decision in decisions]
     return any(decision.improves for decision, of_it in zip(decisions, blocks) if of_it == blocks[-1])
 
 
-def why_it_ended(decisions: Sequence[Decision]) -> str:
+def why_it_ended(decisions: Sequence[Verdict]) -> str:
     """Say in words why a climb ended with the last of `decisions`."""
     if not improved_in_last_round(decisions):
         return "a whole round without an improvement"

@@ -31,12 +31,12 @@ def measure_draws(
 ) -> tuple[list[Measures], list[list[Measures]]]:
     """Measure some models, each trained in the same R repetitions, on the same images and on draws of their slides.
 
-    A measure is the mean over a model's repetitions. Slides are drawn as in `stages.metrics.slide_bootstrap`, and
+    A measure is the mean over a model's repetitions. Slides are drawn as in `stages.measures.resampling.slide_bootstrap`, and
     repetitions too, where there are several. Each draw is the same for all models, so that their differences are paired.
 
     Args:
         models: for each model its R repetitions, on the same images.
-        names: of measures in `stages.metrics.score`.
+        names: of measures in `stages.measures.scores.score`.
 
     Returns:
         the measures of each model; and of each model a list over the draws. None where a measure is not defined.

@@ -9,7 +9,7 @@ running each operation on one processor and, emulated, on others (`python -m tes
 - Products of matrices whose sums have more terms than some thousand are cut into blocks by the size of a cache.
 
 Keras has no public way to say how its layers compute, so functions of its TensorFlow backend are replaced here, and nowhere else;
-tests/test_operations.py fails where a later version of Keras no longer asks for them.
+tests/model/test_operations.py fails where a later version of Keras no longer asks for them.
 """
 
 from typing import Any

@@ -10,7 +10,6 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from stages.base.parameters import Parameters
-from stages.model.backend import keras
 
 MOST_BLOCKS, MOST_DENSE = 5, 4
 PACKAGED = "efficientnet_lite0"
@@ -61,9 +60,6 @@ def is_backbone(step: str) -> bool:
         return True
     if not re.fullmatch(r"[A-Z][A-Za-z0-9]+", step):
         return False
-    # Keras takes seconds to import, which the ladder need not wait for.
-    from stages.model.steps import backbone_names
-
     return step in backbone_names()
 
 
@@ -95,4 +91,7 @@ def step_name(blocks: int, dense_layers: int) -> str:
 
 def backbone_names() -> list[str]:
     """Return the names of the backbones that there are: what this version of Keras has, and the packaged one."""
+    # Keras takes seconds to import, which the ladder need not wait for.
+    from stages.model.backend import keras
+
     return [PACKAGED, *sorted(name for name in dir(keras.applications) if name[0].isupper())]

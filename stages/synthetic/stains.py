@@ -38,7 +38,7 @@ def make_slide(random: np.random.Generator, site_random: np.random.Generator, na
     )
 
 
-def _colour(random: np.random.Generator, slide: Slide, pas: np.ndarray, haematoxylin: np.ndarray) -> Image.Image:
+def colour(random: np.random.Generator, slide: Slide, pas: np.ndarray, haematoxylin: np.ndarray) -> Image.Image:
     """Return the picture of the two densities under the slide's light (Beer-Lambert), blurred and with sensor noise."""
     densities = np.clip(pas, 0, None)[..., None] * slide.pas + np.clip(haematoxylin, 0, None)[..., None] * slide.haematoxylin
     light = slide.light * 10.0**-densities

@@ -4,7 +4,7 @@ import numpy as np
 import scipy
 
 
-def _cells(
+def cells(
     random: np.random.Generator, x: np.ndarray, y: np.ndarray, spacing: float, warp: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the distances, in pixels, to the nearest and next nearest of scattered centres: walls run where they are equal."""
@@ -13,8 +13,8 @@ def _cells(
     centres = (grid + random.uniform(-0.45, 0.45, grid.shape)) * spacing
     points = np.stack(
         [
-            y + warp * spacing * _noise(random, x.shape, spacing / 2),
-            x + warp * spacing * _noise(random, x.shape, spacing / 2),
+            y + warp * spacing * noise(random, x.shape, spacing / 2),
+            x + warp * spacing * noise(random, x.shape, spacing / 2),
         ],
         -1,
     )
@@ -23,7 +23,7 @@ def _cells(
     return near, next_near
 
 
-def _nuclei(random: np.random.Generator, chance: np.ndarray, count: int, size: float) -> np.ndarray:
+def nuclei(random: np.random.Generator, chance: np.ndarray, count: int, size: float) -> np.ndarray:
     """Return the haematoxylin density of `count` elliptic nuclei of about `size` pixels radius, where `chance` is high."""
     density = np.zeros_like(chance)
     total = chance.sum()
@@ -39,25 +39,25 @@ def _nuclei(random: np.random.Generator, chance: np.ndarray, count: int, size: f
         y, x = np.mgrid[top : min(height, row + reach), left : min(width, column + reach)].astype(np.float64)
         along = (x - column) * np.cos(turn) + (y - row) * np.sin(turn)
         across = (y - row) * np.cos(turn) - (x - column) * np.sin(turn)
-        shape = _step(1 - np.hypot(along / long, across / short), 0.25) * strength
+        shape = smooth_step(1 - np.hypot(along / long, across / short), 0.25) * strength
         patch = density[top : top + y.shape[0], left : left + y.shape[1]]
         np.maximum(patch, shape, out=patch)
     return density
 
 
-def _noise(random: np.random.Generator, shape: tuple[int, int], scale: float | tuple[float, float]) -> np.ndarray:
+def noise(random: np.random.Generator, shape: tuple[int, int], scale: float | tuple[float, float]) -> np.ndarray:
     """Return smooth noise of mean 0 and standard deviation 1 whose spots are about `scale` pixels wide (rows, columns)."""
     field = scipy.ndimage.gaussian_filter(random.standard_normal(shape), scale, mode="wrap")
     return (field - field.mean()) / (field.std() + 1e-12)
 
 
-def _step(value: np.ndarray, width: float) -> np.ndarray:
+def smooth_step(value: np.ndarray, width: float) -> np.ndarray:
     """Return 0 where `value` is below -width, 1 above width, and a smooth step between."""
     t = np.clip(value / (2 * width) + 0.5, 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def _wavy(random: np.random.Generator, angle: np.ndarray, size: float) -> np.ndarray:
+def wavy(random: np.random.Generator, angle: np.ndarray, size: float) -> np.ndarray:
     """Return a radius about 1 that waves with the angle, by about `size`."""
     waves = [size / k * random.normal() * np.cos(k * angle + random.uniform(0, 2 * np.pi)) for k in range(2, 8)]
     return 1 + np.sum(waves, axis=0)

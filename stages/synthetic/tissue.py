@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from stages.synthetic.stains import Slide, _colour
-from stages.synthetic.textures import _cells, _noise, _nuclei, _step, _wavy
+from stages.synthetic.stains import Slide, colour
+from stages.synthetic.textures import cells, noise, nuclei, smooth_step, wavy
 
 
 class Tuft(NamedTuple):
@@ -56,34 +56,34 @@ def draw_glomerulus(random: np.random.Generator, slide: Slide, tuft: Tuft) -> Im
     v = (y - height / 2) / (height / 2 * (1 - margin))
     radius, angle = np.hypot(u, v), np.arctan2(v, u)
     unit = (width + height) / 4  # pixels of a radius
-    capsule = _wavy(random, angle, 0.04)
-    lobes = 1 + random.uniform(0.02, 0.06) * _noise(random, radius.shape, unit / random.uniform(5, 9))
-    edge = np.minimum(tuft.filling * _wavy(random, angle, 0.07) * lobes, 0.985) * capsule
+    capsule = wavy(random, angle, 0.04)
+    lobes = 1 + random.uniform(0.02, 0.06) * noise(random, radius.shape, unit / random.uniform(5, 9))
+    edge = np.minimum(tuft.filling * wavy(random, angle, 0.07) * lobes, 0.985) * capsule
 
     pas, haematoxylin = _interstitium(random, x, y, unit, scarred=1 - tuft.open_share)
     # Bowman's space: clear, or filled with pale collagen where the tuft is scarred.
-    inside = _step(capsule - radius, 0.02)
+    inside = smooth_step(capsule - radius, 0.02)
     collagen = (1 - tuft.open_share) * random.uniform(0.1, 0.4)
-    pas = pas * (1 - inside) + inside * (0.03 + collagen * (1 + 0.3 * _noise(random, pas.shape, unit / 12)))
+    pas = pas * (1 - inside) + inside * (0.03 + collagen * (1 + 0.3 * noise(random, pas.shape, unit / 12)))
     haematoxylin = haematoxylin * (1 - inside)
 
     tuft_pas, walls = _tuft_pas(random, x, y, unit, tuft, radius / edge)
-    within = _step(edge - radius, 0.015)
+    within = smooth_step(edge - radius, 0.015)
     pas = pas * (1 - within) + within * tuft_pas
 
     thickness = random.uniform(0.018, 0.035) * (1 + 1.5 * (1 - tuft.open_share) * random.random())
-    wrinkles = 1 + 0.03 * _noise(random, pas.shape, unit / 8)
+    wrinkles = 1 + 0.03 * noise(random, pas.shape, unit / 8)
     pas += random.uniform(0.55, 0.85) * np.exp(-(((radius * wrinkles - capsule) / thickness) ** 2))
 
     count = int(random.uniform(75, 110) * tuft.cellularity * tuft.filling**2)
     chance = within * (radius < 0.95 * edge) * (0.15 + walls)
-    haematoxylin += _nuclei(random, chance, count, unit * 0.045)
-    pas *= 1 + 0.06 * _noise(random, pas.shape, 1.0)
+    haematoxylin += nuclei(random, chance, count, unit * 0.045)
+    pas *= 1 + 0.06 * noise(random, pas.shape, 1.0)
     if random.random() < 0.15:  # The edge of the biopsy core: glass beyond it.
         direction = random.uniform(0, 2 * np.pi)
-        tissue = _step(random.uniform(0.75, 1.05) - (u * np.cos(direction) + v * np.sin(direction)), 0.05)
+        tissue = smooth_step(random.uniform(0.75, 1.05) - (u * np.cos(direction) + v * np.sin(direction)), 0.05)
         pas, haematoxylin = pas * tissue, haematoxylin * tissue
-    return _colour(random, slide, pas, haematoxylin)
+    return colour(random, slide, pas, haematoxylin)
 
 
 def _tuft_pas(
@@ -91,25 +91,25 @@ def _tuft_pas(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the PAS density of the tuft and where its walls are (0 to 1): capillary loops, with scar in place of a part."""
     spacing = unit * random.uniform(0.13, 0.19) * tuft.filling
-    near, next_near = _cells(random, x, y, spacing, warp=0.5)
+    near, next_near = cells(random, x, y, spacing, warp=0.5)
     between = (next_near - near) / spacing
     walls = np.exp(-((between / random.uniform(0.2, 0.3)) ** 2))
-    mesangium = _step(_noise(random, x.shape, unit / 7) - 0.7, 0.4)
+    mesangium = smooth_step(noise(random, x.shape, unit / 7) - 0.7, 0.4)
     loops = tuft.loop_density + 0.75 * np.maximum(walls, 0.8 * mesangium)
     # Scar: solid, in folded layers (the contours of a smooth field), with a few clefts that look like loops.
-    layers = np.sin(2 * np.pi * (1.6 * _noise(random, x.shape, unit / 5) + 0.25 * _noise(random, x.shape, unit / 30)))
-    scar = tuft.scar_density * (0.9 + random.uniform(0.03, 0.13) * layers + 0.08 * _noise(random, x.shape, unit / 4))
-    clefts = _step(0.07 - np.abs(_noise(random, x.shape, unit / 9)), 0.05) * _step(
-        _noise(random, x.shape, unit / 6) - random.uniform(0.8, 2.5), 0.3
+    layers = np.sin(2 * np.pi * (1.6 * noise(random, x.shape, unit / 5) + 0.25 * noise(random, x.shape, unit / 30)))
+    scar = tuft.scar_density * (0.9 + random.uniform(0.03, 0.13) * layers + 0.08 * noise(random, x.shape, unit / 4))
+    clefts = smooth_step(0.07 - np.abs(noise(random, x.shape, unit / 9)), 0.05) * smooth_step(
+        noise(random, x.shape, unit / 6) - random.uniform(0.8, 2.5), 0.3
     )
     scar *= 1 - 0.85 * clefts
     if tuft.open_share >= 1:
         return loops, walls
     # Which part is open: where a smooth field is highest. Scars come together, they are not scattered.
-    field = _noise(random, x.shape, unit / 3)
+    field = noise(random, x.shape, unit / 3)
     inside = depth < 1
     limit = np.quantile(field[inside], 1 - tuft.open_share) if inside.any() else 0.0
-    is_open = _step(field - limit, 0.15) if tuft.open_share > 0 else np.zeros_like(field)
+    is_open = smooth_step(field - limit, 0.15) if tuft.open_share > 0 else np.zeros_like(field)
     return is_open * loops + (1 - is_open) * scar, is_open * walls + (1 - is_open) * 0.15
 
 
@@ -118,14 +118,14 @@ def _interstitium(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return PAS and haematoxylin densities of what surrounds a glomerulus: tubules, or scar with inflammatory cells."""
     spacing = unit * random.uniform(0.4, 0.55)
-    near, next_near = _cells(random, x, y, spacing, warp=0.25)
+    near, next_near = cells(random, x, y, spacing, warp=0.25)
     between = (next_near - near) / spacing
     membrane = np.exp(-((between / 0.13) ** 2))
-    lumen = _step(0.22 - near / spacing, 0.06)
-    tubules = 0.3 + 0.06 * _noise(random, x.shape, unit / 25) + 0.4 * membrane - 0.24 * lumen
-    fibrosis = 0.35 + 0.1 * _noise(random, x.shape, (unit / 6, unit / 30))
+    lumen = smooth_step(0.22 - near / spacing, 0.06)
+    tubules = 0.3 + 0.06 * noise(random, x.shape, unit / 25) + 0.4 * membrane - 0.24 * lumen
+    fibrosis = 0.35 + 0.1 * noise(random, x.shape, (unit / 6, unit / 30))
     mixture = scarred * random.uniform(0.3, 1.0)
     pas = (1 - mixture) * tubules + mixture * fibrosis
     rows = np.exp(-(((between - 0.35) / 0.15) ** 2))  # Tubular cells keep their nuclei at the membrane's side.
-    haematoxylin = _nuclei(random, rows * (1 - mixture) + mixture, int(random.uniform(40, 90) * (1 + mixture)), unit * 0.042)
+    haematoxylin = nuclei(random, rows * (1 - mixture) + mixture, int(random.uniform(40, 90) * (1 + mixture)), unit * 0.042)
     return np.clip(pas, 0.02, None), haematoxylin

@@ -84,7 +84,7 @@ def fit(
 def cross_entropy(y_true: Any, log_odds: Any) -> Any:
     """Return the binary cross-entropy of each image, float32 (n,), from labels and log-odds (n, 1).
 
-    Keras's own from log-odds uses log1p, whose gradient is a reciprocal; see stages/operations.py.
+    Keras's own from log-odds uses log1p, whose gradient is a reciprocal; see stages/model/operations.py.
     """
     return keras.ops.mean(keras.ops.softplus((1 - 2 * y_true) * log_odds), axis=-1)
 
