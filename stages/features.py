@@ -10,10 +10,10 @@ import numpy as np
 from stages.base.errors import run_program
 from stages.base.files import replacing
 from stages.base.parameters import read_params
-from stages.base.progress import progress
 from stages.dataset.cohort import FEATURES, open_squares
 from stages.model.augment import AugmentParameters, augment
 from stages.model.steps import ModelParameters
+from stages.workers.progress import progress
 
 BATCH = 8
 

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from stages.experiments.clone import report
 from stages.experiments.settings import flatten
 from tests.conftest import PROJECT, save_crop, set_params
-from tests.imports import code_of
+from tests.imports import code_of, expanded, without_docstrings
 from tests.repositories import dvc, git, stages_run
 
 DVC_FILES = ("data/dvc.yaml", "dvc.yaml")
@@ -194,14 +194,16 @@ def test_a_mistake_of_the_user_is_one_line_and_no_traceback(workspace):
     assert "failed to reproduce 'pad'" in output
 
 
-def test_each_stage_depends_on_exactly_the_code_it_runs():
+def test_each_stage_depends_on_the_code_it_runs():
+    """Those that take long on no more than that: an edit that cannot matter to a training never starts one."""
     os.chdir(PROJECT)
     stages = {name: stage for file in DVC_FILES for name, stage in YAML(typ="safe", pure=True).load(Path(file))["stages"].items()}
     for name, stage in stages.items():
         stage = stage.get("do", stage)
         assert stage["cmd"] == f"python -m stages.{name}" + " ${item}" * (name == "external")
-        listed = {dep for dep in stage["deps"] if dep.startswith("stages/")}
-        assert listed == code_of(Path(f"stages/{name}.py")), name
+        listed, runs = expanded(stage["deps"]), without_docstrings(code_of(Path(f"stages/{name}.py")))
+        assert listed >= runs, (name, runs - listed)
+        assert name not in ("features", "train") or listed == runs, (name, listed - runs)
 
 
 def test_each_stage_depends_on_the_parameters_it_reads():

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from stages.base import progress as progress_module
-from stages.base.progress import progress
+from stages.workers.progress import progress
 from tests.repositories import PROJECT
 
 PROGRAMS = sorted(path.stem for path in (PROJECT / "stages").glob("*.py") if '__name__ == "__main__"' in path.read_text())

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.base.errors import UserError, refuse
-from stages.base.progress import progress
 from stages.dataset.predictions import Predictions
 from stages.experiments.reading import Experiment
 from stages.experiments.settings import Value, as_yaml, flatten, params_with
 from stages.measures.pooled import Pooled, pool
 from stages.measures.scores import OF_PROBABILITIES, rates
+from stages.workers.progress import progress
 
 FOLD, SEEDS = "split.fold", ("split.seed", "split.validation", "train.seed")
 # What gives other results neither by being better nor by being worse.

@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from stages.base.errors import UserError
 from stages.base.files import read_json_as
-from stages.base.progress import progress
 from stages.images.opening import load_image
 from stages.images.squares import Mode, make_square
 from stages.images.stains import StainNormalizer, read_normalization
 from stages.measures.decision import Decision, read_decision
 from stages.model.backend import keep_freed_memory, keras, make_deterministic
 from stages.model.file import load_model
+from stages.workers.progress import progress
 
 BATCH = 32
 

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from stages.base.files import replacing
-from stages.base.progress import progress
 from stages.evaluation.attention import attention, overlay
 from stages.evaluation.classifier import BATCH, Classifier
 from stages.evaluation.judged import Judged
+from stages.workers.progress import progress
 
 THUMBNAIL = 160  # pixels a side
 

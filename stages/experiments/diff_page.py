@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.base.progress import progress
 from stages.experiments.charts import save_chart
 from stages.experiments.commands import DVC, output_of
 from stages.experiments.markdown import markdown_table
+from stages.workers.progress import progress
 
 WORKSPACE = "workspace"
 

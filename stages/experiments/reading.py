@@ -116,6 +116,15 @@ def made_here(experiment: Experiment) -> bool:
 
 def _digest(path: Path) -> str | None:
     if path.is_file():
-        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        return _md5(path.read_bytes())
     tracked = path.with_name(path.name + ".dvc")
-    return read_yaml(tracked)["outs"][0]["md5"] if tracked.is_file() else None
+    if tracked.is_file():
+        return read_yaml(tracked)["outs"][0]["md5"]
+    # As DVC hashes a folder: the list of its files, of which .dvcignore lets the modules through.
+    files = sorted((file.relative_to(path).as_posix(), _md5(file.read_bytes())) for file in path.rglob("*.py"))
+    listing = json.dumps([{"md5": md5, "relpath": name} for name, md5 in files], sort_keys=True)
+    return f"{_md5(listing.encode())}.dir" if files else None
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

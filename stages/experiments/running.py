@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.base.errors import UserError
-from stages.base.progress import progress
 from stages.experiments.commands import DVC, clone_at, output_of, start_dvc
 from stages.workers.cluster import connect, in_any_order
+from stages.workers.progress import progress
 
 
 def run_experiment(name: str, overrides: Sequence[str]) -> None:

@@ -9,12 +9,12 @@ from PIL import Image
 
 from stages.base.errors import UserError, refuse
 from stages.base.files import replacing
-from stages.base.progress import progress
 from stages.images.opening import load_image
 from stages.images.sheets import contact_sheet
 from stages.images.squares import Mode, make_square
 from stages.workers.cluster import connect, in_any_order
 from stages.workers.cores import on_all_cores
+from stages.workers.progress import progress
 
 GROUP = 64  # crops that a worker of a cluster pads at a time
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.base.progress import progress
 from stages.dataset.predictions import Predictions
 from stages.measures.resampling import slide_draws
 from stages.measures.scores import OF_PROBABILITIES, score
+from stages.workers.progress import progress
 
 Measures = dict[str, float | None]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import joblib
 
-from stages.base.progress import progress
+from stages.workers.progress import progress
 
 
 def on_all_cores(function: Callable, items: Sequence[tuple], what: str, prefer: str = "threads") -> Iterator[Any]:
