@@ -9,7 +9,7 @@ from stages.base.errors import run_program
 from stages.base.files import replacing, write_json
 from stages.base.parameters import read_params
 from stages.dataset.cohort import STAINED, open_padded, read_cohort
-from stages.images.stains import STAIN, StainParameters, fit_normalization
+from stages.images.stains import STAIN, StainNormalizer, StainParameters, fit_normalization
 from stages.workers.cores import on_all_cores
 
 # Enough for a mean and two stain colours; spread evenly over the training crops, which are sorted by slide.
@@ -36,7 +36,7 @@ def main() -> None:
         print(f"{len(squares)} crops, {params.normalization}: {STAINED}")
 
 
-def _normalized(normalizer, squares: np.ndarray, row: int) -> np.ndarray:
+def _normalized(normalizer: StainNormalizer, squares: np.ndarray, row: int) -> np.ndarray:
     return np.ascontiguousarray(normalizer(np.array(squares[row])))
 
 

@@ -38,7 +38,7 @@ def read_params(block: str, schema: type[Schema], path: str | Path = "params.yam
     Raises:
         UserError: the file cannot be read, or a parameter is unknown, missing, of another type or out of range.
     """
-    found = _read_all(path)
+    found: Any = _read_all(path)
     for name in block.split("."):
         found = found.get(name) if isinstance(found, dict) else None
     return check(found, schema, str(path), block, STAYS)
@@ -81,7 +81,7 @@ def check(content: Any, schema: type[Schema], where: str, block: str = "", note:
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        refuse([f"{where}: {_explain(problem, block, note)}" for problem in error.errors()])
+        refuse([f"{where}: {_explain(dict(problem), block, note)}" for problem in error.errors()])
         raise
 
 

@@ -47,19 +47,23 @@ def bootstrap(
     whole, drawn = measure_draws([setting.pooled for setting in settings], names, replicates, seed)
     measured: list[dict[str, Interval]] = []
     for measures, draws in zip(whole, drawn):
-        spans = {name: interval([one[name] for one in draws if one[name] is not None], replicates) for name in names}
-        measured.append({name: {"value": measures[name], **spans[name]} if spans[name] else None for name in names})
+        spans = {name: interval([of_it for one in draws if (of_it := one[name]) is not None], replicates) for name in names}
+        measured.append({name: _with_value(measures[name], spans[name]) for name in names})
 
     found = []
     level = 1 - 0.05 / max(1, len(settings) - 1)
     base = settings.index(reference)
     for number, setting in enumerate(settings):
         span = interval(differences(drawn[number], drawn[base], metric), replicates, level)
-        if number == base or span is None:
+        value, against = whole[number][metric], whole[base][metric]
+        if number == base or span is None or value is None or against is None:
             continue
         low, high = span["low"], span["high"]
         better, worse = (high < 0, low > 0) if metric in LOWER_IS_BETTER else (low > 0, high < 0)
         verdict = "better" if better else "worse" if worse else "not distinguishable"
-        value, against = whole[number][metric], whole[base][metric]
         found.append(Difference(setting.name, reference.name, metric, value, against, low, high, level, verdict))
     return measured, found
+
+
+def _with_value(value: float | None, span: Interval) -> Interval:
+    return None if value is None or span is None else {"value": value, **span}

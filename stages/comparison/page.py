@@ -21,7 +21,7 @@ def report(
     first = settings[0]
     params = next(iter(first.runs.values())).params
     predictions = first.pooled[0].predictions
-    folds = sorted({int(key[0]) for key in first.runs})
+    folds = sorted({int(key[0]) for key in first.runs if key[0] is not None})
     repetitions = len(first.pooled)
     lines = [
         "# Comparison",

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -119,7 +120,7 @@ def read_dataset(name: str, root: str | Path = "data") -> Dataset:
 
 
 def _quote(card_path: Path, key: str) -> str:
-    node = read_yaml(card_path, round_trip=True)
+    node: Any = read_yaml(card_path, round_trip=True)
     *parents, last = key.split(".")
     for parent in parents:
         node = node[parent]

@@ -54,8 +54,8 @@ def read_cohort() -> Cohort:
     split_paths, splits, folds = read_table(SPLIT, ("path", "split", "fold"))
     if split_paths != paths:
         raise damaged(SPLIT, f"it does not list the images of {MANIFEST}")
-    y, folds, published = (np.array(column, dtype=np.int64) for column in (labels, folds, published))
-    return Cohort(np.array(paths), y, np.array(slides), np.array(splits), folds, published)
+    y, number, as_published = (np.array(column, dtype=np.int64) for column in (labels, folds, published))
+    return Cohort(np.array(paths), y, np.array(slides), np.array(splits), number, as_published)
 
 
 def open_squares() -> np.ndarray:

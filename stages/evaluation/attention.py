@@ -1,5 +1,7 @@
 """Where a model looks: Grad-CAM of its convolutional maps, or the saliency of the pixels where it has none."""
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -42,7 +44,7 @@ def _of_one(model: keras.Model, squares: np.ndarray) -> np.ndarray:
     found = before.predict_on_batch(squares)
     found = found if isinstance(found, list) else [found]
 
-    def total_probability(*arrays):
+    def total_probability(*arrays: Any) -> Any:
         return keras.ops.sum(after(list(arrays) if len(arrays) > 1 else arrays[0]))
 
     # The log-odds rise by 1 / (p (1 - p)) of what the probability rises by.
@@ -64,7 +66,7 @@ def _of_one(model: keras.Model, squares: np.ndarray) -> np.ndarray:
 
 def _last_maps(model: keras.Model) -> list:
     """Return the tensors with height and width that feed the first layers without."""
-    found = []
+    found: list[Any] = []
     for layer in model.layers:
         outputs, inputs = (list(some) if isinstance(some, list | tuple) else [some] for some in (layer.output, layer.input))
         if isinstance(layer, keras.layers.InputLayer) or len(outputs[0].shape) == 4:

@@ -97,7 +97,7 @@ class _Bar(keras.callbacks.Callback):
         self.bar = bar
 
     def on_predict_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self.bar.update(min(BATCH, self.bar.total - self.bar.n))
+        self.bar.update(min(BATCH, int(self.bar.total or 0) - self.bar.n))
 
 
 def judge(classifier: Classifier, files: Sequence[Path]) -> tuple[np.ndarray, dict[int, str]]:

@@ -70,7 +70,7 @@ def compare_measures(committed: dict, here: dict) -> Agreement:
         other = theirs[name]
         if name in FREE or value == other:
             continue
-        if not all(isinstance(one, (int, float)) for one in (value, other)):
+        if not isinstance(value, (int, float)) or not isinstance(other, (int, float)):
             return Agreement(False, f"{name} is {other}, it was {value}")
         counted = name.startswith("confusion.")
         if isinstance(value, int) and not counted:

@@ -31,7 +31,8 @@ def out_of_fold(experiments: Sequence[Experiment]) -> tuple[np.ndarray, np.ndarr
     Raises:
         UserError: two experiments disagree about a label.
     """
-    probabilities, about = defaultdict(list), {}
+    probabilities: dict[str, list[float]] = defaultdict(list)
+    about: dict[str, tuple[str, int]] = {}
     for experiment in experiments:
         found = parse_predictions(experiment.read(PREDICTIONS).splitlines(), f"{PREDICTIONS} of {experiment.name}")
         for path, slide, label, probability in zip(*found):

@@ -105,6 +105,6 @@ def _as_8_bit(image: Image.Image, path: str | Path) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in TRANSPARENT_MODES or "transparency" in image.info:
         image = image.convert("RGBA")
-        if image.getextrema()[3][0] < 255:
+        if np.asarray(image.getchannel("A")).min(initial=255) < 255:
             return image
     return image.convert("RGB")

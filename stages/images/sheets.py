@@ -39,7 +39,7 @@ def save_png(path: str | Path, picture: Image.Image) -> None:
         picture.save(file, format="PNG", optimize=True)
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont) -> str:
+def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     kept = len(text)
     fitted = text
     while font.getlength(fitted) > TILE:

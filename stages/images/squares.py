@@ -37,7 +37,7 @@ def make_square(image: Image.Image, mode: Mode, size: int) -> np.ndarray:
     Returns:
         uint8 array (size, size, 3), RGB.
     """
-    colour = {"zero": BLACK, "mean": rim_colour(image) if mode == "mean" else None}.get(mode, WHITE)
+    colour = rim_colour(image) if mode == "mean" else BLACK if mode == "zero" else WHITE
     if image.mode == "RGBA":
         below = Image.new("RGBA", image.size, (*colour, 255))
         image = Image.alpha_composite(below, image).convert("RGB")

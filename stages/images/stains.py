@@ -12,6 +12,7 @@ from stages.base.errors import UserError
 from stages.base.files import read_json_as
 from stages.base.parameters import Parameters
 
+Normalization = Literal["none", "reinhard", "macenko"]
 STAIN = Path("models/stain.json")
 # What each method learns of the crops that it is fitted on: attributes of torchstain's classes.
 LEARNED = {"reinhard": ("target_means", "target_stds"), "macenko": ("HERef", "maxCRef")}
@@ -21,7 +22,7 @@ METHODS = {"reinhard": NumpyReinhardNormalizer, "macenko": NumpyMacenkoNormalize
 class StainParameters(Parameters):
     """`stain` in params.yaml."""
 
-    normalization: Literal["none", "reinhard", "macenko"]
+    normalization: Normalization
 
 
 class StainNormalizer(BaseModel):
@@ -31,7 +32,7 @@ class StainNormalizer(BaseModel):
     those of the training crops; Macenko et al., ISBI 2009, gives its two stains their colours and strength.
     """
 
-    normalization: Literal["none", "reinhard", "macenko"]
+    normalization: Normalization
     learned: dict[str, list]
 
     def __call__(self, square: np.ndarray) -> np.ndarray:
@@ -55,7 +56,7 @@ class StainNormalizer(BaseModel):
         return changed if changed.std() > 0 else square
 
 
-def fit_normalization(normalization: str, squares: np.ndarray) -> StainNormalizer:
+def fit_normalization(normalization: Normalization, squares: np.ndarray) -> StainNormalizer:
     """Return the normalization fitted on training squares, uint8 (n, size, size, 3), all their pixels together.
 
     Raises:

@@ -57,9 +57,9 @@ def make_manifest(dataset: Dataset, skip_unreadable: bool = False) -> tuple[list
             nor 1, an image does not open (unless these are skipped), or the same image stands under both labels.
     """
     images, ignored = list_images(dataset.folder)
+    groups: dict[str, tuple[str | None, str | None]] = {}
     if dataset.card.classes:
         labels = labels_from_folders(dataset, images)
-        groups = {}
     else:
         labels, groups = labels_from_table(dataset, images)
     tables = (dataset.card.labels, dataset.card.corrections)

@@ -44,7 +44,7 @@ class SplitParameters(Parameters):
         return self.folds - 1 if self.validation_by == "same" else max(self.folds - 1, LEAST_OTHERS)
 
 
-def merge_groups(*keys: Sequence[str]) -> np.ndarray:
+def merge_groups(*keys: Sequence[str] | np.ndarray) -> np.ndarray:
     """Number the groups that must stay together: images that share any of the keys, directly or through others.
 
     Args:

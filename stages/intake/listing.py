@@ -23,7 +23,9 @@ def list_images(folder: Path) -> tuple[list[str], list[str]]:
     def stop(error: OSError) -> None:
         raise error
 
-    images, others, problems = [], [], []
+    images: list[str] = []
+    others: list[str] = []
+    problems: list[str] = []
     home = folder.resolve()
     for parent, folders, names in os.walk(folder, onerror=stop):
         for name in folders:

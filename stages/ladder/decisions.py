@@ -31,7 +31,7 @@ def decide(rung: Rung, before: Sequence[Verdict], params: ClimbParameters) -> Ve
     rungs = [rung, best_of(before).rung] if before else [rung]
     whole, drawn = measure_draws([one.pooled for one in rungs], (params.measure,), params.bootstrap, seed=0)
     value = whole[0][params.measure]
-    span = interval([draw[params.measure] for draw in drawn[0] if draw[params.measure] is not None], params.bootstrap)
+    span = interval([of_it for draw in drawn[0] if (of_it := draw[params.measure]) is not None], params.bootstrap)
     if value is None or span is None:
         raise UserError(f"params.yaml: climb.measure {params.measure} is not defined on these validation slides; brier always is")
     if not before:

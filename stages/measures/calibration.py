@@ -36,7 +36,8 @@ class Calibration(BaseModel):
         """Return the calibrated probabilities, float64 (n,), each a number that 32 bits hold, as tables do."""
         y_score = np.asarray(y_score, dtype=np.float64)
         if self.method == "isotonic":
-            y_score = np.interp(y_score, *zip(*self.points))
+            theirs, calibrated = zip(*self.points)
+            y_score = np.interp(y_score, theirs, calibrated)
         elif self.method != "none":
             y_score = scipy.special.expit(self.slope * log_odds(y_score) + self.offset)
         return y_score.astype(np.float32).astype(np.float64)

@@ -45,7 +45,7 @@ def measure_draws(
     codes = [np.searchsorted(slides, pooled.predictions.slides) for pooled in models[0]]
     of_probabilities = [name for name in OF_PROBABILITIES if name in names]
 
-    def measure(model: Sequence[Pooled], repetitions: Sequence[int], counts: np.ndarray) -> Measures:
+    def measure(model: Sequence[Pooled], repetitions: Sequence[int] | np.ndarray, counts: np.ndarray) -> Measures:
         each = []
         for number in repetitions:
             (_, _, y_true, y_score), called = model[number]

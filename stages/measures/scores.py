@@ -48,10 +48,9 @@ def confusion(y_true: np.ndarray, y_pred: np.ndarray, weight: np.ndarray | None 
 def rates(tn: int, fp: int, fn: int, tp: int) -> dict[str, float | None]:
     """Return the measures that follow from the confusion counts; None where the denominator is zero."""
     sensitivity, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
-    both = sensitivity is not None and specificity is not None
     return {
         "accuracy": _ratio(tp + tn, tn + fp + fn + tp),
-        "balanced_accuracy": (sensitivity + specificity) / 2 if both else None,
+        "balanced_accuracy": None if sensitivity is None or specificity is None else (sensitivity + specificity) / 2,
         "precision": _ratio(tp, tp + fp),
         "sensitivity": sensitivity,
         "specificity": specificity,

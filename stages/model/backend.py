@@ -67,7 +67,7 @@ def keep_freed_memory() -> None:
 # Of TensorFlow's own log: warnings and errors, not information.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 with _without_start_up_noise():
-    import keras
+    import keras as keras
 
     if keras.backend.backend() == "tensorflow" and arithmetic.choice() == "portable":
         hold_operations()

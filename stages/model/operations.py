@@ -32,7 +32,9 @@ def hold_operations() -> None:
     import tensorflow as tf
     from keras.src import backend
 
-    def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilon=1e-3):
+    def batch_normalization(
+        x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
+    ) -> Any:
         if axis != -1:
             shape = [1] * len(x.shape)
             shape[axis] = mean.shape[0]
@@ -47,10 +49,10 @@ def hold_operations() -> None:
             shift += offset
         return x * tf.cast(factor, x.dtype) + tf.cast(shift, x.dtype)
 
-    def rsqrt(x):
+    def rsqrt(x: Any) -> Any:
         return 1 / tf.sqrt(tf.convert_to_tensor(x))
 
-    def reciprocal(x):
+    def reciprocal(x: Any) -> Any:
         return 1 / tf.convert_to_tensor(x)
 
     plain_matmul = backend.numpy.matmul

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from dvclive import Live
+from dvclive.live import Live
 
 from stages.base.errors import UserError
 from stages.model.backend import keras

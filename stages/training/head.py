@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from dvclive import Live
+from dvclive.live import Live
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from threadpoolctl import threadpool_limits

@@ -125,7 +125,7 @@ def code_files() -> list[Path]:
     Their digests, unlike the commit that will hold them, are known while training runs.
     """
     ours = [module for name, module in sys.modules.items() if name.partition(".")[0] in ("stages", "__main__")]
-    files = {Path(module.__file__).resolve() for module in ours if getattr(module, "__file__", None)}
+    files = {Path(file).resolve() for module in ours if (file := getattr(module, "__file__", None))}
     return sorted(file for file in files if STAGES in file.parents)
 
 

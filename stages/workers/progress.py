@@ -32,5 +32,5 @@ def progress(items: Iterable | None = None, **options: Any) -> tqdm:
     if sys.stderr.isatty():
         return tqdm(items, **options)
     # `delay`: no line before anything has been done.
-    seldom = {"mininterval": BETWEEN_LINES, "maxinterval": BETWEEN_LINES, "delay": 1e-9}
+    seldom: dict[str, Any] = {"mininterval": BETWEEN_LINES, "maxinterval": BETWEEN_LINES, "delay": 1e-9}
     return tqdm(items, file=_Lines(sys.stderr), ascii=True, ncols=100, **seldom, **options)
