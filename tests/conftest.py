@@ -11,6 +11,17 @@ from PIL import Image
 
 from tests.repositories import PROJECT, dvc, git, make_repository, set_params, stages_run
 
+# What takes more than a few seconds: DVC in a repository, emulation, many trainings. `pytest -m "not slow"` is for working.
+SLOW_FIXTURES = {"reproduced", "repository", "shared", "workspace", "s3"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+        if "real_data" in item.fixturenames:
+            item.add_marker(pytest.mark.real)
+
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):

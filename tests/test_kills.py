@@ -16,7 +16,11 @@ import time
 from itertools import product
 from pathlib import Path
 
+import pytest
+
 from tests.repositories import DVC, ENVIRONMENT, dvc, git, stages_run
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("GLOMERULI_KILLS", "1"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

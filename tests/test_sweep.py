@@ -18,6 +18,8 @@ from stages.workers.cluster import connect
 from tests.conftest import save_crop
 from tests.repositories import ENVIRONMENT, dvc, git
 
+pytestmark = pytest.mark.slow
+
 DASK = (sys.executable, "-m", "dask")
 
 

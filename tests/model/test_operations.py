@@ -17,9 +17,12 @@ from stages.model.operations import LONGEST_SUM, longest_divisor
 from stages.training.fit import Record, fit
 from tests.processors import drawn_crops, model_parameters, train_parameters
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow" or choice() == "native", reason="of TensorFlow's portable arithmetic"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow" or choice() == "native", reason="of TensorFlow's portable arithmetic"
+    ),
+]
 
 DIFFER = {"Rsqrt", "RsqrtGrad", "Reciprocal", "ReciprocalGrad", "Inv", "InvGrad"}
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
+from tests.repositories import PROJECT
 
 TABLE = "title: t\nlabels: l.csv\ncolumns: {name: n, label: y}\n"
 
@@ -19,7 +20,7 @@ def write_card(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["demo", "aidpath", "kpmp"])
 def test_the_committed_cards_are_valid(name, tmp_path):
-    root = Path(__file__).resolve().parent.parent / "data"
+    root = PROJECT / "data"
     (tmp_path / f"{name}.yaml").write_text((root / f"{name}.yaml").read_text())
     (tmp_path / name).mkdir()
     assert read_dataset(name, tmp_path).card.title

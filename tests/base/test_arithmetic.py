@@ -89,6 +89,7 @@ def test_what_counts_of_a_machine_is_told_from_its_name():
 
 @on_x86
 @pytest.mark.skipif(not shutil.which(EMULATOR), reason=f"{EMULATOR} is not installed (Debian's package qemu-user)")
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["calibration", "smallest-step"])
 def test_another_processor_comes_to_the_same_bytes(part, monkeypatch):
     """`python -m tests.processors` has all parts and more processors."""

@@ -14,7 +14,9 @@ from stages.dataset.predictions import VALIDATION, read_predictions
 from stages.model.backend import on_devices
 from stages.model.batches import Batches
 from tests.conftest import PROJECT, make_classes, set_params
-from tests.test_batches import NONE, AugmentParameters, squares
+from tests.model.test_batches import NONE, AugmentParameters, squares
+
+pytestmark = pytest.mark.slow
 
 # Two devices of the one processor. JAX reads them from the environment, TensorFlow is told before it starts.
 JAX = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
@@ -25,9 +27,9 @@ if os.environ["KERAS_BACKEND"] == "tensorflow":
     import tensorflow as tf
     processor = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
-from stages.base.errors import run_stage
+from stages.base.errors import run_program
 from stages.train import main
-run_stage(main)
+run_program(main)
 """
 
 

@@ -89,9 +89,10 @@ def test_centred_with_its_aspect_ratio_kept_to_half_a_pixel(width, height, size)
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     drawn_height, drawn_width = len(rows), len(columns)
     assert inside.sum() == drawn_height * drawn_width
-    scale = size / max(width, height)
-    assert abs(drawn_width - width * scale) <= 0.5 or (drawn_width == 1 and width * scale < 1)
-    assert abs(drawn_height - height * scale) <= 0.5 or (drawn_height == 1 and height * scale < 1)
+    # In whole numbers, times the longest side: half a pixel is exactly half a pixel.
+    longest = max(width, height)
+    assert 2 * abs(drawn_width * longest - width * size) <= longest or (drawn_width == 1 and width * size < longest)
+    assert 2 * abs(drawn_height * longest - height * size) <= longest or (drawn_height == 1 and height * size < longest)
     assert 0 <= (size - 1 - columns[-1]) - columns[0] <= 1
     assert 0 <= (size - 1 - rows[-1]) - rows[0] <= 1
 

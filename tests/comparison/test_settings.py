@@ -18,7 +18,7 @@ from stages.comparison.page import report
 from stages.comparison.settings import choose, find_reference, group, varying
 from stages.dataset.predictions import Predictions
 from stages.experiments.reading import Experiment
-from stages.experiments.settings import flatten, params_with, shown
+from stages.experiments.settings import as_yaml, flatten, params_with
 from stages.measures.pooled import differences, measure_draws, pool
 from stages.measures.resampling import slide_bootstrap
 from tests.repositories import ENVIRONMENT, dvc, git
@@ -212,7 +212,7 @@ def test_choosing(make):
 def test_parameters_by_their_dotted_names(workplace):
     params = params_with(["pad.mode=zero", "train.augment.rotation=1e-1", "split.fold=3"])
     assert flatten(params)["train.augment.rotation"] == 0.1 and params["pad"]["mode"] == "zero"
-    assert [shown(value) for value in (3.0, 0.001, "True", True, "white")] == ["3", "0.001", "true", "true", "white"]
+    assert [as_yaml(value) for value in (3.0, 0.001, "True", True, "white")] == ["3", "0.001", "true", "true", "white"]
     for wrong in ("pad.colour=red", "padding.mode=zero", "pad.mode.x=1"):
         with pytest.raises(UserError, match="is not a parameter of params.yaml"):
             params_with([wrong])

@@ -260,7 +260,7 @@ def cut(path, share=0.5):
 
 def of_another_size(path):
     from stages.model.file import save_model
-    from tests.test_model import build
+    from tests.model.test_networks import build
 
     save_model(build("logistic", size=16), path)
 

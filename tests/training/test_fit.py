@@ -27,6 +27,8 @@ from stages.training.members import CHECKPOINT, LOG
 from stages.training.parameters import TrainParameters
 from tests.conftest import PROJECT, make_classes, set_params
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"pad.size": 8, "train.epochs": 3, "train.batch_size": 8, "model.step": "logistic", "train.patience": 50}
 
 

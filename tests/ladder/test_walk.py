@@ -140,7 +140,7 @@ def test_in_a_repository(repository):
 
     # A rung of other code is another one.
     assert all(made_here(found) for found in read_experiments())
-    with open("stages/squares.py", "a") as code:
+    with open("stages/images/squares.py", "a") as code:
         code.write("# another version\n")
     assert not any(made_here(found) for found in read_experiments())
 
