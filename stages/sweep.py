@@ -15,24 +15,23 @@ import sys
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, run_program
-from stages.experiments.reading import read_experiments
+from stages.experiments.reading import has_run, read_experiments
 from stages.experiments.running import home, run_all
-from stages.experiments.settings import flatten, flatten_text, grid, params_with
+from stages.experiments.settings import flatten, grid, params_with
 from stages.workers.cluster import scheduler_address
 
 
 def main() -> None:
     arguments = parse_arguments()
     combinations = grid(arguments.set_param)
-    known = {tuple(sorted(flatten_text(one.params))): one.name for one in read_experiments()}
+    known = read_experiments()
     orders = []
     for number, overrides in enumerate(combinations, start=1):
-        twin = known.get(tuple(sorted(flatten_text(flatten(params_with(overrides))))))
-        if twin:
-            print(f"{twin}: has run already ({' '.join(overrides)})")
+        if twin := has_run(known, flatten(params_with(overrides))):
+            print(f"{twin.name}: has run already ({' '.join(overrides)})")
         else:
             orders.append((f"{arguments.name}-{number}", overrides))
-    taken = sorted({name for name, _ in orders} & set(known.values()))
+    taken = sorted({name for name, _ in orders} & {one.name for one in known})
     if taken:
         raise UserError(f"there are other experiments named {', '.join(taken)}; choose another --name")
     failed = run_all(orders, home(arguments), arguments.scheduler, arguments.workers)

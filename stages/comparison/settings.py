@@ -9,14 +9,12 @@ import numpy as np
 from stages.base.errors import UserError, refuse
 from stages.dataset.predictions import Predictions
 from stages.experiments.reading import Experiment
-from stages.experiments.settings import Value, as_yaml, flatten, params_with
+from stages.experiments.settings import IRRELEVANT, Value, as_yaml, flatten, params_with
 from stages.measures.pooled import Pooled, pool
 from stages.measures.scores import OF_PROBABILITIES, rates
 from stages.workers.progress import progress
 
 FOLD, SEEDS = "split.fold", ("split.seed", "split.validation", "train.seed")
-# What gives other results neither by being better nor by being worse.
-IRRELEVANT = ("train.resume", "manifest.unreadable", "evaluate.bootstrap", "evaluate.seed", "climb.", "external")
 SAME_GLOMERULI = ("data", "split.by", "split.folds")
 MEASURES = (*OF_PROBABILITIES, *rates(1, 1, 1, 1))
 TEST = "metrics/predictions.csv"

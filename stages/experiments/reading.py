@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from stages.base.errors import UserError
 from stages.base.parameters import read_yaml
 from stages.dataset.predictions import Predictions, parse_predictions
-from stages.experiments.settings import Value, flatten, params_with, plain
+from stages.experiments.settings import Value, as_yaml, flatten, params_with, plain
 
 MEASURES = "metrics/measures.json"
 
@@ -112,6 +112,20 @@ def _experiment(row: dict, names: Sequence[str]) -> Experiment:
 def made_here(experiment: Experiment) -> bool:
     """Return whether an experiment's code and dataset are those that stand in this folder now."""
     return all(digest == _digest(Path(path)) for path, digest in experiment.inputs.items() if path != "data/demo")
+
+
+def has_run(experiments: Sequence[Experiment], wanted: dict[str, Value], but_for: tuple[str, ...] = ()) -> Experiment | None:
+    """Return one of the `experiments` that has run with these parameters on the code and dataset of this folder.
+
+    Args:
+        wanted: all parameters by their dotted names.
+        but_for: how the names begin of those that do not matter.
+    """
+    texts = {name: as_yaml(value) for name, value in wanted.items() if not name.startswith(but_for)}
+    for experiment in experiments:
+        if all(as_yaml(experiment.params.get(name)) == text for name, text in texts.items()) and made_here(experiment):
+            return experiment
+    return None
 
 
 def _digest(path: Path) -> str | None:

@@ -1,6 +1,6 @@
 """Parameters of experiments: by dotted names, as text, changed, and in a grid."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -9,6 +9,8 @@ from stages.base.errors import UserError
 from stages.base.parameters import read_yaml
 
 Value = str | float | None
+# Parameters that give other results neither by being better nor by being worse.
+IRRELEVANT = ("train.resume", "manifest.unreadable", "evaluate.bootstrap", "evaluate.seed", "climb.", "external")
 
 
 def params_with(overrides: Sequence[str] = ()) -> dict:
@@ -45,7 +47,8 @@ def plain(value: Any) -> Value:
 def as_yaml(value: Value) -> str:
     """Return a parameter as params.yaml would have it: DVC gives numbers as floats and truth values as text."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return f"{value:g}"
+        # All its digits: seeds 1234567 and 1234568 are two.
+        return str(int(value)) if float(value).is_integer() else repr(float(value))
     return {"True": "true", "False": "false"}.get(str(value), str(value))
 
 
@@ -64,10 +67,3 @@ def grid(overrides: Sequence[str]) -> list[tuple[str, ...]]:
     for one in combinations:
         params_with(one)
     return combinations
-
-
-def flatten_text(params: dict) -> Iterator[tuple[str, str]]:
-    """Yield parameters as texts that are equal where DVC's own and those of params.yaml mean the same."""
-    for name, value in params.items():
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        yield name, f"{float(value):g}" if is_number else str(value)

@@ -1,14 +1,13 @@
 """The label of each image: from its folder or from a table, and as corrected."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from stages.base.errors import UserError, refuse
+from stages.base.errors import refuse
 from stages.base.parameters import quoted
 from stages.dataset.card import Dataset
-from stages.intake.tables import composed, open_columns
+from stages.intake.tables import by_name, composed, read_columns, read_rows
 
 
 def labels_from_folders(dataset: Dataset, images: Iterable[str]) -> dict[str, int]:
@@ -39,18 +38,14 @@ def labels_from_folders(dataset: Dataset, images: Iterable[str]) -> dict[str, in
 def labels_from_table(dataset: Dataset, images: list[str]) -> tuple[dict[str, int], dict[str, tuple[str | None, str | None]]]:
     """Return the label of each image, and (slide, site) where the table has columns for them."""
     table = dataset.folder / str(dataset.card.labels)
-    by_name = defaultdict(list)
-    for path in images:
-        by_name[composed(path)].append(path)
-        if "/" in path:
-            by_name[composed(PurePosixPath(path).name)].append(path)
+    known = by_name(images)
     labels: dict[str, int] = {}
     groups: dict[str, tuple[str | None, str | None]] = {}
     problems = []
     without_row = set(images)
     for line, name, label, slide, site in _read_labels(dataset, table):
         # Names are looked up in the listing and never joined to a path: no row reaches outside the folder.
-        found = by_name.get(composed(name), [])
+        found = known.get(composed(name), [])
         if len(found) != 1:
             many = f"fits {len(found)} files: {', '.join(found[:3])}" if found else "is not in the folder"
             problems.append(f"{table}, line {line}: {quoted(name)} {many}")
@@ -73,32 +68,20 @@ def _read_labels(dataset: Dataset, table: Path) -> list[tuple[int, str, str, str
     columns = dataset.card.columns
     assert columns is not None
     try:
-        text = table.read_text(encoding="utf-8-sig")
+        header, read = read_rows(table, (columns.name, columns.label))
     except FileNotFoundError:
         raise dataset.error("labels", f"there is no file {table}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{table} is not UTF-8 text; save it as CSV UTF-8") from None
+    for key in ("name", "label", "slide", "site"):
+        if getattr(columns, key) and getattr(columns, key) not in header:
+            there = ", ".join(map(quoted, header))
+            raise dataset.error(f"columns.{key}", f"{table} has no such column; it has {there}")
     rows, problems = [], []
-    try:
-        lines, header = open_columns(text, (columns.name, columns.label))
-        for key in ("name", "label", "slide", "site"):
-            if getattr(columns, key) and getattr(columns, key) not in header:
-                there = ", ".join(map(quoted, header))
-                raise dataset.error(f"columns.{key}", f"{table} has no such column; it has {there}")
-        for row in lines:
-            if not any(field.strip() for field in row):
-                continue
-            if len(row) != len(header):
-                problems.append(f"{table}, line {lines.line_num}: {len(row)} fields where the header has {len(header)}")
-                continue
-            field = dict(zip(header, row))
-            slide = field[columns.slide].strip() if columns.slide else None
-            site = field[columns.site].strip() if columns.site else None
-            if slide == "" or site == "":
-                problems.append(f"{table}, line {lines.line_num}: no {'slide' if slide == '' else 'site'}")
-            rows.append((lines.line_num, field[columns.name].strip(), field[columns.label].strip(), slide, site))
-    except csv.Error as error:
-        raise UserError(f"{table} is not a table that can be read: {error}") from None
+    for line, field in read:
+        slide = field[columns.slide] if columns.slide else None
+        site = field[columns.site] if columns.site else None
+        if slide == "" or site == "":
+            problems.append(f"{table}, line {line}: no {'slide' if slide == '' else 'site'}")
+        rows.append((line, field[columns.name], field[columns.label], slide, site))
     refuse(problems)
     return rows
 
@@ -108,20 +91,15 @@ def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]
     if dataset.card.corrections is None:
         return {}
     table = dataset.folder / dataset.card.corrections
-    try:
-        lines, header = open_columns(table.read_text(encoding="utf-8-sig"), ("path", "label"))
-        refuse([f"{table} has no column {name}; it has {', '.join(header)}" for name in ("path", "label") if name not in header])
-        rows = [(lines.line_num, dict(zip(header, (field.strip() for field in row)))) for row in lines if any(row)]
-    except FileNotFoundError:
-        raise dataset.error("corrections", f"there is no file {table}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table} is not a table that can be read: {error}") from None
+    if not table.is_file():
+        raise dataset.error("corrections", f"there is no file {table}")
+    known = {composed(path): path for path in labels}
     corrections: dict[str, int] = {}
     problems = []
-    for line, row in rows:
-        path, label = row.get("path", ""), row.get("label", "")
-        if path not in labels:
-            problems.append(f"{table}, line {line}: {quoted(path)} is not the path of an image in {dataset.folder}")
+    for line, row in read_columns(table, ("path", "label")):
+        path, label = known.get(composed(row["path"])), row["label"]
+        if path is None:
+            problems.append(f"{table}, line {line}: {quoted(row['path'])} is not the path of an image in {dataset.folder}")
         elif label not in ("0", "1"):
             problems.append(f"{table}, line {line}: the label of {path} is {quoted(label)}; it must be 0 or 1")
         elif path in corrections:

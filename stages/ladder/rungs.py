@@ -9,12 +9,13 @@ from pydantic import Field
 
 from stages.base.parameters import Parameters
 from stages.dataset.predictions import VALIDATION
-from stages.experiments.reading import Experiment, made_here, read_experiments
+from stages.experiments.reading import Experiment, has_run, read_experiments
 from stages.experiments.running import run_experiment
-from stages.experiments.settings import Value, as_yaml
+from stages.experiments.settings import IRRELEVANT, Value
 from stages.measures.pooled import Pooled, pool
 
-IRRELEVANT = ("climb.", "evaluate.", "train.resume")  # to a model and its validation predictions
+# What does not matter to a model and its validation predictions.
+BEHIND_VALIDATION = (*IRRELEVANT, "evaluate.")
 LOG = "metrics/train/plots/metrics"
 
 
@@ -79,10 +80,8 @@ class Trainings:
     def run(self, step: str, validation: Value, seed: Value, name_validation: bool, name_seed: bool) -> Experiment:
         """Return the experiment with these parameters and the code and dataset of this folder; run it if there is none."""
         changes = {"model.step": step, "split.validation": validation, "train.seed": seed}
-        wanted = {name: as_yaml(value) for name, value in {**self.wanted, **changes}.items() if not name.startswith(IRRELEVANT)}
-        for experiment in self.found:
-            if all(as_yaml(experiment.params[name]) == value for name, value in wanted.items()) and made_here(experiment):
-                return experiment
+        if found := has_run(self.found, {**self.wanted, **changes}, BEHIND_VALIDATION):
+            return found
         name = f"{self.wanted['data']}-{step}" + f"-validation{validation}" * name_validation + f"-seed{seed}" * name_seed
         taken, number = name, 2
         while name in self.names:
