@@ -140,7 +140,8 @@ def train(folder: Path, rounds: int) -> Iterator[Row]:
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
     from stages.model.batches import Batches
-    from stages.train import build_model
+    from stages.model.networks import build_model, to_log_odds
+    from stages.training.fit import cross_entropy
     from stages.training.parameters import TrainParameters
 
     make_deterministic(0)
@@ -150,19 +151,22 @@ def train(folder: Path, rounds: int) -> Iterator[Row]:
     y = np.arange(count) % 2
     assert isinstance(params, TrainParameters)
 
-    def compiled(dtype: str) -> keras.Model:
-        model = build_model(model_params, 128, [128] * 3, [5000] * 3, params.dropout)
-        if dtype != "uint8":
-            # The generator makes floating-point images.
-            inputs = keras.Input((128, 128, 3), dtype=dtype)
-            x = inputs
-            for layer in model.layers[1:]:
-                x = layer(x)
-            model = keras.Model(inputs, x)
+    def ours_compiled() -> keras.Model:
+        """As `stages.training.fit` compiles it: it learns from log-odds."""
+        model = to_log_odds(build_model(model_params, 128, [128] * 3, [5000] * 3, params.dropout))
+        model.compile(keras.optimizers.AdamW(params.learning_rate), cross_entropy, metrics=["accuracy"])
+        return model
+
+    def peer_compiled() -> keras.Model:
+        """As people do: from the floating-point images of the generator to probabilities."""
+        inputs = x = keras.Input((128, 128, 3), dtype="float32")
+        for layer in build_model(model_params, 128, [128] * 3, [5000] * 3, params.dropout).layers[1:]:
+            x = layer(x)
+        model = keras.Model(inputs, x)
         model.compile(keras.optimizers.AdamW(params.learning_rate), "binary_crossentropy", metrics=["accuracy"])
         return model
 
-    ours_model, peer_model, limit_model = compiled("uint8"), compiled("float32"), compiled("uint8")
+    ours_model, peer_model, limit_model = ours_compiled(), peer_compiled(), ours_compiled()
     batches = Batches(images, np.arange(count), y, params.batch_size, params.augment)
     generator = ImageDataGenerator(
         rotation_range=45,
