@@ -33,6 +33,9 @@ SETTINGS = {
 # is fixed, whatever the number of cores; the environment may set another, which is another experiment.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "2")
 
+# Says to a process that one of ours set these: a native one that is started by it takes them back.
+FIXED = "GLOMERULI_ARITHMETIC_FIXED"
+
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
@@ -54,6 +57,9 @@ def fix() -> None:
     """Set what is fixed in the environment, of this process and of those that it starts."""
     os.environ.setdefault(*THREADS)
     if choice() == "native" or not IS_X86:
+        if os.environ.pop(FIXED, None):
+            for name in SETTINGS:
+                os.environ.pop(name, None)
         return
     late = [name for name in ("numpy", "tensorflow") if name in sys.modules]
     if late and any(os.environ.get(name) != value for name, value in SETTINGS.items()):
@@ -62,7 +68,7 @@ def fix() -> None:
             "import stages first",
             file=sys.stderr,
         )
-    os.environ.update(SETTINGS)
+    os.environ.update(SETTINGS, **{FIXED: "1"})
 
 
 def description() -> dict[str, Any]:

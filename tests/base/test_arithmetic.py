@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.base.arithmetic import IS_X86, SETTINGS, description, is_portable
+from stages.base.arithmetic import FIXED, IS_X86, SETTINGS, description, is_portable
 from tests.processors import EMULATOR, digests, drawn_crops
 from tests.repositories import PROJECT
 
@@ -19,7 +19,8 @@ on_x86 = pytest.mark.skipif(not IS_X86, reason="of x86-64 processors")
 
 def run(code, **variables):
     """Run code in a process whose environment has none of what is fixed, but for `variables`."""
-    clean = {name: value for name, value in os.environ.items() if name not in SETTINGS and name != "TF_NUM_INTRAOP_THREADS"}
+    ours = {*SETTINGS, FIXED, "TF_NUM_INTRAOP_THREADS"}
+    clean = {name: value for name, value in os.environ.items() if name not in ours}
     return subprocess.run(
         [sys.executable, "-W", "always", "-c", code],
         env={**clean, "GLOMERULI_ARITHMETIC": "", **variables},
@@ -50,6 +51,16 @@ def test_native_leaves_all_to_the_machine():
     done = run(KERNELS, GLOMERULI_ARITHMETIC="native")
     _, _, environment = json.loads(done.stdout)
     assert not set(SETTINGS) & set(environment)
+
+
+def test_a_native_process_takes_back_what_a_portable_one_handed_it_and_no_more():
+    """As `verify` starts the pipeline, or a native experiment is started by a program of this project."""
+    handed = {**SETTINGS, FIXED: "1"}
+    _, _, environment = json.loads(run(KERNELS, GLOMERULI_ARITHMETIC="native", **handed).stdout)
+    assert not {*SETTINGS, FIXED} & set(environment)
+    _, _, environment = json.loads(run(KERNELS, GLOMERULI_ARITHMETIC="native", ONEDNN_MAX_CPU_ISA="AVX2").stdout)
+    assert environment["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    assert json.loads(run(KERNELS).stdout)[2][FIXED] == "1"
 
 
 def test_the_threads_can_be_chosen():
