@@ -58,8 +58,9 @@ def fix() -> None:
     os.environ.setdefault(*THREADS)
     if choice() == "native" or not IS_X86:
         if os.environ.pop(FIXED, None):
-            for name in SETTINGS:
-                os.environ.pop(name, None)
+            for name, value in SETTINGS.items():
+                if os.environ.get(name) == value:
+                    del os.environ[name]
         return
     late = [name for name in ("numpy", "tensorflow") if name in sys.modules]
     if late and any(os.environ.get(name) != value for name, value in SETTINGS.items()):
