@@ -16,10 +16,11 @@ Writes climb.md, climb.csv and climb.png into the folder --output.
 import sys
 from pathlib import Path
 
-from stages.base.arguments import argument_parser
+from stages.base.arguments import argument_parser, output_folder
 from stages.base.errors import run_program
-from stages.base.files import replacing
+from stages.base.files import refuse_outputs, replacing
 from stages.base.parameters import check
+from stages.experiments.commands import refuse_beyond_ascii
 from stages.experiments.settings import flatten, params_with
 from stages.ladder.chart import draw
 from stages.ladder.decisions import Verdict, best_of
@@ -27,12 +28,17 @@ from stages.ladder.page import say, table, write_decisions
 from stages.ladder.rungs import ClimbParameters, Trainings
 from stages.ladder.walk import climb, most_blocks, why_it_ended
 
+WRITTEN = ("climb.md", "climb.csv", "climb.png")
+
 
 def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("-S", "--set-param", action="append", default=[], metavar="NAME=VALUE", help="as in `dvc exp run`")
-    parser.add_argument("--output", default="climb", help="the folder to write to (default: climb)")
+    parser.add_argument("--output", type=output_folder, default=Path("climb"), help="the folder to write to (default: climb)")
     arguments = parser.parse_args()
+    output = arguments.output
+    refuse_outputs({str(output / name): output / name for name in WRITTEN})
+    refuse_beyond_ascii(".")
     wanted = params_with(arguments.set_param)
     params = check(wanted["climb"], ClimbParameters, "params.yaml", "climb")
     trainings = Trainings(arguments.set_param, flatten(wanted), params)
@@ -44,7 +50,6 @@ def main() -> None:
     adopt = best_of(decisions).rung.experiments[0]
     text = f"{table(decisions, params)}\nThe best rung is {best_of(decisions).rung.step}: `dvc exp apply {adopt}` adopts it.\n"
     print(f"\n{text}")
-    output = Path(arguments.output)
     with replacing(output / "climb.md") as file:
         file.write(text)
     write_decisions(output / "climb.csv", decisions)

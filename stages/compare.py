@@ -15,18 +15,22 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.base.arguments import argument_parser
+from stages.base.arguments import argument_parser, output_folder
 from stages.base.errors import run_program
-from stages.base.files import replacing, write_table
+from stages.base.files import refuse_outputs, replacing, write_table
 from stages.comparison.chart import draw
 from stages.comparison.differences import Difference, bootstrap
 from stages.comparison.page import report, write_settings
 from stages.comparison.settings import MEASURES, choose, find_reference, group, split_names, varying
 from stages.experiments.reading import read_experiments
 
+WRITTEN = ("comparison.md", "settings.csv", "differences.csv", "comparison.png")
+
 
 def main() -> None:
     arguments = parse_arguments()
+    output = arguments.output
+    refuse_outputs({str(output / name): output / name for name in WRITTEN})
     experiments = choose(read_experiments(arguments.rev, arguments.num), arguments.experiments, arguments.where)
     by = arguments.by if arguments.by is not None else varying(experiments)
     settings = group(experiments, by)
@@ -34,7 +38,6 @@ def main() -> None:
     measured, found = bootstrap(settings, reference, arguments.metric, arguments.replicates, arguments.seed)
     text = report(settings, by, arguments.metric, measured, found)
     print(text)
-    output = Path(arguments.output)
     with replacing(output / "comparison.md") as file:
         file.write(text)
     write_settings(output / "settings.csv", settings, by, measured)
@@ -54,7 +57,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num", type=int, default=1, help="how many commits to go back from there (default: 1)")
     parser.add_argument("--replicates", type=_replicates, default=2000, help="draws of slides for the intervals (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, help="of these draws (default: 0)")
-    parser.add_argument("--output", default="comparison", help="the folder to write to (default: comparison)")
+    parser.add_argument(
+        "--output", type=output_folder, default=Path("comparison"), help="the folder to write to (default: comparison)"
+    )
     return parser.parse_args()
 
 

@@ -10,9 +10,9 @@ learning: Northcutt, Jiang and Chuang, JAIR 70:1373, 2021). Writes doubts.csv, t
 import sys
 from pathlib import Path
 
-from stages.base.arguments import argument_parser
+from stages.base.arguments import argument_parser, output_folder
 from stages.base.errors import UserError, refuse, run_program
-from stages.base.files import write_table
+from stages.base.files import refuse_outputs, write_table
 from stages.dataset.card import read_dataset
 from stages.experiments.label_doubts import Doubt, find_doubts, out_of_fold
 from stages.experiments.reading import read_experiments
@@ -26,13 +26,16 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("experiments", nargs="+", help="names of experiments, such as one for each fold")
     parser.add_argument("--rev", action="append", default=[], help="the commit, branch or tag that the experiments start from")
-    parser.add_argument("--output", type=Path, default=Path("doubts"), help="the folder to write to (default: doubts)")
+    parser.add_argument("--output", type=output_folder, default=Path("doubts"), help="the folder to write to (default: doubts)")
     arguments = parser.parse_args()
+    refuse_outputs({str(arguments.output / name): arguments.output / name for name in ("doubts.csv", "doubts.png")})
     known = {experiment.name: experiment for experiment in read_experiments(arguments.rev, 1)}
     refuse(
         [f"there is no experiment {name}; there are {', '.join(known)}" for name in arguments.experiments if name not in known]
     )
     experiments = [known[name] for name in arguments.experiments]
+    for experiment in experiments:
+        experiment.refuse_if_partial()
     names = sorted({str(experiment.params["data"]) for experiment in experiments})
     if len(names) > 1:
         raise UserError(f"the experiments are of several datasets: {', '.join(names)}")

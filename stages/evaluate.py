@@ -41,7 +41,7 @@ def main() -> None:
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
     results["leakage"] = leakage(cohort.slides, cohort.splits)
     results["corrected_labels"] = int(np.sum(y_true != cohort.published[rows]))
-    results["certain"] = certain(y_true, y_score, threshold, band.low, band.high)
+    results["certain"] = certain(y_true, y_score, threshold, band)
     write_json(METRICS / "test.json", deciding(results))
     write_json(METRICS / "measures.json", results)
     write_predictions(METRICS / "predictions.csv", cohort, rows, y_score.astype(np.float32), y_pred)

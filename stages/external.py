@@ -18,7 +18,7 @@ from stages.evaluation.classifier import judge, read_classifier
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
 from stages.evaluation.results import certain, deciding, measure, say
 from stages.images.sheets import save_png
-from stages.intake.crops import ManifestParameters, make_manifest
+from stages.intake.crops import ManifestParameters, Unreadable, make_manifest
 from stages.measures.decision import EvaluateParameters
 
 OUTPUT = Path("metrics/external")
@@ -30,7 +30,8 @@ def main() -> None:
     dataset = read_dataset(parser.parse_args().name)
     params, manifest = read_params("evaluate", EvaluateParameters), read_params("manifest", ManifestParameters)
     classifier = read_classifier(Path("models"))
-    crops, _ = make_manifest(dataset, skip_unreadable=manifest.unreadable == "skip")
+    unreadable_list = OUTPUT / f"{dataset.name}.unreadable.csv"
+    crops, unreadable = make_manifest(dataset, unreadable_list, skip_unreadable=manifest.unreadable == "skip")
     y_score, problems = judge(classifier, [dataset.folder / crop.path for crop in crops])
     refuse([problems[row] for row in sorted(problems)])
 
@@ -39,9 +40,10 @@ def main() -> None:
     y_pred = (y_score >= threshold).astype(np.int64)
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
     results["corrected_labels"] = sum(crop.label != crop.published for crop in crops)
-    results["certain"] = certain(y_true, y_score, threshold, band.low, band.high)
+    results["certain"] = certain(y_true, y_score, threshold, band)
     write_json(OUTPUT / f"{dataset.name}.json", deciding(results))
     write_json(OUTPUT / f"{dataset.name}.measures.json", results)
+    write_table(unreadable_list, Unreadable._fields, unreadable)
     columns = ("path", "slide", "label", "probability", "predicted")
     rows = [(crop.path, crop.slide, crop.label, np.float32(p), called) for crop, p, called in zip(crops, y_score, y_pred)]
     write_table(OUTPUT / f"{dataset.name}.csv", columns, rows)

@@ -11,8 +11,9 @@ from stages.base.files import write_table
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
 from stages.dataset.cohort import MANIFEST
-from stages.intake.crops import UNREADABLE, Glomerulus, ManifestParameters, make_manifest
+from stages.intake.crops import Glomerulus, ManifestParameters, Unreadable, make_manifest
 
+UNREADABLE = Path("metrics/unreadable.csv")
 CROP_SIZES = Path("metrics/plots/crop_sizes.csv")
 DRAWN_SIZES = 2000
 
@@ -20,9 +21,9 @@ DRAWN_SIZES = 2000
 def main() -> None:
     params = read_params("manifest", ManifestParameters)
     dataset = read_dataset(read_dataset_name())
-    rows, unreadable = make_manifest(dataset, skip_unreadable=params.unreadable == "skip")
+    rows, unreadable = make_manifest(dataset, UNREADABLE, skip_unreadable=params.unreadable == "skip")
     write_table(MANIFEST, Glomerulus._fields, rows)
-    write_table(UNREADABLE, ("path", "label", "reason"), unreadable)
+    write_table(UNREADABLE, Unreadable._fields, unreadable)
     # A scatter of a million points is no picture: every n-th row, so that at most 2,000 are drawn.
     drawn = rows[:: -(-len(rows) // DRAWN_SIZES)]
     write_table(CROP_SIZES, ("width", "height", "label"), ((row.width, row.height, row.label) for row in drawn))

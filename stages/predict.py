@@ -18,51 +18,69 @@ import numpy as np
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import refuse, run_program
-from stages.base.files import write_table
+from stages.base.files import refuse_outputs, write_table
 from stages.evaluation.classifier import judge, read_classifier
 from stages.evaluation.gallery import write_gallery
-from stages.evaluation.judged import Judged, compile_pattern, say_measures, slide_of, write_judged, write_slides
-from stages.intake.tables import list_crops, read_labels
-from stages.measures.decision import is_certain
+from stages.evaluation.judged import Judged, find_slides, say_measures, write_judged, write_slides
+from stages.intake.labels import read_labels
+from stages.intake.source import find_crops
+
+SKIPPED, MEASURES = "the list of what does not open", "the file of measures"
 
 
 def main() -> None:
     arguments = parse_arguments()
-    folder, names = list_crops(arguments.source)
+    folder, names = find_crops(arguments.source)
+    crops = [folder / name for name in names]
+    outputs = outputs_of(arguments)
+    read = [arguments.source, arguments.labels or arguments.source, *arguments.model.glob("*"), *crops]
+    refuse_outputs(outputs, [path for path in read if path.is_file()])
     labels = read_labels(arguments.labels, arguments.name_column, arguments.label_column, names) if arguments.labels else {}
     classifier = read_classifier(arguments.model)
-    slide = compile_pattern(arguments.slide or classifier.made.dataset.card.group or "")
-    y_score, problems = judge(classifier, [folder / name for name in names])
+    slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, needed=arguments.per_slide is not None)
+    y_score, problems = judge(classifier, crops)
     if problems and (arguments.unreadable == "refuse" or len(problems) == len(names)):
         refuse([problems[row] for row in sorted(problems)])
     for row in sorted(problems):
         print(f"warning: skipped: {problems[row]}", file=sys.stderr)
     decision = classifier.decision
-    certain = is_certain(y_score, decision.uncertain.low, decision.uncertain.high)
+    uncertain = decision.uncertain.holds(y_score)
     called = y_score >= decision.threshold
     judged = [
-        Judged(name, int(called[row]), np.float32(y_score[row]), int(not certain[row]), slide_of(slide, name), labels.get(name))
+        Judged(name, int(called[row]), np.float32(y_score[row]), int(uncertain[row]), slides[name], labels.get(name))
         for row, name in enumerate(names)
         if row not in problems
     ]
 
     write_judged(arguments.output, judged, with_labels=bool(labels))
     if problems:
-        skipped = arguments.output.with_suffix(".unreadable.csv")
-        write_table(skipped, ("name", "reason"), [(names[row], problems[row]) for row in sorted(problems)])
+        write_table(outputs[SKIPPED], ("name", "reason"), [(names[row], problems[row]) for row in sorted(problems)])
     if arguments.per_slide:
         write_slides(arguments.per_slide, judged)
     if labels:
-        say_measures(judged, arguments.output.with_suffix(".metrics.json"))
+        say_measures(judged, outputs[MEASURES])
+    # Those of an earlier run would be taken for this one's.
+    for name, written in ((SKIPPED, problems), (MEASURES, labels)):
+        if not written and outputs[name].is_file():
+            outputs[name].unlink()
     if arguments.html:
         write_gallery(arguments.html, folder, judged, classifier)
     positives, unsure = sum(one.predicted for one in judged), sum(one.uncertain for one in judged)
     print(f"{len(judged)} crops: {positives} globally sclerotic, {unsure} uncertain; {len(problems)} skipped: {arguments.output}")
 
 
+def outputs_of(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Return the files to write by what an error calls them: those of the options, and two beside the table."""
+    options = {"--output": arguments.output, "--per-slide": arguments.per_slide, "--html": arguments.html}
+    # Beside a device, such as /dev/stdout, nothing is written.
+    table = Path("evaluation.csv") if arguments.output.is_char_device() or not arguments.output.name else arguments.output
+    beside = {SKIPPED: table.with_suffix(".unreadable.csv"), MEASURES: table.with_suffix(".metrics.json")}
+    return {name: path for name, path in (options | beside).items() if path is not None}
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argument_parser(__doc__)
-    parser.add_argument("source", type=Path, help="a folder of crops, or a CSV file with a column `name` beside them")
+    parser.add_argument("source", type=Path, help="a folder of crops, a table with a column `name` beside them, or a crop")
     parser.add_argument("--model", type=Path, default=Path("models"), help="the folder of the model (default: models)")
     parser.add_argument("--output", type=Path, default=Path("evaluation.csv"), help="(default: evaluation.csv)")
     parser.add_argument("--per-slide", type=Path, metavar="CSV", help="write the percentage of sclerotic glomeruli of each slide")

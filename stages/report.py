@@ -7,25 +7,25 @@ It is made of `dvc params diff`, `dvc metrics diff` and `dvc plots diff`, its pl
 browser nor a network is needed to see it. Writes report.md and the pictures into the folder --output.
 """
 
-import shutil
 import sys
 from pathlib import Path
 
-from stages.base.arguments import argument_parser
+from stages.base.arguments import argument_parser, output_folder
 from stages.base.errors import run_program
-from stages.base.files import replacing
-from stages.experiments.diff_page import plots, section
+from stages.base.files import refuse_outputs, replacing
+from stages.experiments.diff_page import plots, remove_pictures, section
 
 
 def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("base", help="the commit, branch, tag or experiment to compare with")
     parser.add_argument("revision", nargs="?", help="what to compare (default: the workspace)")
-    parser.add_argument("--output", default="report", help="the folder to write to (default: report)")
+    parser.add_argument("--output", type=output_folder, default=Path("report"), help="the folder to write to (default: report)")
     arguments = parser.parse_args()
     revisions = [arguments.base, *filter(None, [arguments.revision])]
-    output = Path(arguments.output)
-    shutil.rmtree(output / "plots", ignore_errors=True)
+    output = arguments.output
+    refuse_outputs({str(output / "report.md"): output / "report.md"})
+    remove_pictures(output / "report.md")
     text = "\n".join(
         [
             f"# {arguments.revision or 'The workspace'} against {arguments.base}",

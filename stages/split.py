@@ -12,7 +12,7 @@ from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import read_table, write_json, write_table
 from stages.base.parameters import read_params
 from stages.dataset.cohort import CLASS_NAMES, MANIFEST, SPLIT, SPLITS
-from stages.intake.folds import SplitParameters, merge_groups, number_folds, summarize
+from stages.intake.folds import Folds, SplitParameters, joined_by_copies, merge_groups, number_folds, summarize
 
 METRICS = Path("metrics/split.json")
 CLASS_BALANCE = Path("metrics/plots/class_balance.csv")
@@ -20,19 +20,21 @@ CLASS_BALANCE = Path("metrics/plots/class_balance.csv")
 
 def main() -> None:
     params = read_params("split", SplitParameters)
-    paths, labels, slides, sites, digests = read_table(MANIFEST, ("path", "label", "slide", "site", "sha256"))
+    # Files with the same pixels stay together, whatever slides they are said to be of.
+    paths, labels, slides, sites, pixels = read_table(MANIFEST, ("path", "label", "slide", "site", "pixels"))
     y = np.array(labels, dtype=np.int64)
     if params.by == "site" and not all(sites):
         raise UserError("params.yaml: split.by is 'site', but the dataset's card names no site; it must be slide or image")
     keys = {"slide": [slides], "site": [sites], "image": []}[params.by]
-    groups = merge_groups(*keys, digests)
-    if (present := int(groups.max()) + 1) < params.folds:
-        raise UserError(f"params.yaml: split.folds is {params.folds}, but there are only {present} {params.by}s to keep apart")
-    numbers = (number_folds(y, groups, params.folds, params.seed) - params.fold) % params.folds
+    groups = merge_groups(*keys, pixels)
+    joined = joined_by_copies(paths, keys[0] if keys else paths, pixels)
+    numbers = number_folds(y, groups, params.folds, params.seed, Folds("split.folds", f"{params.by}s", joined)) - params.fold
+    numbers %= params.folds
     if params.validation_by == "slide" and params.by == "site":
         rest = numbers > 0
-        inner = merge_groups(np.array(slides)[rest], np.array(digests)[rest])
-        numbers[rest] = 1 + number_folds(y[rest], inner, params.others, params.seed)
+        inner = merge_groups(np.array(slides)[rest], np.array(pixels)[rest])
+        said = Folds("split.validation_by is 'slide', for which the number of folds", "slides outside of the test set", joined)
+        numbers[rest] = 1 + number_folds(y[rest], inner, params.others, params.seed, said)
     splits = np.where(numbers == 0, "test", np.where(numbers == params.validation, "val", "train"))
     refuse(
         [
@@ -45,7 +47,7 @@ def main() -> None:
     )
     write_table(SPLIT, ("path", "split", "fold"), zip(paths, splits, numbers))
     summary = summarize(y, np.array(slides), splits)
-    summary["byte_identical_images"] = len(digests) - len(set(digests))
+    summary["identical_images"] = len(pixels) - len(set(pixels))
     write_json(METRICS, summary)
     balance = [(name, kind, count) for name, counts in summary["images"].items() for kind, count in counts.items()]
     write_table(CLASS_BALANCE, ("split", "class", "images"), [(f"{name}, {kind}", kind, n) for name, kind, n in balance])

@@ -15,6 +15,7 @@ import sys
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, run_program
+from stages.experiments.commands import refuse_beyond_ascii
 from stages.experiments.reading import has_run, read_experiments
 from stages.experiments.running import home, run_all
 from stages.experiments.settings import flatten, grid, params_with
@@ -23,6 +24,7 @@ from stages.workers.cluster import scheduler_address
 
 def main() -> None:
     arguments = parse_arguments()
+    refuse_beyond_ascii(".")
     combinations = grid(arguments.set_param)
     known = read_experiments()
     orders = []

@@ -18,7 +18,7 @@ def main() -> None:
     calibration = fit_calibration(y_true, probability, params.calibration)
     y_score = calibration(probability)
     threshold = choose_threshold(y_true, y_score, params.threshold, params.target)
-    low, high = uncertain_band(y_true, y_score, threshold, params.uncertain)
+    band = uncertain_band(y_true, y_score, threshold, params.uncertain)
     measured = rates(*confusion(y_true, y_score >= threshold))
     write_json(
         THRESHOLD,
@@ -26,7 +26,7 @@ def main() -> None:
             "threshold": threshold,
             "rule": params.threshold,
             "target": params.target if params.threshold == "sensitivity" else None,
-            "uncertain": {"low": low, "high": high},
+            "uncertain": band.model_dump(),
             "calibration": calibration.model_dump(exclude_defaults=True),
             "validation": {name: measured[name] for name in ("sensitivity", "specificity")},
         },

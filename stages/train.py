@@ -62,6 +62,7 @@ def main() -> None:
     card = {
         "step": model_params.step,
         "weights": model.count_params(),
+        **({"pretrained_sha256": sha256(model_params.weights_file)} if model_params.has_weights_file else {}),
         "padding": padding.mode,
         "size": padding.size,
         "classes": CLASS_NAMES,

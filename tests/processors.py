@@ -100,7 +100,8 @@ def calibration() -> Named:
         yield f"{method}: probabilities", calibrated
         for rule in ("youden", "balanced", "sensitivity"):
             threshold = choose_threshold(y_true, calibrated, rule, 0.95)
-            yield f"{method}: {rule}", np.array([threshold, *uncertain_band(y_true, calibrated, threshold, 0.02)])
+            band = uncertain_band(y_true, calibrated, threshold, 0.02)
+            yield f"{method}: {rule}", np.array([threshold, band.low or threshold, band.high or threshold])
         yield f"{method}: measures", np.array(list(score(y_true, calibrated, calibrated >= 0.5).values()))
     intervals = slide_bootstrap(y_true, y_score, y_score >= 0.5, slides, 200, 0)
     yield "intervals", np.array([list(one.values()) for one in intervals.values() if one])

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
@@ -12,3 +13,12 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def output_folder(text: str) -> Path:
+    """Return the folder that --output names, for argparse."""
+    if not text:
+        raise argparse.ArgumentTypeError("it must name a folder")
+    if Path(text).exists() and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is not a folder")
+    return Path(text)

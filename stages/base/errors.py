@@ -1,5 +1,6 @@
 """What a user can cause ends in one line on the screen and a non-zero exit, never in a traceback."""
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -22,12 +23,25 @@ def refuse(problems: Sequence[str]) -> None:
         raise UserError("\n".join([*problems[:SHOWN], *more]))
 
 
+def warn(what: str, names: Sequence[str]) -> None:
+    """Print a warning for each of `names`: the first 20, and how many more there are. Does nothing without names."""
+    for name in names[:SHOWN]:
+        print(f"warning: {what}: {name}", file=sys.stderr)
+    if len(names) > SHOWN:
+        print(f"warning: {what}: and {len(names) - SHOWN} more", file=sys.stderr)
+
+
 def run_program(main: Callable[[], None], description: str | None = None) -> None:
     """Run a stage's `main`; turn a `UserError` or an `OSError` (disk full, no permission) into text and exit code 1.
 
     Args:
         description: of a stage that takes no arguments; --help prints it, and any other argument is refused.
     """
+    # While the modules were imported, Ctrl-C ended the process at once (stages/__init__.py).
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if undecodable := [argument for argument in sys.argv if not _is_text(argument)]:
+        sys.exit(f"error: {undecodable[0]!r} is not UTF-8 text; rename the file, or the folder that it is in")
     if description:
         argument_parser(description).parse_args()
     try:
@@ -36,3 +50,8 @@ def run_program(main: Callable[[], None], description: str | None = None) -> Non
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _is_text(argument: str) -> bool:
+    # Bytes that are not UTF-8 arrive as lone surrogates, which nothing can write.
+    return not any("\ud800" <= character <= "\udfff" for character in argument)

@@ -4,34 +4,118 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from stages.base.errors import UserError
+from stages.base.errors import UserError, refuse
 
 Record = TypeVar("Record", bound=BaseModel)
+
+
+# The name of a file in DVC's cache: .../files/md5/ab/cdef... of DVC 3, .../ab/cdef... of DVC 2.
+IN_CACHE = re.compile(r".*/(files/md5/../[^/]+|[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?)", re.DOTALL)
+
+
+def is_in_cache(path: str | Path) -> bool:
+    """Return whether a path has the name of a file in DVC's cache, which DVC may lay out as a link, and nobody else writes to."""
+    return IN_CACHE.fullmatch(Path(path).as_posix()) is not None
 
 
 @contextmanager
 def replacing(path: str | Path, binary: bool = False) -> Iterator[IO]:
     """Open a file for writing that takes the name `path` only when the block ends without an error.
 
-    Missing folders are made. Text is UTF-8 with plain line feeds on every system, so that the bytes are the same.
+    Missing folders are made. Text is UTF-8 with plain line feeds on every system, so that the bytes are the same. A link stays
+    and what it leads to is written, unless that is in DVC's cache. A device, such as /dev/stdout, is written into.
+
+    Raises:
+        UserError: `path` is a folder, a pipe, a socket or a disk.
     """
-    path = Path(path)
+    path = writable(path)
+    how: dict[str, Any] = {"mode": "wb"} if binary else {"mode": "w", "encoding": "utf-8", "newline": ""}
+    if path.exists() and not path.is_file():
+        with open(path, **how) as file:
+            yield file
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
-        with open(part, "wb") if binary else open(part, "w", encoding="utf-8", newline="") as file:
+        with open(part, **how) as file:
             yield file
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def writable(path: str | Path) -> Path:
+    """Return where what is written to `path` goes: the end of a link, or the link itself where that leads into DVC's cache.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    if str(path) in ("", "."):
+        raise UserError(f"{str(path)!r} is not the name of a file to write to")
+    path, end = Path(path), Path(os.path.realpath(path))
+    try:
+        kind = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        place = end if path.is_symlink() else path
+        blocking = next(parent for parent in place.parents if os.path.lexists(parent))
+        if not (blocking.is_dir() and os.access(blocking, os.W_OK)):
+            why = "may not be written to" if blocking.is_dir() else "is not a folder"
+            raise UserError(f"{path} cannot be written: {blocking} {why}") from None
+        return place
+    if stat.S_ISDIR(kind):
+        raise UserError(f"{path} is a folder; it must be the name of a file to write to")
+    if stat.S_ISREG(kind):
+        return end if path.is_symlink() and not is_in_cache(end) else path
+    # Such as /dev/stdout: a device, or the pipe of a shell, which has no name. A pipe with a name may have no reader to wait for.
+    if stat.S_ISCHR(kind) or (stat.S_ISFIFO(kind) and not end.exists()):
+        return path
+    raise UserError(f"{path} is neither a file nor a device; nothing is written there")
+
+
+def refuse_outputs(outputs: Mapping[str, Path], inputs: Iterable[Path] = ()) -> None:
+    """Check before any work where it is to be written.
+
+    Args:
+        outputs: files to write, by what they are called in an error, such as `--output`.
+        inputs: files that are read, and must not be written over.
+
+    Raises:
+        UserError: one of the files cannot be written, two are the same, or one is an input.
+    """
+    problems = []
+    taken: dict[Any, str] = {}
+    for name, path in outputs.items():
+        try:
+            place = writable(path)
+        except UserError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if not place.exists() or place.is_file():
+            same = taken.setdefault(_identity(place), name)
+            if same != name:
+                problems.append(f"{name} and {same} are the same file, {path}; each must have a name of its own")
+    read = {_identity(path): path for path in inputs} if taken else {}
+    problems += [f"{name} would write over {read[one]}, which is read" for one, name in taken.items() if one in read]
+    refuse(problems)
+
+
+def _identity(path: Path) -> Any:
+    """Return what two names of one file have in common, hard links and names that differ by case on such a disk included."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -60,12 +144,40 @@ def read_json_as(path: str | Path, schema: type[Record]) -> Record:
         raise damaged(path, error.errors()[0]["msg"]) from None
 
 
+# How a text begins that a spreadsheet runs as a formula (OWASP, CSV injection), and the sign before it that says: a text.
+FORMULA, TEXT = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"), "'"
+
+
+def as_cell(value: Any) -> Any:
+    """Return a value as it stands in a table: a text that a spreadsheet would run as a formula, such as `=1+1.png`, behind a '.
+
+    >>> as_cell("=1+1.png"), as_cell("'=1+1.png"), as_cell("-0.5"), as_cell("a.png")
+    ("'=1+1.png", "''=1+1.png", '-0.5', 'a.png')
+    """
+    if not isinstance(value, str) or not value.lstrip(TEXT).startswith(FORMULA) or is_number(value):
+        return value
+    return TEXT + value
+
+
+def from_cell(text: str) -> str:
+    """Return the text that `as_cell` wrote.
+
+    >>> from_cell("'=1+1.png"), from_cell("'a'")
+    ('=1+1.png', "'a'")
+    """
+    return text[1:] if text.startswith(TEXT) and text.lstrip(TEXT).startswith(FORMULA) else text
+
+
+def is_number(text: str) -> bool:
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text) is not None
+
+
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Write a CSV file: a header of `columns`, then `rows`, each as long as the header."""
+    """Write a CSV file: a header of `columns`, then `rows`, each as long as the header. See `as_cell`."""
     with replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerows([as_cell(value) for value in row] for row in rows)
 
 
 def read_table(path: str | Path, columns: Sequence[str]) -> list[list[str]]:
@@ -87,7 +199,7 @@ def parse_table(lines: Iterable[str], columns: Sequence[str], where: object) -> 
         table: list[list[str]] = [[] for _ in columns]
         for row in reader:
             for values, place in zip(table, places):
-                values.append(row[place])
+                values.append(from_cell(row[place]))
         return table
     except (ValueError, IndexError, csv.Error) as error:
         raise damaged(where, error) from None

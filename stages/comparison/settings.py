@@ -9,7 +9,7 @@ import numpy as np
 from stages.base.errors import UserError, refuse
 from stages.dataset.predictions import Predictions
 from stages.experiments.reading import Experiment
-from stages.experiments.settings import IRRELEVANT, Value, as_yaml, flatten, params_with
+from stages.experiments.settings import IRRELEVANT, Value, as_yaml, flatten, params_with, read_values
 from stages.measures.pooled import Pooled, pool
 from stages.measures.scores import OF_PROBABILITIES, rates
 from stages.workers.progress import progress
@@ -52,7 +52,8 @@ def choose(experiments: Sequence[Experiment], names: Sequence[str], where: Seque
     for condition in where:
         name, _, value = condition.partition("=")
         _known(chosen, [name], "--where")
-        chosen = [experiment for experiment in chosen if as_yaml(experiment.params[name]) == value]
+        wanted = read_values(value, f"--where {name}=")
+        chosen = [experiment for experiment in chosen if [as_yaml(experiment.params[name])] == wanted]
     if not chosen:
         raise UserError(
             "there is no finished experiment to compare; `dvc exp run` makes some, and --rev says where they start from"
@@ -152,7 +153,7 @@ def _order(values: Key) -> list[tuple[str, Value]]:
 def find_reference(settings: Sequence[Setting], by: Sequence[str], against: str | None) -> Setting:
     """Return the setting that the others are compared with: `against`, or that of params.yaml, or else the first."""
     current = flatten(params_with())
-    wanted = split_names(against) if against is not None else [as_yaml(current[name]) for name in by]
+    wanted = read_values(against, "--against") if against is not None else [as_yaml(current[name]) for name in by]
     for setting in settings:
         if [as_yaml(value) for value in setting.values] == wanted:
             return setting

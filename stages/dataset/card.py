@@ -1,33 +1,48 @@
 """The card of a dataset, data/<name>.yaml: where labels come from, and which slide and site a file belongs to."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from stages.base.errors import UserError
 from stages.base.parameters import Parameters, check, read_yaml
+from stages.dataset.slides import composed, slide_pattern
+
+
+def _as_name(value: Any) -> Any:
+    # Folders and columns are often called 0 and 1, which is a number where it stands without quotes.
+    return str(value) if type(value) is int else value
+
+
+Name = Annotated[str, BeforeValidator(_as_name)]
 
 
 class Columns(Parameters):
     """The columns of the labels' table: of the file name, of the label (0 or 1), of slide and site if it has them."""
 
-    name: str
-    label: str
-    slide: str | None = None
-    site: str | None = None
+    name: Name
+    label: Name
+    slide: Name | None = None
+    site: Name | None = None
+
+    @model_validator(mode="after")
+    def _label_is_apart(self) -> "Columns":
+        if self.label in (self.name, self.slide, self.site):
+            raise ValueError(f"label is {self.label!r}, as another column is; labels stand in a column of their own")
+        return self
 
 
 class CardFields(Parameters):
     """What a card may say. Exactly one of `classes` and `labels`; slides from `group` or from `columns.slide`.
 
+    A `*` in `classes` stands for any folder: `*/sclerotic` is a folder in each patient's. `group` is a `SlidePattern`.
     `corrections` is a table in the dataset's folder, with the columns path and label, of labels to use in place of those.
     """
 
     title: str
-    classes: list[str] | None = Field(default=None, min_length=2, max_length=2)
+    classes: list[Name] | None = Field(default=None, min_length=2, max_length=2)
     labels: str | None = None
     columns: Columns | None = None
     corrections: str | None = None
@@ -41,7 +56,7 @@ class CardFields(Parameters):
     def _folders(cls, classes: list[str] | None) -> list[str] | None:
         for name in classes or []:
             _check_inside(name)
-        if classes and classes[0] == classes[1]:
+        if classes and len({PurePosixPath(composed(name)) for name in classes}) == 1:
             raise ValueError("the folders of label 0 and of label 1 must differ")
         return classes
 
@@ -55,14 +70,8 @@ class CardFields(Parameters):
     @field_validator("group")
     @classmethod
     def _regular_expression(cls, group: str | None) -> str | None:
-        if group is None:
-            return None
-        try:
-            names = set(re.compile(group).groupindex)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if "slide" not in names or not names <= {"slide", "site"}:
-            raise ValueError("it must have the named group (?P<slide>...), it may have (?P<site>...), and no other")
+        if group is not None:
+            slide_pattern(group)
         return group
 
     @model_validator(mode="after")
@@ -125,5 +134,5 @@ def _quote(card_path: Path, key: str) -> str:
     for parent in parents:
         node = node[parent]
     line = node.lc.key(last)[0]
-    text = card_path.read_text(encoding="utf-8").splitlines()[line].strip()
+    text = card_path.read_text(encoding="utf-8").split("\n")[line].strip()
     return f"{card_path}, line {line + 1}: `{text}`"

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import joblib
 import numpy as np
+from PIL import Image
 from pydantic import BaseModel
 from tqdm import tqdm
 
-from stages.base.errors import UserError
+from stages.base.errors import UserError, warn
 from stages.base.files import read_json_as
-from stages.images.opening import load_image
+from stages.images.opening import doubts_of, load_image
 from stages.images.squares import Mode, make_square
 from stages.images.stains import StainNormalizer, read_normalization
 from stages.measures.decision import Decision, read_decision
@@ -44,9 +45,9 @@ class Classifier(NamedTuple):
     model: keras.Model
     decision: Decision
 
-    def square(self, file: Path) -> np.ndarray:
-        """Return a crop as the model takes it, uint8 (size, size, 3). Raises `UserError` or OSError if it does not open."""
-        return self.stain(make_square(load_image(file), self.made.padding, self.made.size))
+    def square(self, image: Image.Image) -> np.ndarray:
+        """Return a crop as the model takes it, uint8 (size, size, 3)."""
+        return self.stain(make_square(image, self.made.padding, self.made.size))
 
 
 def read_classifier(folder: Path) -> Classifier:
@@ -67,13 +68,14 @@ def read_classifier(folder: Path) -> Classifier:
 class Crops(keras.utils.PyDataset):
     """Batches of squares, opened and padded in threads shortly before the model takes them: memory does not grow with N.
 
-    What does not open is black in its place and noted in `problems`, by row.
+    What does not open is black in its place and noted in `problems`, by row; what is doubtful in `doubts`.
     """
 
     def __init__(self, files: Sequence[Path], classifier: Classifier):
         super().__init__(workers=joblib.cpu_count() + 1, use_multiprocessing=False, max_queue_size=16)
         self.files, self.classifier = files, classifier
         self.problems: dict[int, str] = {}
+        self.doubts: dict[int, list[str]] = {}
 
     def __len__(self) -> int:
         return -(-len(self.files) // BATCH)
@@ -85,7 +87,10 @@ class Crops(keras.utils.PyDataset):
 
     def _square(self, row: int) -> np.ndarray:
         try:
-            return self.classifier.square(self.files[row])
+            image = load_image(self.files[row])
+            if found := doubts_of(image, self.files[row]):
+                self.doubts[row] = found
+            return self.classifier.square(image)
         except (UserError, OSError) as error:
             self.problems[row] = str(error)
             return np.zeros(self.classifier.model.input_shape[1:], dtype=np.uint8)
@@ -107,4 +112,5 @@ def judge(classifier: Classifier, files: Sequence[Path]) -> tuple[np.ndarray, di
     crops = Crops(files, classifier)
     with progress(total=len(files), desc="judging", unit="crop") as bar:
         probability = classifier.model.predict(crops, verbose=0, callbacks=[_Bar(bar)])[:, 0]
+    warn("read, with a doubt", [doubt for row in sorted(crops.doubts) for doubt in crops.doubts[row]])
     return classifier.decision.calibration(probability), crops.problems

@@ -13,6 +13,7 @@ from stages.base.files import replacing
 from stages.evaluation.attention import attention, overlay
 from stages.evaluation.classifier import BATCH, Classifier
 from stages.evaluation.judged import Judged
+from stages.images.opening import load_image
 from stages.workers.progress import progress
 
 THUMBNAIL = 160  # pixels a side
@@ -41,8 +42,8 @@ def write_gallery(path: Path, folder: Path, judged: Sequence[Judged], classifier
                 f'<figure class="{" ".join(kinds)}" data-slide="{html.escape(one.slide)}">'
                 f'<img loading="lazy" alt="" src="data:image/jpeg;base64,{picture}">'
                 f'<img loading="lazy" alt="" class="heat" src="data:image/jpeg;base64,{heat}">'
-                f"<figcaption><b>{one.probability:.3f}</b>{' uncertain' * one.uncertain}<br>{html.escape(one.name)}{label}"
-                "</figcaption></figure>\n"
+                f"<figcaption><b>{one.probability:.3f}</b>{' uncertain' * one.uncertain}<br>"
+                f"<bdi>{html.escape(one.name)}</bdi>{label}</figcaption></figure>\n"
             )
         page.write(after)
 
@@ -51,7 +52,7 @@ def _thumbnails(files: Sequence[Path], classifier: Classifier) -> Iterator[tuple
     with progress(total=len(files), desc="drawing thumbnails", unit="crop") as bar:
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
-            squares = np.stack([classifier.square(file) for file in batch])
+            squares = np.stack([classifier.square(load_image(file)) for file in batch])
             for square, heat in zip(squares, attention(classifier.model, squares)):
                 yield _jpeg(Image.fromarray(square)), _jpeg(overlay(square, heat))
                 bar.update()

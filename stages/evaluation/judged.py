@@ -1,16 +1,17 @@
 """Crops that were judged: their table, the percentage of each slide, the measures against known labels."""
 
-import re
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
 
-from stages.base.errors import UserError
+from stages.base.errors import UserError, warn
 from stages.base.files import write_json, write_table
+from stages.dataset.slides import slide_pattern, written_alike
 from stages.measures.scores import score
 
 
@@ -25,16 +26,37 @@ class Judged(NamedTuple):
     label: int | None
 
 
-def compile_pattern(pattern: str) -> re.Pattern[str]:
+def find_slides(names: Sequence[str], given: str | None, of_model: str | None, needed: bool) -> dict[str, str]:
+    """Return the slide of each crop, by its path; empty where it is not known.
+
+    Args:
+        given: the pattern that the user gives; it must fit all names.
+        of_model: that of the dataset which the model was trained on, in place of none; elsewhere it may not fit.
+        needed: whether slides are asked for, and crops of an unknown one would be counted as if they were of one patient.
+
+    Raises:
+        UserError: a pattern does not fit that must, is none, or is needed.
+    """
+    text = given or of_model
+    what = f"--slide {given}" if given else f"the pattern of the model's own slides, {of_model},"
+    if text is None:
+        if needed:
+            raise UserError(
+                "the model knows no pattern of slides; say with --slide '(?P<slide>...)' which part of a name is the slide"
+            )
+        return dict.fromkeys(names, "")
     try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise UserError(f"{pattern!r} is not a regular expression: {error}") from None
-
-
-def slide_of(pattern: re.Pattern[str], name: str) -> str:
-    match = pattern.match(PurePosixPath(name).name)
-    return (match.groupdict().get("slide") or "") if match else ""
+        pattern = slide_pattern(text)
+    except ValueError as error:
+        raise UserError(f"{what}: {error}") from None
+    slides = {name: pattern.match(name)[0] for name in names}
+    if unmatched := [name for name, slide in slides.items() if not slide]:
+        problem = f"{what} does not match {unmatched[0]} ({len(unmatched)} of {len(names)} names do not)"
+        if given or needed:
+            raise UserError(f"{problem}; say with --slide '(?P<slide>...)' which part of a name is the slide")
+        print(f"warning: {problem}: their slide is not known", file=sys.stderr)
+    warn("slides that are kept apart, and may be one", written_alike(set(slides.values())))
+    return slides
 
 
 def write_judged(path: Path, judged: Sequence[Judged], with_labels: bool) -> None:

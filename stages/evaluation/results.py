@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from stages.measures.decision import is_certain
+from stages.measures.decision import Band
 from stages.measures.resampling import slide_bootstrap
 from stages.measures.scores import confusion, score, why_undefined
 
@@ -48,8 +48,8 @@ def measure(y_true: np.ndarray, y_score: np.ndarray, threshold: float, slides: n
     }
 
 
-def certain(y_true: np.ndarray, y_score: np.ndarray, threshold: float, low: float, high: float) -> dict[str, float | None]:
+def certain(y_true: np.ndarray, y_score: np.ndarray, threshold: float, band: Band) -> dict[str, float | None]:
     """Return the share of images outside the uncertain band, and which share of them is wrong; None where there are none."""
-    sure = is_certain(y_score, low, high)
+    sure = ~band.holds(y_score)
     wrong = (y_true == 1) != (y_score >= threshold)
     return {"coverage": float(np.mean(sure)), "wrong": float(np.mean(wrong[sure])) if sure.any() else None}

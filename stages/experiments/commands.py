@@ -16,6 +16,16 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
 
 
+def refuse_beyond_ascii(*folders: str | Path) -> None:
+    """Raise `UserError` if DVC cannot run experiments in a folder: it writes paths into its configuration, as ASCII alone
+    (iterative/dvc#1512), and ends in an error that names no folder.
+    """
+    for folder in folders:
+        path = str(Path(folder).resolve())
+        if not path.isascii():
+            raise UserError(f"{path} has letters beyond ASCII, with which DVC cannot run experiments; use a folder without")
+
+
 def run_dvc(arguments: Sequence[str], folder: str | Path = ".", variables: Mapping[str, str] | None = None) -> bool:
     """Run dvc with its output on the screen, and with further environment variables; return whether it succeeded."""
     return subprocess.run([*DVC, *arguments], cwd=folder, env=environment() | dict(variables or {})).returncode == 0

@@ -52,6 +52,13 @@ def plots(revisions: Sequence[str], output: Path) -> list[str]:
     return lines
 
 
+def remove_pictures(page: Path) -> None:
+    """Remove the pictures that an earlier page shows, and nothing else that may be in its folder."""
+    if page.is_file():
+        for name in re.findall(r"\]\((plots/[A-Za-z0-9_-]+\.\w+)\)", page.read_text(encoding="utf-8")):
+            (page.parent / name).unlink(missing_ok=True)
+
+
 def _side_by_side(name: str, pictures: Sequence[dict[str, Any]], names: Sequence[str], output: Path) -> list[str]:
     cells = {}
     for picture in pictures:

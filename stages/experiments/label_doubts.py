@@ -9,7 +9,6 @@ from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_self_confidence_for_each_label
 
 from stages.base.errors import UserError
-from stages.dataset.predictions import parse_predictions
 from stages.experiments.reading import Experiment
 
 PREDICTIONS = "metrics/predictions.csv"
@@ -34,7 +33,7 @@ def out_of_fold(experiments: Sequence[Experiment]) -> tuple[np.ndarray, np.ndarr
     probabilities: dict[str, list[float]] = defaultdict(list)
     about: dict[str, tuple[str, int]] = {}
     for experiment in experiments:
-        found = parse_predictions(experiment.read(PREDICTIONS).splitlines(), f"{PREDICTIONS} of {experiment.name}")
+        found = experiment.predictions(PREDICTIONS)
         for path, slide, label, probability in zip(*found):
             if about.setdefault(str(path), (str(slide), int(label))) != (str(slide), int(label)):
                 raise UserError(f"the experiments have several labels or slides of {path}; take those of one state of the labels")

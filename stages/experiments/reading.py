@@ -1,6 +1,7 @@
 """Reading DVC experiments: their parameters, their measures and their predictions, through DVC's own API."""
 
 import hashlib
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ class Experiment(NamedTuple):
 
     def predictions(self, path: str | Path) -> Predictions:
         """Return what it predicted, from metrics/predictions.csv (test) or models/validation.csv."""
-        return parse_predictions(self.read(path).splitlines(), f"{path} of experiment {self.name}")
+        return parse_predictions(io.StringIO(self.read(path), newline=""), f"{path} of experiment {self.name}")
 
 
 @cache
@@ -105,8 +106,14 @@ def _experiment(row: dict, names: Sequence[str]) -> Experiment:
         name=row["Experiment"] or row["rev"],
         commit=row["rev"],
         params={name: plain(row.get(name)) for name in names},
-        inputs={key: value for key, value in row.items() if value and key.startswith(("stages/", f"data/{row['data']}"))},
+        inputs={key: value for key, value in row.items() if value and is_input(key, row)},
     )
+
+
+def is_input(path: str, params: dict) -> bool:
+    """Return whether a dependency in dvc.lock is code, the dataset, its card or a file of weights."""
+    dataset, weights = f"data/{params.get('data')}", f"data/weights/{params.get('model.weights')}"
+    return path.startswith("stages/") or path in (dataset, f"{dataset}.yaml", weights)
 
 
 def made_here(experiment: Experiment) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.base.errors import UserError
-from stages.experiments.commands import DVC, clone_at, output_of, start_dvc
+from stages.experiments.commands import DVC, clone_at, output_of, refuse_beyond_ascii, start_dvc
 from stages.workers.cluster import connect, in_any_order
 from stages.workers.progress import progress
 
@@ -56,10 +56,13 @@ def home(arguments: argparse.Namespace) -> Home:
     """Return where workers get everything from. Raises `UserError` if there is work that is not committed."""
     if changed := output_of(["git", "status", "--porcelain", "--untracked-files=no"]).split("\n")[0]:
         raise UserError(f"{changed[3:]} is changed and not committed; experiments on other machines start from the last commit")
+    cache = None if arguments.remote else str(Path(arguments.cache or output_of([*DVC, "cache", "dir"]).strip()).absolute())
+    # Workers clone to their temporary folders, and are told where the cache is.
+    refuse_beyond_ascii(tempfile.gettempdir(), *filter(None, [cache]))
     return Home(
         arguments.repository or str(Path.cwd()),
         output_of(["git", "rev-parse", "HEAD"]).strip(),
-        None if arguments.remote else str(Path(arguments.cache or output_of([*DVC, "cache", "dir"]).strip()).absolute()),
+        cache,
         arguments.remote,
         (output_of(["git", "log", "-1", "--format=%an"]).strip(), output_of(["git", "log", "-1", "--format=%ae"]).strip()),
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from stages.base.errors import UserError
 from stages.base.parameters import read_yaml
@@ -50,6 +51,19 @@ def as_yaml(value: Value) -> str:
         # All its digits: seeds 1234567 and 1234568 are two.
         return str(int(value)) if float(value).is_integer() else repr(float(value))
     return {"True": "true", "False": "false"}.get(str(value), str(value))
+
+
+def read_values(text: str, option: str) -> list[str]:
+    """Return the values in a list such as `white,64` or `['a','b'],0.5`, each as `as_yaml` gives it.
+
+    Raises:
+        UserError: it cannot be read as YAML.
+    """
+    try:
+        values = YAML(typ="safe", pure=True).load(f"[{text}]")
+    except YAMLError as error:
+        raise UserError(f"{option} {text} is not a list of values: {' '.join(str(error).split())}") from None
+    return [as_yaml(plain(value)) for value in values]
 
 
 def grid(overrides: Sequence[str]) -> list[tuple[str, ...]]:

@@ -1,14 +1,16 @@
 """Opening whatever a laboratory's folder holds as 8-bit RGB, and nothing that is not an image."""
 
+import hashlib
 import struct
 import warnings
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from stages.base.errors import UserError
+from stages.images.tiff import Decoded, NotRead, is_tiff, read_tiff
 
 # Raster formats alone: Pillow would hand an EPS file to Ghostscript, a program.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
@@ -24,33 +26,101 @@ Image.MAX_IMAGE_PIXELS = None  # The limit above is checked instead, before any 
 
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+DOUBTS = "doubts"
+# A picture is hardly there of which so little is opaque on average.
+LEAST_OPACITY = 0.01
 
 
 def load_image(path: str | Path) -> Image.Image:
     """Return the first picture of the file `path`, upright, as 8-bit `RGB`, or `RGBA` where a pixel is transparent.
 
-    Grey, palette, CMYK, YCbCr and Lab are converted; 16 bits a channel keep their upper 8, over the full range; an EXIF
-    orientation is applied; an alpha channel that is opaque everywhere is dropped. Colour profiles are not applied.
+    Grey, palette, CMYK, YCbCr and Lab are converted; more than 8 bits a channel keep their upper 8, over the full range; an EXIF
+    orientation is applied; an alpha channel that is opaque everywhere is dropped. Colour profiles are not applied. What is
+    doubtful about the picture, `doubts_of` tells.
 
     Raises:
-        UserError: the file is not an image, is damaged or cut short, is larger than 100 megapixels, or holds 32-bit
-            numbers, whose white is not defined.
+        UserError: the file is not an image, is damaged or cut short, or is larger than 100 megapixels; it holds signed, 32-bit or
+            floating-point numbers, whose white is not defined, or 16-bit ones that use a few of their bits alone; it is
+            wholly transparent; or it holds one colour of several that may stand in further pictures.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > PIXEL_LIMIT:
-                raise UserError(f"{path} has {width} x {height} pixels; at most {PIXEL_LIMIT:,} are read")
-            if decoded := _decode_plain_png(image, path):
-                return decoded
-            image.load()
-            return _as_8_bit(ImageOps.exif_transpose(image), path)
+        image, bits, doubts = _decode(path)
     except UserError:
         raise
     except MemoryError:
         raise UserError(f"{path} does not fit the memory") from None
-    except Exception as error:  # Pillow's decoders raise nearly every kind of exception on damaged files.
+    except Exception as error:  # Pillow's decoders and tifffile raise nearly every kind of exception on damaged files.
         raise UserError(f"{path} does not open as an image: {_reason(error)}") from None
+    _refuse_dark(image, bits, path)
+    image = _without_alpha(image, path)
+    image.info = {DOUBTS: doubts}
+    return image
+
+
+def doubts_of(image: Image.Image, path: str | Path) -> list[str]:
+    """Return a line for each thing that is doubtful about an image by `load_image`, of the file `path`."""
+    return [f"{path}: {doubt}" for doubt in image.info[DOUBTS]]
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """Return the SHA-256 digest of what an image shows, its size included, in hexadecimal."""
+    digest = hashlib.sha256(f"{image.mode} {image.size}".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def _decode(path: str | Path) -> Decoded:
+    """Return a picture as 8-bit RGB, or RGBA, with the bits a channel that the file has."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+
+    def check_size(width: int, height: int) -> None:
+        if width * height > PIXEL_LIMIT:
+            raise UserError(f"{path} has {width} x {height} pixels; at most {PIXEL_LIMIT:,} are read")
+
+    if is_tiff(start):
+        return read_tiff(path, check_size)
+    with Image.open(path, formats=FORMATS) as image:
+        check_size(*image.size)
+        if decoded := _decode_plain_png(image, path):
+            return Decoded(decoded, 8, [])
+        bits, frames = _bits(image, path), getattr(image, "n_frames", 1)
+        image.load()
+        doubts = [f"it holds {frames} pictures; the first is read"] if frames > 1 else []
+        return Decoded(_as_8_bit(ImageOps.exif_transpose(image)), bits, doubts)
+
+
+def _bits(image: ImageFile.ImageFile, path: str | Path) -> int:
+    """Return the bits a channel of a picture that is open and not yet decoded; 8 stands for fewer, too."""
+    if image.format == "JPEG2000":
+        data = Path(path).read_bytes()
+        # The size segment of the codestream, behind its mark: lengths, then a byte for each channel, bits less one.
+        place = data.find(b"\xff\x4f\xff\x51")
+        return 8 if place < 0 else (data[place + 42] & 0x7F) + 1
+    raw = " ".join(str(part) for tile in image.tile for part in (tile.args if isinstance(tile.args, tuple) else (tile.args,)))
+    wide = "16" in raw or image.mode in SIXTEEN_BIT_MODES or (image.format == "PPM" and image.mode == "I")
+    return 16 if wide else 8
+
+
+def _refuse_dark(image: Image.Image, bits: int, path: str | Path) -> None:
+    """Refuse a picture of more than 8 bits whose upper two are nowhere used: 8 or 12 bits stand in 16, and all is black."""
+    brightest = int(np.asarray(image)[..., :3].max()) if bits > 8 else 255
+    if brightest < 64:
+        raise UserError(
+            f"{path} has {bits} bits a channel, of which only the lower ones are used: its brightest value is {brightest} of "
+            "255; save it with 8 bits, or with 16 over the full range"
+        )
+
+
+def _without_alpha(image: Image.Image, path: str | Path) -> Image.Image:
+    if image.mode != "RGBA":
+        return image
+    alpha = np.asarray(image.getchannel("A"))
+    if alpha.min(initial=255) == 255:
+        return image.convert("RGB")
+    if alpha.mean() < 255 * LEAST_OPACITY:
+        raise UserError(f"{path} is transparent all over, whatever colours it holds; save it without transparency")
+    return image
 
 
 # A colour that is transparent, and what may say which way is up, by Pillow's names.
@@ -97,14 +167,14 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
-def _as_8_bit(image: Image.Image, path: str | Path) -> Image.Image:
+def _as_8_bit(image: Image.Image) -> Image.Image:
+    if image.format == "PPM" and image.mode == "I":
+        # Pillow has stretched what the file states as its largest value to 65535.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise UserError(f"{path} has 32-bit pixels ({image.mode}); save it with 8 or 16 bits a channel")
+        raise NotRead(f"it has 32-bit pixels ({image.mode}), whose white is not defined; save it with 8 or 16 bits a channel")
     if image.mode in SIXTEEN_BIT_MODES:
         # Pillow's own conversion to 8 bits clips at 255 instead of scaling.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in TRANSPARENT_MODES or "transparency" in image.info:
-        image = image.convert("RGBA")
-        if np.asarray(image.getchannel("A")).min(initial=255) < 255:
-            return image
-    return image.convert("RGB")
+    transparent = image.mode in TRANSPARENT_MODES or "transparency" in image.info
+    return image.convert("RGBA" if transparent else "RGB")

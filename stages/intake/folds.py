@@ -4,7 +4,7 @@ scikit-learn takes longer to import than all else here: it is, where it draws.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import scipy
@@ -66,7 +66,31 @@ def merge_groups(*keys: Sequence[str] | np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first))[inverse]
 
 
-def number_folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+class Folds(NamedTuple):
+    """What an error says of folds that cannot be drawn: their parameter, what they keep apart, and which copies joined some."""
+
+    parameter: str = "split.folds"
+    kept_apart: str = "groups"
+    joined: Sequence[str] = ()
+
+
+FOLDS = Folds()
+
+
+def joined_by_copies(paths: Sequence[str], groups: Sequence[str], pixels: Sequence[str]) -> list[str]:
+    """Return a line for each picture that stands in several groups (slides or sites) and so makes one of them."""
+    first: dict[str, int] = {}
+    joined: dict[str, str] = {}
+    for row, picture in enumerate(pixels):
+        other = first.setdefault(picture, row)
+        if groups[other] != groups[row]:
+            joined.setdefault(
+                picture, f"{paths[other]} and {paths[row]} are the same image, of {groups[other]} and {groups[row]}"
+            )
+    return list(joined.values())
+
+
+def number_folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int, said: Folds = FOLDS) -> np.ndarray:
     """Return the fold of each image, int (N,), from 0 to folds - 1.
 
     Groups stay whole and classes as balanced as that allows (scikit-learn's StratifiedGroupKFold). Groups of one
@@ -76,16 +100,20 @@ def number_folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np
         y: int array (N,) of labels 0 and 1.
         groups: int array (N,); equal numbers stay together.
 
+        said: for the error.
+
     Raises:
         UserError: a class has fewer images, or there are fewer groups, than there are folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    counts = np.bincount(y, minlength=2)
+    here = f"params.yaml: {said.parameter} is {folds}, but there are only"
+    if (present := len(np.unique(groups))) < folds:
+        refuse([f"{here} {present} {said.kept_apart} to keep apart", *said.joined])
     refuse(
         [
-            f"params.yaml: split.folds is {folds}, but there are only {count} {CLASS_NAMES[label].replace('_', ' ')} glomeruli"
-            for label, count in enumerate(counts)
+            f"{here} {count} {CLASS_NAMES[label].replace('_', ' ')} glomeruli"
+            for label, count in enumerate(np.bincount(y, minlength=2))
             if count < folds
         ]
     )

@@ -1,89 +1,160 @@
 """The label of each image: from its folder or from a table, and as corrected."""
 
+import re
+import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
-from stages.base.errors import refuse
+from stages.base.errors import UserError, refuse, warn
 from stages.base.parameters import quoted
 from stages.dataset.card import Dataset
-from stages.intake.tables import by_name, composed, read_columns, read_rows
+from stages.dataset.slides import composed, slide_pattern
+from stages.intake.listing import is_left_behind
+from stages.intake.names import Names
+from stages.intake.tables import MissingColumn, read_rows
+
+# What spreadsheets and databases write for 1 and 0.
+WORDS = {"true": 1, "false": 0, "t": 1, "f": 0, "yes": 1, "no": 0, "y": 1, "n": 0}
+Groups = dict[str, tuple[str | None, str | None]]
 
 
-def labels_from_folders(dataset: Dataset, images: Iterable[str]) -> dict[str, int]:
-    labels, stray = {}, []
-    classes = dataset.card.classes or []
-    for name in classes:
-        if not (dataset.folder / name).is_dir():
-            present = sorted(entry.name for entry in dataset.folder.iterdir() if entry.is_dir())
-            raise dataset.error(
-                "classes", f"there is no folder {dataset.folder / name}; there are {', '.join(present) or 'none'}"
-            )
-    for path in images:
-        inside = [label for label, name in enumerate(classes) if PurePosixPath(path).is_relative_to(name)]
-        if inside:
-            labels[path] = inside[-1]
+class Labels:
+    """The labels that a table gives to files: each file one, each row one file."""
+
+    def __init__(self, table: Path, names: Names):
+        self.table, self.names = table, names
+        self.labels: dict[str, int] = {}
+        self.problems: list[str] = []
+        self.taken: dict[str, int] = {}
+
+    def add(self, line: int, name: str, text: str) -> str | None:
+        """Take a row, or note what is wrong with it; return the path of the file that it labels."""
+        found = self.names.find(name)
+        here = f"{self.table}, line {line}: "
+        if len(found) != 1:
+            self.problems.append(here + self.names.problem(name))
+            return None
+        path, label = found[0], as_label(text)
+        if label is None:
+            self.problems.append(f"{here}the label of {name} is {quoted(text)}; it must be 0 or 1")
+        elif path in self.labels:
+            both = self.labels[path] != label
+            self.problems.append(f"{here}{name} stands there twice{', under both labels' if both else ''}")
         else:
-            stray.append(f"{dataset.folder / path} is in neither of the class folders {' and '.join(classes)}")
-    by_name = defaultdict(list)
-    for path in labels:
-        by_name[PurePosixPath(path).name].append(path)
-    twice = [paths for paths in by_name.values() if len({labels[path] for path in paths}) == 2]
-    refuse(
-        stray + [f"{dataset.folder / paths[0]} and {paths[-1]}: the same file name stands under both labels" for paths in twice]
-    )
+            self.labels[path] = label
+            if text not in ("0", "1"):
+                self.taken[text] = label
+        return path
+
+    def finish(self, further: Sequence[str] = ()) -> dict[str, int]:
+        """Return the labels by path; raise `UserError` for all that was wrong, and `further` problems."""
+        refuse([*self.problems, *further])
+        if self.taken:
+            words = ", ".join(f"{quoted(text)} for {label}" for text, label in sorted(self.taken.items()))
+            print(f"warning: {self.table}: as labels are taken {words}", file=sys.stderr)
+        return self.labels
+
+
+def as_label(text: str) -> int | None:
+    """Return the label that a text means without a doubt: 1, 1.0, TRUE, yes; None of any other.
+
+    >>> [as_label(text) for text in ("1", "0.0", "TRUE", "no", "2", "")]
+    [1, 0, 1, 0, None, None]
+    """
+    if re.fullmatch(r"[01]([.,]0*)?", text, re.ASCII):
+        return int(text[0])
+    return WORDS.get(text.casefold())
+
+
+def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, int]:
+    """Return the label of each image by the deepest of the class folders that it is in.
+
+    Raises:
+        UserError: a class folder is not there or not read, an image is in none or in both, or an image of one name, where the
+            name tells the slide, stands in both.
+    """
+    classes = [_matcher(name) for name in dataset.card.classes or []]
+    labels, stray = {}, []
+    depths: dict[PurePosixPath, list[int]] = {}
+    for path in images:
+        folder = PurePosixPath(path).parent
+        if folder not in depths:
+            around = [PurePosixPath(composed(str(one))) for one in (folder, *folder.parents)]
+            depths[folder] = [max((len(one.parts) for one in around if fits(one)), default=-1) for fits in classes]
+        of_0, of_1 = depths[folder]
+        if of_0 != of_1:
+            labels[path] = int(of_1 > of_0)
+        else:
+            where = "both of" if of_0 >= 0 else "neither of"
+            stray.append(f"{dataset.folder / path} is in {where} the class folders {' and '.join(dataset.card.classes or [])}")
+    _refuse_missing(dataset, labels)
+    refuse(stray)
+    if not slide_pattern(dataset.card.group or "(?P<slide>)").of_path:
+        _refuse_same_names(dataset, labels)
     return labels
 
 
-def labels_from_table(dataset: Dataset, images: list[str]) -> tuple[dict[str, int], dict[str, tuple[str | None, str | None]]]:
-    """Return the label of each image, and (slide, site) where the table has columns for them."""
-    table = dataset.folder / str(dataset.card.labels)
-    known = by_name(images)
-    labels: dict[str, int] = {}
-    groups: dict[str, tuple[str | None, str | None]] = {}
-    problems = []
-    without_row = set(images)
-    for line, name, label, slide, site in _read_labels(dataset, table):
-        # Names are looked up in the listing and never joined to a path: no row reaches outside the folder.
-        found = known.get(composed(name), [])
-        if len(found) != 1:
-            many = f"fits {len(found)} files: {', '.join(found[:3])}" if found else "is not in the folder"
-            problems.append(f"{table}, line {line}: {quoted(name)} {many}")
+def _matcher(name: str) -> Callable[[PurePosixPath], bool]:
+    """Return what tells whether a folder is the class folder `name`, in which * stands for any folder."""
+    parts = [re.compile(translate(re.sub(r"([?[])", r"[\1]", part))) for part in PurePosixPath(composed(name)).parts]
+    return lambda folder: len(folder.parts) == len(parts) and all(map(re.Pattern.match, parts, folder.parts))
+
+
+def _refuse_missing(dataset: Dataset, labels: dict[str, int]) -> None:
+    for label, name in enumerate(dataset.card.classes or []):
+        if label in labels.values():
             continue
-        without_row.discard(found[0])
-        if label not in ("0", "1"):
-            problems.append(f"{table}, line {line}: the label of {name} is {quoted(label)}; it must be 0 or 1")
-        elif found[0] in labels:
-            both = labels[found[0]] != int(label)
-            problems.append(f"{table}, line {line}: {name} stands there twice{', under both labels' if both else ''}")
-        else:
-            labels[found[0]] = int(label)
-            groups[found[0]] = (slide, site)
-    refuse(problems + [f"{dataset.folder / path} has no row in {table}" for path in sorted(without_row)])
-    return labels, groups
+        if hidden := [part for part in PurePosixPath(name).parts if is_left_behind(part)]:
+            raise dataset.error("classes", f"{hidden[0]} is passed over, as all that is hidden or that file systems leave behind")
+        folders = [entry for entry in dataset.folder.rglob("*") if entry.is_dir()]
+        inside = [folder.relative_to(dataset.folder) for folder in folders]
+        if not any(_matcher(name)(PurePosixPath(composed(folder.as_posix()))) for folder in [Path("."), *inside]):
+            deeper = any(composed(folder.name) == composed(name) for folder in inside)
+            present = ", ".join(sorted(str(folder) for folder in inside if len(folder.parts) == 1)) or "none"
+            hint = f"; further down there are some: '*/{name}' names them" if deeper else f"; there are {present}"
+            raise dataset.error("classes", f"there is no folder {dataset.folder / name}{hint}")
+        warn(f"no image of label {label}", [str(dataset.folder / name)])
 
 
-def _read_labels(dataset: Dataset, table: Path) -> list[tuple[int, str, str, str | None, str | None]]:
-    """Return (line, name, label, slide, site) for each row; comma, semicolon or tab between the columns."""
-    columns = dataset.card.columns
+def _refuse_same_names(dataset: Dataset, labels: dict[str, int]) -> None:
+    by_name = defaultdict(list)
+    for path in labels:
+        by_name[composed(PurePosixPath(path).name)].append(path)
+    refuse(
+        [
+            f"{dataset.folder / paths[0]} and {paths[-1]}: the same file name stands under both labels; if these are two "
+            "glomeruli, let `group:` see the folders, with a /"
+            for paths in by_name.values()
+            if len({labels[path] for path in paths}) == 2
+        ]
+    )
+
+
+def labels_from_table(dataset: Dataset, images: list[str]) -> tuple[dict[str, int], Groups]:
+    """Return the label of each image, and (slide, site) where the table has columns for them."""
+    table, columns = dataset.folder / str(dataset.card.labels), dataset.card.columns
     assert columns is not None
+    named = {key: column for key, column in columns.model_dump().items() if column is not None}
     try:
-        header, read = read_rows(table, (columns.name, columns.label))
+        rows = read_rows(table, list(dict.fromkeys(named.values())))
     except FileNotFoundError:
         raise dataset.error("labels", f"there is no file {table}") from None
-    for key in ("name", "label", "slide", "site"):
-        if getattr(columns, key) and getattr(columns, key) not in header:
-            there = ", ".join(map(quoted, header))
-            raise dataset.error(f"columns.{key}", f"{table} has no such column; it has {there}")
-    rows, problems = [], []
-    for line, field in read:
-        slide = field[columns.slide] if columns.slide else None
-        site = field[columns.site] if columns.site else None
+    except MissingColumn as error:
+        key = next(key for key, column in named.items() if column == error.column)
+        raise dataset.error(f"columns.{key}", f"{table} has no such column; {error.there}") from None
+    labels = Labels(table, Names(images, "the folder"))
+    groups: Groups = {}
+    without_row, problems = set(images), []
+    for line, field in rows:
+        slide, site = (composed(field[named[key]]) if key in named else None for key in ("slide", "site"))
         if slide == "" or site == "":
             problems.append(f"{table}, line {line}: no {'slide' if slide == '' else 'site'}")
-        rows.append((line, field[columns.name], field[columns.label], slide, site))
-    refuse(problems)
-    return rows
+        if path := labels.add(line, field[named["name"]], field[named["label"]]):
+            without_row.discard(path)
+            groups[path] = (slide, site)
+    return labels.finish(problems + [f"{dataset.folder / path} has no row in {table}" for path in sorted(without_row)]), groups
 
 
 def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]:
@@ -91,20 +162,35 @@ def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]
     if dataset.card.corrections is None:
         return {}
     table = dataset.folder / dataset.card.corrections
-    if not table.is_file():
-        raise dataset.error("corrections", f"there is no file {table}")
-    known = {composed(path): path for path in labels}
-    corrections: dict[str, int] = {}
-    problems = []
-    for line, row in read_columns(table, ("path", "label")):
-        path, label = known.get(composed(row["path"])), row["label"]
-        if path is None:
-            problems.append(f"{table}, line {line}: {quoted(row['path'])} is not the path of an image in {dataset.folder}")
-        elif label not in ("0", "1"):
-            problems.append(f"{table}, line {line}: the label of {path} is {quoted(label)}; it must be 0 or 1")
-        elif path in corrections:
-            problems.append(f"{table}, line {line}: {path} stands there twice")
+    corrections = Labels(table, Names(labels, dataset.folder))
+    try:
+        rows = read_rows(table, ("path", "label"))
+    except FileNotFoundError:
+        raise dataset.error("corrections", f"there is no file {table}") from None
+    for line, row in rows:
+        corrections.add(line, row["path"], row["label"])
+    return corrections.finish()
+
+
+def read_labels(table: Path, name_column: str, label_column: str, paths: Sequence[str]) -> dict[str, int]:
+    """Return the labels of crops, from a table that may hold more.
+
+    Raises:
+        UserError: the table or a column is missing, a label is neither 0 nor 1, a row fits several crops, or a crop has no
+            label or two.
+    """
+    names = Names(paths, table.parent, what="crops")
+    labels = Labels(table, names)
+    try:
+        rows = read_rows(table, (name_column, label_column))
+    except FileNotFoundError:
+        raise UserError(f"there is no file {table}") from None
+    elsewhere: dict[str, str] = {}
+    for line, row in rows:
+        name = row[name_column]
+        if names.find(name):
+            labels.add(line, name, row[label_column])
         else:
-            corrections[path] = int(label)
-    refuse(problems)
-    return corrections
+            elsewhere |= {path: f"; is that of line {line}, {quoted(name)}, meant?" for path in names.likely(name)}
+    lacking = [path for path in paths if path not in labels.labels] if not labels.problems else []
+    return labels.finish([f"{table} has no label of {path}{elsewhere.get(path, '')}" for path in lacking])

@@ -1,55 +1,135 @@
-"""The images below a folder, and what file systems leave there beside them."""
+"""The images below a folder, and what file systems, editors and archives leave there beside them."""
 
 import os
-from pathlib import Path
+import re
+import sys
+import unicodedata
+from fnmatch import translate
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from stages.base.errors import refuse
+from stages.base.errors import UserError, refuse
+from stages.base.files import is_in_cache
 from stages.base.parameters import quoted
 from stages.images.opening import SUFFIXES
 
-CLUTTER = ("thumbs.db", "desktop.ini")
+# In lower case; all that begins with a dot is passed over anyway, such as .DS_Store, ._a.png, .@__thumb and .Trash-1000.
+LEFT_BEHIND = (
+    # Windows
+    *("thumbs.db", "ehthumbs*.db", "desktop.ini", "$recycle.bin", "recycler", "recycled", "system volume information"),
+    *("*:zone.identifier", "*:encryptable", "found.[0-9][0-9][0-9]", "~$*"),
+    # macOS, and archives that were made there
+    *("icon\r", "icon\uf00d", "__macosx", "network trash folder", "temporary items", "desktop db", "desktop df"),
+    # Boxes by Synology, QNAP, NetApp and others: thumbnails, deleted files, earlier states
+    *("@eadir", "#recycle", "@recycle", "@recently-snapshot", "@tmp", "#snapshot", "~snapshot", "@gmt-*", "lost+found"),
+    # Editors, viewers and programs that synchronize folders
+    *("*~", "#*#", "__pycache__", "picasa.ini", "zbthumbnail.info", "_gsdata_", "albumart*.jpg", "*.dropbox.attr"),
+)
 
 
-def list_images(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the files below `folder` that are images by their name, and the others, as sorted relative paths.
+_LEFT_BEHIND = re.compile("|".join(map(translate, LEFT_BEHIND)))
 
-    Hidden files and a file manager's own (Thumbs.db) are passed over. Paths have forward slashes on every system.
+
+class Listing(NamedTuple):
+    """What is below a folder, as sorted relative paths with forward slashes on every system.
+
+    `images` are those by their names; `others` are not; `left_behind` was passed over, a folder with all that is in it.
+    `problems` says of paths that are not read what is wrong with them.
+    """
+
+    folder: Path
+    images: list[str]
+    others: list[str]
+    left_behind: list[str]
+    problems: dict[str, str]
+
+    def warn_of_left_behind(self) -> None:
+        """Print one line that counts what was passed over, if there was anything."""
+        if self.left_behind:
+            shown = ", ".join(map(quoted, self.left_behind[:5])) + ", ..." * (len(self.left_behind) > 5)
+            print(
+                f"warning: passed over in {self.folder}, hidden or left behind by file systems, editors or archives: "
+                f"{len(self.left_behind)} ({shown})",
+                file=sys.stderr,
+            )
+
+    def refuse_problems(self) -> None:
+        """Raise `UserError` with all the problems, where everything below the folder is asked for."""
+        refuse([self.problems[path] for path in sorted(self.problems)])
+
+
+def list_images(folder: Path) -> Listing:
+    """List what is below a folder. Links to files are followed where they stay in the folder or lead into DVC's cache.
 
     Raises:
-        UserError: a link leads out of the folder, or a name is not valid text.
         OSError: a folder cannot be read; what is in it must not be missing without a word.
     """
 
     def stop(error: OSError) -> None:
         raise error
 
-    images: list[str] = []
-    others: list[str] = []
-    problems: list[str] = []
+    found = Listing(folder, [], [], [], {})
     home = folder.resolve()
     for parent, folders, names in os.walk(folder, onerror=stop):
-        for name in folders:
-            if (Path(parent) / name).is_symlink():
-                problems.append(f"{Path(parent) / name} is a link to a folder; links to folders are not followed")
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            file = Path(parent) / name
-            if name.startswith(".") or name.lower() in CLUTTER:
-                continue
-            if file.is_symlink() and not _may_follow(file, home):
-                problems.append(f"{quoted(str(file))} is a link that leads out of {folder}")
-            elif not file.is_file():
-                problems.append(f"{quoted(str(file))} is not a file")
-            elif not name.isprintable():
-                problems.append(f"{quoted(str(file))} has a character in its name that is not printable text; rename it")
+        inside = PurePosixPath(Path(parent).relative_to(folder).as_posix())
+        for name in [*folders]:
+            path = str(inside / name)
+            if is_left_behind(name):
+                found.left_behind.append(_shown(path) + "/")
+            elif problem := _unreadable_name(Path(parent) / name):
+                found.problems[path] = problem
+            elif (Path(parent) / name).is_symlink():
+                found.problems[path] = f"{quoted(str(folder / path))} is a link to a folder; links to folders are not followed"
             else:
-                relative = file.relative_to(folder).as_posix()
-                (images if file.suffix.lower() in SUFFIXES else others).append(relative)
-    refuse(sorted(problems))
-    return sorted(images), sorted(others)
+                continue
+            folders.remove(name)
+        for name in names:
+            file, path = Path(parent) / name, str(inside / name)
+            if is_left_behind(name):
+                found.left_behind.append(_shown(path))
+            elif problem := _unreadable_name(file):
+                found.problems[path] = problem
+            elif file.suffix.lower() not in SUFFIXES:
+                found.others.append(path)
+            elif file.is_symlink() and not _may_follow(file, home):
+                found.problems[path] = f"{quoted(str(file))} is a link that leads out of {folder}"
+            elif not file.is_file():
+                found.problems[path] = f"{quoted(str(file))} is not a file"
+            else:
+                found.images.append(path)
+    for names in (found.images, found.others, found.left_behind):
+        names.sort()
+    return found
+
+
+def is_left_behind(name: str) -> bool:
+    """Return whether a file or folder of this name is no work of a person: hidden, or of a file system, an editor, an archive."""
+    return name.startswith(".") or _LEFT_BEHIND.match(name.lower()) is not None
+
+
+def has_control(text: str) -> bool:
+    """Return whether a control character (Unicode's Cc), such as a line end, is in a text."""
+    return any(unicodedata.category(character) == "Cc" for character in text)
+
+
+def _unreadable_name(file: Path) -> str | None:
+    if re.search("[\ud800-\udfff]", file.name):
+        return f"{quoted(str(file))} has a name that is not UTF-8 text; rename it"
+    if has_control(file.name):
+        return f"{quoted(str(file))} has a control character in its name; rename it"
+    return None
+
+
+def _shown(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _may_follow(link: Path, home: Path) -> bool:
-    # With `cache.type = symlink`, DVC itself lays a dataset out as links into its cache, .../files/md5/ab/cdef...
+    # With `cache.type = symlink`, DVC itself lays a dataset out as links into its cache.
     target = link.resolve()
-    return target.is_relative_to(home) or target.parts[-4:-2] == ("files", "md5")
+    return target.is_relative_to(home) or is_in_cache(target)
+
+
+def no_image(folder: Path) -> UserError:
+    """Return the error for a folder without an image."""
+    return UserError(f"{folder} holds no image; formats that are read end in {', '.join(sorted(SUFFIXES))}")

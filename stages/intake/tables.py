@@ -1,126 +1,192 @@
-"""Tables that a laboratory brings: reading them, and finding the files that they name."""
+"""Tables that a laboratory brings: CSV as spreadsheets write it, or .xlsx; the one reader of them all."""
 
 import csv
 import io
-import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from stages.base.errors import UserError, refuse
+from stages.base.files import from_cell
 from stages.base.parameters import quoted
-from stages.images.opening import SUFFIXES
-from stages.intake.listing import list_images
+from stages.dataset.slides import composed
+from stages.intake.listing import has_control
+from stages.intake.workbooks import DateCell, is_workbook, read_workbook
+
+SEPARATORS = ",;\t"
 
 
-def composed(name: str) -> str:
-    # A disk may hold an accented letter as two characters where the table, written elsewhere, holds it as one.
-    return unicodedata.normalize("NFC", name)
+class Row(NamedTuple):
+    """The wanted fields of a row, by column, without spaces around; `line` is that of the file, from 1."""
+
+    line: int
+    fields: dict[str, str]
 
 
-def read_rows(table: Path, wanted: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Return the header of a table, and of each row that is not empty its line and its fields by column, without spaces around.
+def read_rows(table: Path, wanted: Sequence[str], required: Sequence[str] | None = None) -> list[Row]:
+    """Return the rows of a table that are not empty, with the `wanted` columns.
 
-    Comma, semicolon or tab stand between the columns: whichever gives the `wanted` ones, which are not asked for here.
+    CSV in UTF-8 or, with its mark, in UTF-16; comma, semicolon or tab between the columns, whichever gives the wanted ones, or
+    what a first line `sep=;` says; or the sheet of an .xlsx workbook that has the wanted columns. A column may be written in
+    another case; empty fields at the end of a row may be missing.
+
+    Args:
+        required: those of `wanted` without which the table is refused (default: all).
 
     Raises:
-        UserError: the table cannot be read, a column stands there twice, or rows are shorter or longer than the header.
+        UserError: with the line, where the table cannot be read whole and without a doubt.
+        MissingColumn: a required column is not there.
         FileNotFoundError: there is no such file.
     """
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{table} is not UTF-8 text; save it as CSV UTF-8") from None
-    try:
-        for separator in ",;\t,":
-            lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-            header = next(lines, [])
-            if set(wanted) <= set(header):
-                break
-        rows = [(lines.line_num, row) for row in lines if any(field.strip() for field in row)]
-    except csv.Error as error:
-        raise UserError(f"{table} is not a table that can be read: {error}") from None
-    # Of two columns of one name nobody knows which is meant.
-    refuse([f"{table} has the column {quoted(name)} {header.count(name)} times" for name in wanted if header.count(name) > 1])
-    refuse(
-        [
-            f"{table}, line {line}: {len(row)} fields where the header has {len(header)}"
-            for line, row in rows
-            if len(row) != len(header)
-        ]
-    )
-    return header, [(line, dict(zip(header, (field.strip() for field in row)))) for line, row in rows]
-
-
-def read_columns(table: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Return the rows of a table as `read_rows` does, and refuse one that is not there or lacks one of the `columns`."""
-    try:
-        header, rows = read_rows(table, columns)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {table}") from None
-    refuse([f"{table} has no column {name}; it has {', '.join(header)}" for name in columns if name not in header])
-    return rows
-
-
-def by_name(paths: Iterable[str]) -> dict[str, list[str]]:
-    """Return the paths that a name in a table may mean, by their composed whole path and by their composed last part."""
-    known = defaultdict(list)
-    for path in paths:
-        for name in {composed(path), composed(PurePosixPath(path).name)}:
-            known[name].append(path)
-    return known
-
-
-def list_crops(source: Path) -> tuple[Path, list[str]]:
-    """Return the folder of the crops and their paths in it, sorted: all images below `source`, or those that a table names.
-
-    Raises:
-        UserError: there is no such folder or table, no image in it, or a name in the table fits no file or several.
-    """
-    if source.is_dir():
-        names, _ = list_images(source)
-        if not names:
-            raise UserError(f"{source} holds no image; formats that are read end in {', '.join(sorted(SUFFIXES))}")
-        return source, names
-    if not source.is_file():
-        raise UserError(f"{source} is neither a folder nor a file")
-    found = _find(read_columns(source, ("name",)), list_images(source.parent)[0], source)
-    return source.parent, sorted(set(found))
-
-
-def read_labels(table: Path, name_column: str, label_column: str, names: Sequence[str]) -> dict[str, int]:
-    """Return the labels of `names`, from a table that may hold more.
-
-    Raises:
-        UserError: the table or a column is missing, a label is neither 0 nor 1, a row fits several crops, or a crop has no
-            label or two.
-    """
-    labels: dict[str, int] = {}
-    problems = []
-    known = by_name(names)
-    for line, row in read_columns(table, (name_column, label_column)):
-        name, label = row[name_column], row[label_column]
-        fits = known.get(composed(name), [])
-        if len(fits) > 1:
-            problems.append(f"{table}, line {line}: {name!r} fits {len(fits)} crops: {', '.join(fits[:3])}")
-        elif fits and label not in ("0", "1"):
-            problems.append(f"{table}, line {line}: the label of {name} is {label!r}; it must be 0 or 1")
-        elif fits and labels.setdefault(fits[0], int(label)) != int(label):
-            problems.append(f"{table}, line {line}: {name} has both labels")
-    refuse(problems)
-    refuse([f"{table} has no label of {name}" for name in names if name not in labels])
-    return labels
-
-
-def _find(rows: Sequence[tuple[int, dict[str, str]]], paths: Sequence[str], table: Path) -> list[str]:
-    # Names are looked up in the listing and never joined to a path: no row reaches outside the folder.
-    known = by_name(paths)
+    required = wanted if required is None else required
+    if table.is_dir():
+        raise UserError(f"{table} is a folder; a table is asked for")
+    with table.open("rb") as file:
+        start = file.read(4)
+    if is_workbook(table):
+        header, rows = read_workbook(table, lambda header: not missing(header, required))
+    else:
+        header, rows = _read_csv(table, start, required)
+    if lacking := missing(header, required):
+        raise MissingColumn(table, lacking, header)
+    places = {name: place for name in wanted if (place := _place(header, name, table)) is not None}
+    _refuse_ragged(table, rows, len(header))
+    if not rows:
+        raise UserError(f"{table} has a header and no row")
     found, problems = [], []
     for line, row in rows:
-        fits = known.get(composed(row["name"]), [])
-        found += fits[:1]
-        if len(fits) != 1:
-            what = f"fits {len(fits)} files" if fits else f"is not in {table.parent}"
-            problems.append(f"{table}, line {line}: {row['name']!r} {what}")
+        filled = row + [""] * (len(header) - len(row))
+        problems += [
+            f"{table}, line {line}: {filled[place]} is a date, which Excel makes of names such as 1-2; format {name} as text"
+            for name, place in places.items()
+            if isinstance(filled[place], DateCell)
+        ]
+        fields = {name: from_cell(filled[place].strip()) for name, place in places.items()}
+        problems += [
+            f"{table}, line {line}: {quoted(value)} has a control character; is a quotation mark missing?"
+            for value in fields.values()
+            if has_control(value)
+        ]
+        found.append(Row(line, fields))
     refuse(problems)
+    long = [line for line, row in rows if any("\n" in field or "\r" in field for field in row)]
+    if long:
+        more = f", and in {len(long) - 1} more" if len(long) > 1 else ""
+        print(
+            f"warning: {table}, line {long[0]}: a field of several lines{more}; are its quotation marks right?", file=sys.stderr
+        )
     return found
+
+
+class MissingColumn(UserError):
+    """A table lacks a column; `column` is its name, `there` says which it has."""
+
+    def __init__(self, table: Path, column: str, header: Sequence[str]):
+        self.column = column
+        self.there = f"it has {', '.join(map(quoted, header))}" if any(header) else "it is empty"
+        super().__init__(f"{table} has no column {quoted(column)}; {self.there}")
+
+
+def missing(header: Sequence[str], names: Sequence[str]) -> str | None:
+    """Return the first of `names` that is not a column, in whatever case."""
+    known = {_loosely(name) for name in header}
+    return next((name for name in names if _loosely(name) not in known), None)
+
+
+def _loosely(name: str) -> str:
+    return " ".join(composed(name).split()).casefold()
+
+
+def _place(header: Sequence[str], name: str, table: Path) -> int | None:
+    """Return where the column `name` stands: that one, or the only one that is called so in another case."""
+    exact = [place for place, column in enumerate(header) if composed(column).strip() == composed(name).strip()]
+    loose = [place for place, column in enumerate(header) if _loosely(column) == _loosely(name)]
+    places = exact or loose
+    if len(places) > 1:
+        raise UserError(
+            f"{table} has the column {quoted(name)} {len(places)} times, and nobody knows which is meant: "
+            + ", ".join(quoted(header[place]) for place in places)
+        )
+    others = [quoted(header[place]) for place in loose if place not in places]
+    if others or (places and not exact):
+        instead = f", not {' or '.join(others)}" if others else ""
+        print(f"warning: {table}: the column {quoted(header[places[0]])} is taken for {quoted(name)}{instead}", file=sys.stderr)
+    return places[0] if places else None
+
+
+def _refuse_ragged(table: Path, rows: Sequence[tuple[int, list[str]]], width: int) -> None:
+    refuse(
+        [
+            f"{table}, line {line}: {len(row)} fields where the header has {width}"
+            for line, row in rows
+            if any(field.strip() for field in row[width:])
+        ]
+    )
+
+
+def _read_csv(table: Path, start: bytes, required: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    text = _decoded(table, start)
+    separators, skipped = SEPARATORS, 0
+    first = re.match(r"[^\r\n]*(\r\n|\r|\n|$)", text)
+    assert first
+    if said := re.fullmatch(r'"?sep=(.)"?', first[0].rstrip("\r\n"), re.IGNORECASE):
+        # For Excel alone: what stands between the columns.
+        separators, skipped, text = said[1], 1, text[first.end() :]
+    try:
+        headers = {separator: _header(text, separator) for separator in separators}
+        fits = [separator for separator in separators if not missing(headers[separator], required)]
+        separator = fits[0] if fits else max(separators, key=lambda one: len(headers[one]))
+        return headers[separator], _rows(text, separator, skipped)
+    except csv.Error as error:
+        raise UserError(f"{table} is not a table that can be read: {error}") from None
+
+
+def _header(text: str, separator: str) -> list[str]:
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    return next((row for row in rows if any(field.strip() for field in row)), [])
+
+
+def _rows(text: str, separator: str, skipped: int) -> list[tuple[int, list[str]]]:
+    """Return the rows below the header that are not empty, each with the line that it begins in."""
+    # Strictly: a quotation that does not end, or ends within a field, would swallow rows without a word.
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    rows, line = [], 1 + skipped
+    try:
+        for row in lines:
+            if any(field.strip() for field in row):
+                rows.append((line, row))
+            line = lines.line_num + 1 + skipped
+    except csv.Error as error:
+        raise csv.Error(f"line {line}: {error}; is a quotation mark missing, or one too many?") from None
+    return rows[1:]
+
+
+def _decoded(table: Path, start: bytes) -> str:
+    if kind := _kind(start):
+        raise UserError(f"{table} is {kind}, not a table; save the table as CSV UTF-8 or as .xlsx")
+    encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    content = table.read_bytes()
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{table}, line {line}: not UTF-8 text; save the table as CSV UTF-8 (in Excel a format of its own)"
+        ) from None
+
+
+def _kind(start: bytes) -> str | None:
+    """Return what a file is whose first bytes are those of something that is often taken for a table."""
+    kinds = {
+        b"\xd0\xcf\x11\xe0": "a workbook of an older Excel",
+        b"PK\x03\x04": "an archive, or a spreadsheet of another program",
+        b"\x1f\x8b": "a compressed file",
+        b"%PDF": "a PDF",
+        b"\x89PNG": "an image",
+        b"\xff\xd8\xff": "an image",
+        b"II*\0": "an image",
+        b"MM\0*": "an image",
+    }
+    return next((kind for magic, kind in kinds.items() if start.startswith(magic)), None)

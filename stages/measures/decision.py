@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import scipy
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from stages.base.files import read_json_as
 from stages.base.parameters import Parameters
@@ -62,32 +62,49 @@ def sureness(y_score: np.ndarray, threshold: float) -> np.ndarray:
     return np.abs(log_odds(y_score) - log_odds(threshold))
 
 
-def uncertain_band(y_true: np.ndarray, y_score: np.ndarray, threshold: float, error: float) -> tuple[float, float]:
-    """Return (low, high): probabilities between them, the bounds included, are too uncertain to decide by.
+class Band(BaseModel):
+    """The probabilities from `low` to `high`, both included, that are too uncertain to decide by; both None where there are none.
 
-    The band is symmetric about the threshold in log-odds, and the narrowest outside which at most the share `error` of these
-    (validation) images is on the wrong side (the reject option of Chow, IEEE Trans Inf Theory 16:41, 1970). It is empty,
-    (threshold, threshold) with low = high, where no band is needed, and (0, 1) where none suffices.
+    A band of one value, low = high, is one: of the images whose probability is just that.
+    """
+
+    low: float | None
+    high: float | None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Band":
+        if (self.low is None) != (self.high is None) or (self.low is not None and self.high is not None and self.low > self.high):
+            raise ValueError("of the uncertain band, low and high are both null, or low is not above high")
+        return self
+
+    def holds(self, y_score: np.ndarray) -> np.ndarray:
+        """Return which probabilities are uncertain, bool (N,)."""
+        if self.low is None or self.high is None:
+            return np.zeros(len(y_score), dtype=bool)
+        return (y_score >= self.low) & (y_score <= self.high)
+
+
+def uncertain_band(y_true: np.ndarray, y_score: np.ndarray, threshold: float, error: float) -> Band:
+    """Return the band of probabilities that are too uncertain to decide by.
+
+    It is symmetric about the threshold in log-odds, and the narrowest outside which at most the share `error` of these
+    (validation) images is on the wrong side (the reject option of Chow, IEEE Trans Inf Theory 16:41, 1970). There is none where
+    none is needed, and it is all, from 0 to 1, where no narrower one suffices.
     """
     distance = sureness(y_score, threshold)
     _, wrong, at = coverage_curve(y_true, y_score, threshold)
     if wrong[-1] <= error:
-        return threshold, threshold
+        return Band(low=None, high=None)
     enough = np.flatnonzero(wrong <= error)
     if len(enough) == 0:
-        return 0.0, 1.0
+        return Band(low=0.0, high=1.0)
     # The surest of those that are left out bounds the band; as it is, so that rounding does not let it out.
     left_out = distance < at[enough[-1]]
     reach = float(distance[left_out].max())
     centre = float(log_odds(threshold))
     low = min(float(scipy.special.expit(centre - reach)), float(y_score[left_out].min()))
     high = max(float(scipy.special.expit(centre + reach)), float(y_score[left_out].max()))
-    return low, high
-
-
-def is_certain(y_score: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return which probabilities lie outside the band that `uncertain_band` gave, bool (N,): all, where it is empty."""
-    return np.ones(len(y_score), dtype=bool) if low == high else (y_score < low) | (y_score > high)
+    return Band(low=low, high=high)
 
 
 def coverage_curve(y_true: np.ndarray, y_score: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -112,10 +129,6 @@ class Decision(BaseModel):
     The probability is calibrated first. Then it is called positive from `threshold` on, and `uncertain` between the bounds
     of the band.
     """
-
-    class Band(BaseModel):
-        low: float
-        high: float
 
     threshold: float
     uncertain: Band

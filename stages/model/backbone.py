@@ -11,7 +11,7 @@ import numpy as np
 from stages.base.errors import UserError, refuse
 from stages.model.backend import keras
 from stages.model.efficientnet_lite0 import efficientnet_lite0
-from stages.model.steps import PACKAGED
+from stages.model.steps import PACKAGED, WEIGHTS
 
 # Of the packaged backbone, the outputs of the stages at a 16th and a 32nd of the size: on glomeruli they told more, and held
 # better at another hospital, than the last layer (docs/backbones.md).
@@ -27,7 +27,8 @@ def build_backbone(name: str, weights: str, size: int, feature_layers: Sequence[
     Its own preprocessing is a part of it. The features of several layers stand one after the other.
 
     Args:
-        weights: `imagenet`; `none`, random ones; or a file that the backbone's `save_weights` wrote (.weights.h5).
+        weights: `imagenet`; `none`, random ones; or the name of a file in data/weights/ that the backbone's `save_weights` wrote
+            (.weights.h5).
         feature_layers: the layers of the backbone whose outputs are the features. Inner layers tell structure and texture,
             the last one the kinds of things on photographs. None: the last; of the packaged backbone, `INNER_LAYERS`.
 
@@ -52,7 +53,7 @@ def build_backbone(name: str, weights: str, size: int, feature_layers: Sequence[
             x = sys.modules[build.__module__].preprocess_input(x)
             network = build(include_top=False, weights=given, input_shape=(size, size, 3))
         if weights not in ("imagenet", "none"):
-            network.load_weights(weights)
+            network.load_weights(WEIGHTS / weights)
     except UserError:
         raise
     except Exception as error:  # Keras raises many kinds: no network, a file that does not fit, a size that is too small.

@@ -5,6 +5,7 @@ add Dense layers until the model overfits, replace the largest by a convolutiona
 """
 
 import re
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -13,6 +14,7 @@ from stages.base.parameters import Parameters
 
 MOST_BLOCKS, MOST_DENSE = 5, 4
 PACKAGED = "efficientnet_lite0"
+WEIGHTS, WEIGHTS_NAME = Path("data/weights"), r"[A-Za-z0-9][A-Za-z0-9._-]*"
 STEPS = (
     f"logistic, or convC-denseD with C from 0 to {MOST_BLOCKS} and D from 0 to {MOST_DENSE}, such as conv3-dense1, "
     f"or a backbone: {PACKAGED}, or one of keras.applications by its name there, such as EfficientNetV2B0"
@@ -28,7 +30,7 @@ class ModelParameters(Parameters):
     batch_norm: bool
     pooling: Literal["max", "average", "none"]
     initializer: Literal["he_normal", "he_uniform", "glorot_normal", "glorot_uniform"]
-    weights: str = Field(min_length=1)
+    weights: str
     trainable: Literal["frozen", "all"] | int = Field(union_mode="left_to_right")
     feature_layers: list[str]
     centre: float = Field(gt=0, le=1)
@@ -41,12 +43,30 @@ class ModelParameters(Parameters):
             parse_step(step)
         return step
 
+    @field_validator("weights")
+    @classmethod
+    def _named(cls, weights: str) -> str:
+        # A dependency of the stages, so that other weights under the same name are other inputs.
+        if not re.fullmatch(WEIGHTS_NAME, weights):
+            raise ValueError(f"it must be imagenet, none, or the name of a file of weights in {WEIGHTS}/")
+        return weights
+
     @field_validator("trainable")
     @classmethod
     def _blocks(cls, trainable: str | int) -> str | int:
         if isinstance(trainable, int) and trainable < 1:
             raise ValueError("a number of blocks to train must be at least 1; to train none, say frozen")
         return trainable
+
+    @property
+    def weights_file(self) -> Path:
+        """The file that `weights` names; of `imagenet` and `none` one that says so."""
+        return WEIGHTS / self.weights
+
+    @property
+    def has_weights_file(self) -> bool:
+        """Whether a backbone begins with weights of a file, and not with those that come with it or random ones."""
+        return is_backbone(self.step) and self.weights not in ("imagenet", "none")
 
     @property
     def frozen(self) -> bool:

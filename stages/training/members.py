@@ -132,4 +132,6 @@ def code_files() -> list[Path]:
 def resume_key(params: TrainParameters, model_params: ModelParameters, number: int) -> str:
     """Return the fingerprint of all that the training of a member depends on: parameters, data, split and code."""
     parameters = {"train": params.model_dump(), "model": model_params.model_dump(), "member": number}
-    return fingerprint(parameters, [MANIFEST, SPLIT, *([FEATURES] if model_params.frozen else [IMAGES, STAINED]), *code_files()])
+    learned_from = [FEATURES] if model_params.frozen else [IMAGES, STAINED]
+    weights = [model_params.weights_file] if model_params.has_weights_file else []
+    return fingerprint(parameters, [MANIFEST, SPLIT, *learned_from, *weights, *code_files()])

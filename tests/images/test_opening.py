@@ -62,7 +62,7 @@ def test_transparency_is_kept_and_an_opaque_channel_dropped(tmp_path):
     half = load_image(saved(tmp_path, Image.new("RGBA", (3, 3), (*RED, 128)), "a.png"))
     assert (half.mode, half.getpixel((0, 0))) == ("RGBA", (*RED, 128))
     assert load_image(saved(tmp_path, Image.new("RGBA", (3, 3), (*RED, 255)), "b.png")).mode == "RGB"
-    assert load_image(saved(tmp_path, Image.new("LA", (3, 3), (90, 0)), "c.png")).getpixel((0, 0)) == (90, 90, 90, 0)
+    assert load_image(saved(tmp_path, Image.new("LA", (3, 3), (90, 7)), "c.png")).getpixel((0, 0)) == (90, 90, 90, 7)
 
 
 def test_a_transparent_palette_colour(tmp_path):
@@ -108,6 +108,8 @@ def test_png_files_whole_or_damaged_give_the_pixels_that_pillow_gives_or_are_ref
         with Image.open(file) as image:
             expected = np.asarray(image.convert("RGBA"))
     except Exception:  # Whatever Pillow raises.
+        expected = None
+    if expected is None or expected[..., 3].mean() < 2.55:
         with pytest.raises(UserError):
             load_image(file)
     else:

@@ -110,7 +110,7 @@ def test_all_modes_on_native_crops(workplace, real_data):
     Path("data/kpmp.yaml").write_text(project_card.read_text())
     Path("data/kpmp").symlink_to(real_data / "kpmp_sample")
     set_params({"data": "kpmp"})
-    rows = make_manifest(read_dataset("kpmp"))[0]
+    rows = make_manifest(read_dataset("kpmp"), Path("unreadable.csv"))[0]
     tall = next(number for number, row in enumerate(rows) if (row.width, row.height) == (498, 709))
     margin = (224 - round(498 * 224 / 709)) // 2
     squares = {mode: run(mode, 224)[tall].copy() for mode in ("white", "zero", "edge", "reflect", "mean", "stretch")}

@@ -100,9 +100,9 @@ IMAGES = {
     "32-bit floating point": (
         "s1-77.tif",
         array(np.ones((9, 9), dtype=np.float32)),
-        "has 32-bit pixels (F); save it with 8 or 16",
+        "it has 32-bit pixels, whose white is not defined; save it with 8 or 16",
     ),
-    "a palette with transparency": ("s1-77.png", transparent_palette(), None),
+    "a palette that is transparent all over": ("s1-77.png", transparent_palette(), "is transparent all over"),
     "CMYK JPEG": ("s1-77.jpg", picture("jpg", mode="CMYK"), None),
     "EXIF-rotated": ("s1-77.jpg", rotated(), None),
     "an animation": ("s1-77.gif", frames("gif"), None),
@@ -110,13 +110,9 @@ IMAGES = {
     "a space in the name": ("s1-77 copy.png", picture(), None),
     "quotes in the name": ("s1-7'7\".png", picture(), None),
     "a comma in the name": ("s1-7,7.png", picture(), None),
-    "a newline in the name": ("s1-7\n7.png", picture(), "has a character in its name that is not printable"),
-    "a name that turns the writing direction": (
-        "s1-\u202e77.png",
-        picture(),
-        "has a character in its name that is not printable",
-    ),
-    "bytes in the name that are not UTF-8": (b"s1-\xff.png", picture(), "has a character in its name that is not printable"),
+    "a newline in the name": ("s1-7\n7.png", picture(), "has a control character in its name"),
+    "a name that turns the writing direction": ("s1-\u202e77.png", picture(), None),
+    "bytes in the name that are not UTF-8": (b"s1-\xff.png", picture(), "has a name that is not UTF-8 text"),
     "an accent as one character": ("s1-7\u00e9.png", picture(), None),
     "an accent as two characters": ("s1-7e\u0301.png", picture(), None),
     "a leading dash": ("-s1-77.png", picture(), "it does not match nonGS/-s1-77.png"),
@@ -168,12 +164,12 @@ TABLES = {
     "an absolute path": (ROWS + "/etc/hostname,1\n", "line 5: '/etc/hostname' is not in the folder"),
     "a row without a file": (ROWS + "c1.png,1\n", "line 5: 'c1.png' is not in the folder"),
     "a file without a row": (ROWS.replace("a2.png,0\n", ""), "data/table/a2.png has no row in data/table/labels.csv"),
-    "a row that is too short": (ROWS.replace("a1.png,1", "a1.png"), "line 2: 1 fields where the header has 2"),
-    "another header": (ROWS.replace("truth", "label"), "data/table.yaml, line 3: `columns: {name: name, label: truth}`"),
+    "a row that is too short": (ROWS.replace("a1.png,1", "a1.png"), "line 2: the label of a1.png is ''; it must be 0 or 1"),
+    "another header": (ROWS.replace("truth", "verdict"), "data/table.yaml, line 3: `columns: {name: name, label: truth}`"),
     "nothing": ("", "has no such column"),
-    "a quotation that does not end": (ROWS + '"c1.png,1\n', "line 5: 1 fields where the header has 2"),
+    "a quotation that does not end": (ROWS + '"c1.png,1\n', "labels.csv is not a table that can be read: line 5: unexpected end"),
     "a header of 200,000 characters": ("n" * 200_000 + ",truth\n", "labels.csv is not a table that can be read: field larger"),
-    "a NUL": (ROWS + "c\0,1\n", "'c\\x00' is not in the folder"),
+    "a NUL": (ROWS + "c\0,1\n", "line 5: 'c\\x00' has a control character"),
 }
 
 
@@ -226,7 +222,7 @@ def same_bytes(folder):
 
 FOLDERS = {
     link_out: "'data/small/GS/s9-0.png' is a link that leads out of data/small",
-    link_folder: "data/small/GS/more is a link to a folder",
+    link_folder: "'data/small/GS/more' is a link to a folder",
     dangling: "'data/small/GS/s9-0.png' is not a file",
     fifo: "'data/small/GS/s9-0.png' is not a file",
     directory: None,

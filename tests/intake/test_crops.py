@@ -17,12 +17,13 @@ from stages.dataset.card import read_dataset
 from stages.intake.crops import make_manifest
 from tests.conftest import PROJECT, make_classes, make_table, save_crop, set_params
 
+UNREADABLE = Path("metrics/unreadable.csv")
 NAMES = ["a1.png", "a2.png", "sub/b1.png"]
 ROWS = "name,truth\na1.png,1\na2.png,0\nb1.png,0\n"
 
 
 def listed(name):
-    return make_manifest(read_dataset(name))[0]
+    return make_manifest(read_dataset(name), UNREADABLE)[0]
 
 
 def refused(name):
@@ -88,8 +89,8 @@ def test_slides_and_sites_from_the_table(workplace):
         (ROWS + "a1.png,0\n", "line 5: a1.png stands there twice, under both labels"),
         (ROWS.replace("a1.png,1", "a1.png,1,7"), "line 2: 3 fields where the header has 2"),
         (
-            ROWS.replace("truth", "Truth"),
-            "line 3: `columns: {name: name, label: truth}`: data/table/labels.csv has no such column; it has 'name', 'Truth'",
+            ROWS.replace("truth", "verdict"),
+            "line 3: `columns: {name: name, label: truth}`: data/table/labels.csv has no such column; it has 'name', 'verdict'",
         ),
         ("", "has no such column"),
     ],
@@ -101,8 +102,8 @@ def test_what_a_table_gets_wrong_is_said_with_its_line(workplace, rows, said):
 
 def test_a_table_in_another_encoding_is_refused(workplace):
     folder = make_table(ROWS, NAMES)
-    (folder / "labels.csv").write_bytes("name,truth\nä.png,1\n".encode("latin-1"))
-    assert refused("table") == "data/table/labels.csv is not UTF-8 text; save it as CSV UTF-8"
+    (folder / "labels.csv").write_bytes("name,truth\na1.png,1\nä.png,1\n".encode("latin-1"))
+    assert refused("table").startswith("data/table/labels.csv, line 3: not UTF-8 text; save the table as CSV UTF-8")
 
 
 def test_a_missing_table_quotes_the_card(workplace):
@@ -153,7 +154,7 @@ def test_a_folder_of_nothing_but_bad_images_is_refused_all_the_same(workplace):
     for file in make_classes().rglob("*.png"):
         file.write_bytes(b"")
     with pytest.raises(UserError, match=r"and 4 more"):
-        make_manifest(read_dataset("small"), skip_unreadable=True)
+        make_manifest(read_dataset("small"), UNREADABLE, skip_unreadable=True)
 
 
 def test_the_same_image_under_both_labels_is_refused(workplace):
@@ -164,14 +165,14 @@ def test_the_same_image_under_both_labels_is_refused(workplace):
 
 def test_the_same_name_under_both_labels_is_refused(workplace):
     save_crop(make_classes() / "GS" / "s3-1.png", seed=999)
-    assert refused("small") == "data/small/GS/s3-1.png and nonGS/s3-1.png: the same file name stands under both labels"
+    assert refused("small").startswith("data/small/GS/s3-1.png and nonGS/s3-1.png: the same file name stands under both labels;")
 
 
 def test_copies_under_one_label_are_reported(workplace, capsys):
     folder = make_classes()
     (folder / "nonGS" / "s4-9.png").write_bytes((folder / "nonGS" / "s3-1.png").read_bytes())
     assert len(listed("small")) == 25
-    assert "byte-identical files, which the split will keep together: nonGS/s3-1.png = nonGS/s4-9.png" in capsys.readouterr().err
+    assert "the same image, which the split will keep together: nonGS/s3-1.png = nonGS/s4-9.png" in capsys.readouterr().err
 
 
 def test_what_is_not_an_image_by_its_name_is_reported_and_clutter_passed_over(workplace, capsys):
@@ -237,7 +238,7 @@ def test_the_stage_writes_the_table_or_nothing(workplace):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "small: 24 glomeruli, 6 of them globally sclerotic, 6 slides\n")
     with open("data/manifest.csv", newline="") as file:
-        assert next(csv.reader(file)) == ["path", "label", "slide", "site", "width", "height", "sha256", "published"]
+        assert next(csv.reader(file)) == ["path", "label", "slide", "site", "width", "height", "sha256", "pixels", "published"]
     Path("data/manifest.csv").unlink()
 
     cut = save_crop(folder / "GS" / "s1-7.png", seed=999)
@@ -257,7 +258,7 @@ def test_any_bytes_are_a_table_or_an_error(tmp_path_factory, content):
     (root / "d" / "labels.csv").write_bytes(content)
     (root / "d.yaml").write_text("title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth}\ngroup: '(?P<slide>.)'\n")
     with pytest.raises(UserError) as error:  # There are no images: even a good table is refused.
-        make_manifest(read_dataset("d", root))
+        make_manifest(read_dataset("d", root), UNREADABLE)
     assert str(root / "d") in str(error.value)
 
 
@@ -288,10 +289,10 @@ def test_corrections_override_labels_and_every_result_says_so(workplace, capsys)
     assert sum(label != published for label, published in rows.values()) == 2
     assert "2 labels corrected by corrected.csv" in capsys.readouterr().out
     for text, said in (
-        ("path,label\n../../etc/passwd,1\n", "'../../etc/passwd' is not the path of an image"),
+        ("path,label\n../../etc/passwd,1\n", "'../../etc/passwd' is not in data/small"),
         ("path,label\nGS/s0-0.png,2\n", "line 2: the label of GS/s0-0.png is '2'; it must be 0 or 1"),
         ("path,label\nGS/s0-0.png,0\nGS/s0-0.png,0\n", "line 3: GS/s0-0.png stands there twice"),
-        ("name,label\nGS/s0-0.png,0\n", "has no column path"),
+        ("name,label\nGS/s0-0.png,0\n", "has no column 'path'"),
     ):
         table.write_text(text)
         with pytest.raises(UserError, match=re.escape(said)):

@@ -114,7 +114,7 @@ def test_copies_on_two_slides_keep_the_slides_together(workplace):
     for fold in range(5):
         metrics = run(fold=fold)
         found = parts()
-        assert metrics["byte_identical_images"] == 1
+        assert metrics["identical_images"] == 1
         assert len({part for path, part in found.items() if Path(path).name.startswith(("s3-", "s4-"))}) == 1
 
 

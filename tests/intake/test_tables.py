@@ -1,53 +1,196 @@
 """One reader of tables and one matcher of names, whoever asks: the manifest, the corrections, `predict` and its labels."""
 
 import unicodedata
+from datetime import date
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from stages.base.errors import UserError
-from stages.intake.tables import by_name, list_crops, read_columns, read_labels, read_rows
+from stages.dataset.card import read_dataset
+from stages.intake.labels import as_label, read_corrections, read_labels
+from stages.intake.names import Names
+from stages.intake.source import find_crops
+from stages.intake.tables import read_rows
 from tests.conftest import make_table, save_crop
 
 
-def table(text, name="table.csv"):
-    Path(name).write_bytes(text.encode("utf-8"))
+def table(text, name="table.csv", encoding="utf-8"):
+    Path(name).write_bytes(text.encode(encoding))
     return Path(name)
 
 
+def workbook(sheets, name="table.xlsx"):
+    """A workbook with sheets, each a list of rows."""
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        sheet = book.create_sheet(title)
+        for row in rows:
+            sheet.append(row)
+    book.save(name)
+    return Path(name)
+
+
+def of(path, columns=("name", "label")):
+    return [(row.line, *row.fields.values()) for row in read_rows(path, columns)]
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_a_table_by_any_separator(workplace, separator):
-    path = table(separator.join(("name", "label")) + "\n\n" + separator.join((" a.png ", "1")) + "\n" + separator * 1 + "\n")
-    assert read_rows(path, ("name", "label")) == (["name", "label"], [(3, {"name": "a.png", "label": "1"})])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_table_by_any_separator_and_line_end(workplace, separator, end):
+    lines = [separator.join(("name", "label")), "", separator.join((" a.png ", "1")), separator, separator.join(("b.png", "0"))]
+    assert of(table(end.join(lines))) == [(3, "a.png", "1"), (5, "b.png", "0")]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("sep=;\nname;label\na.png;1\n", [(3, "a.png", "1")]),
+        ('"sep=|"\r\nname|label\r\na.png|1\r\n', [(3, "a.png", "1")]),
+        ("sep=\t\nname\tlabel\na.png\t1\n", [(3, "a.png", "1")]),
+        ("sep=;\nname;label\n1,5.png;1\n", [(3, "1,5.png", "1")]),
+        ("\ufeffname,label\na.png,1\n", [(2, "a.png", "1")]),
+        ("name,note,label\na.png,,1\nb.png\n", [(2, "a.png", "1"), (3, "b.png", "")]),
+        ("name,label,,\na.png,1,,\nb.png,0\nc.png,1,\n", [(2, "a.png", "1"), (3, "b.png", "0"), (4, "c.png", "1")]),
+        ("name,label\na.png,1,,,\n", [(2, "a.png", "1")]),
+        ('name,label\n"a ""b"".png","1"\n', [(2, 'a "b".png', "1")]),
+        ("name,label\n'=1+1.png,1\n'=2.png,1\n'a.png,1\n", [(2, "=1+1.png", "1"), (3, "=2.png", "1"), (4, "'a.png", "1")]),
+    ],
+    ids=["sep", "sep in quotes", "sep tab", "sep decides", "mark", "short", "empty columns", "long", "quotes", "formulas"],
+)
+def test_what_spreadsheets_write(workplace, text, rows):
+    assert of(table(text)) == rows
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_that_says_its_encoding(workplace, encoding):
+    assert of(table("name\tlabel\nMüller.png\t1\n", encoding=encoding)) == [(2, "Müller.png", "1")]
+
+
+@pytest.mark.parametrize("header", ["Name, LABEL ", "name,Label", "NAME,label"])
+def test_a_column_in_another_case_is_taken_and_said(workplace, header, capsys):
+    assert of(table(f"{header}\na.png,1\n")) == [(2, "a.png", "1")]
+    assert "is taken for" in capsys.readouterr().err
+
+
+def test_of_two_columns_that_differ_by_case_the_exact_one_is_taken_and_said(workplace, capsys):
+    assert of(table("name,label,Label\na.png,1,0\n")) == [(2, "a.png", "1")]
+    assert "the column 'label' is taken for 'label', not 'Label'" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"has the column 'label' 2 times, and nobody knows which is meant: 'LABEL', 'Label'"):
+        of(table("name,LABEL,Label\na.png,1,0\n"))
 
 
 def test_a_column_twice_is_refused_wherever_it_is_read(workplace):
     save_crop(Path("crops/a.png"), 0)
     twice = table("name,label,label\na.png,0,1\n", "crops/table.csv")
-    for read in (
-        lambda: read_columns(twice, ("name", "label")),
-        lambda: read_labels(twice, "name", "label", ["a.png"]),
-    ):
+    for read in (lambda: of(twice), lambda: read_labels(twice, "name", "label", ["a.png"])):
         with pytest.raises(UserError, match=r"table.csv has the column 'label' 2 times"):
             read()
+    with pytest.raises(UserError, match=r"has the column 'label' 2 times"):
+        of(table("name,label,label \na.png,0,1\n"))
     # A column that nobody asks for may stand there as often as it likes.
-    assert list_crops(twice) == (Path("crops"), ["a.png"])
+    assert find_crops(twice) == (Path("crops"), ["a.png"])
 
 
-@pytest.mark.parametrize("row", ["a.png", "a.png,1,2", '"a.png'])
-def test_a_row_of_another_length_is_named_by_its_line(workplace, row):
-    with pytest.raises(UserError, match=r"^table.csv, line 3: \d fields where the header has 2$"):
-        read_columns(table(f"name,label\nb.png,0\n{row}\n"), ("name", "label"))
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name,label\nb.png,0\na.png,1,2\n", "table.csv, line 3: 3 fields where the header has 2"),
+        ('name,label\nb.png,0\n"a.png,1\n', "table.csv is not a table that can be read: line 3: unexpected end of data"),
+        ('name,label\nb.png,0\n"a" b.png,1\n', "table.csv is not a table that can be read: line 3: ',' expected after '\"'"),
+        ('name,label\n"b.png,0\na.png,1\nc.png"\n', "line 2: 'b.png,0\\na.png,1\\nc.png' has a control character"),
+        ('name,note,label\nb.png,"x,0\na.png,"y",1\n', "line 2: ',' expected after '\"'"),
+        ("", "table.csv has no column 'name'; it is empty"),
+        ("name,label\n", "table.csv has a header and no row"),
+        ("name,label\n,\n\n", "table.csv has a header and no row"),
+        ("name\na.png\n", "table.csv has no column 'label'; it has 'name'"),
+        ("name|label\na.png|1\n", "table.csv has no column 'name'; it has 'name|label'"),
+    ],
+)
+def test_what_cannot_be_read_whole_is_refused_with_its_line(workplace, text, said):
+    with pytest.raises(UserError) as error:
+        of(table(text))
+    assert said in str(error.value) and "\n" not in str(error.value)
 
 
-def test_what_is_no_table(workplace):
-    with pytest.raises(UserError, match=r"^there is no file none.csv$"):
-        read_columns(Path("none.csv"), ("name",))
-    Path("utf16.csv").write_bytes("name\na\n".encode("utf-16"))
-    with pytest.raises(UserError, match=r"^utf16.csv is not UTF-8 text; save it as CSV UTF-8$"):
-        read_columns(Path("utf16.csv"), ("name",))
-    with pytest.raises(UserError, match=r"^table.csv has no column label; it has name$"):
-        read_columns(table("name\n"), ("name", "label"))
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("name\nMüller\n".encode("latin-1"), "table.csv, line 2: not UTF-8 text; save the table as CSV UTF-8"),
+        ("name\na\n".encode("utf-16-le"), "table.csv has no column 'name'"),
+        (b"\x89PNG\r\n\x1a\n", "table.csv is an image, not a table"),
+        (b"\xff\xd8\xff\xe0", "table.csv is an image, not a table"),
+        (b"\xd0\xcf\x11\xe0\xa1", "table.csv is a workbook of an older Excel, not a table"),
+        (b"PK\x03\x04mimetype", "table.csv is an archive, or a spreadsheet of another program, not a table"),
+        (b"%PDF-1.7", "table.csv is a PDF, not a table"),
+    ],
+)
+def test_what_is_no_table(workplace, content, said):
+    Path("table.csv").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        of(Path("table.csv"), ("name",))
+    assert str(error.value).startswith(said)
+
+
+def test_a_field_of_several_lines_is_a_doubt(workplace, capsys):
+    """A stray quotation mark may have swallowed rows, where nobody asks for the column that it stands in."""
+    assert of(table('name,label,note\na.png,1,"x\nb.png,0,"\nc.png,0,\n')) == [(2, "a.png", "1"), (4, "c.png", "0")]
+    assert "warning: table.csv, line 2: a field of several lines; are its quotation marks right?" in capsys.readouterr().err
+
+
+def test_workbooks_of_excel(workplace, capsys):
+    rows = [["Name", "Label", "scanned"], ["a.png", 1, date(2024, 2, 1)], [], ["b.png", 0.0], ["c.png", True], [7, "yes", None]]
+    path = workbook({"notes": [["read me"]], "crops": rows})
+    assert of(path) == [(2, "a.png", "1"), (4, "b.png", "0"), (5, "c.png", "TRUE"), (6, "7", "yes")]
+    assert "the column 'Label' is taken for 'label'" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"has 2 sheets with these columns: one, two; save the one that is meant alone"):
+        of(workbook({"one": rows, "two": rows}))
+    with pytest.raises(UserError, match=r"line 2: 2024-02-01 00:00:00 is a date, which Excel makes of names such as 1-2"):
+        of(workbook({"one": [["name", "label"], [date(2024, 2, 1), 1]]}))
+    with pytest.raises(UserError, match=r"has no column 'label'; it has 'name'"):
+        of(workbook({"one": [["name"], ["a.png"]]}))
+    with pytest.raises(UserError, match=r"has no column 'name'; it is empty"):
+        of(workbook({"one": []}))
+
+
+def test_hidden_rows_are_read_and_said(workplace, capsys):
+    path = workbook({"one": [["name", "label"], ["a.png", 1], ["b.png", 0]]})
+    book = openpyxl.load_workbook(path)
+    book["one"].row_dimensions[3].hidden = True
+    book.save(path)
+    assert len(of(path)) == 2
+    assert "1 rows of the sheet one are hidden, and are read as well" in capsys.readouterr().err
+
+
+def test_a_damaged_workbook_is_one_line(workplace):
+    path = workbook({"one": [["name", "label"], ["a.png", 1]]})
+    content = path.read_bytes()
+    for share in (0.3, 0.6, 0.9):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(UserError) as error:
+            of(path)
+        assert str(error.value).startswith("table.xlsx ") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["1", "1.0", "1.", "1,0", "1.000", "TRUE", "true", "Yes", "y", "T"])
+def test_labels_that_mean_1_without_a_doubt(text):
+    assert as_label(text) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2", "-1", "01", "1e0", "10", "nan", "positive", "one", "\u0661", "1.5", "0.5", "+", "GS", "x"]
+)
+def test_labels_that_mean_neither(text):
+    assert as_label(text) is None
+
+
+def test_what_was_taken_for_a_label_is_said_once(workplace, capsys):
+    names = [f"{letter}.png" for letter in "abcd"]
+    given = table("name,truth\na.png,TRUE\nb.png,no\nc.png,1\nd.png,TRUE\n")
+    assert list(read_labels(given, "name", "truth", names).values()) == [1, 0, 1, 1]
+    assert capsys.readouterr().err == "warning: table.csv: as labels are taken 'TRUE' for 1, 'no' for 0\n"
 
 
 def test_a_name_that_fits_two_crops_labels_neither(workplace):
@@ -58,21 +201,52 @@ def test_a_name_that_fits_two_crops_labels_neither(workplace):
     assert read_labels(given, "name", "truth", names) == {"one/a.png": 1, "two/a.png": 0, "two/b.png": 1}
 
 
+@pytest.mark.parametrize(
+    "name", [r"C:\Crops\sub\B1.png", "/home/me/b1.png", "b1", "B1.PNG", "b1.tif", r"sub\b1.png", "b 1.png", "other/b1.png"]
+)
+def test_a_name_that_is_nearly_right_gets_a_hint_and_no_label(workplace, name):
+    names = Names(["a1.png", "sub/b1.png"], "the folder")
+    assert names.find(name) == []
+    assert names.problem(name) == f"{name!r} is not in the folder; is 'sub/b1.png' meant?"
+    with pytest.raises(UserError) as error:
+        read_labels(table(f"name,truth\na1.png,1\n{name},0\n"), "name", "truth", ["a1.png", "sub/b1.png"])
+    assert str(error.value) == f"table.csv has no label of sub/b1.png; is that of line 3, {name!r}, meant?"
+
+
+def test_what_is_far_from_right_gets_no_hint():
+    names = Names(["a1.png"], "the folder")
+    assert names.problem("b1.png") == "'b1.png' is not in the folder"
+    assert names.find("./a1.png") == ["a1.png"] and names.find("") == []
+
+
 def test_an_accented_letter_is_one_letter_however_it_is_written(workplace):
     on_disk, in_table = (unicodedata.normalize(form, "Müller_1.png") for form in ("NFD", "NFC"))
     assert on_disk != in_table
-    assert by_name([on_disk]) == {in_table: [on_disk]}
+    assert Names([on_disk], "").find(in_table) == [on_disk]
     save_crop(Path("crops") / on_disk, 0)
-    assert list_crops(table(f"name\n{in_table}\n", "crops/table.csv")) == (Path("crops"), [on_disk])
+    assert find_crops(table(f"name\n{in_table}\n", "crops/table.csv")) == (Path("crops"), [on_disk])
     assert read_labels(table(f"name,truth\n{in_table},1\n"), "name", "truth", [on_disk]) == {on_disk: 1}
 
 
 def test_corrections_name_paths_in_either_way(workplace):
-    from stages.dataset.card import read_dataset
-    from stages.intake.labels import read_corrections
-
     on_disk, in_table = (unicodedata.normalize(form, "é1.png") for form in ("NFD", "NFC"))
     card = "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth}\ngroup: '(?P<slide>.)'\ncorrections: new.csv\n"
     folder = make_table(f"name,truth\n{in_table},1\n", [on_disk], card=card)
     table(f"path,label\n{in_table},0\n", folder / "new.csv")
     assert read_corrections(read_dataset("table"), {on_disk: 1}) == {on_disk: 0}
+
+
+def test_a_table_asks_for_nothing_but_what_it_names(workplace):
+    """What else lies beside it, links and bad names, is no reason to refuse it."""
+    save_crop(Path("crops/a.png"), 0)
+    Path("crops/out.png").symlink_to(save_crop(Path("elsewhere.png").resolve(), 1))
+    Path("crops/more").symlink_to("/etc")
+    Path("crops/x\ny.png").write_bytes(b"")
+    assert find_crops(table("name\na.png\n", "crops/table.csv")) == (Path("crops"), ["a.png"])
+    with pytest.raises(UserError, match=r"table.csv, line 2: 'crops/out.png' is a link that leads out of crops"):
+        find_crops(table("name\nout.png\n", "crops/table.csv"))
+
+
+def test_one_crop(workplace):
+    save_crop(Path("crops/a.png"), 0)
+    assert find_crops(Path("crops/a.png")) == (Path("crops"), ["a.png"])

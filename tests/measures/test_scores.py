@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as np_st
 from stages.base.files import write_json
 from stages.evaluation.curves import write_curves, write_slides
 from stages.evaluation.results import measure
-from stages.measures.decision import choose_threshold, coverage_curve, is_certain, uncertain_band
+from stages.measures.decision import Band, choose_threshold, coverage_curve, uncertain_band
 from stages.measures.resampling import slide_bootstrap
 from stages.measures.scores import calibration_error, confusion, rates, score
 
@@ -174,23 +174,35 @@ def test_curves_have_headers_alone_where_one_class_is_missing(workplace):
 
 def test_the_uncertain_band_by_hand():
     # Threshold 0.5: wrong are 0.3 (a positive) and 0.7 (a negative), equally far; all others are right.
-    low, high = uncertain_band(Y, S, 0.5, 0.0)
-    assert (low, high) == (pytest.approx(0.3), pytest.approx(0.7))
-    sure = is_certain(S, low, high)
+    band = uncertain_band(Y, S, 0.5, 0.0)
+    assert (band.low, band.high) == (pytest.approx(0.3), pytest.approx(0.7))
+    sure = ~band.holds(S)
     assert np.all((S[sure] >= 0.5) == (Y[sure] == 1))
     # 2 of 10 are wrong: with that allowed no band is needed.
-    assert uncertain_band(Y, S, 0.5, 0.2) == (0.5, 0.5) and is_certain(S, 0.5, 0.5).all()
+    assert uncertain_band(Y, S, 0.5, 0.2) == Band(low=None, high=None)
+    assert not Band(low=None, high=None).holds(S).any()
     # The surest are wrong: no band suffices.
-    assert uncertain_band(np.array([0, 1]), np.array([0.9, 0.1]), 0.5, 0.1) == (0.0, 1.0)
-    assert not is_certain(np.array([0.9, 0.1]), 0.0, 1.0).any()
+    assert uncertain_band(np.array([0, 1]), np.array([0.9, 0.1]), 0.5, 0.1) == Band(low=0, high=1)
+    assert Band(low=0, high=1).holds(np.array([0.9, 0.1])).all()
+
+
+def test_a_band_of_one_value_is_not_an_empty_one():
+    # Ties at the threshold, as isotonic calibration makes them: two of three are wrong there, nothing is elsewhere.
+    y_true, y_score = np.array([0, 0, 1, 0, 1]), np.array([0.5, 0.5, 0.5, 0.1, 0.9])
+    band = uncertain_band(y_true, y_score, 0.5, 0.1)
+    assert (band.low, band.high) == (0.5, 0.5)
+    assert band.holds(y_score).tolist() == [True, True, True, False, False]
+    with pytest.raises(ValueError, match="both null"):
+        Band(low=None, high=0.5)
 
 
 @given(labels_and_scores, st.floats(0.05, 0.95), st.floats(0, 0.5))
 def test_outside_the_band_errors_are_as_few_as_allowed(arrays, threshold, error):
     y_true, y_score = arrays
-    low, high = uncertain_band(y_true, y_score, threshold, error)
-    assert low <= threshold <= high
-    sure = is_certain(y_score, low, high)
+    band = uncertain_band(y_true, y_score, threshold, error)
+    assert (band.low is None) == (np.mean((y_true == 1) != (y_score >= threshold)) <= error)
+    assert band.low is None or band.low <= threshold <= band.high
+    sure = ~band.holds(y_score)
     wrong = (y_true == 1) != (y_score >= threshold)
     assert not sure.any() or np.mean(wrong[sure]) <= error + 1e-12
     coverage, errors, at = coverage_curve(y_true, y_score, threshold)

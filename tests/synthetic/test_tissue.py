@@ -34,7 +34,7 @@ def test_the_same_seed_draws_the_same_whatever_the_workers(workplace, monkeypatc
 def test_its_own_card_fits(workplace):
     Path("data/demo.yaml").write_text((PROJECT / "data/demo.yaml").read_text())
     draw()
-    rows = make_manifest(read_dataset("demo"))[0]
+    rows = make_manifest(read_dataset("demo"), Path("unreadable.csv"))[0]
     assert Counter((row.site, row.slide) for row in rows).keys() == {
         ("A", "synthetic-A1"),
         ("A", "synthetic-A2"),

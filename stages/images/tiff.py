@@ -1,0 +1,204 @@
+"""Reading TIFF, of which scanners, ImageJ and Photoshop write many kinds, with tifffile and imagecodecs.
+
+Pillow reads 16-bit planes as if they had 8 bits (python-pillow/Pillow#4621), and knows neither 12 bits nor most compressions.
+"""
+
+import io
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tifffile import TiffFile, TiffPage
+
+# It logs what it finds odd in tags that are of no concern here; what it cannot read it raises.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+GREY, RGB, PALETTE, CMYK, YCBCR, LAB = (0, 1), 2, 3, 5, 6, 8
+COLOURS = {0: 1, 1: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
+JPEG = (7, 33007)
+# Compressions that hold a picture of their own in each strip or tile, which says itself how large it is.
+PICTURES = (*JPEG, 33003, 33004, 33005, 34712, 50001)
+COMPRESSIONS = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000, *PICTURES)
+ASSOCIATED, UNASSOCIATED = 1, 2
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+MOST_PAGES = 16  # that are looked at, to say what else a file holds
+
+
+class NotRead(Exception):
+    """Why a TIFF is not read, in words that go behind the file's name."""
+
+
+class Decoded(NamedTuple):
+    """The first picture of a TIFF as 8-bit RGB or RGBA; its bits a channel; and what is doubtful about it."""
+
+    image: Image.Image
+    bits: int
+    doubts: list[str]
+
+
+def is_tiff(start: bytes) -> bool:
+    """Return whether a file that begins with these four bytes is a TIFF, of 32 or of 64 bits."""
+    return start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def read_tiff(path: str | Path, check_size: Callable[[int, int], None]) -> Decoded:
+    """Return the first picture of a TIFF, upright.
+
+    Grey, palette, RGB, CMYK and YCbCr with 1 to 16 bits a channel, in strips, tiles or planes. More than 8 bits keep their
+    upper 8, over the range that the file states. Lab is left to Pillow.
+
+    Args:
+        check_size: called with width and height before any pixel is decoded; it may raise.
+
+    Raises:
+        NotRead: the picture is of a kind that is not read, is cut short, or may be a part of one.
+        Exception: of many kinds, where the file is damaged.
+    """
+    # Of OME-TIFF, other files that this one names are never opened.
+    with TiffFile(path, is_ome=False, _multifile=False) as file:
+        page = file.pages[0]
+        assert isinstance(page, TiffPage)
+        check_size(page.imagewidth, page.imagelength)
+        doubts = _further_pages(file, page)
+        extra = _check(page)
+        _check_segments(page, file.filehandle.size)
+        _check_pictures(page, check_size)
+        image = _as_rgb(path, page, extra, doubts)
+        orientation = page.tags.valueof(274)
+    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+    return Decoded(image.transpose(turn) if turn is not None else image, int(page.bitspersample), doubts)
+
+
+def _further_pages(file: TiffFile, first: TiffPage) -> list[str]:
+    """Return what is doubtful where a file holds several pictures, besides smaller copies of the first."""
+    pages = [first]
+    for number in range(1, MOST_PAGES):
+        try:
+            page = file.pages[number]
+        except IndexError:
+            break
+        if isinstance(page, TiffPage) and not page.is_mask:
+            pages.append(page)
+    whole = [page for page in pages if not page.is_reduced]
+    if first.is_reduced and whole:
+        raise NotRead("its first picture is a reduced copy of a later one; save the one that is meant alone")
+    if len(whole) < 2:
+        return []
+    several = f"{len(whole)} pictures" if len(pages) < MOST_PAGES else "many pictures"
+    if all(page.photometric in GREY and page.samplesperpixel == 1 and page.shape == first.shape for page in whole):
+        raise NotRead(f"it holds {several} in grey of one size: colours one by one, focal planes or channels; save one in RGB")
+    return [f"it holds {several}; the first is read"]
+
+
+def _check(page: TiffPage) -> int:
+    """Refuse what is not read; return how many channels there are besides the colours."""
+    colours = COLOURS.get(int(page.photometric))
+    if colours is None:
+        raise NotRead(f"its photometric interpretation is {int(page.photometric)}; save it as RGB")
+    if page.compression not in COMPRESSIONS:
+        raise NotRead(f"its compression is {int(page.compression)}, which is not read; save it without")
+    bits = page.bitspersample
+    if not isinstance(bits, int) or isinstance(page.sampleformat, tuple):
+        raise NotRead("its channels differ in their bits; save it with 8 bits a channel")
+    if bits > 16 or page.sampleformat == 3:
+        raise NotRead(f"it has {bits}-bit pixels, whose white is not defined; save it with 8 or 16 bits a channel")
+    if page.sampleformat != 1:
+        raise NotRead("its numbers are signed, and their white is not defined; save it with unsigned ones")
+    if page.imagedepth != 1 or 0 in page.shaped:
+        raise NotRead("it is no flat picture")
+    if page.photometric in (PALETTE, LAB) and bits > 8:
+        raise NotRead(f"it has {bits} bits of palette or Lab; save it as RGB")
+    extra = page.samplesperpixel - colours
+    if extra < 0 or extra > 1:
+        kind = "grey" if colours == 1 else "colour"
+        raise NotRead(
+            f"it has {page.samplesperpixel} channels of {kind}, and which are red, green and blue is not said; save it as RGB"
+        )
+    return extra
+
+
+def _check_segments(page: TiffPage, size: int) -> None:
+    """Refuse a file that lacks some of its strips or tiles: those would be black."""
+    if page.is_tiled:
+        across, down = math.ceil(page.imagewidth / page.tilewidth), math.ceil(page.imagelength / page.tilelength)
+    else:
+        across, down = 1, math.ceil(page.imagelength / min(page.rowsperstrip, page.imagelength))
+    expected = across * down * (page.samplesperpixel if page.planarconfig == 2 else 1)
+    offsets, counts = page.dataoffsets, page.databytecounts
+    # What lies in one piece tifffile counts as one.
+    whole = len(offsets) == 1 and page.is_contiguous
+    if len(offsets) < expected and not whole:
+        raise NotRead(f"it is damaged: {len(offsets)} of {expected} strips or tiles are there")
+    if any(offset <= 0 or count <= 0 or offset + count > size for offset, count in zip(offsets, counts)):
+        raise NotRead("it is cut short: some of its strips or tiles are not in the file")
+
+
+def _check_pictures(page: TiffPage, check_size: Callable[[int, int], None]) -> None:
+    """Refuse strips or tiles that are pictures far larger than their place, and would fill the memory."""
+    if page.is_tiled:
+        check_size(page.tilewidth, page.tilelength)
+    if page.compression not in PICTURES:
+        return
+    for offset, count in zip(page.dataoffsets, page.databytecounts):
+        page.parent.filehandle.seek(offset)
+        with Image.open(io.BytesIO(page.parent.filehandle.read(count)), formats=("JPEG", "JPEG2000", "WEBP")) as inner:
+            check_size(*inner.size)
+            if inner.width < min(page.imagewidth, page.tilewidth or page.imagewidth):
+                raise NotRead("it is damaged: a strip or tile is smaller than its place")
+
+
+def _as_rgb(path: str | Path, page: TiffPage, extra: int, doubts: list[str]) -> Image.Image:
+    if page.photometric == LAB:
+        with Image.open(path, formats=("TIFF",)) as lab:
+            return lab.convert("RGB")
+    values = page.asarray(squeeze=False, maxworkers=1)
+    # (planes, depth, height, width, channels): one of planes and channels is 1.
+    values = np.moveaxis(values[:, 0], 0, -1).reshape(*values.shape[2:4], -1) if values.shape[0] > 1 else values[0, 0]
+    bits = int(page.bitspersample)
+    colours, further = values[..., : values.shape[-1] - extra], values[..., values.shape[-1] - extra :]
+    kind = page.extrasamples[-1] if page.extrasamples else 0
+    if extra and kind not in (ASSOCIATED, UNASSOCIATED):
+        doubts.append(f"channel {values.shape[-1]} is not said to be transparency, and is left out")
+        extra = 0
+    if page.photometric == PALETTE:
+        table = np.asarray(page.colormap)
+        # Over 16 bits; but some programs write 8.
+        rgb = (table >> 8 if table.max() > 255 else table).astype(np.uint8)[:, colours[..., 0]].transpose(1, 2, 0)
+    else:
+        rgb = to_8_bits(colours, bits)
+    if page.photometric == 0:
+        rgb = 255 - rgb
+    if page.photometric == CMYK:
+        return Image.fromarray(np.ascontiguousarray(rgb), mode="CMYK").convert("RGB")
+    if page.photometric == YCBCR and page.compression not in JPEG:
+        rgb = np.asarray(Image.fromarray(np.ascontiguousarray(rgb), mode="YCbCr").convert("RGB"))
+    if rgb.shape[-1] == 1:
+        rgb = np.repeat(rgb, 3, axis=-1)
+    if not extra:
+        return Image.fromarray(np.ascontiguousarray(rgb))
+    pixels = np.ascontiguousarray(np.concatenate([rgb, to_8_bits(further, bits)], axis=-1))
+    if kind == ASSOCIATED:
+        return Image.frombytes("RGBa", pixels.shape[1::-1], pixels.tobytes()).convert("RGBA")
+    return Image.fromarray(pixels)
+
+
+def to_8_bits(values: np.ndarray, bits: int) -> np.ndarray:
+    """Return numbers of `bits` bits, from 0 to 2^bits - 1, as uint8: the upper 8 bits, or fewer stretched to 0 to 255."""
+    if bits > 8:
+        return (values >> (bits - 8)).astype(np.uint8)
+    if bits == 8:
+        return values.astype(np.uint8)
+    stretched = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)
+    return stretched[values.astype(np.uint8)]

@@ -1,0 +1,49 @@
+"""The crops that are to be judged: those below a folder, those that a table names, or one."""
+
+from pathlib import Path
+
+from stages.base.errors import UserError, refuse, warn
+from stages.images.opening import SUFFIXES
+from stages.intake.listing import list_images, no_image
+from stages.intake.names import Names
+from stages.intake.tables import read_rows
+
+
+def find_crops(source: Path) -> tuple[Path, list[str]]:
+    """Return the folder of the crops and their paths in it, sorted: all images below `source`, those that a table names in
+    its column `name` and that are beside it, or `source` itself, an image. Warns of what is left out.
+
+    Raises:
+        UserError: there is no such folder or table, no image in it, or a name in the table fits no file or several.
+    """
+    if source.is_dir():
+        listing = list_images(source)
+        listing.refuse_problems()
+        listing.warn_of_left_behind()
+        warn(LEFT_OUT, listing.others)
+        if not listing.images:
+            raise no_image(source)
+        return source, listing.images
+    if not source.is_file():
+        raise UserError(f"{source} is neither a folder, nor a table, nor an image")
+    if source.suffix.lower() in SUFFIXES:
+        return source.parent, [source.name]
+    rows = read_rows(source, ("name",))
+    listing = list_images(source.parent)
+    names = Names(listing.images, source.parent)
+    # What a name means that is there and cannot be read; of what no row asks for nothing is said.
+    unread = Names(listing.problems, source.parent)
+    found, problems = {}, []
+    for line, row in rows:
+        name = row["name"]
+        if len(paths := names.find(name)) == 1:
+            found[paths[0]] = line
+        else:
+            why = [listing.problems[path] for path in unread.find(name)]
+            problems.append(f"{source}, line {line}: {why[0] if why else names.problem(name)}")
+    refuse(problems)
+    return source.parent, sorted(found)
+
+
+# As the manifest of a dataset says it.
+LEFT_OUT = "left out, not images by their name"
