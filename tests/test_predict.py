@@ -3,10 +3,12 @@
 import csv
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -35,12 +37,13 @@ def test_a_folder_is_judged_as_evaluate_judged_it(repository):
     files = sorted(path.relative_to("data/demo").as_posix() for path in Path("data/demo").rglob("*.png"))
     assert list(judged) == files
     decision = json.loads(Path("models/threshold.json").read_text())
+    low, high = (2 if bound is None else bound for bound in decision["uncertain"].values())
     for row in rows("metrics/predictions.csv"):
         ours = judged[row["path"]]
         assert float(ours["probability"]) == pytest.approx(float(row["probability"]), abs=1e-6)
         assert ours["predicted"] == row["predicted"] and ours["slide"] == row["slide"]
-        between = decision["uncertain"]["low"] <= float(ours["probability"]) <= decision["uncertain"]["high"]
-        assert ours["uncertain"] == str(int(between and decision["uncertain"]["low"] < decision["uncertain"]["high"]))
+        between = low <= float(ours["probability"]) <= high
+        assert ours["uncertain"] == str(int(between))
     assert f"{len(files)} crops: {sum(row['predicted'] == '1' for row in judged.values())} globally sclerotic" in printed
     for row in rows("slides.csv"):
         ours = [one for one in judged.values() if one["slide"] == row["slide"]]
@@ -102,16 +105,141 @@ def test_mistakes_are_a_line(repository, tmp_path, monkeypatch):
     refused("is neither a folder nor a file", "nowhere")
     refused("holds no image", tmp_path / "empty")
     refused("'../mine/data/demo.yaml' is not in", tmp_path / "list.csv")
-    refused("has no column name", "data/split.csv")
+    refused("has no column 'name'", "data/split.csv")
     refused("the folder of a model holds model.keras", "data/demo", "--model", tmp_path)
     refused("has no label of", "data/demo", "--labels", tmp_path / "few.csv")
-    refused("is not a regular expression", "data/demo", "--slide", "(")
+    refused("--slide (: not a regular expression", "data/demo", "--slide", "(")
+    refused("--slide (.*): it must have the named group (?P<slide>...)", "data/demo", "--slide", "(.*)")
+    refused("--slide (?P<slide>x\\d) does not match globally_", "data/demo", "--slide", r"(?P<slide>x\d)")
+    refused("(1 of ", "data/demo", "--slide", r"(?P<slide>synthetic-(?!A1_001).)")
+    refused("does not match", crops_of_no_slide(tmp_path), "--per-slide", "slides.csv")
+    refused("the model knows no pattern of slides", "data/demo", "--model", without_pattern(tmp_path), "--per-slide", "s.csv")
     shutil.copytree("models", tmp_path / "broken")
     (tmp_path / "broken/threshold.json").write_text("{}")
     refused("threshold.json is not as its stage wrote it", "data/demo", "--model", tmp_path / "broken")
     shutil.copy("models/threshold.json", tmp_path / "broken")
     (tmp_path / "broken/model.keras").write_bytes(b"PK")
     refused("does not load as a Keras model", "data/demo", "--model", tmp_path / "broken")
+
+
+def crops_of_no_slide(folder):
+    shutil.copytree("data/demo/globally_sclerotic", folder / "unnamed")
+    for number, file in enumerate(sorted((folder / "unnamed").iterdir())):
+        file.rename(file.with_name(f"crop {number}.png"))
+    return folder / "unnamed"
+
+
+def without_pattern(folder):
+    shutil.copytree("models", folder / "unpatterned")
+    card = json.loads((folder / "unpatterned/model.json").read_text())
+    del card["dataset"]["card"]["group"]
+    (folder / "unpatterned/model.json").write_text(json.dumps(card))
+    return folder / "unpatterned"
+
+
+def test_where_slides_are_unknown_and_not_asked_for_it_says_so(repository, tmp_path):
+    code, _, error = predict(crops_of_no_slide(tmp_path))
+    assert code == 0 and {row["slide"] for row in rows("evaluation.csv")} == {""}
+    assert error.count("does not match crop 0.png") == 1 and "their slide is not known" in error
+
+
+def test_outputs_destroy_nothing(repository, tmp_path, monkeypatch):
+    crops = tmp_path / "crops"
+    shutil.copytree("data/demo/globally_sclerotic", crops)
+    names = sorted(file.name for file in crops.iterdir())
+    (crops / "list.csv").write_text("name,ground truth\n" + "".join(f"{name},1\n" for name in names))
+    os.mkfifo(tmp_path / "pipe")
+    shutil.copy(crops / "list.csv", tmp_path / "labels.csv")
+    shutil.copy(crops / "list.csv", tmp_path / "evaluation.metrics.json")
+    before = {file: file.read_bytes() for file in [*crops.iterdir(), *Path("models").iterdir(), tmp_path / "labels.csv"]}
+    for said, arguments in {
+        "--output would write over": ["--output", crops / "list.csv"],
+        f"--output would write over {crops / names[0]}": ["--output", crops / names[0]],
+        "--html would write over": ["--html", "models/model.json"],
+        "--per-slide would write over": ["--labels", tmp_path / "labels.csv", "--per-slide", tmp_path / "labels.csv"],
+        "the file of measures would write over": [
+            *("--labels", tmp_path / "evaluation.metrics.json"),
+            *("--output", tmp_path / "evaluation.csv"),
+        ],
+        "--per-slide and --output are the same file": ["--output", "a.csv", "--per-slide", "./a.csv"],
+        "--html and --output are the same file": ["--html", "evaluation.csv"],
+        "the list of what does not open": ["--html", "evaluation.unreadable.csv"],
+        "--output: '.' is not the name of a file": ["--output", "."],
+        "--html: '.' is not the name of a file": ["--html", ""],
+        "neither a file nor a device": ["--output", tmp_path / "pipe"],
+        "is a folder": ["--per-slide", tmp_path],
+        "is not a folder": ["--output", crops / "list.csv" / "below.csv"],
+    }.items():
+        monkeypatch.setattr(sys, "argv", ["predict", str(crops / "list.csv"), *map(str, arguments)])
+        with pytest.raises(UserError) as error:
+            stages.predict.main()
+        assert said in str(error.value), (said, error.value)
+    assert before == {file: file.read_bytes() for file in before}
+    assert not Path("evaluation.csv").exists()
+
+    (tmp_path / "real.csv").touch()
+    Path("link.csv").symlink_to(tmp_path / "real.csv")
+    code, printed, error = predict(crops, "--output", "link.csv", "--slide", r"(?P<slide>synthetic-\w\d+)")
+    assert code == 0 and Path("link.csv").is_symlink() and len(rows("link.csv")) == len(names), error
+    code, printed, error = predict(crops, "--output", "/dev/stdout", "--slide", r"(?P<slide>synthetic-\w\d+)")
+    assert code == 0 and printed.startswith("name,predicted,probability,uncertain,slide\n"), error
+
+
+def test_what_is_left_out_is_said_and_what_an_earlier_run_left_is_removed(repository, tmp_path):
+    folder = tmp_path / "crops"
+    shutil.copytree("data/demo/globally_sclerotic", folder)
+    (folder / "empty.png").touch()
+    for name in ("a.heic", "b.svs", "c.avif", "without", ".DS_Store"):
+        (folder / name).touch()
+    (folder / "@eaDir").mkdir()
+    shutil.copy(next(folder.glob("*.png")), folder / "@eaDir/thumb.png")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("name,ground truth\nempty.png,1\n" + "".join(f"{f.name},1\n" for f in folder.glob("synth*")))
+    code, _, error = predict(folder, "--unreadable", "skip", "--labels", labels)
+    assert code == 0, error
+    assert Path("evaluation.unreadable.csv").is_file() and Path("evaluation.metrics.json").is_file()
+    for name in ("a.heic", "b.svs", "c.avif", "without"):
+        assert f"warning: left out, not images by their name: {name}\n" in error
+    assert "left behind by file systems, editors or archives: 2 ('.DS_Store', '@eaDir/')" in error
+    assert not [row for row in rows("evaluation.csv") if "eaDir" in row["name"]]
+    (folder / "empty.png").unlink()
+    assert predict(folder)[0] == 0
+    assert not Path("evaluation.unreadable.csv").exists() and not Path("evaluation.metrics.json").exists()
+
+
+def test_one_patient_from_two_computers_is_one_slide(repository, tmp_path):
+    crops = sorted(Path("data/demo/globally_sclerotic").iterdir())[:4]
+    (tmp_path / "crops").mkdir()
+    for number, crop in enumerate(crops):
+        name = unicodedata.normalize("NFD" if number % 2 else "NFC", f"Müller_{number}.png")
+        shutil.copy(crop, tmp_path / "crops" / name)
+    code, _, error = predict(tmp_path / "crops", "--slide", "(?P<slide>.+)_", "--per-slide", "slides.csv")
+    assert code == 0, error
+    assert [(row["slide"], row["glomeruli"]) for row in rows("slides.csv")] == [("Müller", "4")]
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_a_text_in_every_table(repository, tmp_path):
+    crop = next(Path("data/demo/globally_sclerotic").iterdir())
+    (tmp_path / "crops").mkdir()
+    names = ["=HYPERLINK(1)_1.png", "+1_2.png", "-1_3.png", "@SUM(A1)_4.png", "<b>_5.png"]
+    for name in names:
+        shutil.copy(crop, tmp_path / "crops" / name)
+    code, _, error = predict(tmp_path / "crops", "--slide", "(?P<slide>.+)_", "--per-slide", "slides.csv")
+    assert code == 0, error
+    for table in ("evaluation.csv", "slides.csv"):
+        for row in rows(table):
+            assert not row["slide"].startswith(("=", "+", "-", "@"))
+    assert {row["name"].lstrip("'") for row in rows("evaluation.csv")} == set(names)
+    # What it wrote it reads.
+    shutil.copy("evaluation.csv", tmp_path / "crops/list.csv")
+    code, printed, error = predict(tmp_path / "crops/list.csv", "--slide", "(?P<slide>.+)_", "--output", "again.csv")
+    assert code == 0 and "5 crops" in printed, error
+
+
+def test_a_crop_alone(repository):
+    crop = next(Path("data/demo/globally_sclerotic").iterdir())
+    code, printed, error = predict(crop)
+    assert code == 0 and printed.startswith("1 crops") and rows("evaluation.csv")[0]["name"] == crop.name, error
 
 
 def test_the_page_holds_all_and_asks_no_network(repository, tmp_path):

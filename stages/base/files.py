@@ -72,6 +72,8 @@ def writable(path: str | Path) -> Path:
             why = "may not be written to" if blocking.is_dir() else "is not a folder"
             raise UserError(f"{path} cannot be written: {blocking} {why}") from None
         return place
+    except OSError as error:  # Such as a link to itself, or a name that is too long.
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
     if stat.S_ISDIR(kind):
         raise UserError(f"{path} is a folder; it must be the name of a file to write to")
     if stat.S_ISREG(kind):

@@ -1,6 +1,7 @@
 """Opening whatever a laboratory's folder holds as 8-bit RGB, and nothing that is not an image."""
 
 import hashlib
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from stages.base.errors import UserError
-from stages.images.tiff import Decoded, NotRead, is_tiff, read_tiff
+from stages.images.tiff import Decoded, NotRead, is_tiff, read_tiff, to_8_bits
 
 # Raster formats alone: Pillow would hand an EPS file to Ghostscript, a program.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
@@ -85,27 +86,46 @@ def _decode(path: str | Path) -> Decoded:
         if decoded := _decode_plain_png(image, path):
             return Decoded(decoded, 8, [])
         bits, frames = _bits(image, path), getattr(image, "n_frames", 1)
-        image.load()
         doubts = [f"it holds {frames} pictures; the first is read"] if frames > 1 else []
-        return Decoded(_as_8_bit(ImageOps.exif_transpose(image)), bits, doubts)
+        if image.format == "JPEG2000" and bits > 8:
+            return Decoded(_deep_jpeg2000(image, path, bits), bits, doubts)
+        image.load()
+        return Decoded(_as_8_bit(ImageOps.exif_transpose(image), stretched=image.format == "PPM"), bits, doubts)
 
 
 def _bits(image: ImageFile.ImageFile, path: str | Path) -> int:
     """Return the bits a channel of a picture that is open and not yet decoded; 8 stands for fewer, too."""
     if image.format == "JPEG2000":
         data = Path(path).read_bytes()
-        # The size segment of the codestream, behind its mark: lengths, then a byte for each channel, bits less one.
-        place = data.find(b"\xff\x4f\xff\x51")
-        return 8 if place < 0 else (data[place + 42] & 0x7F) + 1
+        # The size segment of the codestream, behind its mark: three bytes for each channel, of which the first is the sign and
+        # the bits less one.
+        place = data.index(b"\xff\x4f\xff\x51")
+        channels = int.from_bytes(data[place + 40 : place + 42], "big")
+        depths = set(data[place + 42 : place + 42 + 3 * channels : 3])
+        if len(depths) != 1 or min(depths) & 0x80:
+            raise NotRead("its channels are signed or differ in their bits; save it with 8 bits a channel")
+        return depths.pop() + 1
     raw = " ".join(str(part) for tile in image.tile for part in (tile.args if isinstance(tile.args, tuple) else (tile.args,)))
-    wide = "16" in raw or image.mode in SIXTEEN_BIT_MODES or (image.format == "PPM" and image.mode == "I")
-    return 16 if wide else 8
+    stated = max((int(number) for number in re.findall(r"\b\d+\b", raw)), default=0) if image.format == "PPM" else 0
+    deep = image.format == "PNG" and "16" in raw
+    deep |= image.format == "PPM" and image.mode == "I"
+    return 16 if deep or image.mode in SIXTEEN_BIT_MODES or stated > 255 else 8
+
+
+def _deep_jpeg2000(image: Image.Image, path: str | Path, bits: int) -> Image.Image:
+    """Decode JPEG 2000 of more than 8 bits with imagecodecs: Pillow rounds them up, and confuses the channels of RGBA."""
+    data = Path(path).read_bytes()
+    # The box `colr` with an enumerated colour space: 16 is RGB, 17 grey, 18 YCbCr.
+    if b"colr\x01\0\0\0\0\0\x12" in data[:1000] or image.mode not in ("L", "LA", "RGB", "RGBA", *SIXTEEN_BIT_MODES):
+        raise NotRead(f"it is JPEG 2000 with {bits} bits of a colour space of its own; save it as RGB")
+    pixels = to_8_bits(imagecodecs.jpeg2k_decode(data), bits)
+    return Image.fromarray(pixels).convert("RGBA" if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else "RGB")
 
 
 def _refuse_dark(image: Image.Image, bits: int, path: str | Path) -> None:
     """Refuse a picture of more than 8 bits whose upper two are nowhere used: 8 or 12 bits stand in 16, and all is black."""
     brightest = int(np.asarray(image)[..., :3].max()) if bits > 8 else 255
-    if brightest < 64:
+    if brightest <= 64:
         raise UserError(
             f"{path} has {bits} bits a channel, of which only the lower ones are used: its brightest value is {brightest} of "
             "255; save it with 8 bits, or with 16 over the full range"
@@ -167,9 +187,9 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
-def _as_8_bit(image: Image.Image) -> Image.Image:
-    if image.format == "PPM" and image.mode == "I":
-        # Pillow has stretched what the file states as its largest value to 65535.
+def _as_8_bit(image: Image.Image, stretched: bool) -> Image.Image:
+    if stretched and image.mode == "I":
+        # Of PGM, whose largest value, which the file states, Pillow has stretched to 65535.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise NotRead(f"it has 32-bit pixels ({image.mode}), whose white is not defined; save it with 8 or 16 bits a channel")

@@ -112,7 +112,10 @@ def _refuse_missing(dataset: Dataset, labels: dict[str, int]) -> None:
         inside = [folder.relative_to(dataset.folder) for folder in folders]
         if not any(_matcher(name)(PurePosixPath(composed(folder.as_posix()))) for folder in [Path("."), *inside]):
             deeper = any(composed(folder.name) == composed(name) for folder in inside)
-            present = ", ".join(sorted(str(folder) for folder in inside if len(folder.parts) == 1)) or "none"
+            present = (
+                ", ".join(sorted(str(folder) for folder in inside if len(folder.parts) == 1 and not is_left_behind(folder.name)))
+                or "none"
+            )
             hint = f"; further down there are some: '*/{name}' names them" if deeper else f"; there are {present}"
             raise dataset.error("classes", f"there is no folder {dataset.folder / name}{hint}")
         warn(f"no image of label {label}", [str(dataset.folder / name)])

@@ -1,5 +1,6 @@
 """Whatever a laboratory has opens as 8-bit RGB (or RGBA, where something is transparent), or is refused by name."""
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from PIL import Image
 
 from stages.base.errors import UserError
 from stages.images import opening as images
-from stages.images.opening import load_image
+from stages.images.opening import doubts_of, load_image
 
 RED = (200, 30, 60)
 
@@ -49,6 +50,77 @@ def test_sixteen_bits_keep_their_upper_eight(tmp_path, name):
     image = load_image(saved(tmp_path, Image.fromarray(values), name))
     assert np.asarray(image)[..., 0].tolist() == [[0, 0, 1], [128, 255, 255]]
     assert image.mode == "RGB"
+
+
+def pnm(kind, numbers, largest):
+    """PGM (P5) or PPM (P6) as Netpbm writes it; more than 255 take two bytes."""
+    wide = numbers.astype(">u2" if largest > 255 else "u1")
+    return f"{kind}\n{numbers.shape[1]} {numbers.shape[0]}\n{largest}\n".encode() + wide.tobytes()
+
+
+DEEP = {
+    "grey": np.random.default_rng(0).integers(0, 2**16, (9, 11), dtype=np.uint16),
+    "colour": np.random.default_rng(1).integers(0, 2**16, (9, 11, 3), dtype=np.uint16),
+    "transparent": np.random.default_rng(2).integers(0, 2**16, (9, 11, 4), dtype=np.uint16),
+}
+ENCODERS = {
+    "a.png": lambda numbers, bits: imagecodecs.png_encode(numbers),
+    "a.jp2": lambda numbers, bits: imagecodecs.jpeg2k_encode(numbers, level=0, reversible=True, bitspersample=bits),
+    "a.j2k": lambda numbers, bits: imagecodecs.jpeg2k_encode(
+        numbers, level=0, reversible=True, bitspersample=bits, codecformat="j2k"
+    ),
+    "a.pgm": lambda numbers, bits: pnm("P5" if numbers.ndim == 2 else "P6", numbers, 2**bits - 1),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("kind", DEEP)
+@pytest.mark.parametrize("bits", [12, 16])
+def test_more_than_eight_bits_keep_their_upper_eight_in_every_format(tmp_path, name, kind, bits):
+    numbers = DEEP[kind] >> (16 - bits)
+    if (name == "a.png" and bits == 12) or (name == "a.pgm" and kind == "transparent"):
+        pytest.skip("there is no such file")
+    (tmp_path / name).write_bytes(ENCODERS[name](numbers, bits))
+    pixels = np.asarray(load_image(tmp_path / name)).astype(int)
+    expected = (numbers >> (bits - 8)).astype(int)
+    # Pillow stretches PNM and rounds; all else is cut.
+    assert np.abs(pixels - (expected[..., None] if expected.ndim == 2 else expected)).max() <= (name == "a.pgm")
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("kind", ["grey", "colour"])
+@pytest.mark.parametrize("used", [8, 10, 12, 14])
+def test_a_few_of_sixteen_bits_are_refused(tmp_path, name, kind, used):
+    (tmp_path / name).write_bytes(ENCODERS[name](DEEP[kind] >> (16 - used), 16))
+    with pytest.raises(
+        UserError, match=r"has 16 bits a channel, of which only the lower ones are used: its brightest value is \d+"
+    ):
+        load_image(tmp_path / name)
+
+
+def test_a_dark_picture_of_eight_bits_is_none_of_them(tmp_path):
+    for name in ("a.png", "a.tif", "a.bmp", "a.webp", "a.ppm", "a.gif", "a.jp2"):
+        assert load_image(saved(tmp_path, Image.new("RGB", (5, 4), (9, 9, 9)), name)).mode == "RGB"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.gif", "a.webp", "a.tif"])
+def test_further_pictures_are_a_doubt(tmp_path, name):
+    first, second = Image.new("RGB", (9, 9), RED), Image.new("RGB", (9, 9), "blue")
+    options = {"lossless": True} if name == "a.webp" else {}
+    image = load_image(saved(tmp_path, first, name, save_all=True, append_images=[second], **options))
+    assert colour(image) == RED
+    assert doubts_of(image, "x") == ["x: it holds 2 pictures; the first is read"]
+    assert doubts_of(load_image(saved(tmp_path, first, name)), "x") == []
+
+
+@pytest.mark.parametrize("alpha", [0, 1, 2])
+def test_what_is_transparent_all_over_is_refused(tmp_path, alpha):
+    for name in ("a.png", "a.tif", "a.webp"):
+        with pytest.raises(UserError, match="is transparent all over, whatever colours it holds"):
+            load_image(saved(tmp_path, Image.new("RGBA", (9, 9), (*RED, alpha)), name))
+    spot = Image.new("RGBA", (9, 9), (*RED, alpha))
+    spot.putpixel((4, 4), (*RED, 255))
+    assert load_image(saved(tmp_path, spot, "a.png")).mode == "RGBA"
 
 
 def test_one_bit_and_palette(tmp_path):

@@ -5,11 +5,14 @@ import os
 import re
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from stages import manifest
 from stages.base.errors import UserError
@@ -168,6 +171,20 @@ def test_the_same_name_under_both_labels_is_refused(workplace):
     assert refused("small").startswith("data/small/GS/s3-1.png and nonGS/s3-1.png: the same file name stands under both labels;")
 
 
+def test_the_same_pixels_under_both_labels_are_refused_whatever_else_the_files_hold(workplace):
+    folder = make_classes()
+    note = PngInfo()
+    note.add_text("Comment", "saved again")
+    with Image.open(folder / "nonGS" / "s3-1.png") as image:
+        image.save(folder / "GS" / "s3-9.png", pnginfo=note)
+        assert (folder / "GS" / "s3-9.png").read_bytes() != (folder / "nonGS" / "s3-1.png").read_bytes()
+    assert refused("small") == "GS/s3-9.png and nonGS/s3-1.png: the same image stands under both labels"
+    with Image.open(folder / "nonGS" / "s3-1.png") as image:
+        image.save(folder / "GS" / "s3-9.bmp")
+    (folder / "GS" / "s3-9.png").unlink()
+    assert refused("small") == "GS/s3-9.bmp and nonGS/s3-1.png: the same image stands under both labels"
+
+
 def test_copies_under_one_label_are_reported(workplace, capsys):
     folder = make_classes()
     (folder / "nonGS" / "s4-9.png").write_bytes((folder / "nonGS" / "s3-1.png").read_bytes())
@@ -200,6 +217,72 @@ def test_a_link_into_the_cache_of_dvc_is_followed(workplace):
     cached = save_crop(workplace / ".dvc/cache/files/md5/ab/cdef.png", seed=999)
     (folder / "GS" / "s5-9.png").symlink_to(cached)
     assert len(listed("small")) == 25
+
+
+GROUP = "title: t\nclasses: [{}]\ngroup: '{}'\n"
+BY_NAME, BY_PATH = r"(?P<slide>[a-z]+)\d", r"[^/]+/(?P<slide>[^/]+)/"
+
+
+@pytest.mark.parametrize(
+    ("classes", "group", "files"),
+    [
+        ("non, gs", BY_PATH, {"non/a/001.png": 0, "non/b/001.png": 0, "gs/a/001.png": 1, "gs/a/002.png": 1}),
+        ("'*/non', '*/gs'", r"(?P<slide>[^/]+)/", {"a/non/001.png": 0, "a/gs/001.png": 1, "b/non/001.png": 0, "b/gs/001.png": 1}),
+        ("gs/non, gs", BY_NAME, {"gs/a1.png": 1, "gs/non/a2.png": 0, "gs/non/x/a3.png": 0}),
+        ("gs, gs/non", BY_NAME, {"gs/a1.png": 0, "gs/non/a2.png": 1}),
+        ("x, .", BY_NAME, {"x/a1.png": 0, "a2.png": 1, "y/a3.png": 1}),
+        ("., x", BY_NAME, {"x/a1.png": 1, "a2.png": 0, "y/a3.png": 0}),
+        ("0, 1", BY_NAME, {"0/a1.png": 0, "1/a2.png": 1}),
+        ("gs, ngs", BY_NAME, {"gs/a1.png": 0, "ngs/a2.png": 1}),
+        ("gesünder, kränker", BY_NAME, {"gesu\u0308nder/a1.png": 0, "kra\u0308nker/a2.png": 1}),
+        ("'a?', '[b]'", BY_NAME, {"a?/a1.png": 0, "[b]/a2.png": 1}),
+    ],
+)
+def test_the_layouts_that_people_have(workplace, classes, group, files):
+    Path("data/d.yaml").write_text(GROUP.format(classes, group))
+    for seed, name in enumerate(files):
+        save_crop(Path("data/d") / name, seed)
+    rows = listed("d")
+    assert {row.path: row.label for row in rows} == files
+    assert {row.slide for row in rows} <= {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        ("'*/x', 'y/*'", "data/d/y/x/a1.png is in both of the class folders */x and y/*"),
+        ("x, z", "there is no folder data/d/x; further down there are some: '*/x' names them"),
+        (".hidden, y", ".hidden is passed over, as all that is hidden"),
+        ("gone, y", "there is no folder data/d/gone; there are y"),
+    ],
+)
+def test_class_folders_that_leave_a_doubt(workplace, classes, said):
+    Path("data/d.yaml").write_text(GROUP.format(classes, BY_NAME))
+    save_crop(Path("data/d/y/x/a1.png"), 0)
+    save_crop(Path("data/d/.hidden/a2.png"), 1)
+    assert said in refused("d")
+
+
+def test_one_patient_in_two_forms_of_unicode_is_one_slide(workplace, capsys):
+    folder = make_classes()
+    Path("data/small.yaml").write_text("title: t\nclasses: [nonGS, GS]\ngroup: '(?P<slide>.+)[-_]\\d+\\.png$'\n")
+    for number, form in enumerate(("NFC", "NFD")):
+        save_crop(folder / "nonGS" / unicodedata.normalize(form, f"Müller_{number}.png"), seed=5000 + number)
+    rows = [row for row in listed("small") if "ller" in row.path]
+    assert [row.slide for row in rows] == ["Müller"] * 2
+    # Paths stay as they are on the disk.
+    assert sorted(row.path for row in rows) == sorted(f"nonGS/{name}" for name in os.listdir(folder / "nonGS") if "ller" in name)
+    assert "may be one" not in capsys.readouterr().err
+    save_crop(folder / "nonGS" / "MÜLLER _3.png", seed=5003)
+    listed("small")
+    assert "warning: slides that are kept apart, and may be one: 'MÜLLER ' and 'Müller'" in capsys.readouterr().err
+
+
+def test_one_name_in_two_forms_of_unicode_is_refused(workplace):
+    folder = make_classes()
+    for seed, form in enumerate(("NFC", "NFD")):
+        save_crop(folder / "nonGS" / unicodedata.normalize(form, "s1-é.png"), seed=500 + seed)
+    assert "one name, its accents written in two ways; rename one" in refused("small")
 
 
 def test_a_slide_of_two_sites_is_refused(workplace):
