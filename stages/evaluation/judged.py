@@ -30,7 +30,7 @@ def find_slides(names: Sequence[str], given: str | None, of_model: str | None, n
     """Return the slide of each crop, by its path; empty where it is not known.
 
     Args:
-        given: the pattern that the user gives; it must fit all names.
+        given: the pattern that the user gives; it must fit some name.
         of_model: that of the dataset which the model was trained on, in place of none; elsewhere it may not fit.
         needed: whether slides are asked for, and crops of an unknown one would be counted as if they were of one patient.
 
@@ -52,7 +52,7 @@ def find_slides(names: Sequence[str], given: str | None, of_model: str | None, n
     slides = {name: pattern.match(name)[0] for name in names}
     if unmatched := [name for name, slide in slides.items() if not slide]:
         problem = f"{what} does not match {unmatched[0]} ({len(unmatched)} of {len(names)} names do not)"
-        if given or needed:
+        if needed or (given and len(unmatched) == len(names)):
             raise UserError(f"{problem}; say with --slide '(?P<slide>...)' which part of a name is the slide")
         print(f"warning: {problem}: their slide is not known", file=sys.stderr)
     warn("slides that are kept apart, and may be one", written_alike(set(slides.values())))

@@ -6,6 +6,7 @@ Pillow reads 16-bit planes as if they had 8 bits (python-pillow/Pillow#4621), an
 import io
 import logging
 import math
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,30 @@ TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
+}
+# Sizes, bits, colours, compression, strips and tiles, predictor, palette, inks, further channels, number format, YCbCr.
+TAGS = {
+    254,
+    *range(256, 260),
+    262,
+    266,
+    273,
+    274,
+    277,
+    278,
+    279,
+    284,
+    317,
+    320,
+    322,
+    323,
+    324,
+    325,
+    332,
+    338,
+    339,
+    347,
+    *range(529, 533),
 }
 MOST_PAGES = 16  # that are looked at, to say what else a file holds
 
@@ -71,6 +96,7 @@ def read_tiff(path: str | Path, check_size: Callable[[int, int], None]) -> Decod
         page = file.pages[0]
         assert isinstance(page, TiffPage)
         check_size(page.imagewidth, page.imagelength)
+        _check_tags(file, page)
         doubts = _further_pages(file, page)
         extra = _check(page)
         _check_segments(page, file.filehandle.size)
@@ -79,6 +105,16 @@ def read_tiff(path: str | Path, check_size: Callable[[int, int], None]) -> Decod
         orientation = page.tags.valueof(274)
     turn = TURNS.get(orientation) if isinstance(orientation, int) else None
     return Decoded(image.transpose(turn) if turn is not None else image, int(page.bitspersample), doubts)
+
+
+def _check_tags(file: TiffFile, page: TiffPage) -> None:
+    """Refuse a page of whose tags one is damaged that says how its pixels are to be read: a default would take its place."""
+    file.filehandle.seek(page.offset)
+    (count,) = struct.unpack(file.tiff.tagnoformat, file.filehandle.read(file.tiff.tagnosize))
+    entries = file.filehandle.read(count * file.tiff.tagsize)
+    codes = (struct.unpack_from(f"{file.byteorder}H", entries, place)[0] for place in range(0, len(entries), file.tiff.tagsize))
+    if lost := [code for code in codes if code in TAGS and code not in page.tags]:
+        raise NotRead(f"it is damaged: its tag {lost[0]} cannot be read")
 
 
 def _further_pages(file: TiffFile, first: TiffPage) -> list[str]:
@@ -116,6 +152,8 @@ def _check(page: TiffPage) -> int:
         raise NotRead(f"it has {bits}-bit pixels, whose white is not defined; save it with 8 or 16 bits a channel")
     if page.sampleformat != 1:
         raise NotRead("its numbers are signed, and their white is not defined; save it with unsigned ones")
+    if page.photometric not in GREY and (258 not in page.tags or (277 not in page.tags and colours > 1)):
+        raise NotRead("it is damaged: how many channels and bits it has is not said")
     if page.imagedepth != 1 or 0 in page.shaped:
         raise NotRead("it is no flat picture")
     if page.photometric in (PALETTE, LAB) and bits > 8:
@@ -141,8 +179,21 @@ def _check_segments(page: TiffPage, size: int) -> None:
     whole = len(offsets) == 1 and page.is_contiguous
     if len(offsets) < expected and not whole:
         raise NotRead(f"it is damaged: {len(offsets)} of {expected} strips or tiles are there")
+    if page.compression == 1 and (stated := sum(counts)) != (needed := _bytes_of(page)):
+        raise NotRead(f"it is damaged: its strips or tiles have {stated:,} bytes, and its pixels need {needed:,}")
     if any(offset <= 0 or count <= 0 or offset + count > size for offset, count in zip(offsets, counts)):
         raise NotRead("it is cut short: some of its strips or tiles are not in the file")
+
+
+def _bytes_of(page: TiffPage) -> int:
+    """Return how many bytes the pixels of an uncompressed page take, in rows of whole bytes and in whole tiles."""
+    width, height = page.imagewidth, page.imagelength
+    if page.is_tiled:
+        across, down = math.ceil(width / page.tilewidth), math.ceil(height / page.tilelength)
+        width, height = page.tilewidth, page.tilelength * across * down
+    planes = page.samplesperpixel if page.planarconfig == 2 else 1
+    channels = page.samplesperpixel // planes
+    return planes * height * math.ceil(width * channels * int(page.bitspersample) / 8)
 
 
 def _check_pictures(page: TiffPage, check_size: Callable[[int, int], None]) -> None:

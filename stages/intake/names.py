@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath, PureWindowsPath
 
 from stages.base.errors import refuse
+from stages.base.files import from_cell
 from stages.base.parameters import quoted
 from stages.dataset.slides import composed
 from stages.images.opening import SUFFIXES
@@ -28,7 +29,9 @@ class Names:
 
     def find(self, name: str) -> list[str]:
         """Return the paths that `name` may mean: one, or there is something to ask."""
-        return self.known.get(composed(str(PurePosixPath(name))), []) if name else []
+        # Behind a ' in tables that this pipeline wrote, where a spreadsheet would take a name for a formula.
+        texts = dict.fromkeys(composed(str(PurePosixPath(text))) for text in (name, from_cell(name)) if text)
+        return [path for text in texts for path in self.known.get(text, [])]
 
     def problem(self, name: str) -> str:
         """Return what is wrong with a name that does not mean one file, with the likely match of one that means none."""

@@ -25,7 +25,7 @@ def find_crops(source: Path) -> tuple[Path, list[str]]:
             raise no_image(source)
         return source, listing.images
     if not source.is_file():
-        raise UserError(f"{source} is neither a folder, nor a table, nor an image")
+        raise UserError(f"{source} is neither a folder nor a file")
     if source.suffix.lower() in SUFFIXES:
         return source.parent, [source.name]
     rows = read_rows(source, ("name",))

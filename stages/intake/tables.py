@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.base.errors import UserError, refuse
-from stages.base.files import from_cell
 from stages.base.parameters import quoted
 from stages.dataset.slides import composed
 from stages.intake.listing import has_control
@@ -63,7 +62,7 @@ def read_rows(table: Path, wanted: Sequence[str], required: Sequence[str] | None
             for name, place in places.items()
             if isinstance(filled[place], DateCell)
         ]
-        fields = {name: from_cell(filled[place].strip()) for name, place in places.items()}
+        fields = {name: filled[place].strip() for name, place in places.items()}
         problems += [
             f"{table}, line {line}: {quoted(value)} has a control character; is a quotation mark missing?"
             for value in fields.values()

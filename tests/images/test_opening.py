@@ -173,7 +173,8 @@ def test_png_files_whole_or_damaged_give_the_pixels_that_pillow_gives_or_are_ref
     pixels = data.draw(arrays(np.uint8, shape))
     Image.fromarray(pixels).convert("RGB" if mode == "P" else mode).convert(mode).save(file)
     content = bytearray(file.read_bytes())
-    for place in data.draw(st.lists(st.integers(8, len(content) - 1), max_size=2)):
+    places = data.draw(st.lists(st.integers(8, len(content) - 1), max_size=2))
+    for place in places:
         content[place] = data.draw(st.integers(0, 255))
     file.write_bytes(content)
     try:
@@ -181,11 +182,13 @@ def test_png_files_whole_or_damaged_give_the_pixels_that_pillow_gives_or_are_ref
             expected = np.asarray(image.convert("RGBA"))
     except Exception:  # Whatever Pillow raises.
         expected = None
-    if expected is None or expected[..., 3].mean() < 2.55:
-        with pytest.raises(UserError):
-            load_image(file)
+    try:
+        found = np.asarray(load_image(file).convert("RGBA"))
+    except UserError:
+        # Pillow passes over some wrong check sums; what is whole is refused only where nothing is opaque.
+        assert places or expected[..., 3].mean() < 2.55
     else:
-        np.testing.assert_array_equal(np.asarray(load_image(file).convert("RGBA")), expected)
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.webp", "a.gif", "a.jp2"])

@@ -56,9 +56,8 @@ def test_a_table_by_any_separator_and_line_end(workplace, separator, end):
         ("name,label,,\na.png,1,,\nb.png,0\nc.png,1,\n", [(2, "a.png", "1"), (3, "b.png", "0"), (4, "c.png", "1")]),
         ("name,label\na.png,1,,,\n", [(2, "a.png", "1")]),
         ('name,label\n"a ""b"".png","1"\n', [(2, 'a "b".png', "1")]),
-        ("name,label\n'=1+1.png,1\n'=2.png,1\n'a.png,1\n", [(2, "=1+1.png", "1"), (3, "=2.png", "1"), (4, "'a.png", "1")]),
     ],
-    ids=["sep", "sep in quotes", "sep tab", "sep decides", "mark", "short", "empty columns", "long", "quotes", "formulas"],
+    ids=["sep", "sep in quotes", "sep tab", "sep decides", "mark", "short", "empty columns", "long", "quotes"],
 )
 def test_what_spreadsheets_write(workplace, text, rows):
     assert of(table(text)) == rows
@@ -211,6 +210,13 @@ def test_a_name_that_is_nearly_right_gets_a_hint_and_no_label(workplace, name):
     with pytest.raises(UserError) as error:
         read_labels(table(f"name,truth\na1.png,1\n{name},0\n"), "name", "truth", ["a1.png", "sub/b1.png"])
     assert str(error.value) == f"table.csv has no label of sub/b1.png; is that of line 3, {name!r}, meant?"
+
+
+def test_names_that_this_pipeline_wrote_behind_an_apostrophe_are_found():
+    assert Names(["=1.png"], "").find("'=1.png") == ["=1.png"]
+    assert Names(["'=1.png"], "").find("''=1.png") == Names(["'=1.png"], "").find("'=1.png") == ["'=1.png"]
+    # Where both are there, it is not known who wrote the table.
+    assert Names(["'=1.png", "=1.png"], "").find("'=1.png") == ["'=1.png", "=1.png"]
 
 
 def test_what_is_far_from_right_gets_no_hint():

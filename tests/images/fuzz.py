@@ -1,0 +1,190 @@
+"""Damage files of every format that README names, and hold what the product makes of them against a second library.
+
+    python -m tests.images.fuzz [SEED] [COUNT]
+
+prints a JSON object: how many were read, refused, and otherwise wrong, with the damaged files of the wrong ones in /tmp. It runs
+in a process of its own, with a bound on its memory and on the time that an image takes: what goes beyond ends it.
+"""
+
+import base64
+import io
+import json
+import re
+import resource
+import signal
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+import cv2
+import imagecodecs
+import numpy as np
+import tifffile
+from PIL import Image
+
+from stages.base.errors import UserError
+from stages.images.opening import load_image
+
+MEMORY, SECONDS = 3 * 2**30, 20
+
+
+def smooth(seed: int, channels: int = 3, size: tuple[int, int] = (24, 17)) -> np.ndarray:
+    """A picture with a bright and a dark end, whose decoded pixels tell a shift of rows from none."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (4, 4, channels)).astype(np.float32)
+    grown = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).reshape(size[1], size[0], channels)
+    return np.clip(grown, 0, 255).astype(np.uint8)
+
+
+def by_pillow(kind: str, mode: str = "RGB", **options: object):
+    def write(seed: int) -> bytes:
+        content = io.BytesIO()
+        Image.fromarray(smooth(seed)).convert(mode).save(content, format=kind, **options)
+        return content.getvalue()
+
+    return write
+
+
+def by_tifffile(**options: object):
+    def write(seed: int) -> bytes:
+        content = io.BytesIO()
+        tifffile.imwrite(content, smooth(seed), photometric="rgb", **options)
+        return content.getvalue()
+
+    return write
+
+
+SEEDS = {
+    "PNG": [by_pillow("PNG"), by_pillow("PNG", "L"), by_pillow("PNG", "P"), lambda seed: imagecodecs.png_encode(smooth(seed).astype(np.uint16) * 257)],
+    "JPEG": [by_pillow("JPEG"), by_pillow("JPEG", "L"), by_pillow("JPEG", progressive=True), by_pillow("JPEG", subsampling=0)],
+    "TIFF": [
+        by_tifffile(),
+        by_tifffile(rowsperstrip=4, compression="lzw", predictor=True),
+        by_tifffile(tile=(16, 16), compression="zlib"),
+        by_tifffile(compression="packbits"),
+        by_tifffile(tile=(16, 16), compression="jpeg"),
+    ],
+    "BMP": [by_pillow("BMP"), by_pillow("BMP", "L"), by_pillow("BMP", "P")],
+    "WEBP": [by_pillow("WEBP", lossless=True), by_pillow("WEBP", quality=80)],
+    "GIF": [by_pillow("GIF", "P"), by_pillow("GIF", "L")],
+    "JPEG2000": [by_pillow("JPEG2000"), by_pillow("JPEG2000", irreversible=True), by_pillow("JPEG2000", "L")],
+    "PPM": [by_pillow("PPM"), by_pillow("PPM", "L")],
+}  # fmt: skip
+
+
+def damaged(content: bytes, random: np.random.Generator) -> bytes:
+    """Flip, cut out, repeat, insert or cut off bytes; once to four times."""
+    data = bytearray(content)
+    for _ in range(random.integers(1, 5)):
+        place = int(random.integers(0, max(1, len(data))))
+        # The first bytes say most.
+        place = place % 64 if random.random() < 0.4 else place
+        length = int(random.integers(1, 9))
+        match random.integers(0, 7):
+            case 0 | 1 | 2:
+                data[place : place + 1] = bytes([random.integers(0, 256)])
+            case 3:
+                data[place : place + 4] = random.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\0\0\0\x01"])
+            case 4:
+                del data[place : place + length]
+            case 5:
+                data[place:place] = data[place : place + length]
+            case 6:
+                del data[place : None if random.random() < 0.5 else place + 1]
+    return bytes(data)
+
+
+def with_right_check_sums(data: bytes) -> bytes:
+    """Return a damaged PNG with the check sum of each chunk put right, so that the damage goes further."""
+    whole, place = bytearray(data), 8
+    while place + 12 <= len(whole):
+        end = place + 8 + int.from_bytes(whole[place : place + 4], "big")
+        whole[end : end + 4] = zlib.crc32(whole[place + 4 : end]).to_bytes(4, "big")
+        place = end + 4
+    return bytes(whole)
+
+
+SPACE = rb"(?:\s|#[^\r\n]*[\r\n])+"
+
+
+def read_pnm(data: bytes) -> np.ndarray | None:
+    """Return the pixels of binary PBM, PGM or PPM by the words of its definition: numbers, then rows, stretched to 255."""
+    header = re.match(rb"P([456])" + SPACE + rb"(\d+)" + SPACE + rb"(\d+)", data)
+    largest = re.compile(SPACE + rb"(\d+)").match(data, header.end()) if header and header[1] != b"4" else None
+    if header is None or (largest is None and header[1] != b"4"):
+        return None
+    width, height = int(header[2]), int(header[3])
+    start = (largest or header).end() + 1
+    if largest is None:
+        rows = np.frombuffer(data, np.uint8)[start:][: height * -(-width // 8)]
+        if len(rows) < height * -(-width // 8) or not len(rows):
+            return None
+        bits = np.unpackbits(rows.reshape(height, -1), axis=1)[:, :width]
+        return np.broadcast_to(255 * (1 - bits)[..., None], (height, width, 3))
+    channels, most = 3 if header[1] == b"6" else 1, int(largest[1])
+    wide = np.dtype(">u2") if most > 255 else np.dtype("u1")
+    needed = width * height * channels
+    if not (0 < most < 65536 and needed) or len(data) - start < needed * wide.itemsize:
+        return None
+    numbers = np.frombuffer(data, wide, needed, start).astype(np.float64).reshape(height, width, channels)
+    return np.broadcast_to(np.rint(np.minimum(numbers * (255 / most), 255)), (height, width, 3))
+
+
+def second_opinion(kind: str, data: bytes) -> np.ndarray | None:
+    """What another library reads, as uint8 (height, width, 3); None where it refuses the file."""
+    try:
+        if kind == "PPM":
+            return read_pnm(data)
+        if kind == "BMP":
+            read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            return None if read is None else read[..., ::-1]
+        decode = {
+            "PNG": imagecodecs.png_decode,
+            "JPEG": imagecodecs.jpeg8_decode,
+            "TIFF": imagecodecs.tiff_decode,
+            "WEBP": imagecodecs.webp_decode,
+            "GIF": lambda data: imagecodecs.gif_decode(data, index=0),
+            "JPEG2000": imagecodecs.jpeg2k_decode,
+        }[kind]
+        read = np.asarray(decode(data))
+    except Exception:
+        return None
+    read = (read >> 8).astype(np.uint8) if read.dtype == np.uint16 else read
+    return np.dstack([read] * 3) if read.ndim == 2 else read[..., :3]
+
+
+def main() -> None:
+    seed, count = (int(argument) for argument in (*sys.argv[1:], "0", "2000")[:2])
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    random = np.random.default_rng(seed)
+    found: dict[str, dict] = {kind: {"read": 0, "refused": 0, "wrong": []} for kind in SEEDS}
+    file = Path(tempfile.mkdtemp()) / "a.img"
+    for number in range(count):
+        kind = list(SEEDS)[number % len(SEEDS)]
+        write = SEEDS[kind][int(random.integers(0, len(SEEDS[kind])))]
+        data = damaged(write(number), random)
+        if kind == "PNG" and random.random() < 0.8:
+            data = with_right_check_sums(data)
+        file.write_bytes(data)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        try:
+            image = load_image(file)
+        except UserError as error:
+            ok, said = str(error).startswith(str(file)) and "\n" not in str(error), str(error)
+            found[kind]["refused"] += ok
+        else:
+            ours, theirs = np.asarray(image)[..., :3], second_opinion(kind, data)
+            ok = theirs is not None and ours.shape == theirs.shape and bool(np.abs(ours.astype(int) - theirs).max() <= 3)
+            said = f"ours {ours.shape}, theirs {None if theirs is None else theirs.shape}"
+            if theirs is not None and ours.shape == theirs.shape:
+                said += f", {np.abs(ours.astype(int) - theirs).max()} apart"
+            found[kind]["read"] += int(ok)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if not ok:
+            found[kind]["wrong"].append([said, base64.b64encode(data).decode()])
+    json.dump(found | {"megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
