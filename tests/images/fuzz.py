@@ -55,8 +55,12 @@ def by_tifffile(**options: object):
     return write
 
 
+def deep_png(seed: int) -> bytes:
+    return imagecodecs.png_encode(smooth(seed).astype(np.uint16) * 257)
+
+
 SEEDS = {
-    "PNG": [by_pillow("PNG"), by_pillow("PNG", "L"), by_pillow("PNG", "P"), lambda seed: imagecodecs.png_encode(smooth(seed).astype(np.uint16) * 257)],
+    "PNG": [by_pillow("PNG"), by_pillow("PNG", "L"), by_pillow("PNG", "P"), deep_png],
     "JPEG": [by_pillow("JPEG"), by_pillow("JPEG", "L"), by_pillow("JPEG", progressive=True), by_pillow("JPEG", subsampling=0)],
     "TIFF": [
         by_tifffile(),
