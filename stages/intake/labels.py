@@ -28,6 +28,8 @@ class Labels:
         self.labels: dict[str, int] = {}
         self.problems: list[str] = []
         self.taken: dict[str, int] = {}
+        # The files of which a row nearly has the name: that is said already.
+        self.nearly: set[str] = set()
 
     def add(self, line: int, name: str, text: str) -> str | None:
         """Take a row, or note what is wrong with it; return the path of the file that it labels."""
@@ -35,6 +37,7 @@ class Labels:
         here = f"{self.table}, line {line}: "
         if len(found) != 1:
             self.problems.append(here + self.names.problem(name))
+            self.nearly.update(self.names.likely(name))
             return None
         path, label = found[0], as_label(text)
         if label is None:
@@ -157,7 +160,8 @@ def labels_from_table(dataset: Dataset, images: list[str]) -> tuple[dict[str, in
         if path := labels.add(line, field[named["name"]], field[named["label"]]):
             without_row.discard(path)
             groups[path] = (slide, site)
-    return labels.finish(problems + [f"{dataset.folder / path} has no row in {table}" for path in sorted(without_row)]), groups
+    problems += [f"{dataset.folder / path} has no row in {table}" for path in sorted(without_row - labels.nearly)]
+    return labels.finish(problems), groups
 
 
 def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]:

@@ -42,7 +42,9 @@ def read_workbook(path: Path, fits: Callable[[Sequence[str]], bool]) -> tuple[li
             size = sum(entry.file_size for entry in archive.infolist())
         if size > LARGEST:
             raise UserError(f"{path} holds {size:,} bytes when it is unpacked; at most {LARGEST:,} are read")
-        book = openpyxl.load_workbook(path, data_only=True)
+        # Opened here, as openpyxl refuses a file of another suffix.
+        with path.open("rb") as file:
+            book = openpyxl.load_workbook(file, data_only=True)
         sheets = {sheet.title: _rows(sheet) for sheet in book.worksheets}
         hidden = {
             sheet.title: sum(1 for line, _ in sheets[sheet.title] if sheet.row_dimensions[line].hidden)

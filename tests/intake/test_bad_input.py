@@ -6,16 +6,20 @@ Each kind ends in the right result, or in one line that names the culprit, a non
 import csv
 import io
 import os
+import re
 import resource
 import struct
 import subprocess
 import sys
 import zlib
+from datetime import date
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
+import tifffile
 from PIL import Image
 
 import stages.base.errors
@@ -69,6 +73,26 @@ def array(values, suffix="tif"):
     return content.getvalue()
 
 
+def tiff(values, **options):
+    content = io.BytesIO()
+    tifffile.imwrite(content, values, **({"photometric": "minisblack"} | options))
+    return content.getvalue()
+
+
+def workbook(rows):
+    book, content = openpyxl.Workbook(), io.BytesIO()
+    for row in rows:
+        book.active.append(row)
+    book.save(content)
+    return content.getvalue()
+
+
+def transparent():
+    content = io.BytesIO()
+    Image.new("RGBA", (9, 9), (9, 99, 199, 0)).save(content, format="PNG")
+    return content.getvalue()
+
+
 def rotated():
     exif = Image.Exif()
     exif[0x0112] = 8
@@ -117,6 +141,48 @@ IMAGES = {
     "an accent as two characters": ("s1-7e\u0301.png", picture(), None),
     "a leading dash": ("-s1-77.png", picture(), "it does not match nonGS/-s1-77.png"),
     "a name of 240 characters": (f"s1-{'7' * 233}.png", picture(), None),
+    "HTML in the name": ("s1-<script>alert(1)<.png", picture(), None),
+    "a formula for a name": ("s1-=HYPERLINK(1).png", picture(), None),
+    "an emoji in the name": ("s1-\U0001f600.png", picture(), None),
+    "a space that does not break": ("s1-7\u00a07.png", picture(), None),
+    "a tab in the name": ("s1-7\t7.png", picture(), "has a control character in its name"),
+    "an escape sequence in the name": ("s1-\x1b[31m.png", picture(), "has a control character in its name"),
+    "12 bits in 16": ("s1-77.tif", array(np.full((9, 9), 4095, dtype=np.uint16)), "its brightest value is 15 of 255"),
+    "8 bits in 16, PNG": ("s1-77.png", array(np.full((9, 9), 255, dtype=np.uint16), "png"), "its brightest value is 0 of 255"),
+    "16-bit PGM": ("s1-77.pgm", b"P5 2 2 65535\n" + b"\xff\x00" * 4, None),
+    "PGM that is cut short": ("s1-77.pgm", b"P5 2 2 255\n\0\0\0", "does not open as an image"),
+    "signed 16-bit TIFF": ("s1-77.tif", tiff(np.full((9, 9), 9999, dtype=np.int16)), "its numbers are signed"),
+    "32-bit integers": (
+        "s1-77.tif",
+        tiff(np.full((9, 9), 9, dtype=np.uint32)),
+        "it has 32-bit pixels, whose white is not defined",
+    ),
+    "planes of 16 bits": (
+        "s1-77.tif",
+        tiff(np.full((3, 9, 9), 60000, np.uint16), photometric="rgb", planarconfig="separate"),
+        None,
+    ),
+    "pages of R, G and B": ("s1-77.tif", tiff(np.full((3, 9, 9), 99, np.uint8)), "it holds 3 pictures in grey of one size"),
+    "a stack of ImageJ": ("s1-77.tif", tiff(np.full((3, 9, 9), 99, np.uint8), imagej=True), "it holds 3 pictures in grey"),
+    "seven channels": ("s1-77.tif", tiff(np.full((9, 9, 7), 99, np.uint8), planarconfig="contig"), "it has 7 channels of grey"),
+    "transparent all over": ("s1-77.png", transparent(), "is transparent all over"),
+    "a wrong check sum": ("s1-77.png", picture()[:-20] + b"xxxx" + picture()[-16:], "it is damaged: a check sum is wrong"),
+    "PNG without its end": ("s1-77.png", picture()[:-12], "it is cut short"),
+    "BMP of another length": ("s1-77.bmp", picture("bmp") + b"xxxx", "it is damaged: it says that it has"),
+    "a JPEG of the web that is a page": (
+        "s1-77.jpg",
+        b"<!doctype html><title>404</title>",
+        "its content is of none of the formats",
+    ),
+    "a pointer of Git LFS": (
+        "s1-77.png",
+        b"version https://git-lfs.github.com/spec/v1\noid",
+        "its content is of none of the formats",
+    ),
+    "nothing but zeros": ("s1-77.png", bytes(5000), "its content is of none of the formats"),
+    "HEIC by another name": ("s1-77.jpg", b"\0\0\0\x18ftypheic\0\0\0\0", "its content is of none of the formats"),
+    "DICOM by another name": ("s1-77.png", bytes(128) + b"DICM", "its content is of none of the formats"),
+    "a ZIP by another name": ("s1-77.png", b"PK\x03\x04" + bytes(50), "its content is of none of the formats"),
 }
 
 
@@ -129,7 +195,7 @@ def test_images(workplace, kind):
     with open(target, "wb") as file:
         file.write(content)
     done = run_stage("manifest", memory=2**31)
-    check(done, said, images=13, culprit="" if isinstance(name, bytes) or "\n" in name or "\u202e" in name else name)
+    check(done, said, images=13, culprit="" if isinstance(name, bytes) or not name.isprintable() else name)
 
 
 def check(done, said, images=3, culprit=""):
@@ -169,6 +235,36 @@ TABLES = {
     "nothing": ("", "has no such column"),
     "a quotation that does not end": (ROWS + '"c1.png,1\n', "labels.csv is not a table that can be read: line 5: unexpected end"),
     "a header of 200,000 characters": ("n" * 200_000 + ",truth\n", "labels.csv is not a table that can be read: field larger"),
+    "sep= of Excel": ("sep=;\n" + ROWS.replace(",", ";"), None),
+    "spaces and capitals in the header": (ROWS.replace("name,truth", " Name , TRUTH "), None),
+    "empty columns at the end": (ROWS.replace("\n", ",,\n"), None),
+    "empty fields at the end dropped": (ROWS.replace("truth", "truth,note"), None),
+    "labels as numbers with a point": (ROWS.replace(",1", ",1.0").replace(",0", ",0.0"), None),
+    "labels as TRUE and FALSE": (ROWS.replace(",1", ",TRUE").replace(",0", ",FALSE"), None),
+    "labels as yes and no": (ROWS.replace(",1", ",yes").replace(",0", ",no"), None),
+    "lines that end as on an old Mac": (ROWS.replace("\n", "\r"), None),
+    "names with ./ before them": (ROWS.replace("a1", "./a1"), None),
+    "a column twice": (ROWS.replace("\n", ",0\n").replace("truth,0", "truth,truth"), "has the column 'truth' 2 times"),
+    "a column twice, by its case": (
+        ROWS.replace("\n", ",0\n").replace("truth,0", "Truth,TRUTH"),
+        "has the column 'truth' 2 times",
+    ),
+    "a header alone": ("name,truth\n", "data/table/labels.csv has a header and no row"),
+    "a label between 0 and 1": (ROWS.replace("a1.png,1", "a1.png,0.9"), "the label of a1.png is '0.9'; it must be 0 or 1"),
+    "a label in words": (ROWS.replace("a1.png,1", "a1.png,sclerotic"), "the label of a1.png is 'sclerotic'; it must be 0 or 1"),
+    "a label of -1": (ROWS.replace("a2.png,0", "a2.png,-1"), "line 3: the label of a2.png is '-1'; it must be 0 or 1"),
+    "a full path of Windows": (ROWS.replace("a1.png", r"C:\x\a1.png"), "is not in the folder; is 'a1.png' meant?"),
+    "a name in another case": (ROWS.replace("a1.png", "A1.PNG"), "line 2: 'A1.PNG' is not in the folder; is 'a1.png' meant?"),
+    "a name without its suffix": (ROWS.replace("a1.png", "a1"), "line 2: 'a1' is not in the folder; is 'a1.png' meant?"),
+    "a name of another format": (ROWS.replace("a1.png", "a1.tif"), "line 2: 'a1.tif' is not in the folder; is 'a1.png' meant?"),
+    "a field too many": (ROWS.replace("a1.png,1", "a1.png,1,x"), "line 2: 3 fields where the header has 2"),
+    "a quotation within a field": (ROWS.replace("a1.png", '"a1".png'), "line 2: ',' expected after"),
+    "a quotation over two rows": (
+        ROWS.replace("a1.png", '"a1.png').replace("a2.png", 'a2.png"'),
+        "line 2: 'a1.png,1\\na2.png' has a control",
+    ),
+    "no separator that is known": (ROWS.replace(",", "|"), "has no such column; it has 'name|truth'"),
+    "a line break in a name": (ROWS.replace("a1.png", '"a1\n.png"'), "line 2: 'a1\\n.png' has a control character"),
     "a NUL": (ROWS + "c\0,1\n", "line 5: 'c\\x00' has a control character"),
 }
 
@@ -178,6 +274,82 @@ def test_tables(workplace, kind):
     rows, said = TABLES[kind]
     make_table(rows, NAMES)
     check(run_stage("manifest"), said)
+
+
+CONTENTS = {
+    "Latin-1": ("name,truth\na1.png,1\nä.png,1\n".encode("latin-1"), "data/table/labels.csv, line 3: not UTF-8 text"),
+    "UTF-16 with its mark": (ROWS.replace(",", "\t").encode("utf-16"), None),
+    "UTF-16 without": (ROWS.encode("utf-16-le"), "data/table/labels.csv has no such column"),
+    "a real picture": (picture(), "data/table/labels.csv is an image, not a table"),
+    "a workbook of an older Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is a workbook of an older Excel, not a table"),
+    "a spreadsheet of another program": (
+        b"PK\x03\x04" + bytes(40),
+        "is an archive, or a spreadsheet of another program, not a table",
+    ),
+    "a workbook of Excel": (workbook([["name", "truth"], ["a1.png", 1], ["a2.png", 0], ["b1.png", False]]), None),
+    "a workbook whose name is a date": (
+        workbook([["name", "truth"], [date(2024, 1, 2), 1]]),
+        "line 2: 2024-01-02 00:00:00 is a date",
+    ),
+    "a workbook that is cut short": (workbook([["name", "truth"], ["a1.png", 1]])[:900], "is an archive, or a spreadsheet of"),
+}
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_contents_of_tables(workplace, kind):
+    content, said = CONTENTS[kind]
+    (make_table("", NAMES) / "labels.csv").write_bytes(content)
+    check(run_stage("manifest"), said)
+
+
+# Kind: (the card's lines, None if it is right or else what is said of it); the dataset has slides s0 to s2 in nonGS and GS.
+CARDS = {
+    "the same folder twice": ("classes: [GS, GS]", "must differ"),
+    "the same folder, written in two ways": ("classes: [GS, GS/.]", "must differ"),
+    "a folder that is not there": ("classes: [GS, sclerotic]", "there is no folder data/small/sclerotic; there are GS, nonGS"),
+    "a folder by another case": ("classes: [nongs, GS]", "there is no folder data/small/nongs; there are GS, nonGS"),
+    "a folder out of the dataset": ("classes: [../other, GS]", "it must be a name inside the dataset's folder"),
+    "one class": ("classes: [GS]", "classes is ['GS']"),
+    "three classes": ("classes: [GS, nonGS, x]", "classes is ['GS', 'nonGS', 'x']"),
+    "classes that are truth values": ("classes: [true, GS]", "classes.0 is True"),
+    "a class folder that is passed over": ("classes: [.GS, .]", ".GS is passed over"),
+    "everything and a part of it": ("classes: [., GS]", None),
+    "a pattern without a slide": ("classes: [nonGS, GS]\ngroup: '(.+)-'", "it must have the named group (?P<slide>...)"),
+    "a pattern that is none": ("classes: [nonGS, GS]\ngroup: '(?P<slide>'", "not a regular expression"),
+    "a pattern that fits nothing": (
+        "classes: [nonGS, GS]\ngroup: '(?P<slide>case)'",
+        "it does not match GS/s0-0.png (12 of 12 names",
+    ),
+    "a pattern that fits with nothing": ("classes: [nonGS, GS]\ngroup: '(?P<slide>x?)'", "it does not match GS/s0-0.png"),
+    "a pattern of the path": ("classes: [nonGS, GS]\ngroup: '[^/]+/(?P<slide>s.)'", None),
+    "no pattern": ("classes: [nonGS, GS]\ngroup:", "`group:` is missing"),
+    "classes and a table": ("classes: [nonGS, GS]\nlabels: l.csv\ncolumns: {name: n, label: y}", "a card has either `classes:"),
+    "a table without columns": ("labels: l.csv", "`columns:` (name and label"),
+    "a table that is not there": ("labels: l.csv\ncolumns: {name: n, label: y}", "there is no file data/small/l.csv"),
+    "a table that is a folder": ("labels: GS\ncolumns: {name: n, label: y}", "data/small/GS is a folder; a table is asked for"),
+    "a table out of the dataset": (
+        "labels: /etc/passwd\ncolumns: {name: n, label: y}",
+        "it must be a name inside the dataset's folder",
+    ),
+    "one column for two": ("labels: l.csv\ncolumns: {name: n, label: n}", "label is 'n', as another column is"),
+    "corrections that are not there": ("classes: [nonGS, GS]\ncorrections: c.csv", "there is no file data/small/c.csv"),
+    "a misspelt key": ("classes: [nonGS, GS]\nlicense: none", "license is not a parameter here"),
+    "a title that is a number": ("classes: [nonGS, GS]\ntitle: 7", "title is 7"),
+}
+
+
+@pytest.mark.parametrize("kind", CARDS)
+def test_cards(workplace, kind):
+    lines, said = CARDS[kind]
+    make_classes(slides=3)
+    defaults = {"title": "title: t", "group": "group: '(?P<slide>s\\d)'"}
+    added = [line for key, line in defaults.items() if not re.search(f"^{key}:", lines, re.MULTILINE)]
+    Path("data/small.yaml").write_text("\n".join([lines, *added, ""]))
+    check(run_stage("manifest"), said, images=12)
+
+
+def test_there_are_a_hundred_and_fifty_kinds():
+    assert len(IMAGES) + len(TABLES) + len(CONTENTS) + len(CARDS) + len(FOLDERS) + len(DAMAGES) >= 150
 
 
 def test_a_table_and_a_disk_that_compose_accents_differently(workplace):
