@@ -1,7 +1,10 @@
 """What a person types: each program says what it does and takes nothing that it does not know."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -34,3 +37,43 @@ def test_help_and_what_is_not_known(program, tmp_path):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "error: " in done.stderr.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("program", ["evaluate", "predict", "compare", "manifest"])
+@pytest.mark.parametrize("seconds", [0.15, 0.4, 0.9])
+def test_ctrl_c_prints_no_traceback_while_modules_are_imported_either(program, seconds, tmp_path):
+    command = [sys.executable, "-m", f"stages.{program}", "--help"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=-1, stderr=-1, text=True) as running:
+        time.sleep(seconds)
+        running.send_signal(signal.SIGINT)
+        _, error = running.communicate(timeout=60)
+    assert running.returncode in (0, 130, -signal.SIGINT)
+    assert error == ""
+
+
+@pytest.mark.parametrize("program", ["compare", "doubts", "report", "climb", "predict"])
+def test_arguments_that_are_not_text(program, tmp_path):
+    done = subprocess.run(
+        [os.fsencode(sys.executable), b"-m", f"stages.{program}".encode(), b"x\xff"],
+        env={"PYTHONPATH": str(PROJECT), "PATH": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: 'x\\udcff' is not UTF-8 text; rename the file, or the folder that it is in\n",
+    )
+
+
+@pytest.mark.parametrize("program", ["climb", "sweep"])
+def test_experiments_in_a_folder_with_other_letters(program, tmp_path):
+    folder = tmp_path / "Gr\u00f6\u00dfe"
+    folder.mkdir()
+    (folder / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
+    done = run(program, folder=folder)
+    assert done.returncode == 1
+    assert (
+        done.stderr == f"error: {folder} has letters beyond ASCII, with which DVC cannot run experiments; use a folder without\n"
+    )

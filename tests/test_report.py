@@ -69,6 +69,19 @@ def test_what_is_not_in_the_cache_is_said(branches):
     assert "Not drawn for base: not in DVC's cache" in text and "![metrics/plots/roc.csv](plots/roc.png)" in text
 
 
+def test_nothing_but_its_own_pictures_is_removed(branches):
+    Path("mixed/plots").mkdir(parents=True)
+    Path("mixed/plots/own.png").write_bytes(b"mine")
+    Path("mixed/report.md").write_text("![a](plots/old.png) ![b](plots/../../params.yaml)\n")
+    Path("mixed/plots/old.png").write_bytes(b"of an earlier page")
+    code, error = report("base", "change", "--output", "mixed")
+    assert code == 0, error
+    assert Path("mixed/plots/own.png").read_bytes() == b"mine" and Path("params.yaml").is_file()
+    assert not Path("mixed/plots/old.png").exists() and Path("mixed/plots/roc.png").is_file()
+    code, error = report("base", "change", "--output", "params.yaml")
+    assert code == 2 and "params.yaml is not a folder" in error
+
+
 def test_errors_are_a_line(repository):
     code, error = report("nowhere")
     assert code == 1 and error.splitlines()[-1].startswith("error: ") and "unknown Git revision 'nowhere'" in error

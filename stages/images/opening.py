@@ -141,6 +141,8 @@ def _refuse_damaged(image: Image.Image, data: bytes) -> None:
     """Refuse what Pillow has made a picture of although pixels are missing, in those formats in which it does."""
     if image.format == "PNG":
         imagecodecs.png_decode(data)  # It raises where there are too few pixels.
+    elif image.format == "JPEG2000":
+        imagecodecs.jpeg2k_decode(data)
     elif image.format == "BMP":
         _refuse_damaged_bmp(data)
     elif image.format == "GIF":

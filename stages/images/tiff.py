@@ -154,6 +154,8 @@ def _check(page: TiffPage) -> int:
         raise NotRead("its numbers are signed, and their white is not defined; save it with unsigned ones")
     if page.photometric not in GREY and (258 not in page.tags or (277 not in page.tags and colours > 1)):
         raise NotRead("it is damaged: how many channels and bits it has is not said")
+    if int(page.planarconfig or 1) not in (1, 2):
+        raise NotRead(f"it is damaged: its planar configuration is {int(page.planarconfig)}")
     if page.imagedepth != 1 or 0 in page.shaped:
         raise NotRead("it is no flat picture")
     if page.photometric in (PALETTE, LAB) and bits > 8:
@@ -206,7 +208,8 @@ def _check_pictures(page: TiffPage, check_size: Callable[[int, int], None]) -> N
         page.parent.filehandle.seek(offset)
         with Image.open(io.BytesIO(page.parent.filehandle.read(count)), formats=("JPEG", "JPEG2000", "WEBP")) as inner:
             check_size(*inner.size)
-            if inner.width < min(page.imagewidth, page.tilewidth or page.imagewidth):
+            width, height = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, 1)
+            if inner.width < min(page.imagewidth, width) or inner.height < min(page.imagelength, height):
                 raise NotRead("it is damaged: a strip or tile is smaller than its place")
 
 

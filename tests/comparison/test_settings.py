@@ -157,6 +157,19 @@ def test_the_reference_is_named_or_that_of_params_yaml_or_the_first(make):
         find_reference(settings, ["pad.mode"], "mirror")
 
 
+def test_a_list_can_be_named(make):
+    lists = ("['a', 'b']", "[]", "['c']")
+    made = [make(f"e{n}", model_feature_layers=layers, train_dropout=0.5) for n, layers in enumerate(lists)]
+    settings = group(made, ["model.feature_layers", "train.dropout"])
+    by = ["model.feature_layers", "train.dropout"]
+    for against in ("['a','b'],0.5", "[a, b], 0.50", '["a", "b"],5e-1'):
+        assert find_reference(settings, by, against).values[0] == "['a', 'b']"
+    assert find_reference(settings, by, "[],0.5").values[0] == "[]"
+    with pytest.raises(UserError, match=r"--against \['a' is not a list of values"):
+        find_reference(settings, by, "['a'")
+    assert [e.name for e in choose(made, [], ["model.feature_layers=[a,b]"])] == ["e0"]
+
+
 def test_what_is_not_comparable_is_refused_with_the_reason(make):
     def refused(match, *experiments, by=("pad.mode",)):
         with pytest.raises(UserError, match=match):

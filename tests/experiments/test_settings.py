@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.experiments.reading import Experiment, has_run
+from stages.experiments.reading import Experiment, has_run, is_input
 from stages.experiments.settings import IRRELEVANT, as_yaml
 
 
@@ -38,3 +38,22 @@ def test_has_run_knows_seeds_apart_and_asks_for_the_code_of_this_folder(tmp_path
     assert has_run([one], {"train.seed": 1234567, "climb.seeds": 2}) is None
     assert has_run([one], {"train.seed": 1234567, "climb.seeds": 2}, IRRELEVANT) is one
     assert has_run([one._replace(inputs={"stages/pad.py": "other"})], {"train.seed": 1234567}) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("data/demo", True),
+        ("data/demo.yaml", True),
+        ("data/demo2", False),
+        ("data/demo2.yaml", False),
+        ("data/weights/mine.weights.h5", True),
+        ("data/weights/mine.weights.h5.old", False),
+        ("stages/pad.py", True),
+        ("data/padded", False),
+        ("models/model.keras", False),
+    ],
+)
+def test_what_an_experiment_is_made_of(path, wanted):
+    """Another dataset, whose name begins as this one's, is none of it."""
+    assert is_input(path, {"data": "demo", "model.weights": "mine.weights.h5"}) == wanted

@@ -147,6 +147,35 @@ def test_fewer_slides_than_folds(workplace):
     assert refused(folds=5) == "params.yaml: split.folds is 5, but there are only 4 slides to keep apart"
 
 
+def test_copies_that_join_slides_are_named_where_too_few_are_left(workplace):
+    folder = make_classes(slides=6)
+    for slide in range(1, 6):
+        (folder / f"nonGS/s{slide}-9.png").write_bytes((folder / "nonGS/s0-1.png").read_bytes())
+    message = refused(folds=3).splitlines()
+    assert message[0] == "params.yaml: split.folds is 3, but there are only 1 slides to keep apart"
+    assert message[1] == "nonGS/s0-1.png and nonGS/s1-9.png are the same image, of s0 and s1"
+
+
+def test_too_few_slides_to_validate_on_name_the_parameter_that_asks_for_them(workplace):
+    for number, site in enumerate("abc"):
+        for slide in range(5 if site == "a" else 1):
+            for crop in range(9):
+                kind = "GS" if crop % 3 == 0 else "nonGS"
+                save_crop(Path(f"data/sites/{kind}/{site}{slide}-{crop}.png"), seed=1000 * number + 10 * slide + crop)
+    Path("data/sites.yaml").write_text("title: sites\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>[a-c])\\d)-\\d\\.png$'\n")
+    set_params({"data": "sites"})
+    messages = set()
+    for fold in range(3):
+        try:
+            run(by="site", validation_by="slide", folds=3, fold=fold)
+        except UserError as error:
+            messages.add(str(error))
+    assert messages == {
+        "params.yaml: split.validation_by is 'slide', for which the number of folds is 4, but there are only 2 slides outside of "
+        "the test set to keep apart"
+    }
+
+
 def test_fewer_sites_than_folds(workplace):
     make_classes(slides=12)
     assert refused(by="site", folds=3) == "params.yaml: split.folds is 3, but there are only 1 sites to keep apart"

@@ -20,9 +20,10 @@ from stages.model.backend import keras
 from stages.model.batches import predict
 from stages.model.efficientnet_lite0 import efficientnet_lite0, read_torch_file
 from stages.model.file import load_model, save_model
-from stages.model.steps import backbone_names
+from stages.model.steps import ModelParameters, backbone_names
 from stages.training.fit import balanced_class_weight
 from stages.training.head import fit_head
+from stages.training.members import resume_key
 from stages.training.parameters import TrainParameters
 from tests.conftest import make_classes
 from tests.repositories import set_params
@@ -84,16 +85,38 @@ def test_the_preprocessing_of_keras_is_inside():
     assert backbone.predict(pixels, verbose=0) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-def test_all_of_keras_is_there_and_weights_can_be_a_file(tmp_path):
+def test_all_of_keras_is_there_and_weights_can_be_a_file(workplace):
     assert {"VGG16", "VGG19", "ResNet50", "EfficientNetV2B0", "ConvNeXtTiny", "MobileNetV3Large"} <= set(backbone_names())
     network = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(32, 32, 3))
-    network.save_weights(tmp_path / "mine.weights.h5")
+    Path("data/weights").mkdir()
+    network.save_weights("data/weights/mine.weights.h5")
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
-    loaded = build_backbone("MobileNetV3Small", str(tmp_path / "mine.weights.h5"), 32)
+    loaded = build_backbone("MobileNetV3Small", "mine.weights.h5", 32)
     expected = network.predict(pixels.astype(np.float32), verbose=0).mean((1, 2))
     assert loaded.predict(pixels, verbose=0) == pytest.approx(expected, rel=1e-4, abs=1e-5)
     with pytest.raises(UserError, match="with model.weights nowhere.weights.h5: "):
         build_backbone("MobileNetV3Small", "nowhere.weights.h5", 32)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../mine.h5", "folder/mine.h5", "", "-x", "mine h5"])
+def test_weights_are_a_name_in_the_folder_that_dvc_looks_at(workplace, name):
+    set_params({"model.weights": name})
+    with pytest.raises(UserError, match=r"it must be imagenet, none, or the name of a file of weights in data/weights/"):
+        read_params("model", ModelParameters)
+
+
+def test_other_weights_under_the_same_name_are_another_training(workplace):
+    make_classes()
+    set_params({"pad.size": 8, "split.folds": 3})
+    for stage in (make_manifest, split.main, pad.main, stain.main, features.main):
+        stage()
+    set_params({"model.step": "MobileNetV3Small", "model.trainable": "all", "model.weights": "mine.weights.h5"})
+    Path("data/weights").mkdir()
+    keys = []
+    for content in (b"one", b"two", b"one"):
+        Path("data/weights/mine.weights.h5").write_bytes(content)
+        keys.append(resume_key(read_params("train", TrainParameters), read_params("model", ModelParameters), 1))
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_without_a_download_it_says_which_file_to_bring():
