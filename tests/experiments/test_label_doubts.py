@@ -12,7 +12,7 @@ import pytest
 from stages.base.errors import UserError
 from stages.experiments.label_doubts import find_doubts, out_of_fold
 from stages.experiments.reading import Experiment, read_experiments
-from tests.repositories import dvc, git, set_params
+from tests.repositories import dvc
 
 
 def test_turned_labels_are_found():
@@ -74,10 +74,7 @@ def test_with_experiments_of_dvc_and_external_data_beside(repository):
     assert Path("doubts/doubts.csv").read_text().startswith("path,slide,label,probability,confidence\n")
     assert Path("doubts/doubts.png").is_file()
     # Of a run that took only a part of the stages, the predictions are of other inputs.
-    set_params({"pad.mode": "zero"})
-    dvc("repro", "-s", "pad")
-    git("add", "-A")
-    dvc("exp", "save", "-n", "partial")
+    dvc("exp", "run", "-n", "partial", "-S", "pad.mode=zero", "pad")
     done = subprocess.run([*command, "partial"], capture_output=True, text=True)
     assert done.returncode == 1 and "has not run after data/padded changed" in done.stderr.splitlines()[-1], done.stderr
     done = subprocess.run([*command, "nothing"], capture_output=True, text=True)
