@@ -1,11 +1,9 @@
 """Opening whatever a laboratory's folder holds as 8-bit RGB, and nothing that is not an image."""
 
 import hashlib
+import io
 import re
-import struct
 import warnings
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import imagecodecs
@@ -13,7 +11,9 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from stages.base.errors import UserError
-from stages.images.tiff import Decoded, NotRead, is_tiff, read_tiff, to_8_bits
+from stages.images.colours import SIXTEEN_BIT_MODES, as_8_bit, to_8_bits
+from stages.images.damage import NotRead, ends_with_pixels, refuse_damaged_png, refuse_half_read
+from stages.images.tiff import Decoded, is_tiff, read_tiff
 
 # Raster formats alone: Pillow would hand an EPS file to Ghostscript, a program.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
@@ -27,8 +27,6 @@ PIXEL_LIMIT = 100_000_000
 warnings.filterwarnings("ignore", module=r"PIL\.")
 Image.MAX_IMAGE_PIXELS = None  # The limit above is checked instead, before any pixel is decoded.
 
-TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
-SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 DOUBTS = "doubts"
 # A picture is hardly there of which so little is opaque on average.
 LEAST_OPACITY = 0.01
@@ -74,34 +72,32 @@ def pixel_digest(image: Image.Image) -> str:
 
 def _decode(path: str | Path) -> Decoded:
     """Return a picture as 8-bit RGB, or RGBA, with the bits a channel that the file has."""
-    with open(path, "rb") as file:
-        start = file.read(4)
+    data = Path(path).read_bytes()
 
     def check_size(width: int, height: int) -> None:
         if width * height > PIXEL_LIMIT:
             raise UserError(f"{path} has {width} x {height} pixels; at most {PIXEL_LIMIT:,} are read")
 
-    if is_tiff(start):
-        return read_tiff(path, check_size)
-    with Image.open(path, formats=FORMATS) as image:
+    if is_tiff(data[:4]):
+        return read_tiff(data, check_size)
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         check_size(*image.size)
         if image.format == "PNG":
-            _refuse_damaged_png(Path(path).read_bytes())
-        if decoded := _decode_plain_png(image, path):
+            refuse_damaged_png(data)
+        if decoded := _decode_plain_png(image, data):
             return Decoded(decoded, 8, [])
-        bits, frames = _bits(image, path), getattr(image, "n_frames", 1)
+        bits, frames = _bits(image, data), getattr(image, "n_frames", 1)
         doubts = [f"it holds {frames} pictures; the first is read"] if frames > 1 else []
         if image.format == "JPEG2000" and bits > 8:
-            return Decoded(_deep_jpeg2000(image, path, bits), bits, doubts)
+            return Decoded(_deep_jpeg2000(image, data, bits), bits, doubts)
         image.load()
-        _refuse_damaged(image, Path(path).read_bytes())
-        return Decoded(_as_8_bit(ImageOps.exif_transpose(image), stretched=image.format == "PPM"), bits, doubts)
+        refuse_half_read(image, data)
+        return Decoded(as_8_bit(ImageOps.exif_transpose(image), stretched=image.format == "PPM"), bits, doubts)
 
 
-def _bits(image: ImageFile.ImageFile, path: str | Path) -> int:
+def _bits(image: ImageFile.ImageFile, data: bytes) -> int:
     """Return the bits a channel of a picture that is open and not yet decoded; 8 stands for fewer, too."""
     if image.format == "JPEG2000":
-        data = Path(path).read_bytes()
         # The size segment of the codestream, behind its mark: three bytes for each channel, of which the first is the sign and
         # the bits less one.
         place = data.index(b"\xff\x4f\xff\x51")
@@ -117,57 +113,8 @@ def _bits(image: ImageFile.ImageFile, path: str | Path) -> int:
     return 16 if deep or image.mode in SIXTEEN_BIT_MODES or stated > 255 else 8
 
 
-def _refuse_damaged_png(data: bytes) -> None:
-    """Refuse a PNG file that is cut short, or of which a check sum is wrong: decoders pass over both."""
-    for name, place, length in _png_chunks(data):
-        end = place + 8 + length
-        if zlib.crc32(data[place + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            raise NotRead("it is damaged: a check sum is wrong")
-        if name == b"IEND":
-            return
-    raise NotRead("it is cut short")
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name of each chunk of a PNG file, where it begins and how many bytes its content has."""
-    place = 8
-    while place + 12 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, place)
-        yield name, place, length
-        place += length + 12
-
-
-def _refuse_damaged(image: Image.Image, data: bytes) -> None:
-    """Refuse what Pillow has made a picture of although pixels are missing, in those formats in which it does."""
-    if image.format == "PNG":
-        imagecodecs.png_decode(data)  # It raises where there are too few pixels.
-    elif image.format == "JPEG2000":
-        imagecodecs.jpeg2k_decode(data)
-    elif image.format == "BMP":
-        _refuse_damaged_bmp(data)
-    elif image.format == "GIF":
-        _confirm_gif(image, data)
-
-
-def _refuse_damaged_bmp(data: bytes) -> None:
-    stated, offset, header, bits, colours = (
-        int.from_bytes(data[place : place + size], "little") for place, size in ((2, 4), (10, 4), (14, 4), (28, 2), (46, 4))
-    )
-    if stated not in (0, len(data)):
-        raise NotRead(f"it is damaged: it says that it has {stated:,} bytes, and has {len(data):,}")
-    if header >= 40 and bits <= 8 and offset != 14 + header + 4 * (colours or 2**bits):
-        raise NotRead("it is damaged: its palette has another length than it says")
-
-
-def _confirm_gif(image: Image.Image, data: bytes) -> None:
-    ours, theirs = np.asarray(image.convert("RGBA")), imagecodecs.gif_decode(data, index=0)[..., :3]
-    if ours.shape[:2] != theirs.shape[:2] or not np.array_equal(ours[ours[..., 3] == 255][:, :3], theirs[ours[..., 3] == 255]):
-        raise NotRead("it is damaged: two libraries read it differently")
-
-
-def _deep_jpeg2000(image: Image.Image, path: str | Path, bits: int) -> Image.Image:
+def _deep_jpeg2000(image: Image.Image, data: bytes, bits: int) -> Image.Image:
     """Decode JPEG 2000 of more than 8 bits with imagecodecs: Pillow rounds them up, and confuses the channels of RGBA."""
-    data = Path(path).read_bytes()
     # The box `colr` with an enumerated colour space: 16 is RGB, 17 grey, 18 YCbCr.
     if b"colr\x01\0\0\0\0\0\x12" in data[:1000] or image.mode not in ("L", "LA", "RGB", "RGBA", *SIXTEEN_BIT_MODES):
         raise NotRead(f"it is JPEG 2000 with {bits} bits of a colour space of its own; save it as RGB")
@@ -200,7 +147,7 @@ def _without_alpha(image: Image.Image, path: str | Path) -> Image.Image:
 NOT_PLAIN = frozenset({"transparency", "exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
 
 
-def _decode_plain_png(image: Image.Image, path: str | Path) -> Image.Image | None:
+def _decode_plain_png(image: Image.Image, data: bytes) -> Image.Image | None:
     """Decode what crops mostly are, PNG of 8-bit RGB or RGBA, with libspng, which is faster: the same pixels as Pillow's.
 
     Returns None for all that is not so plain, and for damaged files, of which Pillow says what is wrong.
@@ -209,8 +156,7 @@ def _decode_plain_png(image: Image.Image, path: str | Path) -> Image.Image | Non
         return None
     if not NOT_PLAIN.isdisjoint(image.info):
         return None
-    data = Path(path).read_bytes()
-    if not _ends_with_its_pixels(data):
+    if not ends_with_pixels(data):
         return None
     try:
         pixels = imagecodecs.spng_decode(data)
@@ -223,27 +169,8 @@ def _decode_plain_png(image: Image.Image, path: str | Path) -> Image.Image | Non
     return Image.frombytes("RGB", image.size, pixels, "raw", "RGBX")
 
 
-def _ends_with_its_pixels(data: bytes) -> bool:
-    """Return whether nothing but pixels follows a PNG file's first pixels; it may say there which way is up."""
-    names = [name for name, _, _ in _png_chunks(data)]
-    return b"IDAT" in names and set(names[names.index(b"IDAT") :]) == {b"IDAT", b"IEND"}
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "its content is of none of the formats " + ", ".join(FORMATS)
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__
-
-
-def _as_8_bit(image: Image.Image, stretched: bool) -> Image.Image:
-    if stretched and image.mode == "I":
-        # Of PGM, whose largest value, which the file states, Pillow has stretched to 65535.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise NotRead(f"it has 32-bit pixels ({image.mode}), whose white is not defined; save it with 8 or 16 bits a channel")
-    if image.mode in SIXTEEN_BIT_MODES:
-        # Pillow's own conversion to 8 bits clips at 255 instead of scaling.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    transparent = image.mode in TRANSPARENT_MODES or "transparency" in image.info
-    return image.convert("RGBA" if transparent else "RGB")

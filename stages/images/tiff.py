@@ -8,23 +8,22 @@ import logging
 import math
 import struct
 from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-import numpy as np
 from PIL import Image
-from tifffile import TiffFile, TiffPage
+
+from stages.images.colours import COLOURS, GREY, JPEG, LAB, PALETTE, as_rgb
+from stages.images.damage import NotRead
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
 
 # It logs what it finds odd in tags that are of no concern here; what it cannot read it raises.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
-GREY, RGB, PALETTE, CMYK, YCBCR, LAB = (0, 1), 2, 3, 5, 6, 8
-COLOURS = {0: 1, 1: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
-JPEG = (7, 33007)
 # Compressions that hold a picture of their own in each strip or tile, which says itself how large it is.
 PICTURES = (*JPEG, 33003, 33004, 33005, 34712, 50001)
 COMPRESSIONS = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000, *PICTURES)
-ASSOCIATED, UNASSOCIATED = 1, 2
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -35,9 +34,12 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 # Sizes, bits, colours, compression, strips and tiles, predictor, palette, inks, further channels, number format, YCbCr.
-TAGS = {
+TAGS = (
     254,
-    *range(256, 260),
+    256,
+    257,
+    258,
+    259,
     262,
     266,
     273,
@@ -56,13 +58,10 @@ TAGS = {
     338,
     339,
     347,
-    *range(529, 533),
-}
+    530,
+    532,
+)
 MOST_PAGES = 16  # that are looked at, to say what else a file holds
-
-
-class NotRead(Exception):
-    """Why a TIFF is not read, in words that go behind the file's name."""
 
 
 class Decoded(NamedTuple):
@@ -78,7 +77,7 @@ def is_tiff(start: bytes) -> bool:
     return start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read_tiff(path: str | Path, check_size: Callable[[int, int], None]) -> Decoded:
+def read_tiff(data: bytes, check_size: Callable[[int, int], None]) -> Decoded:
     """Return the first picture of a TIFF, upright.
 
     Grey, palette, RGB, CMYK and YCbCr with 1 to 16 bits a channel, in strips, tiles or planes. More than 8 bits keep their
@@ -91,8 +90,11 @@ def read_tiff(path: str | Path, check_size: Callable[[int, int], None]) -> Decod
         NotRead: the picture is of a kind that is not read, is cut short, or may be a part of one.
         Exception: of many kinds, where the file is damaged.
     """
+    # It takes a tenth of a second to import, which crops in other formats need not wait for.
+    from tifffile import TiffFile, TiffPage
+
     # Of OME-TIFF, other files that this one names are never opened.
-    with TiffFile(path, is_ome=False, _multifile=False) as file:
+    with TiffFile(io.BytesIO(data), is_ome=False, _multifile=False) as file:
         page = file.pages[0]
         assert isinstance(page, TiffPage)
         check_size(page.imagewidth, page.imagelength)
@@ -101,13 +103,13 @@ def read_tiff(path: str | Path, check_size: Callable[[int, int], None]) -> Decod
         extra = _check(page)
         _check_segments(page, file.filehandle.size)
         _check_pictures(page, check_size)
-        image = _as_rgb(path, page, extra, doubts)
+        image = as_rgb(data, page, extra, doubts)
         orientation = page.tags.valueof(274)
     turn = TURNS.get(orientation) if isinstance(orientation, int) else None
     return Decoded(image.transpose(turn) if turn is not None else image, int(page.bitspersample), doubts)
 
 
-def _check_tags(file: TiffFile, page: TiffPage) -> None:
+def _check_tags(file: "TiffFile", page: "TiffPage") -> None:
     """Refuse a page of whose tags one is damaged that says how its pixels are to be read: a default would take its place."""
     file.filehandle.seek(page.offset)
     (count,) = struct.unpack(file.tiff.tagnoformat, file.filehandle.read(file.tiff.tagnosize))
@@ -117,15 +119,15 @@ def _check_tags(file: TiffFile, page: TiffPage) -> None:
         raise NotRead(f"it is damaged: its tag {lost[0]} cannot be read")
 
 
-def _further_pages(file: TiffFile, first: TiffPage) -> list[str]:
+def _further_pages(file: "TiffFile", first: "TiffPage") -> list[str]:
     """Return what is doubtful where a file holds several pictures, besides smaller copies of the first."""
     pages = [first]
     for number in range(1, MOST_PAGES):
         try:
-            page = file.pages[number]
+            page = cast("TiffPage", file.pages[number])
         except IndexError:
             break
-        if isinstance(page, TiffPage) and not page.is_mask:
+        if not page.is_mask:
             pages.append(page)
     whole = [page for page in pages if not page.is_reduced]
     if first.is_reduced and whole:
@@ -138,7 +140,7 @@ def _further_pages(file: TiffFile, first: TiffPage) -> list[str]:
     return [f"it holds {several}; the first is read"]
 
 
-def _check(page: TiffPage) -> int:
+def _check(page: "TiffPage") -> int:
     """Refuse what is not read; return how many channels there are besides the colours."""
     colours = COLOURS.get(int(page.photometric))
     if colours is None:
@@ -169,7 +171,7 @@ def _check(page: TiffPage) -> int:
     return extra
 
 
-def _check_segments(page: TiffPage, size: int) -> None:
+def _check_segments(page: "TiffPage", size: int) -> None:
     """Refuse a file that lacks some of its strips or tiles: those would be black."""
     if page.is_tiled:
         across, down = math.ceil(page.imagewidth / page.tilewidth), math.ceil(page.imagelength / page.tilelength)
@@ -187,7 +189,7 @@ def _check_segments(page: TiffPage, size: int) -> None:
         raise NotRead("it is cut short: some of its strips or tiles are not in the file")
 
 
-def _bytes_of(page: TiffPage) -> int:
+def _bytes_of(page: "TiffPage") -> int:
     """Return how many bytes the pixels of an uncompressed page take, in rows of whole bytes and in whole tiles."""
     width, height = page.imagewidth, page.imagelength
     if page.is_tiled:
@@ -198,7 +200,7 @@ def _bytes_of(page: TiffPage) -> int:
     return planes * height * math.ceil(width * channels * int(page.bitspersample) / 8)
 
 
-def _check_pictures(page: TiffPage, check_size: Callable[[int, int], None]) -> None:
+def _check_pictures(page: "TiffPage", check_size: Callable[[int, int], None]) -> None:
     """Refuse strips or tiles that are pictures far larger than their place, and would fill the memory."""
     if page.is_tiled:
         check_size(page.tilewidth, page.tilelength)
@@ -211,48 +213,3 @@ def _check_pictures(page: TiffPage, check_size: Callable[[int, int], None]) -> N
             width, height = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, 1)
             if inner.width < min(page.imagewidth, width) or inner.height < min(page.imagelength, height):
                 raise NotRead("it is damaged: a strip or tile is smaller than its place")
-
-
-def _as_rgb(path: str | Path, page: TiffPage, extra: int, doubts: list[str]) -> Image.Image:
-    if page.photometric == LAB:
-        with Image.open(path, formats=("TIFF",)) as lab:
-            return lab.convert("RGB")
-    values = page.asarray(squeeze=False, maxworkers=1)
-    # (planes, depth, height, width, channels): one of planes and channels is 1.
-    values = np.moveaxis(values[:, 0], 0, -1).reshape(*values.shape[2:4], -1) if values.shape[0] > 1 else values[0, 0]
-    bits = int(page.bitspersample)
-    colours, further = values[..., : values.shape[-1] - extra], values[..., values.shape[-1] - extra :]
-    kind = page.extrasamples[-1] if page.extrasamples else 0
-    if extra and kind not in (ASSOCIATED, UNASSOCIATED):
-        doubts.append(f"channel {values.shape[-1]} is not said to be transparency, and is left out")
-        extra = 0
-    if page.photometric == PALETTE:
-        table = np.asarray(page.colormap)
-        # Over 16 bits; but some programs write 8.
-        rgb = (table >> 8 if table.max() > 255 else table).astype(np.uint8)[:, colours[..., 0]].transpose(1, 2, 0)
-    else:
-        rgb = to_8_bits(colours, bits)
-    if page.photometric == 0:
-        rgb = 255 - rgb
-    if page.photometric == CMYK:
-        return Image.fromarray(np.ascontiguousarray(rgb), mode="CMYK").convert("RGB")
-    if page.photometric == YCBCR and page.compression not in JPEG:
-        rgb = np.asarray(Image.fromarray(np.ascontiguousarray(rgb), mode="YCbCr").convert("RGB"))
-    if rgb.shape[-1] == 1:
-        rgb = np.repeat(rgb, 3, axis=-1)
-    if not extra:
-        return Image.fromarray(np.ascontiguousarray(rgb))
-    pixels = np.ascontiguousarray(np.concatenate([rgb, to_8_bits(further, bits)], axis=-1))
-    if kind == ASSOCIATED:
-        return Image.frombytes("RGBa", pixels.shape[1::-1], pixels.tobytes()).convert("RGBA")
-    return Image.fromarray(pixels)
-
-
-def to_8_bits(values: np.ndarray, bits: int) -> np.ndarray:
-    """Return numbers of `bits` bits, from 0 to 2^bits - 1, as uint8: the upper 8 bits, or fewer stretched to 0 to 255."""
-    if bits > 8:
-        return (values >> (bits - 8)).astype(np.uint8)
-    if bits == 8:
-        return values.astype(np.uint8)
-    stretched = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)
-    return stretched[values.astype(np.uint8)]

@@ -181,7 +181,11 @@ def main() -> None:
             found[kind]["refused"] += ok
         else:
             ours, theirs = np.asarray(image)[..., :3], second_opinion(kind, data)
-            ok = theirs is not None and ours.shape == theirs.shape and bool(np.abs(ours.astype(int) - theirs).max() <= APART.get(kind, 0))
+            ok = (
+                theirs is not None
+                and ours.shape == theirs.shape
+                and bool(np.abs(ours.astype(int) - theirs).max() <= APART.get(kind, 0))
+            )
             said = f"ours {ours.shape}, theirs {None if theirs is None else theirs.shape}"
             if theirs is not None and ours.shape == theirs.shape:
                 said += f", {np.abs(ours.astype(int) - theirs).max()} apart"
