@@ -34,33 +34,9 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 # Sizes, bits, colours, compression, strips and tiles, predictor, palette, inks, further channels, number format, YCbCr.
-TAGS = (
-    254,
-    256,
-    257,
-    258,
-    259,
-    262,
-    266,
-    273,
-    274,
-    277,
-    278,
-    279,
-    284,
-    317,
-    320,
-    322,
-    323,
-    324,
-    325,
-    332,
-    338,
-    339,
-    347,
-    530,
-    532,
-)
+TAGS = {
+    int(code) for code in "254 256 257 258 259 262 266 273 274 277 278 279 284 317 320 322 323 324 325 338 339 530 532".split()
+}
 MOST_PAGES = 16  # that are looked at, to say what else a file holds
 
 
