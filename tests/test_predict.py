@@ -246,8 +246,9 @@ def test_the_page_holds_all_and_asks_no_network(repository, tmp_path):
     folder = tmp_path / "crops"
     shutil.copytree("data/demo/globally_sclerotic", folder)
     evil = '<img src=x onerror=alert(1)>&".png'
-    first = sorted(folder.iterdir())[0]
-    first.rename(folder / evil)
+    others = ["'><svg onload=alert(1)>.png", '=HYPERLINK("x","y").png', "{{figures}}.png", "\u202egnp.exe.png", "&lt;script&gt;.png"]
+    for file, name in zip(sorted(folder.iterdir()), [evil, *others]):
+        file.rename(folder / name)
     code, _, error = predict(folder, "--html", "page.html", "--slide", r"(?P<slide>synthetic-\w\d+)")
     assert code == 0, error
     page = Path("page.html").read_text(encoding="utf-8")
@@ -269,6 +270,10 @@ def test_the_page_holds_all_and_asks_no_network(repository, tmp_path):
     assert len(Image.open(tmp_path / "page.png").getcolors(1_000_000)) > 1000
     command = [chromium, *options, "--dump-dom", f"file://{Path('filtered.html').resolve()}"]
     dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    # In a browser all names are text: no element, no attribute comes of one.
+    assert "<svg" not in dom and 'src="x"' not in dom and "<img src=x" not in dom
+    for name in (evil, *others):
+        assert f"<bdi>{html.escape(name, quote=False)}</bdi>" in dom, name
     wanted = sum(row["slide"] == chosen for row in judged)
     assert f"{wanted} of {len(judged)} crops" in dom
     assert dom.count("<figure ") - len(re.findall(r"<figure [^>]*hidden", dom)) == wanted
