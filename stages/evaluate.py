@@ -1,5 +1,8 @@
 """Measure the model on the test slides: -> metrics/test.json, measures.json, predictions.csv, slides.csv and plots.
 
+Where split.test is none there are no test slides: both files of measures then hold one entry, `out_of_fold`, of the validation
+predictions of the ensemble's members; the tables and curves of a test set are empty.
+
 metrics/test.json has the numbers that one decides by, and `dvc metrics` shows it; metrics/measures.json has all of them, with
 their intervals.
 """
@@ -13,6 +16,7 @@ from stages.dataset.card import read_dataset
 from stages.dataset.cohort import IMAGES, leakage, open_squares, read_cohort
 from stages.dataset.predictions import write_predictions
 from stages.evaluation.curves import METRICS, write_curves, write_slides
+from stages.evaluation.out_of_fold import write_out_of_fold
 from stages.evaluation.pictures import attention_picture, mistakes_picture, worst_mistakes
 from stages.evaluation.results import certain, deciding, measure, say
 from stages.images.sheets import save_png
@@ -30,6 +34,9 @@ def main() -> None:
     threshold, band = decision.threshold, decision.uncertain
 
     cohort = read_cohort()
+    if cohort.has_no_test:
+        write_out_of_fold(dataset, cohort, decision, params)
+        return
     rows = cohort.rows("test")
     paths, slides, y_true = cohort.paths[rows], cohort.slides[rows], cohort.labels[rows]
     model, squares = load_model(MODEL), open_squares()

@@ -2,7 +2,8 @@
 
     python -m stages.external NAME
 
-NAME is a dataset, data/NAME/ with its card. dvc.yaml has this stage once for each name in `external` of params.yaml.
+NAME is a dataset, data/NAME/ with its card. dvc.yaml has this stage once for each name in `external` of params.yaml. Beside the
+measures it says what `python -m stages.localize` on some labelled crops of the dataset gives on its other slides.
 """
 
 from pathlib import Path
@@ -19,7 +20,9 @@ from stages.evaluation.pictures import mistakes_picture, worst_mistakes
 from stages.evaluation.results import certain, deciding, measure, say
 from stages.images.sheets import save_png
 from stages.intake.crops import ManifestParameters, Unreadable, make_manifest
+from stages.measures.calibration import log_odds
 from stages.measures.decision import EvaluateParameters
+from stages.measures.localizing_curve import Point, localizing_curve
 
 OUTPUT = Path("metrics/external")
 
@@ -41,7 +44,11 @@ def main() -> None:
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
     results["corrected_labels"] = sum(crop.label != crop.published for crop in crops)
     results["certain"] = certain(y_true, y_score, threshold, band)
-    write_json(OUTPUT / f"{dataset.name}.json", deciding(results))
+    odds, cut = log_odds(y_score), float(log_odds(threshold))
+    curve = localizing_curve(y_true, odds, cut, slides, params.seed)
+    write_table(OUTPUT / f"{dataset.name}.localizing.csv", Point._fields, curve)
+    twelve = {f"{point.measure}_of_12_labels": point.median for point in curve if point.labelled == 12}
+    write_json(OUTPUT / f"{dataset.name}.json", deciding(results) | twelve)
     write_json(OUTPUT / f"{dataset.name}.measures.json", results)
     write_table(unreadable_list, Unreadable._fields, unreadable)
     columns = ("path", "slide", "label", "probability", "predicted")

@@ -30,7 +30,7 @@ SKIPPED, MEASURES = "the list of what does not open", "the file of measures"
 
 def main() -> None:
     arguments = parse_arguments()
-    folder, names = find_crops(arguments.source)
+    folder, names = find_crops(arguments.source, arguments.labels)
     crops = [folder / name for name in names]
     outputs = outputs_of(arguments)
     read = [arguments.source, arguments.labels or arguments.source, *arguments.model.glob("*"), *crops]

@@ -1,6 +1,7 @@
 """Draw train, validation and test so that no slide (or site) straddles them: data/manifest.csv -> data/split.csv.
 
-Beside its part, each image has the number of its fold there: 0 is the test set, the others are counted from it.
+Beside its part, each image has the number of its fold there: 0 is the test set, the others are counted from it. Where
+split.test is none, there is no fold 0, and the model is trained on all slides.
 scikit-learn takes longer to import than all else here: it is, where it draws.
 """
 
@@ -29,7 +30,7 @@ def main() -> None:
     groups = merge_groups(*keys, pixels)
     joined = joined_by_copies(paths, keys[0] if keys else paths, pixels)
     numbers = number_folds(y, groups, params.folds, params.seed, Folds("split.folds", f"{params.by}s", joined)) - params.fold
-    numbers %= params.folds
+    numbers = numbers % params.folds + (params.test == "none")
     if params.validation_by == "slide" and params.by == "site":
         rest = numbers > 0
         inner = merge_groups(np.array(slides)[rest], np.array(pixels)[rest])
@@ -41,6 +42,7 @@ def main() -> None:
             f"params.yaml: with split.fold {params.fold}, split.seed {params.seed} and split.folds {params.folds} {name} has no "
             f"{CLASS_NAMES[label].replace('_', ' ')} glomerulus; try another seed or fewer folds"
             for name in SPLITS
+            if name != "test" or params.test == "fold"
             for label in (0, 1)
             if not np.any((splits == name) & (y == label))
         ]
@@ -54,7 +56,7 @@ def main() -> None:
     print(
         f"by {params.by}: "
         + ", ".join(f"{np.sum(splits == name)} {name}" for name in SPLITS)
-        + f"; leakage {summary['leakage']:.3f}"
+        + (f"; leakage {summary['leakage']:.3f}" if params.test == "fold" else "; no test set: a model of all slides")
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.base.arithmetic import is_portable
-from stages.base.errors import run_program
+from stages.base.errors import UserError, run_program
 from stages.base.files import sha256, write_json
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
@@ -38,6 +38,11 @@ def main() -> None:
         )
 
     cohort, squares = read_cohort(), open_squares()
+    if cohort.has_no_test and not params.ensemble:
+        raise UserError(
+            "params.yaml: split.test is 'none', so train.ensemble must be true: each member leaves one fold out, on which "
+            "calibration, threshold and measures rest"
+        )
     members, best = [], []
     validated = np.zeros(len(cohort.paths), dtype=bool)
     probability = np.zeros(len(cohort.paths), dtype=np.float32)
@@ -74,6 +79,7 @@ def main() -> None:
             "corrected_labels": int(np.sum(cohort.labels != cohort.published)),
             "manifest_sha256": sha256(MANIFEST),
             "split_sha256": sha256(SPLIT),
+            "test_slides": len(np.unique(cohort.slides[cohort.rows("test")])),
         },
         "parameters": {"model": model_params.model_dump(), "train": params.model_dump(exclude={"resume"})},
         "code_sha256": {path.relative_to(STAGES).as_posix(): sha256(path) for path in code_files()},

@@ -246,7 +246,13 @@ def test_the_page_holds_all_and_asks_no_network(repository, tmp_path):
     folder = tmp_path / "crops"
     shutil.copytree("data/demo/globally_sclerotic", folder)
     evil = '<img src=x onerror=alert(1)>&".png'
-    others = ["'><svg onload=alert(1)>.png", '=HYPERLINK("x","y").png', "{{figures}}.png", "\u202egnp.exe.png", "&lt;script&gt;.png"]
+    others = [
+        "'><svg onload=alert(1)>.png",
+        '=HYPERLINK("x","y").png',
+        "{{figures}}.png",
+        "\u202egnp.exe.png",
+        "&lt;script&gt;.png",
+    ]
     for file, name in zip(sorted(folder.iterdir()), [evil, *others]):
         file.rename(folder / name)
     code, _, error = predict(folder, "--html", "page.html", "--slide", r"(?P<slide>synthetic-\w\d+)")

@@ -46,6 +46,14 @@ def choose(experiments: Sequence[Experiment], names: Sequence[str], where: Seque
     Raises:
         UserError: a name or a parameter does not exist, or nothing is left.
     """
+    # Out-of-fold measures, on which calibration and threshold rest, are no test measures.
+    without_test = [experiment.name for experiment in experiments if experiment.params.get("split.test") == "none"]
+    refuse(
+        [f"{name} was trained on all slides and has no test set; it cannot be compared" for name in names if name in without_test]
+    )
+    if without_test:
+        print(f"left out, trained on all slides: {', '.join(without_test)}", file=sys.stderr)
+    experiments = [experiment for experiment in experiments if experiment.name not in without_test]
     known = {experiment.name for experiment in experiments}
     refuse([f"there is no finished experiment {name}; `dvc exp list` names them" for name in names if name not in known])
     chosen = [experiment for experiment in experiments if not names or experiment.name in names]

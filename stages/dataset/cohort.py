@@ -30,17 +30,24 @@ class Cohort(NamedTuple):
     folds: np.ndarray
     published: np.ndarray
 
+    @property
+    def has_no_test(self) -> bool:
+        """Whether all slides are for training: each fold is validated on by the member of an ensemble that has not seen it."""
+        return not np.any(self.splits == "test")
+
     def rows(self, split: str) -> np.ndarray:
         """Return the rows of `train`, `val` or `test`, int64 (n,), ascending."""
         return np.flatnonzero(self.splits == split)
 
 
-def leakage(slides: np.ndarray, splits: np.ndarray) -> float:
-    """Return the share of test images whose slide also stands in train: 0 where slides are kept apart.
+def leakage(slides: np.ndarray, splits: np.ndarray) -> float | None:
+    """Return the share of test images whose slide also stands in train: 0 where slides are kept apart, None without a test set.
 
     Args:
         slides, splits: text arrays (N,).
     """
+    if not np.any(splits == "test"):
+        return None
     return float(np.mean(np.isin(slides[splits == "test"], slides[splits == "train"])))
 
 

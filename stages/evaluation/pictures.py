@@ -32,7 +32,7 @@ def mistakes_picture(
             crops.append(load_image(dataset.folder / paths[row]).convert("RGB"))
             captions.append(f"{kind}, p = {y_score[row]:.3f}\n{Path(paths[row]).name}")
     if not crops:
-        return contact_sheet([Image.new("RGB", (1, 1), "white")], ["no mistakes on the test set"], columns=1)
+        return contact_sheet([Image.new("RGB", (1, 1), "white")], ["no mistakes"], columns=1)
     return contact_sheet(crops, captions, columns=min(SHOWN_OF_A_KIND, len(crops)))
 
 

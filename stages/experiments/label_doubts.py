@@ -9,6 +9,7 @@ from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_self_confidence_for_each_label
 
 from stages.base.errors import UserError
+from stages.dataset.predictions import VALIDATION
 from stages.experiments.reading import Experiment
 
 PREDICTIONS = "metrics/predictions.csv"
@@ -33,7 +34,8 @@ def out_of_fold(experiments: Sequence[Experiment]) -> tuple[np.ndarray, np.ndarr
     probabilities: dict[str, list[float]] = defaultdict(list)
     about: dict[str, tuple[str, int]] = {}
     for experiment in experiments:
-        found = experiment.predictions(PREDICTIONS)
+        # A model of all slides has judged each by the member that has not seen it.
+        found = experiment.predictions(VALIDATION if experiment.params.get("split.test") == "none" else PREDICTIONS)
         for path, slide, label, probability in zip(*found):
             if about.setdefault(str(path), (str(slide), int(label))) != (str(slide), int(label)):
                 raise UserError(f"the experiments have several labels or slides of {path}; take those of one state of the labels")

@@ -19,8 +19,12 @@ LEAST_OTHERS = 4
 
 
 class SplitParameters(Parameters):
-    """`split` in params.yaml. Fold `fold` of `folds` is the test set, the `validation`th after it the validation set."""
+    """`split` in params.yaml. Fold `fold` of `folds` is the test set, the `validation`th after it the validation set.
 
+    With `test: none` there is no test set: all folds are for training and, in turn, for validation.
+    """
+
+    test: Literal["fold", "none"]
     by: Literal["slide", "site", "image"]
     validation_by: Literal["same", "slide"]
     folds: int = Field(ge=3, le=1000)
@@ -34,6 +38,8 @@ class SplitParameters(Parameters):
             raise ValueError(f"fold is {self.fold}; with {self.folds} folds it must be from 0 to {self.folds - 1}")
         if self.validation > self.others:
             raise ValueError(f"validation is {self.validation}; it must be from 1 to {self.others}")
+        if self.test == "none" and self.validation_by == "slide":
+            raise ValueError("test is 'none', which leaves no site out: validation_by must be 'same'")
         if self.validation_by == "slide" and self.by == "image":
             raise ValueError("validation_by is 'slide', but by is 'image'; it must be 'same'")
         return self
@@ -41,6 +47,8 @@ class SplitParameters(Parameters):
     @property
     def others(self) -> int:
         """The number of folds beside the test set."""
+        if self.test == "none":
+            return self.folds
         return self.folds - 1 if self.validation_by == "same" else max(self.folds - 1, LEAST_OTHERS)
 
 

@@ -13,7 +13,7 @@ from stages.dataset.card import Dataset
 from stages.dataset.slides import composed, slide_pattern
 from stages.intake.listing import is_left_behind
 from stages.intake.names import Names
-from stages.intake.tables import MissingColumn, read_rows
+from stages.intake.tables import MissingColumn, Row, read_rows
 
 # What spreadsheets and databases write for 1 and 0.
 WORDS = {"true": 1, "false": 0, "t": 1, "f": 0, "yes": 1, "no": 0, "y": 1, "n": 0}
@@ -179,6 +179,21 @@ def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]
     return corrections.finish()
 
 
+def read_few_labels(table: Path, name_column: str, label_column: str, paths: Sequence[str]) -> dict[str, int]:
+    """Return the labels that a table gives to some crops; each of its rows must fit one. Raises `UserError` as `read_labels`."""
+    labels = Labels(table, Names(paths, "the folder of the crops", what="crops"))
+    for line, row in _rows_of(table, name_column, label_column):
+        labels.add(line, row[name_column], row[label_column])
+    return labels.finish()
+
+
+def _rows_of(table: Path, *columns: str) -> Sequence[Row]:
+    try:
+        return read_rows(table, columns)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {table}") from None
+
+
 def read_labels(table: Path, name_column: str, label_column: str, paths: Sequence[str]) -> dict[str, int]:
     """Return the labels of crops, from a table that may hold more.
 
@@ -188,12 +203,8 @@ def read_labels(table: Path, name_column: str, label_column: str, paths: Sequenc
     """
     names = Names(paths, table.parent, what="crops")
     labels = Labels(table, names)
-    try:
-        rows = read_rows(table, (name_column, label_column))
-    except FileNotFoundError:
-        raise UserError(f"there is no file {table}") from None
     elsewhere: dict[str, str] = {}
-    for line, row in rows:
+    for line, row in _rows_of(table, name_column, label_column):
         name = row[name_column]
         if names.find(name):
             labels.add(line, name, row[label_column])

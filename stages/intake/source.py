@@ -9,9 +9,9 @@ from stages.intake.names import Names
 from stages.intake.tables import read_rows
 
 
-def find_crops(source: Path) -> tuple[Path, list[str]]:
+def find_crops(source: Path, labels: Path | None = None) -> tuple[Path, list[str]]:
     """Return the folder of the crops and their paths in it, sorted: all images below `source`, those that a table names in
-    its column `name` and that are beside it, or `source` itself, an image. Warns of what is left out.
+    its column `name` and that are beside it, or `source` itself, an image. Warns of what is left out, but for the table `labels`.
 
     Raises:
         UserError: there is no such folder or table, no image in it, or a name in the table fits no file or several.
@@ -20,7 +20,7 @@ def find_crops(source: Path) -> tuple[Path, list[str]]:
         listing = list_images(source)
         listing.refuse_problems()
         listing.warn_of_left_behind()
-        warn(LEFT_OUT, listing.others)
+        warn(LEFT_OUT, [path for path in listing.others if labels is None or source / path != labels])
         if not listing.images:
             raise no_image(source)
         return source, listing.images

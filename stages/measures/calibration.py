@@ -10,6 +10,8 @@ import numpy as np
 import scipy
 from pydantic import BaseModel
 
+from stages.measures.localization import Shift
+
 Method = Literal["none", "temperature", "sigmoid", "isotonic"]
 # Beyond them a 32-bit probability is 0 or 1 and its log-odds are infinite.
 LIMIT = float(np.finfo(np.float32).eps)
@@ -24,13 +26,14 @@ class Calibration(BaseModel):
     """A calibration with what was fitted: what models/threshold.json holds of it.
 
     `temperature` and `sigmoid`: log-odds become slope x log-odds + offset. `isotonic`: the probability is read off the line
-    through `points`, (model's, calibrated) in ascending order.
+    through `points`, (model's, calibrated) in ascending order. `local` is the further map of another laboratory.
     """
 
     method: Method
     slope: float = 1.0
     offset: float = 0.0
     points: list[tuple[float, float]] = []
+    local: Shift | None = None
 
     def __call__(self, y_score: np.ndarray) -> np.ndarray:
         """Return the calibrated probabilities, float64 (n,), each a number that 32 bits hold, as tables do."""
@@ -40,6 +43,8 @@ class Calibration(BaseModel):
             y_score = np.interp(y_score, theirs, calibrated)
         elif self.method != "none":
             y_score = scipy.special.expit(self.slope * log_odds(y_score) + self.offset)
+        if self.local is not None:
+            y_score = scipy.special.expit(self.local.slope * log_odds(y_score) + self.local.offset)
         return y_score.astype(np.float32).astype(np.float64)
 
 

@@ -1,0 +1,122 @@
+"""What a laboratory that the model has not seen gains by a few labels, and by none: the tables of docs/backbones.md.
+
+    python -m tests.laboratories [REPOSITORY]
+
+reads data/features and data/manifest.csv of a repository in which the recommended line has run on aidpath, leaves each hospital
+out, trains the ensemble of the others on the features (as stages.training.head does), and calls its crops at their threshold.
+"""
+
+import csv
+import os
+import sys
+
+import numpy as np
+from scipy.special import expit, logit
+from sklearn.covariance import LedoitWolf
+from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.preprocessing import StandardScaler
+
+from stages.measures.calibration import fit_calibration, log_odds
+from stages.measures.decision import choose_threshold
+from stages.measures.localizing_curve import localizing_curve
+
+FOLDS, PENALTY, VIEWS = 5, 30, 8
+
+
+def head(features: np.ndarray, y: np.ndarray):
+    """The head of a member: from features (n, views, D) to the mean probability of the views."""
+    flat = features.reshape(-1, features.shape[-1])
+    scaler = StandardScaler().fit(flat)
+    fitted = LogisticRegression(C=1 / (PENALTY * VIEWS), class_weight="balanced", max_iter=1000)
+    fitted.fit(scaler.transform(flat), np.repeat(y, VIEWS))
+    return lambda some: (
+        expit(fitted.decision_function(scaler.transform(some.reshape(-1, some.shape[-1])))).reshape(len(some), -1).mean(axis=1)
+    )
+
+
+class Model:
+    """The ensemble of some laboratories: log-odds of features, those out of fold, and the threshold, in calibrated log-odds."""
+
+    def __init__(self, features: np.ndarray, y: np.ndarray, slides: np.ndarray):
+        out_of_fold, self.members = np.zeros(len(y)), []
+        for train, val in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(y, y, slides):
+            member = head(features[train], y[train])
+            out_of_fold[val] = member(features[val])
+            self.members.append(member)
+        self.calibration = fit_calibration(y, out_of_fold, "sigmoid")
+        calibrated = self.calibration(out_of_fold)
+        self.known, self.y, self.features = log_odds(calibrated), y, features
+        self.threshold = float(log_odds(choose_threshold(y, calibrated, "sensitivity", 0.95)))
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        return log_odds(self.calibration(np.mean([member(features) for member in self.members], axis=0)))
+
+
+def prior_by_em(odds: np.ndarray, share: float) -> np.ndarray:
+    """Log-odds under the share of positives that expectation maximisation finds (Saerens, Neural Computation 14:21, 2002)."""
+    here = share
+    for _ in range(500):
+        here = float(np.mean(expit(odds - logit(share) + logit(here))))
+    return odds - logit(share) + logit(here)
+
+
+def valley(odds: np.ndarray) -> float:
+    """Where two normal distributions, fitted to the log-odds, are equally likely."""
+    mixture = GaussianMixture(2, random_state=0, n_init=3).fit(odds[:, None])
+    between = np.linspace(*np.sort(mixture.means_[:, 0]), 400)
+    return between[np.argmin(np.abs(mixture.predict_proba(between[:, None])[:, 0] - 0.5))]
+
+
+def power(covariance: np.ndarray, exponent: float) -> np.ndarray:
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.maximum(values, 1e-9) ** exponent) @ vectors.T
+
+
+def aligned(features: np.ndarray, source: np.ndarray, target: np.ndarray, covariance: bool) -> np.ndarray:
+    """Features with the mean and standard deviation, or covariance (CORAL: Sun, AAAI 2016), of those that were trained on."""
+    if covariance:
+        matrix = power(LedoitWolf().fit(target).covariance_, -0.5) @ power(LedoitWolf().fit(source).covariance_, 0.5)
+    else:
+        matrix = np.diag((source.std(axis=0) + 1e-6) / (target.std(axis=0) + 1e-6))
+    return (features - target.mean(axis=0)) @ matrix + source.mean(axis=0)
+
+
+def repairs(model: Model, features: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:
+    """Log-odds and threshold by each repair that needs no label."""
+    odds, cut, known = model(features), model.threshold, model.known
+    ranks = np.searchsorted(np.sort(odds), odds) / len(odds)
+    views = [aligned(features[:, view], model.features[:, 0], features[:, 0], False) for view in range(VIEWS)]
+    whitened = [aligned(features[:, view], model.features[:, 0], features[:, 0], True) for view in range(VIEWS)]
+    return {
+        "as it is": (odds, cut),
+        "prior by EM": (prior_by_em(odds, float(model.y.mean())), cut),
+        "mean and deviation of log-odds": ((odds - odds.mean()) / odds.std() * known.std() + known.mean(), cut),
+        "quantiles of log-odds": (np.quantile(known, ranks), cut),
+        "valley of log-odds": (odds, valley(odds)),
+        "mean and deviation of features": (model(np.stack(views, axis=1)), cut),
+        "CORAL": (model(np.stack(whitened, axis=1)), cut),
+    }
+
+
+def main() -> None:
+    os.chdir(sys.argv[1] if len(sys.argv) > 1 else ".")
+    features = np.load("data/features/features.npy")[:, :VIEWS]
+    with open("data/manifest.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    y = np.array([int(row["label"]) for row in rows])
+    slides, sites = (np.array([row[name] for row in rows]) for name in ("slide", "site"))
+    for site in np.unique(sites):
+        here = sites == site
+        model = Model(features[~here], y[~here], slides[~here])
+        print(f"{site}: {here.sum()} crops, {y[here].sum()} positive, {len(np.unique(slides[here]))} slides")
+        for name, (odds, cut) in repairs(model, features[here]).items():
+            called = odds >= cut
+            print(f"  {name}: {called[y[here] == 1].mean():.3f} {1 - called[y[here] == 0].mean():.3f}")
+        for point in localizing_curve(y[here], model(features[here]), model.threshold, slides[here], 0):
+            print(f"  {point.labelled} labels: {point.measure} {point.median:.3f} ({point.low:.3f} to {point.high:.3f})")
+
+
+if __name__ == "__main__":
+    main()

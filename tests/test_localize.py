@@ -1,0 +1,87 @@
+"""A laboratory labels a few of its own crops and gets a model folder with its own calibration."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stages.localize
+from stages.base.errors import UserError
+from stages.base.files import sha256
+from tests.repositories import ENVIRONMENT
+
+
+def run(program, *arguments):
+    command = [sys.executable, "-m", f"stages.{program}", *map(str, arguments)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def table(rows, name="few.csv"):
+    Path(name).write_text("name,ground truth\n" + "".join(f"{path},{label}\n" for path, label in rows))
+    return Path(name)
+
+
+def test_a_few_labels_make_a_model_folder(repository):
+    crops = sorted(Path("data/demo").rglob("*.png"))
+    chosen = {crop: int(crop.parent.name == "globally_sclerotic") for crop in crops[:5] + crops[-7:]}
+    labels = table([(crop.name, label) for crop, label in chosen.items()])
+    code, printed, error = run("localize", "data/demo", "--labels", labels, "--output", "models-ours")
+    assert code == 0, error
+    assert printed.startswith("12 labelled crops of ") and ": 5 positive, 7 negative" in printed.splitlines()[0]
+    assert " before, " in printed and "to be sure of 0.95" in printed
+    record, card = (json.loads(Path(f"models-ours/{name}.json").read_text()) for name in ("localization", "model"))
+    assert (record["crops"], record["positive"]) == (12, 5) and record["sensitivity"]["after"]["n"] == 5
+    assert card["localized"]["from_sha256"]["model.keras"] == sha256("models/model.keras") == sha256("models-ours/model.keras")
+    digests = {crop.relative_to("data/demo").as_posix(): sha256(crop) for crop in chosen}
+    assert card["localized"]["crops_sha256"] == digests and "Platt" in card["localized"]["method"]
+
+    # It judges as any other, by the map behind the calibration, at the same threshold.
+    old, new = (json.loads(Path(f"{folder}/threshold.json").read_text()) for folder in ("models", "models-ours"))
+    assert new["calibration"].pop("local") == record["shift"] and new == old
+    assert run("predict", "data/demo", "--model", "models-ours")[0] == 0
+    code, _, error = run("localize", "data/demo", "--labels", labels, "--output", "again", "--model", "models-ours")
+    assert code == 1 and "models-ours was localized before" in error and not Path("again").exists()
+    assert [path.name for path in Path(".").glob(".localize-*")] == []
+
+
+def test_mistakes_are_a_line_and_leave_nothing(repository, monkeypatch):
+    crops = sorted(Path("data/demo").rglob("*.png"))
+    first, last = crops[0].name, [crop.name for crop in crops[-6:]]
+
+    def refused(said, rows, *arguments, output="models-ours"):
+        given = ["localize", "data/demo", "--labels", str(table(rows)), "--output", output, *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", given)
+        with pytest.raises(UserError) as error:
+            stages.localize.main()
+        assert said in str(error.value) and "\n" not in str(error.value), error.value
+        assert not Path("models-ours").exists()
+
+    refused("labels 0 positive and 6 negative crops; it lacks a positive crop", [(name, 0) for name in last])
+    refused("labels 2 positive and 0 negative crops; it lacks a negative crop and 4 in all", [(name, 1) for name in last[:2]])
+    refused("labels 1 positive and 2 negative crops; it lacks 1 more", [(first, 1), (last[0], 0), (last[1], 0)])
+    refused("line 2: 'none.png' is not in the folder of the crops", [("none.png", 1)])
+    refused("line 3: the label of", [(first, 1), (last[0], 7)])
+    refused("stands there twice", [(first, 1), (first, 1)])
+    refused("has no column 'verdict'", [(first, 1)], "--label-column", "verdict")
+    refused("the folder of a model holds model.keras", [(first, 1), *((name, 0) for name in last)], "--model", "data")
+    refused("models is there already", [(first, 1)], output="models")
+    refused(" is there already", [(first, 1)], output="")
+    shutil.copytree("data/demo/globally_sclerotic", "mixed")
+    (Path("mixed") / first).write_bytes(b"")
+    rows = [(name, int(number > 2)) for number, name in enumerate(sorted(path.name for path in Path("mixed").iterdir())[:6])]
+    monkeypatch.setattr(sys, "argv", ["localize", "mixed", "--labels", str(table(rows)), "--output", "models-ours"])
+    with pytest.raises(UserError, match="does not open as an image"):
+        stages.localize.main()
+    assert not Path("models-ours").exists()
+
+
+def test_the_laboratory_of_the_real_sample(repository, real_data):
+    folder = real_data / "kpmp_sample"
+    arguments = ("--labels", folder / "public.csv", "--slide", "(?P<slide>.+?)_PAS", "--output", "models-ours")
+    code, printed, error = run("localize", folder, *arguments)
+    assert code == 0 and printed.startswith("12 labelled crops of 3 slides: 7 positive, 5 negative"), error
