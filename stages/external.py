@@ -35,7 +35,7 @@ def main() -> None:
     classifier = read_classifier(Path("models"))
     unreadable_list = OUTPUT / f"{dataset.name}.unreadable.csv"
     crops, unreadable = make_manifest(dataset, unreadable_list, skip_unreadable=manifest.unreadable == "skip")
-    y_score, problems = judge(classifier, [dataset.folder / crop.path for crop in crops])
+    y_score, problems, _ = judge(classifier, [dataset.folder / crop.path for crop in crops])
     refuse([problems[row] for row in sorted(problems)])
 
     y_true, slides = np.array([crop.label for crop in crops]), np.array([crop.slide for crop in crops])

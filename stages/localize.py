@@ -44,7 +44,7 @@ def main() -> None:
         raise UserError(f"{arguments.model} was localized before; take the model that it was made of")
     names = sorted(labels)
     slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, needed=False)
-    y_score, problems = judge(classifier, [folder / name for name in names])
+    y_score, problems, _ = judge(classifier, [folder / name for name in names])
     refuse([problems[row] for row in sorted(problems)])
 
     y_true = np.array([labels[name] for name in names])

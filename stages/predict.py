@@ -21,7 +21,14 @@ from stages.base.errors import refuse, run_program
 from stages.base.files import refuse_outputs, write_table
 from stages.evaluation.classifier import judge, read_classifier
 from stages.evaluation.gallery import write_gallery
-from stages.evaluation.judged import Judged, find_slides, say_measures, write_judged, write_slides
+from stages.evaluation.judged import (
+    Judged,
+    find_slides,
+    say_measures,
+    warn_of_another_laboratory,
+    write_judged,
+    write_slides,
+)
 from stages.intake.labels import read_labels
 from stages.intake.source import find_crops
 
@@ -38,7 +45,7 @@ def main() -> None:
     labels = read_labels(arguments.labels, arguments.name_column, arguments.label_column, names) if arguments.labels else {}
     classifier = read_classifier(arguments.model)
     slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, needed=arguments.per_slide is not None)
-    y_score, problems = judge(classifier, crops)
+    y_score, problems, unlike = judge(classifier, crops)
     if problems and (arguments.unreadable == "refuse" or len(problems) == len(names)):
         refuse([problems[row] for row in sorted(problems)])
     for row in sorted(problems):
@@ -47,12 +54,21 @@ def main() -> None:
     uncertain = decision.uncertain.holds(y_score)
     called = y_score >= decision.threshold
     judged = [
-        Judged(name, int(called[row]), np.float32(y_score[row]), int(uncertain[row]), slides[name], labels.get(name))
+        Judged(
+            name,
+            int(called[row]),
+            np.float32(y_score[row]),
+            int(uncertain[row]),
+            slides[name],
+            None if unlike is None else round(float(unlike[row]), 3),
+            labels.get(name),
+        )
         for row, name in enumerate(names)
         if row not in problems
     ]
+    warn_of_another_laboratory(judged)
 
-    write_judged(arguments.output, judged, with_labels=bool(labels))
+    write_judged(arguments.output, judged)
     if problems:
         write_table(outputs[SKIPPED], ("name", "reason"), [(names[row], problems[row]) for row in sorted(problems)])
     if arguments.per_slide:

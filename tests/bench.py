@@ -234,7 +234,7 @@ def predict_with(model, folder: Path, rounds: int) -> Row:
     pixels = np.zeros((len(files), size, size, 3), dtype=np.uint8)
 
     def ours() -> None:
-        y_score, _ = judge(classifier, files)
+        y_score, *_ = judge(classifier, files)
         rows = [Judged(file.name, int(p >= 0.5), np.float32(p), 0, "", None) for file, p in zip(files, y_score)]
         write_judged(folder / "evaluation.csv", rows, with_labels=False)
 

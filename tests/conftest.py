@@ -52,9 +52,18 @@ def reproduce(folder):
     (folder / "mine").mkdir(parents=True)
     make_repository(folder / "mine")
     output = dvc("repro")
-    assert stages_run(output) == ["demo", "manifest", "split", "pad", "stain", "features", "train", "threshold", "evaluate"], (
-        output
-    )
+    assert stages_run(output) == [
+        "demo",
+        "manifest",
+        "split",
+        "pad",
+        "stain",
+        "features",
+        "train",
+        "likeness",
+        "threshold",
+        "evaluate",
+    ], output
     git("add", "-A")
     git("commit", "-q", "-m", "Reproduced")
     os.chdir(before)

@@ -57,7 +57,7 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(workspace):
         ("evaluate.bootstrap", 30, ["evaluate"]),
         ("evaluate.threshold", "youden", ["threshold", "evaluate"]),
         ("train.epochs", 2, ["train", "threshold", "evaluate"]),
-        ("split.fold", 1, ["split", "stain", "train", "threshold", "evaluate"]),
+        ("split.fold", 1, ["split", "stain", "train", "likeness", "threshold", "evaluate"]),
         ("pad.mode", "edge", ["pad", "stain", "features", "train", "threshold", "evaluate"]),
     ],
 )

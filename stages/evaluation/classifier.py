@@ -16,8 +16,10 @@ from stages.images.opening import doubts_of, load_image
 from stages.images.squares import Mode, make_square
 from stages.images.stains import StainNormalizer, read_normalization
 from stages.measures.decision import Decision, read_decision
+from stages.measures.likeness import LIKENESS, Likeness, read_likeness
 from stages.model.backend import keep_freed_memory, keras, make_deterministic
 from stages.model.file import load_model
+from stages.model.networks import with_features
 from stages.workers.progress import progress
 
 BATCH = 32
@@ -44,6 +46,7 @@ class Classifier(NamedTuple):
     stain: StainNormalizer
     model: keras.Model
     decision: Decision
+    likeness: Likeness
 
     def square(self, image: Image.Image) -> np.ndarray:
         """Return a crop as the model takes it, uint8 (size, size, 3)."""
@@ -62,7 +65,17 @@ def read_classifier(folder: Path) -> Classifier:
     model = load_model(folder / "model.keras")
     if model.input_shape[1:] != (made.size, made.size, 3):
         raise UserError(f"{folder}/model.keras takes {model.input_shape[1:]}; model.json says size {made.size}")
-    return Classifier(made, stain, model, decision)
+    return Classifier(made, stain, model, decision, read_likeness(folder / LIKENESS.name))
+
+
+class Judgement(NamedTuple):
+    """What is said of n files: the calibrated probability of global sclerosis, float64 (n,); by row what is wrong with those that
+    do not open; and how unlike the training crops each is, float64 (n,), or None where nothing is known of them.
+    """
+
+    probability: np.ndarray
+    problems: dict[int, str]
+    unlike: np.ndarray | None
 
 
 class Crops(keras.utils.PyDataset):
@@ -105,12 +118,13 @@ class _Bar(keras.callbacks.Callback):
         self.bar.update(min(BATCH, int(self.bar.total or 0) - self.bar.n))
 
 
-def judge(classifier: Classifier, files: Sequence[Path]) -> tuple[np.ndarray, dict[int, str]]:
-    """Return the calibrated probability of global sclerosis of each file, float64 (n,), and what is wrong with those that do
-    not open, by their place in `files`.
-    """
+def judge(classifier: Classifier, files: Sequence[Path]) -> Judgement:
+    """Return what the model says of crops in files; warn of those that are doubtful."""
     crops = Crops(files, classifier)
+    model = with_features(classifier.model) if classifier.likeness else classifier.model
     with progress(total=len(files), desc="judging", unit="crop") as bar:
-        probability = classifier.model.predict(crops, verbose=0, callbacks=[_Bar(bar)])[:, 0]
+        found = model.predict(crops, verbose=0, callbacks=[_Bar(bar)])
+    probability, features = found if classifier.likeness else (found, None)
     warn("read, with a doubt", [doubt for row in sorted(crops.doubts) for doubt in crops.doubts[row]])
-    return classifier.decision.calibration(probability), crops.problems
+    unlike = classifier.likeness.unlike(features) if features is not None else None
+    return Judgement(classifier.decision.calibration(probability[:, 0]), crops.problems, unlike)

@@ -12,17 +12,21 @@ from scipy.stats import binomtest
 from stages.base.errors import UserError, warn
 from stages.base.files import write_json, write_table
 from stages.dataset.slides import slide_pattern, written_alike
+from stages.measures.likeness import SHIFTED
 from stages.measures.scores import score
 
 
 class Judged(NamedTuple):
-    """What is said of one crop: probability is that of global sclerosis; label is None where it is not known."""
+    """What is said of one crop: probability is that of global sclerosis; `unlike`, how far it is from the training crops, and
+    `label` are None where they are not known.
+    """
 
     name: str
     predicted: int
     probability: np.float32
     uncertain: int
     slide: str
+    unlike: float | None
     label: int | None
 
 
@@ -59,10 +63,22 @@ def find_slides(names: Sequence[str], given: str | None, of_model: str | None, n
     return slides
 
 
-def write_judged(path: Path, judged: Sequence[Judged], with_labels: bool) -> None:
-    """Write the table of all crops; with the column `label` where the labels are known."""
-    columns = Judged._fields if with_labels else Judged._fields[:-1]
-    write_table(path, columns, ([str(value) for value in one[: len(columns)]] for one in judged))
+def write_judged(path: Path, judged: Sequence[Judged]) -> None:
+    """Write the table of all crops; with the columns `unlike` and `label` where these are known."""
+    optional = [name for name in ("unlike", "label") if any(getattr(one, name) is not None for one in judged)]
+    columns = [*Judged._fields[: -len(("unlike", "label"))], *optional]
+    write_table(path, columns, ([str(getattr(one, name)) for name in columns] for one in judged))
+
+
+def warn_of_another_laboratory(judged: Sequence[Judged]) -> None:
+    """Print a warning where the crops, as a whole, do not look like those that the model learnt from."""
+    found = [one.unlike for one in judged if one.unlike is not None]
+    if found and (middle := float(np.median(found))) > SHIFTED:
+        print(
+            f"warning: half of these crops are farther from the training crops than {100 * middle:.0f} % of those are: the "
+            "threshold may not hold here; label a dozen, and see `python -m stages.localize --help`",
+            file=sys.stderr,
+        )
 
 
 def write_slides(path: Path, judged: Sequence[Judged]) -> None:

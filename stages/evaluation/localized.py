@@ -11,6 +11,7 @@ from stages.base.errors import UserError
 from stages.base.files import read_json, sha256, write_json
 from stages.evaluation.classifier import Classifier
 from stages.measures.calibration import log_odds
+from stages.measures.likeness import LIKENESS
 from stages.measures.localization import LEAST_CROPS, Rate, Shift, fit_shift, left_out, more_labels, rate
 
 FILES = ("model.keras", "model.json", "stain.json", "threshold.json")
@@ -81,8 +82,9 @@ def write_model(output: Path, model: Path, localized: Localized, folder: Path, n
     with tempfile.TemporaryDirectory(prefix=".localize-", dir=output.parent) as place:
         made = Path(place) / "model"
         made.mkdir()
-        for name in FILES:
-            shutil.copyfile(model / name, made / name)
+        for name in (*FILES, LIKENESS.name):
+            if (model / name).is_file():
+                shutil.copyfile(model / name, made / name)
         origin = {
             "from_sha256": {name: sha256(model / name) for name in FILES},
             "crops_sha256": {name: sha256(folder / name) for name in names},

@@ -125,6 +125,18 @@ def mean_of(models: Sequence[keras.Model], name: str) -> keras.Model:
     return keras.Model(inputs, keras.layers.Average(name="mean_of_members")(members), name=name)
 
 
+def with_features(model: keras.Model) -> keras.Model:
+    """Return a model by `join`, or the mean of its orientations, that gives beside the probability the features of the square as
+    it is, float32 (batch, D).
+    """
+    names = {layer.name for layer in model.layers}
+    one = model.get_layer("one_orientation") if "one_orientation" in names else model
+    names = {layer.name for layer in one.layers}
+    features = one.get_layer("averages" if "averages" in names else "average1").output
+    upright = keras.Model(one.inputs, features, name="upright")
+    return keras.Model(model.inputs, [model.outputs[0], upright(model.inputs[0])], name=model.name)
+
+
 def mean_of_orientations(model: keras.Model) -> keras.Model:
     """Return one model whose probability is the mean of those that `model` gives to the eight orientations of a square."""
     inputs = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")

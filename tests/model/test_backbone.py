@@ -10,16 +10,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from stages import features, pad, split, stain, train
+from stages import features, likeness, pad, split, stain, threshold, train
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, open_features, open_squares, read_cohort
+from stages.evaluation.classifier import judge, read_classifier
 from stages.manifest import main as make_manifest
 from stages.model.backbone import build_backbone, orientations, set_trainable
 from stages.model.backend import keras
 from stages.model.batches import predict
 from stages.model.efficientnet_lite0 import efficientnet_lite0, read_torch_file
 from stages.model.file import load_model, save_model
+from stages.model.networks import with_features
 from stages.model.steps import ModelParameters, backbone_names
 from stages.training.fit import balanced_class_weight
 from stages.training.head import fit_head
@@ -161,6 +163,22 @@ def test_a_frozen_backbone_is_computed_once_and_the_saved_model_is_whole(small):
     assert probability == pytest.approx(head, abs=1e-4)
     card = json.loads(Path("models/model.json").read_text())
     assert card["step"] == "MobileNetV3Small" and card["parameters"]["model"]["trainable"] == "frozen"
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_the_saved_model_gives_the_features_of_the_upright_square_beside_its_probability(small, averaged):
+    set_params({"train.average_orientations": averaged})
+    train.main()
+    likeness.main()
+    threshold.main()
+    classifier = read_classifier(Path("models"))
+    squares, rows = open_squares(), np.arange(4)
+    probability, features = with_features(classifier.model).predict(np.array(squares[rows]), verbose=0)
+    assert probability[:, 0] == pytest.approx(predict(classifier.model, squares, rows), abs=1e-5)
+    assert features == pytest.approx(np.array(open_features()[rows, 0]), rel=1e-3, abs=1e-4)
+    cohort = read_cohort()
+    judgement = judge(classifier, [Path("data/small") / path for path in cohort.paths])
+    assert judgement.unlike.shape == (len(cohort.paths),) and np.all((judgement.unlike >= 0) & (judgement.unlike <= 1))
 
 
 def test_a_frozen_ensemble_with_orientations_is_the_mean_of_its_heads(small):
