@@ -14,16 +14,15 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from stages.base.arguments import argument_parser
 from stages.base.errors import refuse, run_program
 from stages.base.files import refuse_outputs, write_table
 from stages.evaluation.classifier import judge, read_classifier
 from stages.evaluation.gallery import write_gallery
 from stages.evaluation.judged import (
-    Judged,
+    call,
     find_slides,
+    propose,
     say_measures,
     warn_of_another_laboratory,
     write_judged,
@@ -31,6 +30,7 @@ from stages.evaluation.judged import (
 )
 from stages.intake.labels import read_labels
 from stages.intake.source import find_crops
+from stages.measures.localization import LEAST_CROPS
 
 SKIPPED, MEASURES = "the list of what does not open", "the file of measures"
 
@@ -45,27 +45,13 @@ def main() -> None:
     labels = read_labels(arguments.labels, arguments.name_column, arguments.label_column, names) if arguments.labels else {}
     classifier = read_classifier(arguments.model)
     slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, needed=arguments.per_slide is not None)
-    y_score, problems, unlike = judge(classifier, crops)
+    judgement = judge(classifier, crops)
+    problems = judgement.problems
     if problems and (arguments.unreadable == "refuse" or len(problems) == len(names)):
         refuse([problems[row] for row in sorted(problems)])
     for row in sorted(problems):
         print(f"warning: skipped: {problems[row]}", file=sys.stderr)
-    decision = classifier.decision
-    uncertain = decision.uncertain.holds(y_score)
-    called = y_score >= decision.threshold
-    judged = [
-        Judged(
-            name,
-            int(called[row]),
-            np.float32(y_score[row]),
-            int(uncertain[row]),
-            slides[name],
-            None if unlike is None else round(float(unlike[row]), 3),
-            labels.get(name),
-        )
-        for row, name in enumerate(names)
-        if row not in problems
-    ]
+    judged = call(names, judgement, classifier.decision, slides, labels)
     warn_of_another_laboratory(judged)
 
     write_judged(arguments.output, judged)
@@ -75,6 +61,10 @@ def main() -> None:
         write_slides(arguments.per_slide, judged)
     if labels:
         say_measures(judged, outputs[MEASURES])
+    if arguments.propose:
+        columns = (arguments.name_column, arguments.label_column)
+        write_table(outputs["--propose"], columns, propose(judged, arguments.propose))
+        print(f"to be labelled, for `python -m stages.localize`: {outputs['--propose']}")
     # Those of an earlier run would be taken for this one's.
     for name, written in ((SKIPPED, problems), (MEASURES, labels)):
         if not written and outputs[name].is_file():
@@ -91,6 +81,8 @@ def outputs_of(arguments: argparse.Namespace) -> dict[str, Path]:
     # Beside a device, such as /dev/stdout, nothing is written.
     table = Path("evaluation.csv") if arguments.output.is_char_device() or not arguments.output.name else arguments.output
     beside = {SKIPPED: table.with_suffix(".unreadable.csv"), MEASURES: table.with_suffix(".metrics.json")}
+    if arguments.propose:
+        beside["--propose"] = table.with_suffix(".propose.csv")
     return {name: path for name, path in (options | beside).items() if path is not None}
 
 
@@ -103,12 +95,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--html", type=Path, metavar="PAGE", help="write a page with all crops, the likeliest sclerotic first")
     parser.add_argument("--slide", metavar="REGEX", help="with (?P<slide>...), for file names (default: the model's)")
     parser.add_argument("--labels", type=Path, metavar="CSV", help="a table with the true labels, 0 and 1")
+    parser.add_argument(
+        "--propose", type=int, metavar="N", help="write a table of N crops that are worth labelling, for localize"
+    )
     parser.add_argument("--name-column", default="name", help="its column of file names (default: name)")
     parser.add_argument("--label-column", default="ground truth", help="its column of labels (default: ground truth)")
     parser.add_argument(
         "--unreadable", choices=("refuse", "skip"), default="refuse", help="images that do not open (default: refuse)"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.propose is not None and arguments.propose < LEAST_CROPS:
+        parser.error(f"--propose is {arguments.propose}; it must be {LEAST_CROPS} or more")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ SECONDS = {
     "stain": 0.5,
     "features": 0.5,
     "train": 7.6,
+    "likeness": 0.5,
     "threshold": 1.9,
     "evaluate": 6.3,
 }

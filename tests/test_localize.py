@@ -49,6 +49,21 @@ def test_a_few_labels_make_a_model_folder(repository):
     assert [path.name for path in Path(".").glob(".localize-*")] == []
 
 
+def test_it_proposes_what_to_label(repository):
+    code, printed, error = run("predict", "data/demo", "--propose", "24")
+    assert code == 0 and "to be labelled, for `python -m stages.localize`: evaluation.propose.csv" in printed, error
+    lines = Path("evaluation.propose.csv").read_text().splitlines()
+    assert lines[0] == "name,ground truth" and len(lines) == 25 and lines[1:] == sorted(lines[1:])
+    code, _, error = run("localize", "data/demo", "--labels", "evaluation.propose.csv", "--output", "models-ours")
+    assert code == 1 and "line 2: the label of" in error and "is ''; it must be 0 or 1" in error
+    truth = [f"{line.rstrip(',')},{int(line.startswith('globally'))}" for line in lines[1:]]
+    Path("evaluation.propose.csv").write_text("\n".join([lines[0], *truth]) + "\n")
+    code, printed, error = run("localize", "data/demo", "--labels", "evaluation.propose.csv", "--output", "models-ours")
+    assert code == 0 and printed.startswith("24 labelled crops of "), error
+    code, _, error = run("predict", "data/demo", "--propose", "3")
+    assert code == 2 and "--propose is 3; it must be 4 or more" in error
+
+
 def test_mistakes_are_a_line_and_leave_nothing(repository, monkeypatch):
     crops = sorted(Path("data/demo").rglob("*.png"))
     first, last = crops[0].name, [crop.name for crop in crops[-6:]]

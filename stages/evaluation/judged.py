@@ -12,7 +12,11 @@ from scipy.stats import binomtest
 from stages.base.errors import UserError, warn
 from stages.base.files import write_json, write_table
 from stages.dataset.slides import slide_pattern, written_alike
+from stages.evaluation.classifier import Judgement
+from stages.measures.calibration import log_odds
+from stages.measures.decision import Decision
 from stages.measures.likeness import SHIFTED
+from stages.measures.localization import spread
 from stages.measures.scores import score
 
 
@@ -28,6 +32,27 @@ class Judged(NamedTuple):
     slide: str
     unlike: float | None
     label: int | None
+
+
+def call(
+    names: Sequence[str], judgement: Judgement, decision: Decision, slides: dict[str, str], labels: dict[str, int]
+) -> list[Judged]:
+    """Return what is said of each crop that opens, at the model's threshold."""
+    probability, unlike = judgement.probability, judgement.unlike
+    called, uncertain = probability >= decision.threshold, decision.uncertain.holds(probability)
+    return [
+        Judged(
+            name,
+            int(called[row]),
+            np.float32(probability[row]),
+            int(uncertain[row]),
+            slides[name],
+            None if unlike is None else round(float(unlike[row]), 3),
+            labels.get(name),
+        )
+        for row, name in enumerate(names)
+        if row not in judgement.problems
+    ]
 
 
 def find_slides(names: Sequence[str], given: str | None, of_model: str | None, needed: bool) -> dict[str, str]:
@@ -79,6 +104,12 @@ def warn_of_another_laboratory(judged: Sequence[Judged]) -> None:
             "threshold may not hold here; label a dozen, and see `python -m stages.localize --help`",
             file=sys.stderr,
         )
+
+
+def propose(judged: Sequence[Judged], number: int) -> list[tuple[str, str]]:
+    """Return (name, no label) of some crops that are worth labelling, sorted by name, so that their order tells nothing."""
+    odds = log_odds(np.array([one.probability for one in judged]))
+    return sorted((judged[row].name, "") for row in spread(odds, number))
 
 
 def write_slides(path: Path, judged: Sequence[Judged]) -> None:

@@ -59,6 +59,20 @@ def fit_shift(y_true: np.ndarray, log_odds: np.ndarray) -> Shift:
     return Shift(slope=slope, offset=float(-slope * even))
 
 
+def spread(log_odds: np.ndarray, number: int) -> list[int]:
+    """Return the rows of so many crops (or of all, if there are fewer) to label: from the lowest log-odds to the highest, evenly.
+
+    Labels drawn at random localize as well (docs/backbones.md), but may all be of one class.
+    """
+    left = [int(row) for row in np.argsort(log_odds, kind="stable")]
+    chosen = []
+    for target in np.linspace(log_odds.min(), log_odds.max(), min(number, len(left))):
+        nearest = min(left, key=lambda row: (abs(log_odds[row] - target), row))
+        left.remove(nearest)
+        chosen.append(nearest)
+    return chosen
+
+
 class Rate(NamedTuple):
     """A sensitivity or specificity on n crops of which `right` were called right, with its 95 % interval (Wilson's, of SciPy)."""
 

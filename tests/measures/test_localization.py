@@ -7,7 +7,7 @@ from scipy.special import expit
 from scipy.stats import binomtest, norm
 
 from stages.measures.calibration import Calibration
-from stages.measures.localization import Shift, fit_shift, left_out, more_labels, rate
+from stages.measures.localization import Shift, fit_shift, left_out, more_labels, rate, spread
 from stages.measures.localizing_curve import localizing_curve
 
 
@@ -61,6 +61,13 @@ def test_a_calibration_with_a_map_of_its_own():
     expected = expit(0.5 * (2 * np.log(score / (1 - score)) + 1) - 1)
     assert local(score) == pytest.approx(expected, abs=1e-6)
     assert Calibration.model_validate(local.model_dump(exclude_defaults=True))(score) == pytest.approx(expected, abs=1e-6)
+
+
+def test_crops_to_label_are_spread_over_the_log_odds():
+    odds = np.array([5.0, -9.0, -8.9, -8.8, 4.0, 0.2, -4.1])
+    assert spread(odds, 4) == [1, 6, 5, 0]
+    assert sorted(spread(odds, 99)) == list(range(7))
+    assert spread(np.zeros(5), 4) == [0, 1, 2, 3]
 
 
 def test_rates_and_how_many_labels_would_make_sure():
