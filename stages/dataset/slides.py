@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from stages.base.files import is_number
+
 GROUPS = {"slide", "site"}
 
 
@@ -58,10 +60,14 @@ def slide_pattern(text: str) -> SlidePattern:
 
 
 def written_alike(names: Iterable[str]) -> list[str]:
-    """Return a line for each set of names that differ by case, spaces or invisible characters alone, such as 'a' and 'A '."""
+    """Return a line for each set of names that differ by case, spaces, invisible characters or as numbers are written alone, such
+    as 'a' and 'A ', '007' and '7'.
+    """
     spellings = defaultdict(set)
     for name in names:
         text = unicodedata.normalize("NFKC", name)
         seen = "".join(character for character in text if unicodedata.category(character) != "Cf")
-        spellings[" ".join(seen.split()).casefold()].add(name)
+        plain = " ".join(seen.split()).casefold()
+        # A spreadsheet makes 7 or 7.0 of 007.
+        spellings[repr(float(plain)) if is_number(plain) else plain].add(name)
     return sorted(" and ".join(map(repr, sorted(same))) for same in spellings.values() if len(same) > 1)

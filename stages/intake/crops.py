@@ -3,14 +3,14 @@
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from stages.base.errors import UserError, refuse, warn
 from stages.base.files import sha256
-from stages.base.parameters import Parameters
+from stages.base.parameters import Parameters, quoted
 from stages.dataset.card import Dataset
-from stages.dataset.slides import slide_pattern, written_alike
+from stages.dataset.slides import composed, slide_pattern, written_alike
 from stages.images.opening import doubts_of, load_image, pixel_digest
 from stages.intake.labels import Groups, labels_from_folders, labels_from_table, read_corrections
 from stages.intake.listing import list_images, no_image
@@ -103,6 +103,8 @@ def find_slides(dataset: Dataset, paths: Iterable[str], groups: Groups) -> dict[
     if unmatched:
         count = f" ({len(unmatched)} of {len(slides)} names do not)" if len(unmatched) > 1 else ""
         raise dataset.error("group", f"it does not match {unmatched[0]}{count}")
+    if pattern and pattern.of_path:
+        _refuse_class_in_slide(dataset, slide_sites)
     # A slide is of one site: otherwise keeping sites apart would tear a slide in two.
     refuse(
         [f"slide {slide} is of several sites: {', '.join(sorted(s))}" for slide, s in sorted(slide_sites.items()) if len(s) > 1]
@@ -110,6 +112,18 @@ def find_slides(dataset: Dataset, paths: Iterable[str], groups: Groups) -> dict[
     warn("slides that are kept apart, and may be one", written_alike(slide_sites))
     warn("sites that are kept apart, and may be one", written_alike({site for sites in slide_sites.values() for site in sites}))
     return slides
+
+
+def _refuse_class_in_slide(dataset: Dataset, slides: Iterable[str]) -> None:
+    """Refuse a pattern that takes the class folder into the slide: a patient would be two, on both sides of a split."""
+    classes = {composed(part) for name in dataset.card.classes or [] for part in PurePosixPath(name).parts} - {"*"}
+    without: dict[str, str] = {}
+    for slide in sorted(slides):
+        rest = "/".join(part for part in slide.split("/") if part not in classes)
+        if rest != slide and (other := without.setdefault(rest, slide)) != slide:
+            raise dataset.error(
+                "group", f"it takes the class folder into the slide: {quoted(other)} and {quoted(slide)} would be two"
+            )
 
 
 def _open_all(folder: Path, images: list[tuple[str, int, str, str, int]]) -> tuple[list[Glomerulus], list[Unreadable], list[str]]:

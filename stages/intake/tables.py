@@ -40,8 +40,9 @@ def read_rows(table: Path, wanted: Sequence[str], required: Sequence[str] | None
         FileNotFoundError: there is no such file.
     """
     required = wanted if required is None else required
-    if table.is_dir():
-        raise UserError(f"{table} is a folder; a table is asked for")
+    if table.exists() and not table.is_file():
+        kind = "a folder" if table.is_dir() else "a pipe or a device"
+        raise UserError(f"{table} is {kind}; a table is asked for")
     with table.open("rb") as file:
         start = file.read(4)
     if is_workbook(table):

@@ -41,5 +41,10 @@ def test_slides_that_may_be_one(other):
     assert written_alike(["Müller", other, "Meier"]) == [" and ".join(map(repr, sorted(["Müller", other])))]
 
 
+def test_numbers_that_are_written_in_two_ways():
+    assert written_alike(["7", "007", "8", "7.0"]) == ["'007' and '7' and '7.0'"]
+    assert written_alike(["1_2", "12", "7a", "07a"]) == []
+
+
 def test_slides_that_are_others():
     assert written_alike(["1-12", "11-2", "a_1", "a1", "Muller", "Müller"]) == []

@@ -263,6 +263,15 @@ def test_class_folders_that_leave_a_doubt(workplace, classes, said):
     assert said in refused("d")
 
 
+def test_a_pattern_that_takes_the_class_folder_into_the_slide_is_refused(workplace):
+    for seed, name in enumerate(("gs/a/1.png", "non/a/2.png", "non/b/3.png")):
+        save_crop(Path("data/d") / name, seed)
+    Path("data/d.yaml").write_text(GROUP.format("non, gs", "(?P<slide>.+)/"))
+    assert "it takes the class folder into the slide: 'gs/a' and 'non/a' would be two" in refused("d")
+    Path("data/d.yaml").write_text(GROUP.format("non, gs", "[^/]+/(?P<slide>.+)/"))
+    assert [row.slide for row in listed("d")] == ["a", "a", "b"]
+
+
 def test_one_patient_in_two_forms_of_unicode_is_one_slide(workplace, capsys):
     folder = make_classes()
     Path("data/small.yaml").write_text("title: t\nclasses: [nonGS, GS]\ngroup: '(?P<slide>.+)[-_]\\d+\\.png$'\n")

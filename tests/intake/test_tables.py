@@ -1,5 +1,6 @@
 """One reader of tables and one matcher of names, whoever asks: the manifest, the corrections, `predict` and its labels."""
 
+import os
 import unicodedata
 from datetime import date
 from pathlib import Path
@@ -131,6 +132,12 @@ def test_what_is_no_table(workplace, content, said):
     with pytest.raises(UserError) as error:
         of(Path("table.csv"), ("name",))
     assert str(error.value).startswith(said)
+
+
+def test_a_pipe_is_no_table(workplace):
+    os.mkfifo("table.csv")
+    with pytest.raises(UserError, match=r"^table.csv is a pipe or a device; a table is asked for$"):
+        of(Path("table.csv"))
 
 
 def test_a_field_of_several_lines_is_a_doubt(workplace, capsys):
