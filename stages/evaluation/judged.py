@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 
 from stages.base.errors import UserError, warn
 from stages.base.files import write_json, write_table
@@ -16,7 +15,7 @@ from stages.evaluation.classifier import Judgement
 from stages.measures.calibration import log_odds
 from stages.measures.decision import Decision
 from stages.measures.likeness import SHIFTED
-from stages.measures.localization import spread
+from stages.measures.localization import spread, wilson
 from stages.measures.scores import score
 
 
@@ -90,8 +89,7 @@ def find_slides(names: Sequence[str], given: str | None, of_model: str | None, n
 
 def write_judged(path: Path, judged: Sequence[Judged]) -> None:
     """Write the table of all crops; with the columns `unlike` and `label` where these are known."""
-    optional = [name for name in ("unlike", "label") if any(getattr(one, name) is not None for one in judged)]
-    columns = [*Judged._fields[: -len(("unlike", "label"))], *optional]
+    columns = [name for name in Judged._fields if any(getattr(one, name) is not None for one in judged)]
     write_table(path, columns, ([str(getattr(one, name)) for name in columns] for one in judged))
 
 
@@ -113,7 +111,7 @@ def propose(judged: Sequence[Judged], number: int) -> list[tuple[str, str]]:
 
 
 def write_slides(path: Path, judged: Sequence[Judged]) -> None:
-    """Write the percentage of globally sclerotic glomeruli of each slide, with its 95 % interval (Wilson's, of SciPy).
+    """Write the percentage of globally sclerotic glomeruli of each slide, with its 95 % interval (Wilson's).
 
     The interval is of the sampling of glomeruli; it knows nothing of the model's errors.
     """
@@ -123,8 +121,7 @@ def write_slides(path: Path, judged: Sequence[Judged]) -> None:
     rows = []
     for slide, crops in sorted(slides.items()):
         sclerotic = sum(one.predicted for one in crops)
-        share = binomtest(sclerotic, len(crops)).proportion_ci(method="wilson")
-        percents = [f"{100 * value:.1f}" for value in (sclerotic / len(crops), share.low, share.high)]
+        percents = [f"{100 * value:.1f}" for value in (sclerotic / len(crops), *wilson(sclerotic, len(crops)))]
         rows.append((slide, len(crops), sclerotic, sum(one.uncertain for one in crops), *percents))
     write_table(path, ("slide", "glomeruli", "predicted_sclerotic", "uncertain", "percent", "low", "high"), rows)
 

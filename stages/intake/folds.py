@@ -107,7 +107,6 @@ def number_folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int, said:
     Args:
         y: int array (N,) of labels 0 and 1.
         groups: int array (N,); equal numbers stay together.
-
         said: for the error.
 
     Raises:

@@ -24,34 +24,30 @@ class Row(NamedTuple):
     fields: dict[str, str]
 
 
-def read_rows(table: Path, wanted: Sequence[str], required: Sequence[str] | None = None) -> list[Row]:
+def read_rows(table: Path, wanted: Sequence[str]) -> list[Row]:
     """Return the rows of a table that are not empty, with the `wanted` columns.
 
     CSV in UTF-8 or, with its mark, in UTF-16; comma, semicolon or tab between the columns, whichever gives the wanted ones, or
     what a first line `sep=;` says; or the sheet of an .xlsx workbook that has the wanted columns. A column may be written in
     another case; empty fields at the end of a row may be missing.
 
-    Args:
-        required: those of `wanted` without which the table is refused (default: all).
-
     Raises:
         UserError: with the line, where the table cannot be read whole and without a doubt.
-        MissingColumn: a required column is not there.
+        MissingColumn: a wanted column is not there.
         FileNotFoundError: there is no such file.
     """
-    required = wanted if required is None else required
     if table.exists() and not table.is_file():
         kind = "a folder" if table.is_dir() else "a pipe or a device"
         raise UserError(f"{table} is {kind}; a table is asked for")
     with table.open("rb") as file:
         start = file.read(4)
     if is_workbook(table):
-        header, rows = read_workbook(table, lambda header: not missing(header, required))
+        header, rows = read_workbook(table, lambda header: not missing(header, wanted))
     else:
-        header, rows = _read_csv(table, start, required)
-    if lacking := missing(header, required):
+        header, rows = _read_csv(table, start, wanted)
+    if lacking := missing(header, wanted):
         raise MissingColumn(table, lacking, header)
-    places = {name: place for name in wanted if (place := _place(header, name, table)) is not None}
+    places = {name: _place(header, name, table) for name in wanted}
     _refuse_ragged(table, rows, len(header))
     if not rows:
         raise UserError(f"{table} has a header and no row")
@@ -99,7 +95,7 @@ def _loosely(name: str) -> str:
     return " ".join(composed(name).split()).casefold()
 
 
-def _place(header: Sequence[str], name: str, table: Path) -> int | None:
+def _place(header: Sequence[str], name: str, table: Path) -> int:
     """Return where the column `name` stands: that one, or the only one that is called so in another case."""
     exact = [place for place, column in enumerate(header) if composed(column).strip() == composed(name).strip()]
     loose = [place for place, column in enumerate(header) if _loosely(column) == _loosely(name)]
@@ -110,10 +106,10 @@ def _place(header: Sequence[str], name: str, table: Path) -> int | None:
             + ", ".join(quoted(header[place]) for place in places)
         )
     others = [quoted(header[place]) for place in loose if place not in places]
-    if others or (places and not exact):
+    if others or not exact:
         instead = f", not {' or '.join(others)}" if others else ""
         print(f"warning: {table}: the column {quoted(header[places[0]])} is taken for {quoted(name)}{instead}", file=sys.stderr)
-    return places[0] if places else None
+    return places[0]
 
 
 def _refuse_ragged(table: Path, rows: Sequence[tuple[int, list[str]]], width: int) -> None:
@@ -126,7 +122,7 @@ def _refuse_ragged(table: Path, rows: Sequence[tuple[int, list[str]]], width: in
     )
 
 
-def _read_csv(table: Path, start: bytes, required: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _read_csv(table: Path, start: bytes, wanted: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
     text = _decoded(table, start)
     separators, skipped = SEPARATORS, 0
     first = re.match(r"[^\r\n]*(\r\n|\r|\n|$)", text)
@@ -136,7 +132,7 @@ def _read_csv(table: Path, start: bytes, required: Sequence[str]) -> tuple[list[
         separators, skipped, text = said[1], 1, text[first.end() :]
     try:
         headers = {separator: _header(text, separator) for separator in separators}
-        fits = [separator for separator in separators if not missing(headers[separator], required)]
+        fits = [separator for separator in separators if not missing(headers[separator], wanted)]
         separator = fits[0] if fits else max(separators, key=lambda one: len(headers[one]))
         return headers[separator], _rows(text, separator, skipped)
     except csv.Error as error:

@@ -44,7 +44,7 @@ def fit_shift(y_true: np.ndarray, log_odds: np.ndarray) -> Shift:
     if len(np.unique(y_true)) < 2:
         raise ValueError("labels of both classes are needed")
     slopes = np.exp(LOG_SLOPES)
-    # How unlikely each label is under each map, (offsets, slopes, crops), summed over the crops.
+    # The logarithm of how likely all labels are under each map, (offsets, slopes).
     signs = np.where(np.asarray(y_true) == 1, -1.0, 1.0)
     fit = np.zeros((len(OFFSETS), len(slopes)))
     for sign, value in zip(signs, np.asarray(log_odds, dtype=np.float64)):
@@ -73,8 +73,14 @@ def spread(log_odds: np.ndarray, number: int) -> list[int]:
     return chosen
 
 
+def wilson(count: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share, `count` of `n` (Wilson's, of SciPy)."""
+    found = scipy.stats.binomtest(count, n).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
 class Rate(NamedTuple):
-    """A sensitivity or specificity on n crops of which `right` were called right, with its 95 % interval (Wilson's, of SciPy)."""
+    """A sensitivity or specificity on n crops of which `right` were called right, with its 95 % interval."""
 
     right: int
     n: int
@@ -85,14 +91,13 @@ class Rate(NamedTuple):
 def rate(called: np.ndarray, label: int) -> Rate:
     """Return the rate of crops of one label, of which `called` (bool, n) says what each was called."""
     right = int(np.sum(called == (label == 1)))
-    found = scipy.stats.binomtest(right, len(called)).proportion_ci(method="wilson")
-    return Rate(right, len(called), float(found.low), float(found.high))
+    return Rate(right, len(called), *wilson(right, len(called)))
 
 
 def more_labels(found: Rate) -> int:
     """Return how many more labels it takes, all of them called right, until the interval is above 0.95; 0 where it is."""
     more = 0
-    while scipy.stats.binomtest(found.right + more, found.n + more).proportion_ci(method="wilson").low < ENOUGH:
+    while wilson(found.right + more, found.n + more)[0] < ENOUGH:
         more += 1
     return more
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.measures.localization import LEAST_CROPS, fit_shift
+from stages.measures.scores import confusion, rates
 from stages.workers.progress import progress
 
 REPEATS = 50
@@ -85,12 +86,8 @@ def _draws(
 
 def _judged(
     y_true: np.ndarray, log_odds: np.ndarray, threshold: float, chosen: np.ndarray, rest: np.ndarray
-) -> tuple[list[float], list[float]]:
-    """Return the measures of the rows `rest` before and after localizing on the rows `chosen`."""
-    shift = fit_shift(y_true[chosen], log_odds[chosen])
-    found = []
-    for odds in (log_odds[rest], shift.slope * log_odds[rest] + shift.offset):
-        called, true = odds >= threshold, y_true[rest] == 1
-        sensitivity, specificity = float(np.mean(called[true])), float(np.mean(~called[~true]))
-        found.append([sensitivity, specificity, (sensitivity + specificity) / 2])
-    return found[0], found[1]
+) -> tuple[list[float | None], list[float | None]]:
+    """Return the measures of the rows `rest`, which are of both classes, before and after localizing on the rows `chosen`."""
+    shift, odds = fit_shift(y_true[chosen], log_odds[chosen]), log_odds[rest]
+    before, after = (rates(*confusion(y_true[rest], one >= threshold)) for one in (odds, shift.slope * odds + shift.offset))
+    return [before[name] for name in MEASURES], [after[name] for name in MEASURES]
