@@ -5,48 +5,58 @@ train.augment. The features depend on no split, seed or head: another of these t
 is nothing to compute.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from stages.base.errors import run_program
 from stages.base.files import replacing
+from stages.base.fingerprint import code_files, fingerprint
 from stages.base.parameters import read_params
-from stages.dataset.cohort import FEATURES, open_squares
+from stages.dataset.cohort import FEATURES, IMAGES, STAINED, open_squares
 from stages.model.augment import AugmentParameters, augment
 from stages.model.steps import ModelParameters
+from stages.workers.growing import growing_array
 from stages.workers.progress import progress
 
 BATCH = 8
+# What a run that was killed leaves.
+PART = Path("data/features.part")
 
 
 def main() -> None:
     params, changes = read_params("model", ModelParameters), read_params("train.augment", AugmentParameters)
     squares = open_squares()
-    with replacing(FEATURES, binary=True) as npy:
-        if not params.frozen:
+    if not params.frozen:
+        with replacing(FEATURES, binary=True) as npy:
             np.save(npy, np.empty((0, 8, 0), dtype=np.float32))
-            print(f"nothing to do: model.step {params.step} has no frozen backbone")
-            return
-        # Keras takes seconds to import, which a step without a backbone need not wait for.
-        from stages.model.backbone import build_backbone, extract_features
-        from stages.model.backend import make_deterministic
+        print(f"nothing to do: model.step {params.step} has no frozen backbone")
+        return
+    # Keras takes seconds to import, which a step without a backbone need not wait for.
+    from stages.model.backbone import backbone_parts, extract_features
+    from stages.model.backend import keras, make_deterministic
 
-        make_deterministic(0)
-        backbone = build_backbone(params.step, params.weights, squares.shape[1], params.feature_layers, params.centre)
-        views, length = 8 + params.jittered_views, backbone.output_shape[1]
-        np.lib.format.write_array_header_1_0(
-            npy, {"descr": "<f4", "fortran_order": False, "shape": (len(squares), views, length)}
-        )
-        with progress(total=len(squares), desc=params.step, unit="crop") as bar:
-            for start in range(0, len(squares), BATCH):
-                batch = squares[start : start + BATCH]
-                features = [extract_features(backbone, batch)]
-                for view in range(params.jittered_views):
-                    # Drawn from the row and the view alone, as in training from the row and the epoch.
-                    random = [np.random.default_rng([start + place, view]) for place in range(len(batch))]
-                    jittered = np.stack([augment(square, changes, one) for square, one in zip(batch, random)])
-                    features.append(np.asarray(backbone.predict_on_batch(jittered))[:, None])
-                npy.write(np.concatenate(features, axis=1, dtype="<f4").tobytes())
-                bar.update(len(batch))
+    make_deterministic(0)
+    backbone, _ = backbone_parts(params, squares.shape[1])
+    views, length = 8 + params.jittered_views, backbone.output_shape[1]
+    key = fingerprint(
+        [params.model_dump(), changes.model_dump(), keras.__version__, keras.backend.backend()],
+        [IMAGES, STAINED, *params.own_weights, *code_files()],
+    )
+    with (
+        growing_array(FEATURES, PART, (len(squares), views, length), BATCH, key) as rows,
+        progress(total=len(squares), initial=rows.done, desc=params.step, unit="crop") as bar,
+    ):
+        for start in range(rows.done, len(squares), BATCH):
+            batch = squares[start : start + BATCH]
+            features = [extract_features(backbone, batch)]
+            for view in range(params.jittered_views):
+                # Drawn from the row and the view alone, as in training from the row and the epoch.
+                random = [np.random.default_rng([start + place, view]) for place in range(len(batch))]
+                jittered = np.stack([augment(square, changes, one) for square, one in zip(batch, random)])
+                features.append(np.asarray(backbone.predict_on_batch(jittered))[:, None])
+            rows.append(np.concatenate(features, axis=1))
+            bar.update(len(batch))
     print(f"{len(squares)} crops, {views} views, {length} features of {params.step}: {FEATURES}")
 
 

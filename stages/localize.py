@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--name-column", default="name", help="its column of file names (default: name)")
     parser.add_argument("--label-column", default="ground truth", help="its column of labels (default: ground truth)")
     parser.add_argument("--model", type=Path, default=Path("models"), help="the folder of the model (default: models)")
+    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="of the encoder that the model was made for, if for one")
     parser.add_argument("--output", type=Path, required=True, help="the folder to write; it must not be there yet")
     parser.add_argument("--slide", metavar="REGEX", help="with (?P<slide>...), for file names (default: the model's)")
     arguments = parser.parse_args()
@@ -39,7 +40,7 @@ def main() -> None:
     folder, crops = find_crops(arguments.source, arguments.labels)
     labels = read_few_labels(arguments.labels, arguments.name_column, arguments.label_column, crops)
     refuse_few(labels, arguments.labels)
-    classifier = read_classifier(arguments.model)
+    classifier = read_classifier(arguments.model, arguments.weights)
     if classifier.decision.calibration.local is not None:
         raise UserError(f"{arguments.model} was localized before; take the model that it was made of")
     names = sorted(labels)

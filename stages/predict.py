@@ -40,10 +40,11 @@ def main() -> None:
     folder, names = find_crops(arguments.source, arguments.labels)
     crops = [folder / name for name in names]
     outputs = outputs_of(arguments)
-    read = [arguments.source, arguments.labels or arguments.source, *arguments.model.glob("*"), *crops]
+    encoder = arguments.weights.glob("*") if arguments.weights else ()
+    read = [arguments.source, arguments.labels or arguments.source, *arguments.model.glob("*"), *encoder, *crops]
     refuse_outputs(outputs, [path for path in read if path.is_file()])
     labels = read_labels(arguments.labels, arguments.name_column, arguments.label_column, names) if arguments.labels else {}
-    classifier = read_classifier(arguments.model)
+    classifier = read_classifier(arguments.model, arguments.weights)
     slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, needed=arguments.per_slide is not None)
     judgement = judge(classifier, crops)
     problems = judgement.problems
@@ -90,6 +91,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argument_parser(__doc__)
     parser.add_argument("source", type=Path, help="a folder of crops, a table with a column `name` beside them, or a crop")
     parser.add_argument("--model", type=Path, default=Path("models"), help="the folder of the model (default: models)")
+    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="of the encoder that the model was made for, if for one")
     parser.add_argument("--output", type=Path, default=Path("evaluation.csv"), help="(default: evaluation.csv)")
     parser.add_argument("--per-slide", type=Path, metavar="CSV", help="write the percentage of sclerotic glomeruli of each slide")
     parser.add_argument("--html", type=Path, metavar="PAGE", help="write a page with all crops, the likeliest sclerotic first")

@@ -3,12 +3,14 @@
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stages.base.arithmetic import is_portable
 from stages.base.errors import UserError, run_program
 from stages.base.files import sha256, write_json
+from stages.base.fingerprint import STAGES, code_files
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
 from stages.dataset.cohort import CLASS_NAMES, MANIFEST, SPLIT, open_squares, read_cohort
@@ -17,7 +19,7 @@ from stages.images.squares import PadParameters
 from stages.model.backend import circumstances, keras, make_deterministic, on_devices
 from stages.model.file import MODEL, save_model
 from stages.model.steps import ModelParameters
-from stages.training.members import LOG, STAGES, assemble, code_files, forget_states, memberships, predict_member, train_member
+from stages.training.members import LOG, assemble, forget_states, memberships, predict_member, train_member
 from stages.training.parameters import TrainParameters
 
 CARD = Path("models/model.json")
@@ -67,7 +69,7 @@ def main() -> None:
     card = {
         "step": model_params.step,
         "weights": model.count_params(),
-        **({"pretrained_sha256": sha256(model_params.weights_file)} if model_params.has_weights_file else {}),
+        **pretrained(model_params, params),
         "padding": padding.mode,
         "size": padding.size,
         "classes": CLASS_NAMES,
@@ -89,6 +91,15 @@ def main() -> None:
     write_json(CARD, card)
     write_json(ARITHMETIC, here)
     forget_states(len(members))
+
+
+def pretrained(model: ModelParameters, params: TrainParameters) -> dict[str, Any]:
+    """Return what the card says of weights that were brought along."""
+    if model.is_encoder:
+        from stages.model.encoder_card import encoder_card
+
+        return {"encoder": encoder_card(model, params.average_orientations).model_dump()}
+    return {"pretrained_sha256": sha256(model.weights_file)} if model.own_weights else {}
 
 
 if __name__ == "__main__":

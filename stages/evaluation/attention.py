@@ -7,6 +7,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from stages.model.backend import gradient, keras
+from stages.model.steps import TOKENS
 
 # The share of the hottest place of an overlay that is heat, not crop.
 MOST_HEAT = 0.55
@@ -17,9 +18,10 @@ def attention(model: keras.Model, squares: np.ndarray) -> np.ndarray:
 
     Grad-CAM (Selvaraju et al., ICCV 2017): the maps that the classifier averages or flattens, weighted by the gradient of the
     log-odds with respect to them averaged over the map, summed and cut off at zero. Of a backbone with several feature layers
-    the sum of theirs, which for a linear head is the exact share of each place in the log-odds. Of a model without
-    convolutions the absolute gradient of the pixels (Simonyan et al., ICLR workshop 2014), smoothed. A model that is a mean of
-    others has the mean of their maps; of orientations, the first is looked at.
+    the sum of theirs, which for a linear head is the exact share of each place in the log-odds. Of an encoder the tokens of the
+    patches before its last frozen block, as those behind the last one may tell nothing. Of a model without convolutions the
+    absolute gradient of the pixels (Simonyan et al., ICLR workshop 2014), smoothed. A model that is a mean of others has the mean
+    of their maps; of orientations, the first is looked at.
 
     Args:
         squares: uint8 (n, size, size, 3).
@@ -50,7 +52,8 @@ def _of_one(model: keras.Model, squares: np.ndarray) -> np.ndarray:
     # The log-odds rise by 1 / (p (1 - p)) of what the probability rises by.
     probability = np.clip(after.predict_on_batch(found if len(found) > 1 else found[0]), 1e-7, 1 - 1e-7)
     steepness = (1 / (probability * (1 - probability)))[:, :, None, None]
-    slopes = [slope * steepness for slope in gradient(total_probability, found)]
+    slopes = [slope * steepness for slope in _on_a_grid(model, gradient(total_probability, found))]
+    found = _on_a_grid(model, found)
     size = squares.shape[1]
     if found[0].shape[1] == size and found[0].shape[-1] == 3:
         blurred = [gaussian_filter(np.abs(one).max(-1), size / 64) for one in slopes[0]]
@@ -65,7 +68,9 @@ def _of_one(model: keras.Model, squares: np.ndarray) -> np.ndarray:
 
 
 def _last_maps(model: keras.Model) -> list:
-    """Return the tensors with height and width that feed the first layers without."""
+    """Return the tensors with height and width that feed the first layers without; of an encoder the tokens, if it has any."""
+    if tokens := _tokens(model):
+        return [tokens.output]
     found: list[Any] = []
     for layer in model.layers:
         outputs, inputs = (list(some) if isinstance(some, list | tuple) else [some] for some in (layer.output, layer.input))
@@ -73,6 +78,18 @@ def _last_maps(model: keras.Model) -> list:
             continue
         found += [tensor for tensor in inputs if len(tensor.shape) == 4 and not any(tensor is one for one in found)]
     return found
+
+
+def _tokens(model: keras.Model) -> keras.layers.Layer | None:
+    return next((layer for layer in model.layers if layer.name.startswith(TOKENS)), None)
+
+
+def _on_a_grid(model: keras.Model, maps: list[np.ndarray]) -> list[np.ndarray]:
+    """Return tokens of patches where the patches are: float32 (n, T, D) to (n, side, side, D); maps as they are."""
+    if not (tokens := _tokens(model)):
+        return maps
+    side = int(tokens.name.removeprefix(TOKENS))
+    return [some[:, -side * side :].reshape(len(some), side, side, -1) for some in maps]
 
 
 def _margins(model: keras.Model, maps: list) -> list[int]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -18,7 +18,7 @@ from stages.images.stains import StainNormalizer, read_normalization
 from stages.measures.decision import Decision, read_decision
 from stages.measures.likeness import LIKENESS, Likeness, read_likeness
 from stages.model.backend import keep_freed_memory, keras, make_deterministic
-from stages.model.file import load_model
+from stages.model.file import MODEL, load_model
 from stages.model.networks import with_features
 from stages.workers.progress import progress
 
@@ -37,6 +37,8 @@ class ModelCard(BaseModel):
     padding: Mode
     size: int
     dataset: Dataset
+    # Of the encoder that the model stands behind, if any; stages/model/encoder_card.py checks it.
+    encoder: dict[str, Any] | None = None
 
 
 class Classifier(NamedTuple):
@@ -53,8 +55,11 @@ class Classifier(NamedTuple):
         return self.stain(make_square(image, self.made.padding, self.made.size))
 
 
-def read_classifier(folder: Path) -> Classifier:
+def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     """Return the classifier in a folder: models/ of this repository, or one that `dvc get` brought.
+
+    Args:
+        weights: the folder of the encoder that the model was made for, where it was made for one; None: in data/weights/.
 
     Raises:
         UserError: a file is missing, damaged, or does not belong to the others.
@@ -62,10 +67,27 @@ def read_classifier(folder: Path) -> Classifier:
     made = read_json_as(folder / "model.json", ModelCard)
     decision, stain = read_decision(folder / "threshold.json"), read_normalization(folder / "stain.json")
     make_deterministic(0)
-    model = load_model(folder / "model.keras")
+    model = read_network(folder, made, weights)
     if model.input_shape[1:] != (made.size, made.size, 3):
         raise UserError(f"{folder}/model.keras takes {model.input_shape[1:]}; model.json says size {made.size}")
     return Classifier(made, stain, model, decision, read_likeness(folder / LIKENESS.name))
+
+
+def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> keras.Model:
+    """Return the model in a folder, from pixels to the probability; behind its encoder, if it was made for one.
+
+    Raises:
+        UserError: a file is missing or damaged, or the encoder is another one.
+    """
+    if made.encoder is None:
+        if weights:
+            raise UserError(f"--weights: the model in {folder} has its weights with it; leave --weights out")
+        return load_model(folder / MODEL.name)
+    # Its layers come from a library that nothing else needs.
+    from stages.model.encoder_card import behind_encoder, read_encoder_card
+
+    card = read_encoder_card(made.encoder, folder / "model.json")
+    return behind_encoder(card, load_model(folder / MODEL.name), made.size, weights)
 
 
 class Judgement(NamedTuple):

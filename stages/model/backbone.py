@@ -11,7 +11,7 @@ import numpy as np
 from stages.base.errors import UserError, refuse
 from stages.model.backend import keras
 from stages.model.efficientnet_lite0 import efficientnet_lite0
-from stages.model.steps import PACKAGED, WEIGHTS
+from stages.model.steps import PACKAGED, WEIGHTS, ModelParameters
 
 # Of the packaged backbone, the outputs of the stages at a 16th and a 32nd of the size: on glomeruli they told more, and held
 # better at another hospital, than the last layer (docs/backbones.md).
@@ -67,6 +67,24 @@ def build_backbone(name: str, weights: str, size: int, feature_layers: Sequence[
         averages.append(keras.layers.GlobalAveragePooling2D(name=f"average{number}")(one))
     outputs = keras.layers.Concatenate(name="averages")(averages) if len(averages) > 1 else averages[0]
     return keras.Model(inputs, outputs, name="features")
+
+
+def backbone_parts(params: ModelParameters, size: int) -> tuple[keras.Model, keras.Model | None]:
+    """Return a backbone as `build_backbone` does, trainable as far as `model.trainable` says.
+
+    Of an encoder: its frozen part, and the part that is trained, if any. See `build_backbone` and `build_encoder` for what is
+    raised.
+    """
+    if params.is_encoder:
+        # Its layers come from a library that nothing else needs.
+        from stages.model.encoder import build_encoder
+
+        frozen, trained = build_encoder(params.weights_file, size, params.tokens, params.precision, params.trainable)
+        frozen.trainable = False
+        return frozen, trained
+    backbone = build_backbone(params.step, params.weights, size, params.feature_layers, params.centre)
+    set_trainable(backbone, params.trainable)
+    return backbone, None
 
 
 def _up_to(network: keras.Model, layers: Sequence[str], name: str) -> keras.Model:

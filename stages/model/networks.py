@@ -93,7 +93,9 @@ def build_head(features: np.ndarray) -> keras.Model:
 
 def join(backbone: keras.Model, head: keras.Model, name: str) -> keras.Model:
     """Return one model from pixels to the probability: `backbone`, then `head` or the mean of several."""
-    return keras.Model(backbone.inputs, head(backbone.outputs[0]), name=name)
+    probability = head(backbone.outputs[0])
+    # Of a model that was saved and loaded, Keras gives a list.
+    return keras.Model(backbone.inputs, probability[0] if isinstance(probability, list) else probability, name=name)
 
 
 def join_to_train(backbone: keras.Model, head: keras.Model, name: str) -> keras.Model:

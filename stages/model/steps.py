@@ -8,17 +8,25 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from stages.base.parameters import Parameters
 
 MOST_BLOCKS, MOST_DENSE = 5, 4
 PACKAGED = "efficientnet_lite0"
+ENCODER = "encoder"
+# How the layer of an encoder is called that its tokens pass before the last frozen block; the patches of a side follow.
+TOKENS = "tokens_of_patches_"
 WEIGHTS, WEIGHTS_NAME = Path("data/weights"), r"[A-Za-z0-9][A-Za-z0-9._-]*"
 STEPS = (
     f"logistic, or convC-denseD with C from 0 to {MOST_BLOCKS} and D from 0 to {MOST_DENSE}, such as conv3-dense1, "
-    f"or a backbone: {PACKAGED}, or one of keras.applications by its name there, such as EfficientNetV2B0"
+    f"or a backbone: {PACKAGED}, one of keras.applications by its name there, such as EfficientNetV2B0, or {ENCODER}, a "
+    f"pathology encoder in a folder of {WEIGHTS}/"
 )
+
+
+Tokens = Literal["card", "class", "mean", "class_and_mean"]
+Precision = Literal["float32", "bfloat16"]
 
 
 class ModelParameters(Parameters):
@@ -35,6 +43,8 @@ class ModelParameters(Parameters):
     feature_layers: list[str]
     centre: float = Field(gt=0, le=1)
     jittered_views: int = Field(ge=0, le=1000)
+    tokens: Tokens
+    precision: Precision
 
     @field_validator("step")
     @classmethod
@@ -48,7 +58,9 @@ class ModelParameters(Parameters):
     def _named(cls, weights: str) -> str:
         # A dependency of the stages, so that other weights under the same name are other inputs.
         if not re.fullmatch(WEIGHTS_NAME, weights):
-            raise ValueError(f"it must be imagenet, none, or the name of a file of weights in {WEIGHTS}/")
+            raise ValueError(
+                f"it must be imagenet, none, or the name of a file of weights (of an encoder: a folder) in {WEIGHTS}/"
+            )
         return weights
 
     @field_validator("trainable")
@@ -58,15 +70,34 @@ class ModelParameters(Parameters):
             raise ValueError("a number of blocks to train must be at least 1; to train none, say frozen")
         return trainable
 
+    @model_validator(mode="after")
+    def _of_an_encoder(self) -> "ModelParameters":
+        if self.is_encoder and self.weights in ("imagenet", "none"):
+            raise ValueError(f"with step {ENCODER}, weights must be the name of a folder in {WEIGHTS}/; it is {self.weights!r}")
+        if self.is_encoder and self.feature_layers:
+            raise ValueError(f"with step {ENCODER}, feature_layers must be []; which tokens are the features, `tokens` says")
+        if self.is_encoder and self.precision != "float32" and self.trainable != "frozen":
+            raise ValueError(f"precision {self.precision} is for a frozen encoder; one that is trained needs float32")
+        if not self.is_encoder and (self.tokens, self.precision) != ("card", "float32"):
+            raise ValueError(f"tokens and precision are those of step {ENCODER}; with {self.step} leave them card and float32")
+        return self
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether the step is a pathology encoder in a folder."""
+        return self.step == ENCODER
+
     @property
     def weights_file(self) -> Path:
-        """The file that `weights` names; of `imagenet` and `none` one that says so."""
+        """The file or the folder that `weights` names; of `imagenet` and `none` a file that says so."""
         return WEIGHTS / self.weights
 
     @property
-    def has_weights_file(self) -> bool:
-        """Whether a backbone begins with weights of a file, and not with those that come with it or random ones."""
-        return is_backbone(self.step) and self.weights not in ("imagenet", "none")
+    def own_weights(self) -> list[Path]:
+        """The files that a backbone's weights come from, where they are neither those that come with it nor random ones."""
+        if not is_backbone(self.step) or self.weights in ("imagenet", "none"):
+            return []
+        return sorted(self.weights_file.glob("*")) if self.is_encoder else [self.weights_file]
 
     @property
     def frozen(self) -> bool:
@@ -75,8 +106,8 @@ class ModelParameters(Parameters):
 
 
 def is_backbone(step: str) -> bool:
-    """Return whether a step is a backbone: the packaged one, or one that this version of Keras has."""
-    if step == PACKAGED:
+    """Return whether a step is a backbone: the packaged one, an encoder, or one that this version of Keras has."""
+    if step in (PACKAGED, ENCODER):
         return True
     if not re.fullmatch(r"[A-Z][A-Za-z0-9]+", step):
         return False
@@ -114,4 +145,4 @@ def backbone_names() -> list[str]:
     # Keras takes seconds to import, which the ladder need not wait for.
     from stages.model.backend import keras
 
-    return [PACKAGED, *sorted(name for name in dir(keras.applications) if name[0].isupper())]
+    return [PACKAGED, ENCODER, *sorted(name for name in dir(keras.applications) if name[0].isupper())]

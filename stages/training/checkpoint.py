@@ -1,23 +1,13 @@
 """Going on with a training that was killed, from its last whole epoch, to the same bytes as if nothing had happened."""
 
-import hashlib
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from stages.base.files import replacing, sha256
+from stages.base.files import replacing
 from stages.model.backend import keras
-
-
-def fingerprint(parameters: dict, files: Iterable[Path]) -> str:
-    """Return a digest of all that a training depends on: parameters, the bytes of files, and the versions in use."""
-    digest = hashlib.sha256(json.dumps([parameters, keras.__version__, keras.backend.backend()], sort_keys=True).encode())
-    for path in sorted(files):
-        digest.update(f"{path.name} {sha256(path)} ".encode())
-    return digest.hexdigest()
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -1,27 +1,24 @@
 """Training one model, or the members of an ensemble, and putting them together."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-import stages
+from stages.base.fingerprint import code_files, fingerprint
 from stages.dataset.cohort import FEATURES, IMAGES, MANIFEST, SPLIT, STAINED, Cohort, open_features
-from stages.model.backbone import build_backbone, set_trainable
+from stages.model.backbone import backbone_parts
 from stages.model.backend import keras
 from stages.model.batches import outputs, predict
 from stages.model.networks import build_model, join, join_to_train, mean_of, mean_of_orientations
-from stages.model.steps import ModelParameters, is_backbone
-from stages.training.checkpoint import fingerprint
+from stages.model.steps import ENCODER, ModelParameters, is_backbone
 from stages.training.fit import Record, channel_statistics, fit
 from stages.training.head import fit_head, log_once
 from stages.training.parameters import TrainParameters
 
 CHECKPOINT = Path("models/checkpoint.npz")
 LOG = Path("metrics/train")
-STAGES = Path(stages.__file__).resolve().parent
 
 
 def memberships(cohort: Cohort, ensemble: bool) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -40,11 +37,15 @@ def memberships(cohort: Cohort, ensemble: bool) -> list[tuple[np.ndarray, np.nda
 
 
 class Member(NamedTuple):
-    """A trained model: all of it (`backbone` is None), or a head on a frozen backbone; and what its best epoch was."""
+    """A trained model: all of it (`backbone` is None), or a head on a frozen backbone; and what its best epoch was.
+
+    `saved` is the part of it that is saved: all of it, but for an encoder, of which the frozen blocks are left out.
+    """
 
     backbone: keras.Model | None
     learner: keras.Model
     best: dict[str, float]
+    saved: keras.Model
 
 
 def train_member(
@@ -66,24 +67,24 @@ def train_member(
     record = Record(log, _numbered(CHECKPOINT, number), key)
     if not is_backbone(model_params.step):
         model = build_model(model_params, squares.shape[1], *channel_statistics(squares, train), params.dropout)
-        return Member(None, model, fit(model, squares, y, train, val, params, record))
+        return Member(None, model, fit(model, squares, y, train, val, params, record), model)
     # Drawn as in the stage `features`, whatever train.seed is, where the weights are random.
     keras.utils.set_random_seed(0)
-    size, layers = squares.shape[1], model_params.feature_layers
-    backbone = build_backbone(model_params.step, model_params.weights, size, layers, model_params.centre)
+    backbone, trained = backbone_parts(model_params, squares.shape[1])
     keras.utils.set_random_seed(params.seed)
-    set_trainable(backbone, model_params.trainable)
     if model_params.frozen:
         head, best = fit_head(open_features(), y, train, val, params)
         log_once(best, log)
-        return Member(backbone, head, best["val"] | {"epoch": 1})
-    features = np.zeros((len(squares), 1, backbone.output_shape[1]), dtype=np.float32)
+        return Member(backbone, head, best["val"] | {"epoch": 1}, head)
+    whole = join(backbone, trained, "features") if trained else backbone
+    features = np.zeros((len(squares), 1, whole.output_shape[1]), dtype=np.float32)
     rows = np.concatenate([train, val])
-    features[rows, 0] = outputs(backbone, squares, rows, devices=params.devices)
+    features[rows, 0] = outputs(whole, squares, rows, devices=params.devices)
     head, _ = fit_head(features, y, train, val, params)
-    model = join_to_train(backbone, head, model_params.step)
+    saved = join_to_train(trained or backbone, head, model_params.step)
+    model = join_to_train(backbone, saved, model_params.step) if trained else saved
     tuned = params.model_copy(update={"learning_rate": params.learning_rate * params.fine_tuning})
-    return Member(None, model, fit(model, squares, y, train, val, tuned, record))
+    return Member(None, model, fit(model, squares, y, train, val, tuned, record), saved)
 
 
 def _numbered(path: Path, number: int) -> Path:
@@ -112,26 +113,21 @@ def predict_member(member: Member, squares: np.ndarray, rows: np.ndarray, params
 
 
 def assemble(members: Sequence[Member], step: str, average_orientations: bool) -> keras.Model:
-    """Return the one model that is saved, from pixels to the probability: the mean of the members and of the orientations."""
-    model = mean_of([member.learner for member in members], step if members[0].backbone is None else "head")
+    """Return the one model that is saved, from pixels to the probability: the mean of the members and of the orientations.
+
+    Behind an encoder it is the mean of the members alone; whoever reads it adds the encoder, and then turns the squares.
+    """
+    model = mean_of([member.saved for member in members], step if members[0].backbone is None else "head")
+    if step == ENCODER:
+        return model
     if members[0].backbone is not None:
         model = join(members[0].backbone, model, step)
     return mean_of_orientations(model) if average_orientations else model
 
 
-def code_files() -> list[Path]:
-    """Return the files of this project that run here: the stage's dependencies in dvc.yaml, no more and no fewer.
-
-    Their digests, unlike the commit that will hold them, are known while training runs.
-    """
-    ours = [module for name, module in sys.modules.items() if name.partition(".")[0] in ("stages", "__main__")]
-    files = {Path(file).resolve() for module in ours if (file := getattr(module, "__file__", None))}
-    return sorted(file for file in files if STAGES in file.parents)
-
-
 def resume_key(params: TrainParameters, model_params: ModelParameters, number: int) -> str:
     """Return the fingerprint of all that the training of a member depends on: parameters, data, split and code."""
-    parameters = {"train": params.model_dump(), "model": model_params.model_dump(), "member": number}
+    versions = [keras.__version__, keras.backend.backend()]
+    parameters = {"train": params.model_dump(), "model": model_params.model_dump(), "member": number, "versions": versions}
     learned_from = [FEATURES] if model_params.frozen else [IMAGES, STAINED]
-    weights = [model_params.weights_file] if model_params.has_weights_file else []
-    return fingerprint(parameters, [MANIFEST, SPLIT, *learned_from, *weights, *code_files()])
+    return fingerprint(parameters, [MANIFEST, SPLIT, *learned_from, *model_params.own_weights, *code_files()])
