@@ -7,8 +7,8 @@
 Experiments with the same values of the parameters in --by are one setting; split.fold, split.seed, split.validation and
 train.seed are its repetitions. The test predictions of the folds are pooled: each glomerulus is judged once, by a model
 that has not seen its slide. Settings are compared in pairs on the same glomeruli, each against one, with an interval of
-the difference.
-Writes comparison.md, settings.csv, differences.csv and comparison.png into the folder --output.
+the difference; and by their ranks in each fold and seed, as is usual in print.
+Writes comparison.md, settings.csv, differences.csv, pairs.csv and comparison.png into the folder --output.
 """
 
 import argparse
@@ -21,10 +21,11 @@ from stages.base.files import refuse_outputs, replacing, write_table
 from stages.comparison.chart import draw
 from stages.comparison.differences import Difference, bootstrap
 from stages.comparison.page import report, write_settings
+from stages.comparison.ranks import Pair, rank
 from stages.comparison.settings import MEASURES, choose, find_reference, group, split_names, varying
 from stages.experiments.reading import read_experiments
 
-WRITTEN = ("comparison.md", "settings.csv", "differences.csv", "comparison.png")
+WRITTEN = ("comparison.md", "settings.csv", "differences.csv", "pairs.csv", "comparison.png")
 
 
 def main() -> None:
@@ -36,13 +37,15 @@ def main() -> None:
     settings = group(experiments, by)
     reference = find_reference(settings, by, arguments.against)
     measured, found = bootstrap(settings, reference, arguments.metric, arguments.replicates, arguments.seed)
-    text = report(settings, by, arguments.metric, measured, found)
+    ranks = rank(settings, arguments.metric)
+    text = report(settings, by, arguments.metric, measured, found, ranks)
     print(text)
     with replacing(output / "comparison.md") as file:
         file.write(text)
     write_settings(output / "settings.csv", settings, by, measured)
     write_table(output / "differences.csv", Difference._fields, found)
-    draw(output / "comparison.png", settings, arguments.metric, measured)
+    write_table(output / "pairs.csv", Pair._fields, ranks.pairs)
+    draw(output / "comparison.png", settings, arguments.metric, measured, ranks)
     print(f"written to {output}/", file=sys.stderr)
 
 

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.comparison.page import of_runs
+from stages.comparison.ranks import Ranks
 from stages.comparison.settings import Setting
 from stages.experiments.charts import BLUE, GREY, save_chart
 from stages.measures.scores import title
 
 
-def draw(path: Path, settings: Sequence[Setting], metric: str, measured: Sequence[dict]) -> None:
-    """Draw each setting's pooled measure with its interval, and its single folds and seeds as ticks."""
+def draw(path: Path, settings: Sequence[Setting], metric: str, measured: Sequence[dict], ranks: Ranks) -> None:
+    """Draw each setting's pooled measure with its interval, its single folds and seeds as ticks, and its letters."""
     order = [setting.name for setting in settings]
     wholes = [{"setting": name, **measures[metric]} for name, measures in zip(order, measured) if measures[metric]]
     runs = [{"setting": setting.name, "value": value} for setting in settings for value in of_runs(setting, metric)]
+    letters = [{"setting": name, "letters": some} for name, some in zip(ranks.names, ranks.letters)] if ranks.pairs else []
     y = {"field": "setting", "type": "nominal", "sort": order, "title": None, "axis": {"labelFontSize": 13, "labelLimit": 300}}
     scale = {"zero": False, "nice": True}
 
@@ -23,7 +25,10 @@ def draw(path: Path, settings: Sequence[Setting], metric: str, measured: Sequenc
     chart = {
         "title": {
             "text": f"{title(metric)} on the test glomeruli",
-            "subtitle": "point and line: folds pooled, with its 95 % interval over slides; ticks: single folds and seeds",
+            "subtitle": [
+                "point and line: folds pooled, with its 95 % interval over slides; ticks: single folds and seeds",
+                *(["letters: settings with one in common are not distinguishable by their ranks"] if ranks.pairs else []),
+            ],
             "anchor": "start",
         },
         "width": 520,
@@ -43,6 +48,11 @@ def draw(path: Path, settings: Sequence[Setting], metric: str, measured: Sequenc
                 "data": {"values": wholes},
                 "mark": {"type": "point", "color": BLUE, "filled": True, "size": 110, "opacity": 1},
                 "encoding": {"y": y, "x": x("value")},
+            },
+            {
+                "data": {"values": letters},
+                "mark": {"type": "text", "align": "left", "x": {"expr": "width + 8"}, "fontSize": 13, "fontWeight": "bold"},
+                "encoding": {"y": y, "text": {"field": "letters"}},
             },
         ],
     }

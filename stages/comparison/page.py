@@ -7,6 +7,7 @@ import numpy as np
 
 from stages.base.files import write_table
 from stages.comparison.differences import Difference, Interval
+from stages.comparison.ranks import Ranks, tell
 from stages.comparison.settings import MEASURES, Setting
 from stages.experiments.markdown import markdown_table
 from stages.experiments.settings import as_yaml
@@ -15,7 +16,12 @@ from stages.measures.scores import title
 
 
 def report(
-    settings: Sequence[Setting], by: Sequence[str], metric: str, measured: Sequence[dict], found: Sequence[Difference]
+    settings: Sequence[Setting],
+    by: Sequence[str],
+    metric: str,
+    measured: Sequence[dict],
+    found: Sequence[Difference],
+    ranks: Ranks,
 ) -> str:
     """Return the comparison as Markdown: pooled measures, mean and spread over the repetitions, and a sentence for each pair."""
     first = settings[0]
@@ -56,6 +62,7 @@ def report(
         lines += [f"- {difference.sentence()}" for difference in found]
         if len(found) > 1:
             lines += ["", f"The intervals of these {len(found)} differences are wide enough to hold all at once with 95 %."]
+    lines += tell(ranks, metric)
     if repetitions == 1:
         lines += [
             "",

@@ -10,6 +10,8 @@ from stages.model.backend import keras
 from stages.model.steps import ModelParameters, parse_step
 
 MOST_WEIGHTS = 500_000_000
+# As many as kidney-hfm-eval asks, with which encoders of kidney tissue were compared in print.
+NEIGHBOURS = 20
 
 
 def build_model(
@@ -83,12 +85,37 @@ def build_head(features: np.ndarray) -> keras.Model:
     Args:
         features: float32 (n, D).
     """
+    inputs, x = _normalized(features)
+    log_odds = keras.layers.Dense(1, kernel_initializer="zeros", name="log_odds")(x)
+    return keras.Model(inputs, _probability(log_odds), name="head")
+
+
+def build_neighbours_head(features: np.ndarray, labels: np.ndarray) -> keras.Model:
+    """Return the head that asks the nearest of the training crops: the share of the `NEIGHBOURS` that are globally sclerotic.
+
+    Distances are Euclid's, between features that are normalised as by `build_head`.
+
+    Args:
+        features: float32 (n, D), one row for each crop; n is at least `NEIGHBOURS`.
+        labels: int (n,) of 0 and 1.
+    """
+    inputs, x = _normalized(features)
+    normalized = np.asarray(keras.Model(inputs, x)(features))
+    # Half of |t|^2 - 2 x t, which orders the training crops as their distance to x does.
+    nearness = keras.layers.Dense(len(features), name="nearness")
+    _, nearest = keras.ops.top_k(nearness(x), k=NEIGHBOURS)
+    nearness.set_weights([normalized.T, -(normalized**2).sum(axis=1) / 2])
+    table = keras.layers.Embedding(len(features), 1, name="labels")
+    share = keras.ops.mean(table(nearest), axis=1)
+    table.set_weights([labels.astype(np.float32)[:, None]])
+    return keras.Model(inputs, keras.layers.Activation("linear", name="probability")(share), name="head")
+
+
+def _normalized(features: np.ndarray) -> tuple[Any, Any]:
     inputs = keras.Input((features.shape[1],), name="backbone_features")
     # A feature that hardly varies tells nothing; without a floor it would be blown up by the normalisation.
     mean, variance = features.mean(0, dtype=np.float64), np.maximum(features.var(0, dtype=np.float64), 1e-4)
-    x = keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(inputs)
-    log_odds = keras.layers.Dense(1, kernel_initializer="zeros", name="log_odds")(x)
-    return keras.Model(inputs, _probability(log_odds), name="head")
+    return inputs, keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(inputs)
 
 
 def join(backbone: keras.Model, head: keras.Model, name: str) -> keras.Model:

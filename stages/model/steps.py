@@ -45,6 +45,7 @@ class ModelParameters(Parameters):
     jittered_views: int = Field(ge=0, le=1000)
     tokens: Tokens
     precision: Precision
+    head: Literal["logistic", "knn"]
 
     @field_validator("step")
     @classmethod
@@ -71,13 +72,15 @@ class ModelParameters(Parameters):
         return trainable
 
     @model_validator(mode="after")
-    def _of_an_encoder(self) -> "ModelParameters":
+    def _fit_together(self) -> "ModelParameters":
         if self.is_encoder and self.weights in ("imagenet", "none"):
             raise ValueError(f"with step {ENCODER}, weights must be the name of a folder in {WEIGHTS}/; it is {self.weights!r}")
         if self.is_encoder and self.feature_layers:
             raise ValueError(f"with step {ENCODER}, feature_layers must be []; which tokens are the features, `tokens` says")
         if self.is_encoder and self.precision != "float32" and self.trainable != "frozen":
             raise ValueError(f"precision {self.precision} is for a frozen encoder; one that is trained needs float32")
+        if self.head != "logistic" and not self.frozen:
+            raise ValueError(f"head {self.head} is for a frozen backbone, whose features are there; otherwise leave it logistic")
         if not self.is_encoder and (self.tokens, self.precision) != ("card", "float32"):
             raise ValueError(f"tokens and precision are those of step {ENCODER}; with {self.step} leave them card and float32")
         return self

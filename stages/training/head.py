@@ -8,8 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from threadpoolctl import threadpool_limits
 
+from stages.base.errors import UserError
 from stages.model.backend import keras
-from stages.model.networks import build_head
+from stages.model.networks import NEIGHBOURS, build_head, build_neighbours_head
 from stages.training.parameters import TrainParameters
 
 
@@ -37,6 +38,12 @@ def fit_head(
     with threadpool_limits(limits=1):
         regression.fit(np.asarray(normalize(learned)), np.repeat(y[train], views))
     head.get_layer("log_odds").set_weights([regression.coef_.T, regression.intercept_])
+    return head, _measures(head, features, y, train, val)
+
+
+def _measures(
+    head: keras.Model, features: np.ndarray, y: np.ndarray, train: np.ndarray, val: np.ndarray
+) -> dict[str, dict[str, float]]:
     measures = {}
     for name, rows in (("train", train), ("val", val)):
         chunks = np.array_split(rows, -(-len(rows) // 4096))
@@ -46,7 +53,23 @@ def fit_head(
             "accuracy": float(np.mean((said >= 0.5) == y[rows])),
             "auc": float(roc_auc_score(y[rows], said)),
         }
-    return head, measures
+    return measures
+
+
+def fit_neighbours(
+    features: np.ndarray, y: np.ndarray, train: np.ndarray, val: np.ndarray
+) -> tuple[keras.Model, dict[str, dict[str, float]]]:
+    """Return the head of a backbone that asks the nearest training crops, by the first view of each, and its measures.
+
+    It has nothing to fit, so that what features are worth shows without a choice of penalty. See `fit_head`.
+
+    Raises:
+        UserError: there are fewer training crops than neighbours to ask.
+    """
+    if len(train) < NEIGHBOURS:
+        raise UserError(f"params.yaml: model.head is knn, which asks {NEIGHBOURS} training crops; there are {len(train)}")
+    head = build_neighbours_head(np.array(features[train, 0]), y[train])
+    return head, _measures(head, features, y, train, val)
 
 
 def log_once(measures: dict[str, dict[str, float]], folder: Path) -> None:

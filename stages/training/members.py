@@ -14,7 +14,7 @@ from stages.model.batches import outputs, predict
 from stages.model.networks import build_model, join, join_to_train, mean_of, mean_of_orientations
 from stages.model.steps import ENCODER, ModelParameters, is_backbone
 from stages.training.fit import Record, channel_statistics, fit
-from stages.training.head import fit_head, log_once
+from stages.training.head import fit_head, fit_neighbours, log_once
 from stages.training.parameters import TrainParameters
 
 CHECKPOINT = Path("models/checkpoint.npz")
@@ -73,7 +73,9 @@ def train_member(
     backbone, trained = backbone_parts(model_params, squares.shape[1])
     keras.utils.set_random_seed(params.seed)
     if model_params.frozen:
-        head, best = fit_head(open_features(), y, train, val, params)
+        features = open_features()
+        neighbours = model_params.head == "knn"
+        head, best = fit_neighbours(features, y, train, val) if neighbours else fit_head(features, y, train, val, params)
         log_once(best, log)
         return Member(backbone, head, best["val"] | {"epoch": 1}, head)
     whole = join(backbone, trained, "features") if trained else backbone

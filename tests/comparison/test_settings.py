@@ -15,6 +15,7 @@ from PIL import Image
 from stages.base.errors import UserError
 from stages.comparison.differences import bootstrap
 from stages.comparison.page import report
+from stages.comparison.ranks import rank
 from stages.comparison.settings import choose, find_reference, group, varying
 from stages.dataset.predictions import Predictions
 from stages.experiments.reading import Experiment
@@ -137,7 +138,7 @@ def test_a_plain_sentence_for_each_pair(make, zero, metric, verdict):
     assert difference.verdict == verdict
     assert (difference.setting, difference.against, difference.level) == ("zero", "white", 0.95)
     assert verdict in difference.sentence() and "`zero`" in difference.sentence()
-    assert difference.sentence() in report(settings, ["pad.mode"], metric, measured, [difference])
+    assert difference.sentence() in report(settings, ["pad.mode"], metric, measured, [difference], rank(settings, metric))
 
 
 def test_several_differences_share_the_five_percent(make):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from stages import features, likeness, pad, split, stain, threshold, train
@@ -24,7 +25,7 @@ from stages.model.file import load_model, save_model
 from stages.model.networks import with_features
 from stages.model.steps import ModelParameters, backbone_names
 from stages.training.fit import balanced_class_weight
-from stages.training.head import fit_head
+from stages.training.head import fit_head, fit_neighbours
 from stages.training.members import resume_key
 from stages.training.parameters import TrainParameters
 from tests.conftest import make_classes
@@ -103,7 +104,7 @@ def test_all_of_keras_is_there_and_weights_can_be_a_file(workplace):
 @pytest.mark.parametrize("name", ["/etc/passwd", "../mine.h5", "folder/mine.h5", "", "-x", "mine h5"])
 def test_weights_are_a_name_in_the_folder_that_dvc_looks_at(workplace, name):
     set_params({"model.weights": name})
-    with pytest.raises(UserError, match=r"it must be imagenet, none, or the name of a file of weights in data/weights/"):
+    with pytest.raises(UserError, match=r"it must be imagenet, none, or the name of a file of weights"):
         read_params("model", ModelParameters)
 
 
@@ -288,3 +289,38 @@ def test_jittered_views_are_learned_from_beside_the_orientations(small):
     assert not np.array_equal(found[:, 8], found[:, 9])
     train.main()
     assert load_model("models/model.keras").input_shape == (None, 32, 32, 3)
+
+
+def test_the_neighbours_head_is_scikit_learns(tmp_path):
+    random = np.random.default_rng(0)
+    y = (random.uniform(size=90) < 0.3).astype(int)
+    found = (random.normal(size=(90, 8, 6)) + y[:, None, None] * [1, 0.5, 0, 0, 0, 0]).astype(np.float32)
+    learned, val = np.arange(60), np.arange(60, 90)
+    head, measures = fit_neighbours(found, y, learned, val)
+    save_model(head, tmp_path / "head.keras")
+    scaler = StandardScaler().fit(found[learned, 0])
+    expected = KNeighborsClassifier(n_neighbors=20).fit(scaler.transform(found[learned, 0]), y[learned])
+    expected = expected.predict_proba(scaler.transform(found[val, 0]))[:, 1]
+    for model in (head, load_model(tmp_path / "head.keras")):
+        assert model.predict_on_batch(found[val, 0])[:, 0] == pytest.approx(expected, abs=1e-6)
+    assert measures["val"]["auc"] == pytest.approx(roc_auc_score(y[val], expected))
+
+
+def test_a_model_with_the_neighbours_head_is_whole(small, monkeypatch):
+    monkeypatch.setattr("stages.training.head.NEIGHBOURS", 5)
+    monkeypatch.setattr("stages.model.networks.NEIGHBOURS", 5)
+    set_params({"model.head": "knn", "train.ensemble": True, "train.average_orientations": True})
+    train.main()
+    threshold.main()
+    likeness.main()
+    cohort = read_cohort()
+    judgement = judge(read_classifier(Path("models")), [Path("data/small") / path for path in cohort.paths])
+    said = {line.split(",")[0]: float(line.split(",")[-1]) for line in Path("models/validation.csv").read_text().splitlines()[1:]}
+    # Two members, five neighbours, eight orientations.
+    assert all(abs(80 * value - round(80 * value)) < 1e-3 for value in judgement.probability)
+    assert all(abs(40 * value - round(40 * value)) < 1e-3 for value in said.values())
+
+
+def test_fewer_crops_than_neighbours_are_one_line(workplace):
+    with pytest.raises(UserError, match="model.head is knn, which asks 20 training crops; there are 3"):
+        fit_neighbours(np.zeros((6, 8, 2), np.float32), np.array([0, 1] * 3), np.arange(3), np.arange(3, 6))
