@@ -40,7 +40,7 @@ def main() -> None:
     backbone, _ = backbone_parts(params, squares.shape[1])
     views, length = 8 + params.jittered_views, backbone.output_shape[1]
     key = fingerprint(
-        [params.model_dump(), changes.model_dump(), keras.__version__, keras.backend.backend()],
+        [params.model_dump(exclude={"head"}), changes.model_dump(), keras.__version__, keras.backend.backend()],
         [IMAGES, STAINED, *params.own_weights, *code_files()],
     )
     with (

@@ -12,7 +12,7 @@ import numpy as np
 
 from stages.base.errors import UserError
 from stages.model.backend import keras
-from stages.model.encoder_folder import CONFIG, WEIGHTS, EncoderFolder, read_config, read_tensors
+from stages.model.encoder_folder import CONFIG, NEEDED, WEIGHTS, EncoderFolder, read_config, read_tensors
 from stages.model.encoder_of_timm import of_timm
 from stages.model.encoder_of_transformers import KINDS, of_transformers
 from stages.model.steps import ENCODER, TOKENS, Precision, Tokens
@@ -103,7 +103,7 @@ def _layers(said: EncoderFolder, precision: Precision) -> tuple[Any, list[Any], 
     try:
         from keras_hub.src.utils.transformers import convert_dinov2, convert_vit
     except ImportError:
-        raise UserError("params.yaml: model.step encoder needs: pip install -r requirements-encoders.txt") from None
+        raise UserError(NEEDED) from None
 
     vit = said.config["model_type"] == "vit"
     converter = convert_vit if vit else convert_dinov2

@@ -13,6 +13,7 @@ from stages.base.errors import UserError
 from stages.model.steps import Tokens
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
+NEEDED = "an encoder needs packages of its own: pip install -r requirements-encoders.txt"
 PICKLES = (".bin", ".pth", ".pt", ".ckpt")
 Tensor = Callable[[], np.ndarray]
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -80,7 +81,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
-        raise UserError("params.yaml: model.step encoder needs: pip install -r requirements-encoders.txt") from None
+        raise UserError(NEEDED) from None
 
     weights = folder / WEIGHTS
     if not weights.is_file():
