@@ -21,7 +21,7 @@ def attention(model: keras.Model, squares: np.ndarray) -> np.ndarray:
     the sum of theirs, which for a linear head is the exact share of each place in the log-odds. Of an encoder the tokens of the
     patches before its last frozen block, as those behind the last one may tell nothing. Of a model without convolutions the
     absolute gradient of the pixels (Simonyan et al., ICLR workshop 2014), smoothed. A model that is a mean of others has the mean
-    of their maps; of orientations, the first is looked at.
+    of their maps; of orientations, the first is looked at. A head that asks the nearest crops has no slope: its maps are zero.
 
     Args:
         squares: uint8 (n, size, size, 3).

@@ -138,7 +138,10 @@ def _tensorflow_devices() -> list[str]:
 
 
 def gradient(function: Callable[..., Any], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the gradients of `function`, which makes one number of the backend's tensors, with respect to each of them."""
+    """Return the gradients of `function`, which makes one number of the backend's tensors, with respect to each of them.
+
+    They are zero where the number does not depend on an array, or has no slope, as a share of neighbours has none.
+    """
     match keras.backend.backend():
         case "tensorflow":
             import tensorflow
@@ -147,11 +150,13 @@ def gradient(function: Callable[..., Any], arrays: Sequence[np.ndarray]) -> list
             with tensorflow.GradientTape() as tape:
                 tape.watch(tensors)
                 result = function(*tensors)
-            found = tape.gradient(result, tensors)
+            found = tape.gradient(result, tensors, unconnected_gradients=tensorflow.UnconnectedGradients.ZERO)
         case "torch":
             tensors = [keras.ops.convert_to_tensor(array).requires_grad_() for array in arrays]
-            function(*tensors).backward()
-            found = [tensor.grad for tensor in tensors]
+            result = function(*tensors)
+            if result.requires_grad:
+                result.backward()
+            found = [keras.ops.zeros_like(tensor) if tensor.grad is None else tensor.grad for tensor in tensors]
         case "jax":
             import jax
 
