@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.comparison.settings import Key, Setting
+from stages.comparison.settings import FOLD, SEEDS, Key, Setting
 from stages.experiments.markdown import markdown_table
 from stages.measures.scores import LOWER_IS_BETTER, title
 
@@ -113,7 +113,7 @@ def tell(ranks: Ranks, metric: str) -> list[str]:
         return []
     lines = ["", f"{title(metric)} in each fold and seed:", ""]
     cells = [[_name(key), *(f"{value:.3f}" for value in row)] for key, row in zip(ranks.keys, ranks.values)]
-    lines += markdown_table(["fold and seeds", *(f"`{name}`" for name in ranks.names)], cells)
+    lines += markdown_table([", ".join((FOLD, *SEEDS)), *(f"`{name}`" for name in ranks.names)], cells)
     lines += ["", f"By ranks over these {runs} folds and seeds (settings with a letter in common are not distinguishable):", ""]
     columns = zip(ranks.names, _mean_ranks(ranks, metric), ranks.letters)
     cells = [[f"`{name}`", f"{mean:.2f}", letters] for name, mean, letters in columns]
@@ -133,7 +133,7 @@ def tell(ranks: Ranks, metric: str) -> list[str]:
     cannot = f"so that nothing can be told apart at {LEVEL}: more seeds are needed" if least >= LEVEL else "at best"
     lines += [
         "",
-        f"With {runs} folds and seeds and {len(ranks.pairs)} pairs the least p (Holm) is {least:.2g}, {cannot}. Folds share "
+        f"With {runs} folds and seeds and {len(ranks.pairs)} pair{'s' if len(ranks.pairs) > 1 else ''} the least p (Holm) is {least:.2g}, {cannot}. Folds share "
         "training slides, so that these p are too small (Nadeau and Bengio 2003): decide by the intervals over slides.",
     ]
     return lines
