@@ -131,10 +131,11 @@ def tell(ranks: Ranks, metric: str) -> list[str]:
     )
     least = min(1.0, 2.0 ** (1 - runs) * len(ranks.pairs))
     cannot = f"so that nothing can be told apart at {LEVEL}: more seeds are needed" if least >= LEVEL else "at best"
+    count = f"{len(ranks.pairs)} pair{'s' if len(ranks.pairs) > 1 else ''}"
     lines += [
         "",
-        f"With {runs} folds and seeds and {len(ranks.pairs)} pair{'s' if len(ranks.pairs) > 1 else ''} the least p (Holm) is {least:.2g}, {cannot}. Folds share "
-        "training slides, so that these p are too small (Nadeau and Bengio 2003): decide by the intervals over slides.",
+        f"With {runs} folds and seeds and {count} the least p (Holm) is {least:.2g}, {cannot}. Folds share training slides, so that "
+        "these p are too small (Nadeau and Bengio 2003): decide by the intervals over slides.",
     ]
     return lines
 
