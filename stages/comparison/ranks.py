@@ -134,8 +134,8 @@ def tell(ranks: Ranks, metric: str) -> list[str]:
     count = f"{len(ranks.pairs)} pair{'s' if len(ranks.pairs) > 1 else ''}"
     lines += [
         "",
-        f"With {runs} folds and seeds and {count} the least p (Holm) is {least:.2g}, {cannot}. Folds share training slides, so that "
-        "these p are too small (Nadeau and Bengio 2003): decide by the intervals over slides.",
+        f"With {runs} folds and seeds and {count} the least p (Holm) is {least:.2g}, {cannot}. Folds share training "
+        "slides, so that these p are too small (Nadeau and Bengio 2003): decide by the intervals over slides.",
     ]
     return lines
 
