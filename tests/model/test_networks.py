@@ -17,6 +17,7 @@ MEAN, VARIANCE = [180.0, 120.0, 160.0], [3000.0, 4000.0, 2500.0]
 def parameters(step, **changes):
     fields = {"conv_filters": 2, "dense_units": 3, "batch_norm": True, "pooling": "max", "initializer": "he_normal"}
     fields |= {"weights": "imagenet", "trainable": "frozen", "feature_layers": [], "centre": 0.7, "jittered_views": 0}
+    fields |= {"tokens": "card", "precision": "float32", "head": "logistic"}
     return ModelParameters(step=step, **(fields | changes))
 
 
