@@ -34,13 +34,13 @@ def main() -> None:
         return
     # Keras takes seconds to import, which a step without a backbone need not wait for.
     from stages.model.backbone import backbone_parts, extract_features
-    from stages.model.backend import keras, make_deterministic
+    from stages.model.backend import circumstances, keras, make_deterministic
 
     make_deterministic(0)
     backbone, _ = backbone_parts(params, squares.shape[1])
     views, length = 8 + params.jittered_views, backbone.output_shape[1]
     key = fingerprint(
-        [params.model_dump(exclude={"head"}), changes.model_dump(), keras.__version__, keras.backend.backend()],
+        [params.model_dump(exclude={"head"}), changes.model_dump(), circumstances() | {"keras": keras.__version__}],
         [IMAGES, STAINED, *params.own_weights, *code_files()],
     )
     with (

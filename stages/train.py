@@ -17,6 +17,7 @@ from stages.dataset.cohort import CLASS_NAMES, MANIFEST, SPLIT, open_squares, re
 from stages.dataset.predictions import VALIDATION, write_predictions
 from stages.images.squares import PadParameters
 from stages.model.backend import circumstances, keras, make_deterministic, on_devices
+from stages.model.encoder_card import encoder_card
 from stages.model.file import MODEL, save_model
 from stages.model.steps import ModelParameters
 from stages.training.members import LOG, assemble, forget_states, memberships, predict_member, train_member
@@ -56,9 +57,10 @@ def main() -> None:
             keras.utils.set_random_seed(params.seed)
             member = train_member(model_params, params, cohort.labels, squares, train, val, number)
             best.append(member.best)
-            probability[val], validated[val] = predict_member(member, squares, val, params), True
-            members.append(member)
-        model = assemble(members, model_params.step, params.average_orientations)
+            probability[val], validated[val] = predict_member(member, model_params, squares, val, params), True
+            # Not all of it: an encoder's frozen blocks, of which each member has its own, can be gigabytes.
+            members.append(member.kept)
+        model = assemble(members, model_params, squares.shape[1], params.average_orientations)
         save_model(model, MODEL)
     print(
         f"trained for {time.perf_counter() - start:.0f} s; "
@@ -96,8 +98,6 @@ def main() -> None:
 def pretrained(model: ModelParameters, params: TrainParameters) -> dict[str, Any]:
     """Return what the card says of weights that were brought along."""
     if model.is_encoder:
-        from stages.model.encoder_card import encoder_card
-
         return {"encoder": encoder_card(model, params.average_orientations).model_dump()}
     return {"pretrained_sha256": sha256(model.weights_file)} if model.own_weights else {}
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.base.errors import UserError
 from stages.comparison.settings import FOLD, SEEDS, Key, Setting
 from stages.experiments.markdown import markdown_table
 from stages.measures.scores import LOWER_IS_BETTER, title
@@ -101,6 +102,8 @@ def compact_letters(best_first: Sequence[int], apart: set[frozenset[int]]) -> li
             for place, group in enumerate(groups)
             if not any(group < other or (group == other and earlier < place) for earlier, other in enumerate(groups))
         ]
+    if len(groups) > len(ascii_letters):
+        raise UserError(f"{len(groups)} groups of settings cannot be told by {len(ascii_letters)} letters; choose with --where")
     order = list(best_first)
     groups.sort(key=lambda group: sorted(order.index(one) for one in group))
     return ["".join(letter for letter, group in zip(ascii_letters, groups) if item in group) for item in sorted(best_first)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import joblib
 import numpy as np
@@ -18,6 +18,7 @@ from stages.images.stains import StainNormalizer, read_normalization
 from stages.measures.decision import Decision, read_decision
 from stages.measures.likeness import LIKENESS, Likeness, read_likeness
 from stages.model.backend import keep_freed_memory, keras, make_deterministic
+from stages.model.encoder_card import EncoderCard, behind_encoder
 from stages.model.file import MODEL, load_model
 from stages.model.networks import with_features
 from stages.workers.progress import progress
@@ -37,8 +38,7 @@ class ModelCard(BaseModel):
     padding: Mode
     size: int
     dataset: Dataset
-    # Of the encoder that the model stands behind, if any; stages/model/encoder_card.py checks it.
-    encoder: dict[str, Any] | None = None
+    encoder: EncoderCard | None = None
 
 
 class Classifier(NamedTuple):
@@ -83,11 +83,7 @@ def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> 
         if weights:
             raise UserError(f"--weights: the model in {folder} has its weights with it; leave --weights out")
         return load_model(folder / MODEL.name)
-    # Its layers come from a library that nothing else needs.
-    from stages.model.encoder_card import behind_encoder, read_encoder_card
-
-    card = read_encoder_card(made.encoder, folder / "model.json")
-    return behind_encoder(card, load_model(folder / MODEL.name), made.size, weights)
+    return behind_encoder(made.encoder, load_model(folder / MODEL.name), made.size, weights)
 
 
 class Judgement(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 from stages.base.errors import UserError, refuse
 from stages.model.backend import keras
 from stages.model.efficientnet_lite0 import efficientnet_lite0
+from stages.model.encoder import build_encoder
 from stages.model.steps import PACKAGED, WEIGHTS, ModelParameters
 
 # Of the packaged backbone, the outputs of the stages at a 16th and a 32nd of the size: on glomeruli they told more, and held
@@ -76,9 +77,6 @@ def backbone_parts(params: ModelParameters, size: int) -> tuple[keras.Model, ker
     raised.
     """
     if params.is_encoder:
-        # Its layers come from a library that nothing else needs.
-        from stages.model.encoder import build_encoder
-
         frozen, trained = build_encoder(params.weights_file, size, params.tokens, params.precision, params.trainable)
         frozen.trainable = False
         return frozen, trained

@@ -172,8 +172,6 @@ def _features(x: Any, tokens: Tokens, registers: int) -> Any:
     if tokens != "class":
         patches = keras.layers.Cropping1D((1 + registers, 0), dtype="float32", name="patch_tokens")(x)
         made.append(keras.layers.GlobalAveragePooling1D(dtype="float32", name="patch_features")(patches))
-    return keras.layers.Concatenate(dtype="float32", name="averages")(made) if len(made) > 1 else _named(made[0])
-
-
-def _named(x: Any) -> Any:
-    return keras.layers.Identity(dtype="float32", name="averages")(x)
+    if len(made) == 1:
+        return keras.layers.Identity(dtype="float32", name="averages")(made[0])
+    return keras.layers.Concatenate(dtype="float32", name="averages")(made)

@@ -5,12 +5,12 @@ digests of its files.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from stages.base.errors import UserError, refuse
-from stages.base.files import damaged, sha256
+from stages.base.files import sha256
 from stages.model.backend import keras
 from stages.model.encoder import build_encoder
 from stages.model.encoder_folder import CONFIG, PREPROCESSOR
@@ -28,14 +28,6 @@ class EncoderCard(BaseModel):
     precision: Precision
     trainable: Literal["frozen", "all"] | int
     average_orientations: bool
-
-
-def read_encoder_card(said: dict[str, Any], where: Path) -> EncoderCard:
-    """Return what `encoder` of a model's card says. Raises `UserError` where it is damaged."""
-    try:
-        return EncoderCard.model_validate(said)
-    except ValidationError as error:
-        raise damaged(where, error.errors()[0]["msg"]) from None
 
 
 def encoder_card(params: ModelParameters, average_orientations: bool) -> EncoderCard:

@@ -100,7 +100,9 @@ class ModelParameters(Parameters):
         """The files that a backbone's weights come from, where they are neither those that come with it nor random ones."""
         if not is_backbone(self.step) or self.weights in ("imagenet", "none"):
             return []
-        return sorted(self.weights_file.glob("*")) if self.is_encoder else [self.weights_file]
+        files = self.weights_file.iterdir() if self.is_encoder and self.weights_file.is_dir() else [self.weights_file]
+        # A downloaded folder often has others in it, such as .cache.
+        return sorted(file for file in files if not file.is_dir())
 
     @property
     def frozen(self) -> bool:

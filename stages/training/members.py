@@ -9,10 +9,10 @@ import numpy as np
 from stages.base.fingerprint import code_files, fingerprint
 from stages.dataset.cohort import FEATURES, IMAGES, MANIFEST, SPLIT, STAINED, Cohort, open_features
 from stages.model.backbone import backbone_parts
-from stages.model.backend import keras
+from stages.model.backend import circumstances, keras
 from stages.model.batches import outputs, predict
 from stages.model.networks import build_model, join, join_to_train, mean_of, mean_of_orientations
-from stages.model.steps import ENCODER, ModelParameters, is_backbone
+from stages.model.steps import ModelParameters, is_backbone
 from stages.training.fit import Record, channel_statistics, fit
 from stages.training.head import fit_head, fit_neighbours, log_once
 from stages.training.parameters import TrainParameters
@@ -37,15 +37,14 @@ def memberships(cohort: Cohort, ensemble: bool) -> list[tuple[np.ndarray, np.nda
 
 
 class Member(NamedTuple):
-    """A trained model: all of it (`backbone` is None), or a head on a frozen backbone; and what its best epoch was.
+    """A trained model, what its best epoch was, and the part of it to keep: all, but for an encoder's frozen blocks.
 
-    `saved` is the part of it that is saved: all of it, but for an encoder, of which the frozen blocks are left out.
+    With a frozen backbone it is a head, from the features.
     """
 
-    backbone: keras.Model | None
     learner: keras.Model
     best: dict[str, float]
-    saved: keras.Model
+    kept: keras.Model
 
 
 def train_member(
@@ -67,26 +66,30 @@ def train_member(
     record = Record(log, _numbered(CHECKPOINT, number), key)
     if not is_backbone(model_params.step):
         model = build_model(model_params, squares.shape[1], *channel_statistics(squares, train), params.dropout)
-        return Member(None, model, fit(model, squares, y, train, val, params, record), model)
-    # Drawn as in the stage `features`, whatever train.seed is, where the weights are random.
-    keras.utils.set_random_seed(0)
-    backbone, trained = backbone_parts(model_params, squares.shape[1])
-    keras.utils.set_random_seed(params.seed)
+        return Member(model, fit(model, squares, y, train, val, params, record), model)
     if model_params.frozen:
         features = open_features()
         neighbours = model_params.head == "knn"
         head, best = fit_neighbours(features, y, train, val) if neighbours else fit_head(features, y, train, val, params)
         log_once(best, log)
-        return Member(backbone, head, best["val"] | {"epoch": 1}, head)
+        return Member(head, best["val"] | {"epoch": 1}, head)
+    backbone, trained = _backbone(model_params, squares.shape[1])
+    keras.utils.set_random_seed(params.seed)
     whole = join(backbone, trained, "features") if trained else backbone
     features = np.zeros((len(squares), 1, whole.output_shape[1]), dtype=np.float32)
     rows = np.concatenate([train, val])
     features[rows, 0] = outputs(whole, squares, rows, devices=params.devices)
     head, _ = fit_head(features, y, train, val, params)
-    saved = join_to_train(trained or backbone, head, model_params.step)
-    model = join_to_train(backbone, saved, model_params.step) if trained else saved
+    kept = join_to_train(trained or backbone, head, model_params.step)
+    model = join_to_train(backbone, kept, model_params.step) if trained else kept
     tuned = params.model_copy(update={"learning_rate": params.learning_rate * params.fine_tuning})
-    return Member(None, model, fit(model, squares, y, train, val, tuned, record), saved)
+    return Member(model, fit(model, squares, y, train, val, tuned, record), kept)
+
+
+def _backbone(params: ModelParameters, size: int) -> tuple[keras.Model, keras.Model | None]:
+    """Return `backbone_parts`; random weights are drawn as in the stage `features`, whatever train.seed is."""
+    keras.utils.set_random_seed(0)
+    return backbone_parts(params, size)
 
 
 def _numbered(path: Path, number: int) -> Path:
@@ -100,9 +103,11 @@ def forget_states(members: int) -> None:
         _numbered(CHECKPOINT, number).unlink(missing_ok=True)
 
 
-def predict_member(member: Member, squares: np.ndarray, rows: np.ndarray, params: TrainParameters) -> np.ndarray:
+def predict_member(
+    member: Member, model_params: ModelParameters, squares: np.ndarray, rows: np.ndarray, params: TrainParameters
+) -> np.ndarray:
     """Return the probabilities of some rows, float32 (n,); of a frozen backbone from its features, which are there already."""
-    if member.backbone is None:
+    if not model_params.frozen:
         model = mean_of_orientations(member.learner) if params.average_orientations else member.learner
         return predict(model, squares, rows, devices=params.devices)
     features, views = open_features(), 8 if params.average_orientations else 1
@@ -114,22 +119,27 @@ def predict_member(member: Member, squares: np.ndarray, rows: np.ndarray, params
     return probability.mean(axis=1)
 
 
-def assemble(members: Sequence[Member], step: str, average_orientations: bool) -> keras.Model:
+def assemble(members: Sequence[keras.Model], params: ModelParameters, size: int, average_orientations: bool) -> keras.Model:
     """Return the one model that is saved, from pixels to the probability: the mean of the members and of the orientations.
 
     Behind an encoder it is the mean of the members alone; whoever reads it adds the encoder, and then turns the squares.
+
+    Args:
+        members: what is kept of each.
+        size: pixels a side of the squares.
     """
-    model = mean_of([member.saved for member in members], step if members[0].backbone is None else "head")
-    if step == ENCODER:
+    model = mean_of(members, "head" if params.frozen else params.step)
+    if params.is_encoder:
         return model
-    if members[0].backbone is not None:
-        model = join(members[0].backbone, model, step)
+    if params.frozen:
+        backbone, _ = _backbone(params, size)
+        model = join(backbone, model, params.step)
     return mean_of_orientations(model) if average_orientations else model
 
 
 def resume_key(params: TrainParameters, model_params: ModelParameters, number: int) -> str:
     """Return the fingerprint of all that the training of a member depends on: parameters, data, split and code."""
-    versions = [keras.__version__, keras.backend.backend()]
-    parameters = {"train": params.model_dump(), "model": model_params.model_dump(), "member": number, "versions": versions}
+    here = circumstances() | {"keras": keras.__version__}
+    parameters = {"train": params.model_dump(), "model": model_params.model_dump(), "member": number, "here": here}
     learned_from = [FEATURES] if model_params.frozen else [IMAGES, STAINED]
     return fingerprint(parameters, [MANIFEST, SPLIT, *learned_from, *model_params.own_weights, *code_files()])

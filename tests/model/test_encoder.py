@@ -327,3 +327,11 @@ def test_features_that_were_killed_go_on_where_they_were(small, monkeypatch):
     set_params({"model.tokens": "class"})
     features.main()
     assert open_features().shape[-1] == 32 and np.array_equal(open_features()[:, 0], np.load(io.BytesIO(found))[:, 0, :32])
+
+
+def test_what_else_a_downloaded_folder_holds_does_not_matter(small):
+    (Path("data/weights/tiny/.cache/huggingface")).mkdir(parents=True)
+    Path("data/weights/tiny/README.md").write_text("licence")
+    features.main()
+    train.main()
+    assert open_features().shape[-1] == 64 and load_model("models/model.keras").input_shape == (None, 64)
