@@ -6,17 +6,19 @@ slides of the known hospitals as well as the best (docs/backbones.md). scikit-le
 is, where it is needed.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
 
 from stages.base.errors import UserError
-from stages.base.files import replacing
+from stages.base.files import write_archive
 
 LIKENESS = Path("models/likeness.npz")
 # A folder of crops is another laboratory's where half of its crops are farther than so many of those that the model learnt from.
 SHIFTED = 0.95
 CHUNK = 4096
+ARRAYS = ("mean", "scale", "precision", "distances")
 
 
 class Likeness:
@@ -47,8 +49,14 @@ class Likeness:
         return np.concatenate([np.einsum("ij,ij->i", one @ self.precision, one) for one in standardized])
 
     def save(self, path: Path = LIKENESS) -> None:
-        with replacing(path, binary=True) as file:
-            np.savez(file, mean=self.mean, scale=self.scale, precision=self.precision, distances=self.distances)
+        """Write an .npz archive of plain arrays, the same bytes for the same numbers."""
+        write_archive(path, ((f"{name}.npy", _npy(getattr(self, name))) for name in ARRAYS))
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
 
 
 def nothing_known() -> Likeness:
@@ -90,6 +98,6 @@ def read_likeness(path: Path) -> Likeness:
         return nothing_known()
     try:
         with np.load(path, allow_pickle=False) as held:
-            return Likeness(*(held[name] for name in ("mean", "scale", "precision", "distances")))
+            return Likeness(*(held[name] for name in ARRAYS))
     except Exception as error:  # NumPy and zipfile raise many kinds.
         raise UserError(f"{path} is damaged: {' '.join(str(error).split())}; `dvc repro` writes it anew") from None

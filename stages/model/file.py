@@ -1,17 +1,15 @@
 """Saving a model so that equal weights give equal bytes, and loading one without running code that came with it."""
 
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from stages.base.errors import UserError
+from stages.base.files import write_archive
 from stages.model.backend import keras
 
 MODEL = Path("models/model.keras")
-# The earliest date that a zip archive can hold.
-FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:
@@ -25,22 +23,23 @@ def save_model(model: keras.Model, path: str | Path) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    as_keras_writes, part = path.with_suffix(".part.keras"), path.with_suffix(".part")
+    as_keras_writes = path.with_suffix(".part.keras")
     bare = keras.Model(model.inputs, model.outputs, name=model.name)
     try:
         bare.save(as_keras_writes)
-        with zipfile.ZipFile(as_keras_writes) as source, zipfile.ZipFile(part, "w") as target:
-            for name in sorted(source.namelist()):
-                content = source.read(name)
-                if name == "metadata.json":
-                    content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
-                if name == "config.json":
-                    content = json.dumps(_number_shared_objects(json.loads(content), {})).encode()
-                target.writestr(zipfile.ZipInfo(name, FIXED_TIME), content)
-        os.replace(part, path)
+        with zipfile.ZipFile(as_keras_writes) as source:
+            write_archive(path, ((name, _fixed(name, source.read(name))) for name in sorted(source.namelist())))
     finally:
         as_keras_writes.unlink(missing_ok=True)
-        part.unlink(missing_ok=True)
+
+
+def _fixed(name: str, content: bytes) -> bytes:
+    """Return an entry of a .keras file as it is the same each time."""
+    if name == "metadata.json":
+        return json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+    if name == "config.json":
+        return json.dumps(_number_shared_objects(json.loads(content), {})).encode()
+    return content
 
 
 def _number_shared_objects(node: Any, numbers: dict[int, int]) -> Any:

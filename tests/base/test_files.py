@@ -5,6 +5,8 @@ import os
 import stat
 import subprocess
 import sys
+import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.base.errors import UserError
-from stages.base.files import as_cell, from_cell, read_table, refuse_outputs, replacing, write_table
+from stages.base.files import as_cell, from_cell, read_table, refuse_outputs, replacing, write_archive, write_table
 from tests.conftest import PROJECT
 
 CACHED = "cache/files/md5/ab/" + 30 * "c"
@@ -122,3 +124,16 @@ def test_every_text_comes_back(text):
     assert from_cell(as_cell(text)) == text
     # Numbers stay numbers; nothing else begins as a formula does.
     assert not as_cell(text).startswith(("=", "+", "-", "@")) or float(as_cell(text)) is not None
+
+
+def test_an_archive_has_the_same_bytes_in_every_python(tmp_path):
+    """The bytes that Python 3.11.2 and 3.11.7 write alike: no sizes of 64 bits, no time."""
+    write_archive(tmp_path / "a.zip", [("b.npy", b"content"), ("a", b"")])
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert [(one.filename, one.date_time, one.extract_version, one.extra) for one in archive.infolist()] == [
+            (name, (1980, 1, 1, 0, 0, 0), 20, b"") for name in ("b.npy", "a")
+        ]
+        assert archive.read("b.npy") == b"content"
+    # Version 2.0, no flags, not compressed, 1980-01-01; the check sum, both sizes, the length of the name, nothing more.
+    start, sizes = bytes.fromhex("504b030414000000000000002100"), bytes.fromhex("070000000700000005000000")
+    assert (tmp_path / "a.zip").read_bytes()[:30] == start + zlib.crc32(b"content").to_bytes(4, "little") + sizes
