@@ -1,9 +1,11 @@
 """A temporary repository with the project's files and tiny parameters, and the real dvc and git in it."""
 
+import atexit
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -23,6 +25,17 @@ SMALL = {
 }
 
 
+def _have_a_name() -> None:
+    """Give git a name to commit by where this machine has none: DVC asks for it, and reads it from a file alone."""
+    if subprocess.run(["git", "config", "user.email"], capture_output=True).returncode:
+        folder = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, folder)
+        (Path(folder) / "git").mkdir()
+        (Path(folder) / "git/config").write_text("[user]\n\tname = t\n\temail = t@example.org\n")
+        os.environ["XDG_CONFIG_HOME"] = folder
+
+
+_have_a_name()
 ENVIRONMENT = environment()
 
 

@@ -104,6 +104,10 @@ def uncertain_band(y_true: np.ndarray, y_score: np.ndarray, threshold: float, er
     centre = float(log_odds(threshold))
     low = min(float(scipy.special.expit(centre - reach)), float(y_score[left_out].min()))
     high = max(float(scipy.special.expit(centre + reach)), float(y_score[left_out].max()))
+    # And so that it takes in none that is decided, on the other side of the threshold and as sure but for rounding.
+    below, above = (y_score[~left_out & side] for side in (y_score < threshold, y_score >= threshold))
+    low = max(low, float(np.nextafter(below.max(initial=-1), 1)))
+    high = min(high, float(np.nextafter(above.min(initial=2), 0)))
     return Band(low=low, high=high)
 
 

@@ -196,6 +196,14 @@ def test_a_band_of_one_value_is_not_an_empty_one():
         Band(low=None, high=0.5)
 
 
+def test_a_band_takes_in_none_that_is_decided_for_being_as_far_but_for_rounding():
+    # 0.2 and 0.8 are equally far from 0.5; in floating point the four of 0.8, all right, are a little farther.
+    y_true, y_score = np.repeat([0, 1], [11, 20]), np.array([0.0] * 26 + [0.2] + [0.8] * 4)
+    band = uncertain_band(y_true, y_score, 0.5, 0.5)
+    assert band.low == 0.2 and 0.5 < band.high < 0.8
+    assert np.mean(((y_true == 1) != (y_score >= 0.5))[~band.holds(y_score)]) == 0.5
+
+
 @given(labels_and_scores, st.floats(0.05, 0.95), st.floats(0, 0.5))
 def test_outside_the_band_errors_are_as_few_as_allowed(arrays, threshold, error):
     y_true, y_score = arrays
