@@ -20,7 +20,7 @@ from stages.base.errors import UserError, refuse, run_program
 from stages.evaluation.classifier import judge, read_classifier
 from stages.evaluation.judged import find_slides
 from stages.evaluation.localized import Localized, refuse_few, write_model
-from stages.intake.labels import read_few_labels
+from stages.intake.labels import LABELS, read_few_labels
 from stages.intake.source import find_crops
 
 
@@ -28,8 +28,8 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("source", type=Path, help="a folder of crops, or a table with a column `name` beside them")
     parser.add_argument("--labels", type=Path, required=True, metavar="TABLE", help="labels of some of the crops, 0 and 1")
-    parser.add_argument("--name-column", default="name", help="its column of file names (default: name)")
-    parser.add_argument("--label-column", default="ground truth", help="its column of labels (default: ground truth)")
+    parser.add_argument("--name-column", default=LABELS[0], help="its column of file names (default: name, or path)")
+    parser.add_argument("--label-column", default=LABELS[1], help="its column of labels (default: ground truth, or label)")
     parser.add_argument("--model", type=Path, default=Path("models"), help="the folder of the model (default: models)")
     parser.add_argument("--weights", type=Path, metavar="FOLDER", help="of the encoder that the model was made for, if for one")
     parser.add_argument("--output", type=Path, required=True, help="the folder to write; it must not be there yet")

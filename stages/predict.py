@@ -18,7 +18,7 @@ from stages.base.arguments import argument_parser
 from stages.base.errors import refuse, run_program
 from stages.base.files import refuse_outputs, write_table
 from stages.evaluation.classifier import judge, read_classifier
-from stages.evaluation.gallery import write_gallery
+from stages.evaluation.gallery import refuse_pages, write_gallery
 from stages.evaluation.judged import (
     call,
     find_slides,
@@ -28,7 +28,7 @@ from stages.evaluation.judged import (
     write_judged,
     write_slides,
 )
-from stages.intake.labels import read_labels
+from stages.intake.labels import LABELS, read_labels
 from stages.intake.source import find_crops
 from stages.measures.localization import LEAST_CROPS
 
@@ -43,6 +43,8 @@ def main() -> None:
     encoder = arguments.weights.glob("*") if arguments.weights else ()
     read = [arguments.source, arguments.labels or arguments.source, *arguments.model.glob("*"), *encoder, *crops]
     refuse_outputs(outputs, [path for path in read if path.is_file()])
+    if arguments.html:
+        refuse_pages(arguments.html, len(names))
     labels = read_labels(arguments.labels, arguments.name_column, arguments.label_column, names) if arguments.labels else {}
     classifier = read_classifier(arguments.model, arguments.weights)
     slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, needed=arguments.per_slide is not None)
@@ -71,7 +73,7 @@ def main() -> None:
         if not written and outputs[name].is_file():
             outputs[name].unlink()
     if arguments.html:
-        write_gallery(arguments.html, folder, judged, classifier)
+        write_gallery(arguments.html, folder, judged, classifier, arguments.model)
     positives, unsure = sum(one.predicted for one in judged), sum(one.uncertain for one in judged)
     print(f"{len(judged)} crops: {positives} globally sclerotic, {unsure} uncertain; {len(problems)} skipped: {arguments.output}")
 
@@ -100,8 +102,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--propose", type=int, metavar="N", help="write a table of N crops that are worth labelling, for localize"
     )
-    parser.add_argument("--name-column", default="name", help="its column of file names (default: name)")
-    parser.add_argument("--label-column", default="ground truth", help="its column of labels (default: ground truth)")
+    parser.add_argument("--name-column", default=LABELS[0], help="its column of file names (default: name, or path)")
+    parser.add_argument("--label-column", default=LABELS[1], help="its column of labels (default: ground truth, or label)")
     parser.add_argument(
         "--unreadable", choices=("refuse", "skip"), default="refuse", help="images that do not open (default: refuse)"
     )

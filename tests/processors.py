@@ -200,7 +200,7 @@ def backbone_features() -> Named:
 
 def backbone_fine_tuned() -> Named:
     """Two steps of the whole efficientnet_lite0 at 96 pixels, averaged over orientations, and where it looks."""
-    from stages.evaluation.attention import attention
+    from stages.evaluation.attention import Attention
     from stages.model.backbone import build_backbone, set_trainable
     from stages.model.backend import make_deterministic
     from stages.model.batches import outputs
@@ -216,7 +216,7 @@ def backbone_fine_tuned() -> Named:
     model_head, _ = fit_head(features[:, None], y, np.arange(8), np.arange(8), train_parameters())
     model = join_to_train(backbone, model_head, "tuned")
     yield from _learned(model, squares, y, 8, batch_size=4, learning_rate=1e-4)
-    yield "attention", attention(model, squares[:2])
+    yield "attention", Attention(model)(squares[:2])
     yield "orientations", np.asarray(mean_of_orientations(model).predict_on_batch(squares[:2]))
 
 

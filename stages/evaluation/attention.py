@@ -13,8 +13,8 @@ from stages.model.steps import TOKENS
 MOST_HEAT = 0.55
 
 
-def attention(model: keras.Model, squares: np.ndarray) -> np.ndarray:
-    """Return how much each place of some squares speaks for sclerosis: float32 (n, size, size), 0 to 1 within each square.
+class Attention:
+    """How much each place of a square speaks for sclerosis.
 
     Grad-CAM (Selvaraju et al., ICCV 2017): the maps that the classifier averages or flattens, weighted by the gradient of the
     log-odds with respect to them averaged over the map, summed and cut off at zero. Of a backbone with several feature layers
@@ -22,13 +22,16 @@ def attention(model: keras.Model, squares: np.ndarray) -> np.ndarray:
     patches before its last frozen block, as those behind the last one may tell nothing. Of a model without convolutions the
     absolute gradient of the pixels (Simonyan et al., ICLR workshop 2014), smoothed. A model that is a mean of others has the mean
     of their maps; of orientations, the first is looked at. A head that asks the nearest crops has no slope: its maps are zero.
-
-    Args:
-        squares: uint8 (n, size, size, 3).
     """
-    heat = np.mean([_of_one(one, squares) for one in _parts(model)], axis=0)
-    highest = heat.max(axis=(1, 2), keepdims=True)
-    return (heat / np.where(highest > 0, highest, 1)).astype(np.float32)
+
+    def __init__(self, model: keras.Model):
+        self.parts = [_Part(part) for part in _parts(model)]
+
+    def __call__(self, squares: np.ndarray) -> np.ndarray:
+        """Return the maps of some squares, uint8 (n, size, size, 3): float32 (n, size, size), 0 to 1 within each square."""
+        heat = np.mean([part(squares) for part in self.parts], axis=0)
+        highest = heat.max(axis=(1, 2), keepdims=True)
+        return (heat / np.where(highest > 0, highest, 1)).astype(np.float32)
 
 
 def _parts(model: keras.Model) -> list[keras.Model]:
@@ -39,32 +42,37 @@ def _parts(model: keras.Model) -> list[keras.Model]:
     return [deeper for part in parts for deeper in _parts(part)]
 
 
-def _of_one(model: keras.Model, squares: np.ndarray) -> np.ndarray:
-    maps = _last_maps(model)
-    margins = _margins(model, maps)
-    before, after = keras.Model(model.inputs, maps), keras.Model(maps, model.outputs[0])
-    found = before.predict_on_batch(squares)
-    found = found if isinstance(found, list) else [found]
+class _Part:
+    """One model from pixels, cut where its last maps are; cut once, as each cut is traced anew."""
 
-    def total_probability(*arrays: Any) -> Any:
-        return keras.ops.sum(after(list(arrays) if len(arrays) > 1 else arrays[0]))
+    def __init__(self, model: keras.Model):
+        self.model, maps = model, _last_maps(model)
+        self.margins = _margins(model, maps)
+        self.before, self.after = keras.Model(model.inputs, maps), keras.Model(maps, model.outputs[0])
 
-    # The log-odds rise by 1 / (p (1 - p)) of what the probability rises by.
-    probability = np.clip(after.predict_on_batch(found if len(found) > 1 else found[0]), 1e-7, 1 - 1e-7)
-    steepness = (1 / (probability * (1 - probability)))[:, :, None, None]
-    slopes = [slope * steepness for slope in _on_a_grid(model, gradient(total_probability, found))]
-    found = _on_a_grid(model, found)
-    size = squares.shape[1]
-    if found[0].shape[1] == size and found[0].shape[-1] == 3:
-        blurred = [gaussian_filter(np.abs(one).max(-1), size / 64) for one in slopes[0]]
-        return np.stack(blurred)
-    total = np.zeros(squares.shape[:3])
-    for values, slope, margin in zip(found, slopes, margins):
-        # A place of a small map stands for many pixels: times the places, so that maps of all sizes count alike.
-        cam = (values * slope.mean(axis=(1, 2), keepdims=True)).sum(-1) * values.shape[1] * values.shape[2]
-        cam = np.pad(cam, ((0, 0), (margin, margin), (margin, margin)))
-        total += np.stack([_enlarged(one, size) for one in cam])
-    return np.maximum(total, 0)
+    def total_probability(self, *arrays: Any) -> Any:
+        return keras.ops.sum(self.after(list(arrays) if len(arrays) > 1 else arrays[0]))
+
+    def __call__(self, squares: np.ndarray) -> np.ndarray:
+        """Return how hot each place is, float64 (n, size, size), zero or more."""
+        found = self.before.predict_on_batch(squares)
+        found = found if isinstance(found, list) else [found]
+        # The log-odds rise by 1 / (p (1 - p)) of what the probability rises by.
+        probability = np.clip(self.after.predict_on_batch(found if len(found) > 1 else found[0]), 1e-7, 1 - 1e-7)
+        steepness = (1 / (probability * (1 - probability)))[:, :, None, None]
+        slopes = [slope * steepness for slope in _on_a_grid(self.model, gradient(self.total_probability, found))]
+        found = _on_a_grid(self.model, found)
+        size = squares.shape[1]
+        if found[0].shape[1] == size and found[0].shape[-1] == 3:
+            blurred = [gaussian_filter(np.abs(one).max(-1), size / 64) for one in slopes[0]]
+            return np.stack(blurred)
+        total = np.zeros(squares.shape[:3])
+        for values, slope, margin in zip(found, slopes, self.margins):
+            # A place of a small map stands for many pixels: times the places, so that maps of all sizes count alike.
+            cam = (values * slope.mean(axis=(1, 2), keepdims=True)).sum(-1) * values.shape[1] * values.shape[2]
+            cam = np.pad(cam, ((0, 0), (margin, margin), (margin, margin)))
+            total += np.stack([_enlarged(one, size) for one in cam])
+        return np.maximum(total, 0)
 
 
 def _last_maps(model: keras.Model) -> list:

@@ -1,7 +1,7 @@
 """A trained model with all that stands beside it in its folder, and its judgement of crops in files."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import joblib
@@ -31,14 +31,26 @@ class ModelCard(BaseModel):
 
     class Dataset(BaseModel):
         class Card(BaseModel):
+            title: str
+            classes: list[str] | None = None
             group: str | None = None
 
         card: Card
 
+    step: str
     padding: Mode
     size: int
+    classes: list[str]
     dataset: Dataset
     encoder: EncoderCard | None = None
+    localized: dict | None = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """What labels 0 and 1 are called: as the folders of the dataset's card, if these differ, else as everywhere."""
+        folders = [PurePosixPath(folder).name for folder in self.dataset.card.classes or []]
+        names = folders if len(set(folders)) == 2 and "*" not in "".join(folders) else self.classes
+        return [name.replace("_", " ") for name in names]
 
 
 class Classifier(NamedTuple):

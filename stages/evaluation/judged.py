@@ -110,19 +110,37 @@ def propose(judged: Sequence[Judged], number: int) -> list[tuple[str, str]]:
     return sorted((judged[row].name, "") for row in spread(odds, number))
 
 
-def write_slides(path: Path, judged: Sequence[Judged]) -> None:
-    """Write the percentage of globally sclerotic glomeruli of each slide, with its 95 % interval (Wilson's).
+class SlideCount(NamedTuple):
+    """What was called of the glomeruli of one slide; the percentage that is sclerotic, with its 95 % interval (Wilson's).
 
     The interval is of the sampling of glomeruli; it knows nothing of the model's errors.
     """
+
+    slide: str
+    glomeruli: int
+    sclerotic: int
+    uncertain: int
+    percent: float
+    low: float
+    high: float
+
+
+def count_slides(judged: Sequence[Judged]) -> list[SlideCount]:
+    """Return the counts of each slide, sorted by its name."""
     slides = defaultdict(list)
     for one in judged:
         slides[one.slide].append(one)
-    rows = []
+    counts = []
     for slide, crops in sorted(slides.items()):
         sclerotic = sum(one.predicted for one in crops)
-        percents = [f"{100 * value:.1f}" for value in (sclerotic / len(crops), *wilson(sclerotic, len(crops)))]
-        rows.append((slide, len(crops), sclerotic, sum(one.uncertain for one in crops), *percents))
+        percents = (100 * value for value in (sclerotic / len(crops), *wilson(sclerotic, len(crops))))
+        counts.append(SlideCount(slide, len(crops), sclerotic, sum(one.uncertain for one in crops), *percents))
+    return counts
+
+
+def write_slides(path: Path, judged: Sequence[Judged]) -> None:
+    """Write the percentage of globally sclerotic glomeruli of each slide, with its interval."""
+    rows = [(*one[:4], *(f"{value:.1f}" for value in one[4:])) for one in count_slides(judged)]
     write_table(path, ("slide", "glomeruli", "predicted_sclerotic", "uncertain", "percent", "low", "high"), rows)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from stages.dataset.card import Dataset
-from stages.evaluation.attention import attention, overlay
+from stages.evaluation.attention import Attention, overlay
 from stages.images.opening import load_image
 from stages.images.sheets import contact_sheet
 from stages.model.backend import keras
@@ -55,7 +55,7 @@ def attention_picture(
     shown = [(kind, row) for kind, some in kinds.items() for row in some[: SHOWN_OF_A_KIND // 2]]
     crops = squares[rows[[row for _, row in shown]]]
     pictures, captions = [], []
-    for (kind, row), square, heat in zip(shown, crops, attention(model, crops)):
+    for (kind, row), square, heat in zip(shown, crops, Attention(model)(crops)):
         pictures += [Image.fromarray(square), overlay(square, heat)]
         captions += [f"{kind}, p = {y_score[row]:.3f}\n{Path(paths[row]).name}", ""]
     return contact_sheet(pictures, captions, columns=min(SHOWN_OF_A_KIND, len(pictures)))

@@ -3,7 +3,7 @@
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
@@ -13,10 +13,12 @@ from stages.dataset.card import Dataset
 from stages.dataset.slides import composed, slide_pattern
 from stages.intake.listing import is_left_behind
 from stages.intake.names import Names
-from stages.intake.tables import MissingColumn, Row, read_rows
+from stages.intake.tables import MissingColumn, missing, read_rows
 
 # What spreadsheets and databases write for 1 and 0.
 WORDS = {"true": 1, "false": 0, "t": 1, "f": 0, "yes": 1, "no": 0, "y": 1, "n": 0}
+# The columns of a table of labels, and of one of corrections, such as the page of judged crops saves.
+LABELS, CORRECTIONS = ("name", "ground truth"), ("path", "label")
 Groups = dict[str, tuple[str | None, str | None]]
 
 
@@ -171,7 +173,7 @@ def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]
     table = dataset.folder / dataset.card.corrections
     corrections = Labels(table, Names(labels, dataset.folder))
     try:
-        rows = read_rows(table, ("path", "label"))
+        rows = read_rows(table, CORRECTIONS)
     except FileNotFoundError:
         raise dataset.error("corrections", f"there is no file {table}") from None
     for line, row in rows:
@@ -182,16 +184,25 @@ def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]
 def read_few_labels(table: Path, name_column: str, label_column: str, paths: Sequence[str]) -> dict[str, int]:
     """Return the labels that a table gives to some crops; each of its rows must fit one. Raises `UserError` as `read_labels`."""
     labels = Labels(table, Names(paths, "the folder of the crops", what="crops"))
-    for line, row in _rows_of(table, name_column, label_column):
-        labels.add(line, row[name_column], row[label_column])
+    for line, name, label in _rows_of(table, name_column, label_column):
+        labels.add(line, name, label)
     return labels.finish()
 
 
-def _rows_of(table: Path, *columns: str) -> Sequence[Row]:
+def _rows_of(table: Path, name_column: str, label_column: str) -> Iterator[tuple[int, str, str]]:
+    """Return (line, name, label) of a table's rows; of one of corrections, too, where no other columns were asked for."""
+    columns = (name_column, label_column)
     try:
-        return read_rows(table, columns)
+        try:
+            rows = read_rows(table, columns)
+        except MissingColumn as error:
+            if columns != LABELS or missing(error.header, CORRECTIONS):
+                raise
+            columns = CORRECTIONS
+            rows = read_rows(table, columns)
     except FileNotFoundError:
         raise UserError(f"there is no file {table}") from None
+    return ((line, row[columns[0]], row[columns[1]]) for line, row in rows)
 
 
 def read_labels(table: Path, name_column: str, label_column: str, paths: Sequence[str]) -> dict[str, int]:
@@ -204,10 +215,9 @@ def read_labels(table: Path, name_column: str, label_column: str, paths: Sequenc
     names = Names(paths, table.parent, what="crops")
     labels = Labels(table, names)
     elsewhere: dict[str, str] = {}
-    for line, row in _rows_of(table, name_column, label_column):
-        name = row[name_column]
+    for line, name, label in _rows_of(table, name_column, label_column):
         if names.find(name):
-            labels.add(line, name, row[label_column])
+            labels.add(line, name, label)
         else:
             elsewhere |= {path: f"; is that of line {line}, {quoted(name)}, meant?" for path in names.likely(name)}
     lacking = [path for path in paths if path not in labels.labels] if not labels.problems else []

@@ -77,10 +77,10 @@ def read_rows(table: Path, wanted: Sequence[str]) -> list[Row]:
 
 
 class MissingColumn(UserError):
-    """A table lacks a column; `column` is its name, `there` says which it has."""
+    """A table lacks a column; `column` is its name, `header` has those that are there, `there` says so."""
 
     def __init__(self, table: Path, column: str, header: Sequence[str]):
-        self.column = column
+        self.column, self.header = column, header
         self.there = f"it has {', '.join(map(quoted, header))}" if any(header) else "it is empty"
         super().__init__(f"{table} has no column {quoted(column)}; {self.there}")
 

@@ -14,12 +14,14 @@ from stages.base.files import read_json_as
 from stages.base.parameters import Parameters
 from stages.measures.calibration import Calibration, Method, log_odds
 
+Rule = Literal["fixed", "youden", "balanced", "sensitivity"]
+
 
 class EvaluateParameters(Parameters):
     """`evaluate` in params.yaml."""
 
     calibration: Method
-    threshold: Literal["fixed", "youden", "balanced", "sensitivity"]
+    threshold: Rule
     target: float = Field(gt=0, le=1)
     uncertain: float = Field(ge=0, lt=1)
     bootstrap: int = Field(ge=0, le=1_000_000)
@@ -137,6 +139,9 @@ class Decision(BaseModel):
     threshold: float
     uncertain: Band
     calibration: Calibration
+    # By what it was chosen; not said of a model by an earlier version.
+    rule: Rule | None = None
+    target: float | None = None
 
 
 def read_decision(path: Path = THRESHOLD) -> Decision:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.evaluation.attention import attention, overlay
+from stages.evaluation.attention import Attention, overlay
 from stages.model.backend import keras
 from stages.model.networks import mean_of, mean_of_orientations
 
@@ -53,7 +53,7 @@ def centre(heat):
     ids=["convolution", "pixels", "members", "orientations"],
 )
 def test_it_points_at_what_decides(model):
-    heat = attention(model(), squares())
+    heat = Attention(model())(squares())
     assert heat.shape == (2, SIZE, SIZE) and heat.dtype == np.float32
     assert heat[0].max() == 1 and heat[0].min() >= 0
     assert centre(heat[0]) == pytest.approx([8, 10], abs=1.5)
@@ -74,7 +74,7 @@ def test_maps_of_several_layers_count_by_their_part_in_the_log_odds():
         of_blue[:, :, 1] = -1 / 16
         weights = [np.array([1, -1, 0]).reshape(1, 1, 3, 1), np.zeros(1), of_blue, np.zeros(1), [[red], [blue]], np.zeros(1)]
         model.set_weights([np.array(weight) for weight in weights])
-        return attention(model, pixels)[0]
+        return Attention(model)(pixels)[0]
 
     pixels = squares()[:1]
     pixels[0, 20:28, 20:28] = (20, 20, 250)
@@ -92,7 +92,7 @@ def test_what_was_cut_off_before_averaging_is_cold():
     model.set_weights([np.array([1, -1, 0]).reshape(1, 1, 3, 1), np.zeros(1), np.ones((1, 1)), np.zeros(1)])
     pixels = squares()[1:]
     pixels[0, 2:6, 2:6] = pixels[0, 18:22, 10:14] = (250, 20, 20)
-    heat = attention(model, pixels)[0]
+    heat = Attention(model)(pixels)[0]
     assert centre(heat) == pytest.approx([20, 12], abs=0.5)
     assert not heat[:8].any() and heat[19, 11] == 1
 

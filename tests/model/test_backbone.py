@@ -15,7 +15,7 @@ from stages import features, likeness, pad, split, stain, threshold, train
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, open_features, open_squares, read_cohort
-from stages.evaluation.attention import attention
+from stages.evaluation.attention import Attention
 from stages.evaluation.classifier import judge, read_classifier
 from stages.manifest import main as make_manifest
 from stages.model.backbone import build_backbone, orientations, set_trainable
@@ -317,7 +317,7 @@ def test_a_model_with_the_neighbours_head_is_whole(small, monkeypatch):
     cohort = read_cohort()
     judgement = judge(read_classifier(Path("models")), [Path("data/small") / path for path in cohort.paths])
     said = {line.split(",")[0]: float(line.split(",")[-1]) for line in Path("models/validation.csv").read_text().splitlines()[1:]}
-    assert not attention(read_classifier(Path("models")).model, np.array(open_squares()[:2])).any()
+    assert not Attention(read_classifier(Path("models")).model)(np.array(open_squares()[:2])).any()
     # Two members, five neighbours, eight orientations.
     assert all(abs(80 * value - round(80 * value)) < 1e-3 for value in judgement.probability)
     assert all(abs(40 * value - round(40 * value)) < 1e-3 for value in said.values())

@@ -19,7 +19,7 @@ from stages import features, likeness, pad, split, stain, threshold, train
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import open_features, open_squares, read_cohort
-from stages.evaluation.attention import attention
+from stages.evaluation.attention import Attention
 from stages.evaluation.classifier import judge, read_classifier
 from stages.manifest import main as make_manifest
 from stages.model.backend import keras
@@ -254,7 +254,7 @@ def test_a_model_behind_an_encoder_holds_the_head_alone(small, averaged):
     cohort = read_cohort()
     judgement = judge(classifier, [Path("data/small") / path for path in cohort.paths])
     assert judgement.unlike.shape == (len(cohort.paths),)
-    looks = attention(classifier.model, np.array(open_squares()[:3]))
+    looks = Attention(classifier.model)(np.array(open_squares()[:3]))
     assert looks.shape == (3, 42, 42) and looks.max() == 1
 
 
@@ -285,7 +285,7 @@ def test_the_last_blocks_are_trained_and_they_alone_are_saved(small, trainable, 
     members = 2 if ensemble else 1
     assert len(load_model("models/model.keras").weights) == members * ({1: 18, "all": 6 + 2 * 18}[trainable] + 2 + 2)
     classifier = read_classifier(Path("models"))
-    assert attention(classifier.model, np.array(open_squares()[:2])).shape == (2, 42, 42)
+    assert Attention(classifier.model)(np.array(open_squares()[:2])).shape == (2, 42, 42)
     cohort = read_cohort()
     said = {line.split(",")[0]: float(line.split(",")[-1]) for line in Path("models/validation.csv").read_text().splitlines()[1:]}
     assert len(said) == np.sum(cohort.folds > 0 if ensemble else cohort.splits == "val")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.base.arithmetic import choice
-from stages.evaluation.attention import attention
+from stages.evaluation.attention import Attention
 from stages.model.backbone import build_backbone, set_trainable
 from stages.model.backend import keras, make_deterministic
 from stages.model.batches import predict
@@ -55,7 +55,7 @@ def test_training_and_prediction_ask_for_nothing_that_differs(operations, change
     model = build_model(model_parameters(**changes), 64, [180.0] * 3, [900.0] * 3, dropout=0.2)
     fit(model, squares, y, np.arange(4), np.arange(6), train_parameters(batch_size=2), Record(log=None))
     predict(mean_of_orientations(mean_of([model], "one")), squares, np.arange(6))
-    attention(model, squares)
+    Attention(model)(squares)
     found = operations()
     assert {"Softplus", "Sqrt", "Sigmoid"} <= found or changes
     assert {"Conv2D", "_MklNativeConv2D", "_FusedConv2D", "MatMul", "_MklMatMul", "BatchMatMulV2", "_MklBatchMatMulV2"} & found
@@ -71,7 +71,7 @@ def test_a_backbone_asks_for_nothing_that_differs(operations):
     model = join_to_train(backbone, head, "tuned")
     fit(model, squares, y, np.arange(4), np.arange(4), train_parameters(batch_size=2), Record(log=None))
     predict(model, squares, np.arange(4))
-    attention(model, squares)
+    Attention(model)(squares)
     found = operations()
     assert "DepthwiseConv2dNative" in found or "_MklNativeDepthwiseConv2dNative" in found
     assert not DIFFER & found

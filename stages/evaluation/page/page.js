@@ -1,0 +1,176 @@
+"use strict";
+const about = JSON.parse(document.getElementById("page").textContent);
+const byId = id => document.getElementById(id);
+const list = byId("crops"), dialog = byId("enlarged");
+const crops = [...list.querySelectorAll(".crop")];
+const heads = new Map(about.slides.map(([slide, says]) => {
+  const head = document.createElement("li");
+  head.className = "slide-head";
+  head.textContent = says;
+  return [slide, head];
+}));
+let shown = crops, active = null, enlarged = null;
+
+// What the user says of crops: name -> "0" or "1". It is kept in this browser, by the model and the crops.
+const marks = new Map();
+let kept = true;
+try {
+  for (const [name, label] of Object.entries(JSON.parse(localStorage.getItem(about.key) || "{}"))) marks.set(name, label);
+} catch { kept = false; }
+
+function keep() {
+  try { localStorage.setItem(about.key, JSON.stringify(Object.fromEntries(marks))); kept = true; } catch { kept = false; }
+  byId("kept").hidden = kept;
+  byId("kept").textContent = kept ? "" : "This browser keeps nothing: marks are lost when the page is closed. Save them before.";
+}
+
+function showMark(crop) {
+  const label = marks.get(crop.dataset.name);
+  crop.classList.toggle("marked", label !== undefined);
+  for (const button of crop.querySelectorAll(".marks button")) button.setAttribute("aria-pressed", button.dataset.label === label);
+  if (crop === active)
+    for (const button of dialog.querySelectorAll(".mark")) button.setAttribute("aria-pressed", button.dataset.label === label);
+}
+
+function countMarks() {
+  byId("save").disabled = !marks.size;
+  byId("save").textContent = marks.size ? `Save corrections (${marks.size})` : "Save corrections";
+}
+
+function mark(crop, label) {
+  if (label === undefined || marks.get(crop.dataset.name) === label) marks.delete(crop.dataset.name);
+  else marks.set(crop.dataset.name, label);
+  keep();
+  showMark(crop);
+  countMarks();
+}
+
+// A text as a cell of a CSV file that no spreadsheet runs as a formula, as the tables of `predict` have it.
+function cell(text) {
+  if (/^'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(text) && !/^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text)) text = "'" + text;
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+function corrections() {
+  const rows = crops.filter(crop => marks.has(crop.dataset.name)).map(crop => [crop.dataset.name, marks.get(crop.dataset.name)]);
+  rows.sort(([a], [b]) => a < b ? -1 : 1);
+  return "path,label\n" + rows.map(([name, label]) => `${cell(name)},${label}\n`).join("");
+}
+
+byId("save").onclick = () => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([corrections()], {type: "text/csv"}));
+  link.download = "corrections.csv";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+};
+
+const text = new Intl.Collator("en", {numeric: true}).compare;
+const orders = {
+  probability: (a, b) => b.dataset.probability - a.dataset.probability,
+  surest: (a, b) => b.dataset.sure - a.dataset.sure,
+  "least-sure": (a, b) => a.dataset.sure - b.dataset.sure,
+  slide: (a, b) => text(a.dataset.slide, b.dataset.slide) || b.dataset.probability - a.dataset.probability,
+  name: (a, b) => 0,
+  unlike: (a, b) => b.dataset.unlike - a.dataset.unlike,
+};
+
+function fits(crop) {
+  const {name, slide} = crop.dataset, wanted = byId("search").value.trim().toLowerCase();
+  return (!byId("show").value || crop.classList.contains(byId("show").value))
+    && (!byId("slide").value || byId("slide").value === "=" + slide)
+    && (!wanted || `${name}\n${slide}`.toLowerCase().includes(wanted));
+}
+
+function arrange() {
+  const order = byId("order").value, ordered = [...crops].sort((a, b) => orders[order](a, b) || text(a.dataset.name, b.dataset.name));
+  for (const crop of crops) crop.hidden = !fits(crop);
+  const pieces = [];
+  let slide = null;
+  for (const crop of ordered) {
+    if (order === "slide" && !crop.hidden && crop.dataset.slide !== slide) {
+      slide = crop.dataset.slide;
+      pieces.push(heads.get(slide));
+    }
+    pieces.push(crop);
+  }
+  list.replaceChildren(...pieces);
+  shown = ordered.filter(crop => !crop.hidden);
+  byId("count").textContent = `${shown.length} of ${crops.length} crops`;
+  // One crop is reached by Tab, and its buttons; the others by the arrow keys.
+  activate(shown.includes(active) ? active : shown[0]);
+}
+
+function activate(crop) {
+  for (const [one, index] of [[active, -1], [crop, 0]])
+    if (one) for (const button of one.querySelectorAll("button")) button.tabIndex = index;
+  active = crop ?? null;
+}
+
+function focusOn(crop) {
+  if (!crop) return;
+  activate(crop);
+  if (dialog.open) enlarge();
+  else crop.querySelector(".picture").focus();
+}
+
+function enlarge() {
+  enlarged = active;
+  const picture = dialog.querySelector(".picture");
+  for (const kind of ["square", "heat"]) picture.querySelector("." + kind).src = active.querySelector("img." + kind).src;
+  picture.querySelector(".square").alt = active.querySelector("img.square").alt;
+  dialog.querySelector("figcaption").textContent = active.querySelector("img.square").alt;
+  showMark(active);
+  if (!dialog.open) dialog.showModal();
+}
+
+function heatOn(on) {
+  document.body.classList.toggle("heat-on", on);
+  for (const id of ["heat", "heat-here"]) byId(id).setAttribute("aria-pressed", on);
+}
+
+function columns() {
+  return Math.max(1, getComputedStyle(list).gridTemplateColumns.split(" ").length);
+}
+
+function walk(key) {
+  const at = shown.indexOf(active);
+  const to = {
+    ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: dialog.open ? at - 1 : at - columns(),
+    ArrowDown: dialog.open ? at + 1 : at + columns(), Home: 0, End: shown.length - 1,
+  }[key];
+  focusOn(shown[to]);
+}
+
+document.addEventListener("keydown", event => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select")) return;
+  if (event.key === "h" || event.key === "H") return heatOn(!document.body.classList.contains("heat-on"));
+  if (!active || !(dialog.open || event.target.closest(".crop"))) return;
+  if (/^(Arrow|Home$|End$)/.test(event.key)) walk(event.key);
+  else if (event.key === "0" || event.key === "1") marks.get(active.dataset.name) === event.key || mark(active, event.key);
+  else if (event.key === "Delete" || event.key === "Backspace") mark(active);
+  else return;
+  event.preventDefault();
+});
+
+list.addEventListener("focusin", event => activate(event.target.closest(".crop") ?? active));
+list.addEventListener("click", event => {
+  const crop = event.target.closest(".crop"), button = event.target.closest(".marks button");
+  if (!crop) return;
+  activate(crop);
+  if (button) mark(crop, button.dataset.label);
+  else if (event.target.closest(".picture")) enlarge();
+});
+for (const button of dialog.querySelectorAll(".mark")) button.onclick = () => mark(active, button.dataset.label);
+byId("back").onclick = () => walk("ArrowLeft");
+byId("next").onclick = () => walk("ArrowRight");
+byId("close").onclick = () => dialog.close();
+for (const id of ["heat", "heat-here"]) byId(id).onclick = () => heatOn(!document.body.classList.contains("heat-on"));
+// The browser itself goes back to the crop that was enlarged first.
+dialog.addEventListener("close", () => focusOn(enlarged));
+for (const id of ["show", "slide", "order"]) byId(id).onchange = arrange;
+byId("search").oninput = arrange;
+crops.forEach(showMark);
+countMarks();
+if (!kept) keep();
+arrange();
