@@ -56,9 +56,8 @@ def main() -> None:
     columns = ("path", "slide", "label", "probability", "predicted")
     rows = [(crop.path, crop.slide, crop.label, np.float32(p), called) for crop, p, called in zip(crops, y_score, y_pred)]
     write_table(OUTPUT / f"{dataset.name}.csv", columns, rows)
-    missed, alarms = worst_mistakes(y_true, y_score, y_pred)
-    paths = np.array([crop.path for crop in crops])
-    save_png(OUTPUT / f"{dataset.name}.png", mistakes_picture(dataset, paths, y_score, missed, alarms))
+    paths, mistakes = np.array([crop.path for crop in crops]), worst_mistakes(y_true, y_score, y_pred)
+    save_png(OUTPUT / f"{dataset.name}.png", mistakes_picture(dataset, paths, slides, y_score, mistakes, threshold))
     say(results)
 
 

@@ -22,7 +22,7 @@ def main() -> None:
     folder = Path("data") / read_dataset_name()
     paths, labels, widths, heights = read_table(MANIFEST, ("path", "label", "width", "height"))
     pad_all([folder / path for path in paths], params.mode, params.size, IMAGES, scheduler_address())
-    save_png(PICTURE, padding_picture(folder, paths, labels, widths, heights, open_padded()))
+    save_png(PICTURE, padding_picture(folder, paths, labels, widths, heights, open_padded(), params.mode))
     print(f"{len(paths)} crops, {params.mode}, {params.size} x {params.size}: {IMAGES}")
 
 

@@ -13,6 +13,9 @@ from stages.images.sheets import contact_sheet
 from stages.model.backend import keras
 
 SHOWN_OF_A_KIND = 8
+CLASSES = ("not globally sclerotic", "globally sclerotic")
+# What mistakes are called, and what such a crop truly is.
+KINDS = (("missed", CLASSES[1]), ("false alarm", CLASSES[0]))
 
 
 def worst_mistakes(y_true: np.ndarray, y_score: np.ndarray, y_pred: np.ndarray) -> tuple[list[int], list[int]]:
@@ -23,17 +26,24 @@ def worst_mistakes(y_true: np.ndarray, y_score: np.ndarray, y_pred: np.ndarray) 
 
 
 def mistakes_picture(
-    dataset: Dataset, paths: np.ndarray, y_score: np.ndarray, missed: Sequence[int], alarms: Sequence[int]
+    dataset: Dataset,
+    paths: np.ndarray,
+    slides: np.ndarray,
+    y_score: np.ndarray,
+    mistakes: tuple[Sequence[int], Sequence[int]],
+    threshold: float,
 ) -> Image.Image:
-    """Return a sheet of the worst mistakes: the crops as they are in the dataset."""
+    """Return a sheet of the worst `mistakes`, (missed, false alarms): the crops as they are in the dataset."""
     crops, captions = [], []
-    for kind, mistakes in (("missed", missed), ("false alarm", alarms)):
-        for row in mistakes:
+    for (kind, truth), rows in zip(KINDS, mistakes):
+        for row in rows:
             crops.append(load_image(dataset.folder / paths[row]).convert("RGB"))
-            captions.append(f"{kind}, p = {y_score[row]:.3f}\n{Path(paths[row]).name}")
+            said = f"{kind}, p = {y_score[row]:.3f}\ntruly {truth}"
+            captions.append(f"{said}\nslide {slides[row]}\n{Path(paths[row]).name}")
+    heading = f"The surest mistakes; p: probability of global sclerosis, called from {threshold:.3f} on"
     if not crops:
         return contact_sheet([Image.new("RGB", (1, 1), "white")], ["no mistakes"], columns=1)
-    return contact_sheet(crops, captions, columns=min(SHOWN_OF_A_KIND, len(crops)))
+    return contact_sheet(crops, captions, columns=min(SHOWN_OF_A_KIND, len(crops)), heading=heading)
 
 
 def attention_picture(
@@ -45,17 +55,26 @@ def attention_picture(
     y_score: np.ndarray,
     mistakes: tuple[Sequence[int], Sequence[int]],
 ) -> Image.Image:
-    """Return a sheet that shows where the model looks: the worst mistakes, then crops of both classes, evenly spread in
+    """Return a sheet that shows where the model looks: the worst mistakes, then other crops of both classes, evenly spread in
     probability; each beside itself under the heat of what speaks for sclerosis.
     """
-    kinds = {"missed": mistakes[0], "false alarm": mistakes[1]}
-    for label, kind in enumerate(("not sclerotic", "sclerotic")):
-        of_class = np.flatnonzero(y_true == label)[np.argsort(y_score[y_true == label], kind="stable")]
-        kinds[kind] = of_class[np.linspace(0, len(of_class) - 1, min(SHOWN_OF_A_KIND // 2, len(of_class))).astype(int)]
-    shown = [(kind, row) for kind, some in kinds.items() for row in some[: SHOWN_OF_A_KIND // 2]]
+    shown = [(kind, row) for (kind, _), some in zip(KINDS, mistakes) for row in some[: SHOWN_OF_A_KIND // 2]]
+    taken = {row for _, row in shown}
+    for label, kind in enumerate(CLASSES):
+        of_class = [int(row) for row in np.argsort(y_score, kind="stable") if y_true[row] == label and row not in taken]
+        spread = np.linspace(0, len(of_class) - 1, min(SHOWN_OF_A_KIND // 2, len(of_class))).astype(int)
+        shown += [(kind, of_class[place]) for place in spread]
     crops = squares[rows[[row for _, row in shown]]]
     pictures, captions = [], []
     for (kind, row), square, heat in zip(shown, crops, Attention(model)(crops)):
         pictures += [Image.fromarray(square), overlay(square, heat)]
-        captions += [f"{kind}, p = {y_score[row]:.3f}\n{Path(paths[row]).name}", ""]
-    return contact_sheet(pictures, captions, columns=min(SHOWN_OF_A_KIND, len(pictures)))
+        captions += [f"{kind}, p = {y_score[row]:.3f}\n{Path(paths[row]).name}", "where it looks"]
+    heading = "from grey, which says nothing, to red, which speaks most for global sclerosis in this crop; p: its probability"
+    return contact_sheet(pictures, captions, columns=min(SHOWN_OF_A_KIND, len(pictures)), heading=heading, key=_colour_key())
+
+
+def _colour_key() -> Image.Image:
+    """Return the colours of `overlay` on middle grey, from cold to hot."""
+    width, height = 120, 14
+    heat = np.linspace(0, 1, width)[None, :].repeat(height, axis=0)
+    return overlay(np.full((height, width, 3), 128, dtype=np.uint8), heat)

@@ -94,6 +94,7 @@ def padding_picture(
     widths: Sequence[str],
     heights: Sequence[str],
     images: np.ndarray,
+    mode: Mode,
     per_class: int = 4,
 ) -> Image.Image:
     """Return a sheet of a few crops as they are (above) and padded (below): of each class from the tallest to the widest.
@@ -108,6 +109,9 @@ def padding_picture(
         chosen += [rows[place] for place in places]
     originals = [load_image(folder / paths[row]).convert("RGB") for row in chosen]
     padded = [Image.fromarray(images[row]) for row in chosen]
-    names = [f"{Path(paths[row]).name}\n{widths[row]} x {heights[row]} pixels" for row in chosen]
+    names = [f"as it is: {widths[row]} x {heights[row]} pixels\n{Path(paths[row]).name}" for row in chosen]
     kinds = ["globally sclerotic" if labels[row] == "1" else "not globally sclerotic" for row in chosen]
-    return contact_sheet(originals + padded, names + kinds, columns=len(chosen))
+    size = images.shape[1]
+    kinds = [f"padded: {mode}, {size} x {size} pixels\n{kind}" for kind in kinds]
+    heading = "Above: crops as they are. Below: as the model takes them."
+    return contact_sheet(originals + padded, names + kinds, columns=len(chosen), heading=heading)

@@ -7,29 +7,42 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stages.base.files import replacing
 
-TILE, GAP, CAPTION = 176, 8, 30
+TILE, GAP, LINE, HEADING = 176, 8, 13, 26
 PAPER, INK = (214, 214, 214), (20, 20, 20)  # Grey paper, on which both white and black padding are seen.
 
 
-def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str], columns: int) -> Image.Image:
+def contact_sheet(
+    images: Sequence[Image.Image], captions: Sequence[str], columns: int, heading: str = "", key: Image.Image | None = None
+) -> Image.Image:
     """Return a sheet of `images`, left to right and top to bottom, each fitted to a tile with its caption below.
 
-    A caption has room for two lines. One that is too long for its tile is cut in the middle, where file names differ least.
+    A line that is too long for its tile is cut in the middle, where file names differ least.
+
+    Args:
+        heading: stands above all, and makes the sheet as wide as it needs.
+        key: a small picture that explains the colours; it stands before the heading.
     """
     columns = max(1, columns)
     rows = max(1, -(-len(images) // columns))
-    sheet = Image.new("RGB", (GAP + columns * (TILE + GAP), GAP + rows * (TILE + CAPTION + GAP)), PAPER)
+    font, above = ImageFont.load_default(size=11), ImageFont.load_default(size=13)
+    caption = LINE * max((text.count("\n") + 1 for text in captions), default=1) + 4
+    top_of_all = HEADING * bool(heading)
+    beside = key.width + GAP if key else 0
+    width = max(GAP + columns * (TILE + GAP), 2 * GAP + beside + round(above.getlength(heading)))
+    sheet = Image.new("RGB", (width, top_of_all + GAP + rows * (TILE + caption + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=11)
-    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+    draw.text((GAP + beside, GAP), heading, fill=INK, font=above)
+    if key:
+        sheet.paste(key, (GAP, GAP))
+    for place, (image, text) in enumerate(zip(images, captions, strict=True)):
         left = GAP + place % columns * (TILE + GAP)
-        top = GAP + place // columns * (TILE + CAPTION + GAP)
+        top = top_of_all + GAP + place // columns * (TILE + caption + GAP)
         scale = TILE / max(image.size)
         size = [max(1, round(side * scale)) for side in image.size]
         tile = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         sheet.paste(tile, (left + (TILE - size[0]) // 2, top + (TILE - size[1]) // 2))
-        for number, line in enumerate(caption.split("\n")[:2]):
-            draw.text((left, top + TILE + 2 + 13 * number), _fitted(line, font), fill=INK, font=font)
+        for number, line in enumerate(text.split("\n")):
+            draw.text((left, top + TILE + 2 + LINE * number), _fitted(line, font), fill=INK, font=font)
     return sheet
 
 

@@ -161,15 +161,41 @@ def test_the_bootstrap_is_seeded_and_may_be_off():
 def test_slides_are_reported_in_percent(workplace):
     write_slides(np.array([1, 0, 0, 1]), np.array([1, 1, 0, 0]), np.array(["b", "a", "a", "b"]))
     assert Path("metrics/slides.csv").read_text() == (
-        "slide,glomeruli,sclerotic,predicted_sclerotic,percent,predicted_percent\na,2,0,1,0.0,50.0\nb,2,2,1,100.0,50.0\n"
+        "slide,glomeruli,sclerotic,predicted_sclerotic,percent,predicted_percent,low,high\n"
+        # Wilson's interval of 1 of 2.
+        "a,2,0,1,0.0,50.0,9.5,90.5\nb,2,2,1,100.0,50.0,9.5,90.5\n"
     )
 
 
 def test_curves_have_headers_alone_where_one_class_is_missing(workplace):
-    write_curves(np.zeros(3, dtype=int), np.array([0.1, 0.2, 0.3]))
-    assert Path("metrics/plots/roc.csv").read_text() == "false_positive_rate,sensitivity\n"
-    write_curves(Y, S)
-    assert Path("metrics/plots/roc.csv").read_text().splitlines()[1:3] == ["0.0,0.0", "0.0,0.25"]
+    write_curves(np.zeros(3, dtype=int), np.array([0.1, 0.2, 0.3]), 0.5)
+    assert Path("metrics/plots/roc.csv").read_text() == "false_positive_rate,sensitivity,operating\n"
+    write_curves(Y, S, 0.5)
+    assert Path("metrics/plots/roc.csv").read_text().splitlines()[1:3] == ["0.0,0.0,0", "0.0,0.25,0"]
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.35, 0.5, 0.62, 0.99])
+def test_the_operating_point_is_on_the_curves_once(workplace, threshold):
+    write_curves(Y, S, threshold)
+    called = threshold <= S
+    sensitivity, alarms = np.mean(called[Y == 1]), np.mean(called[Y == 0])
+    precision = np.mean(Y[called]) if called.any() else 1
+    for name, point in {"roc": (alarms, sensitivity), "precision_recall": (sensitivity, precision)}.items():
+        lines = Path(f"metrics/plots/{name}.csv").read_text().splitlines()[1:]
+        curve = [tuple(map(float, line.split(","))) for line in lines]
+        assert [pytest.approx(one[:2]) == point for one in curve if one[2]] == [True]
+        along = [one[0] for one in curve]
+        assert along == sorted(along, reverse=name != "roc")
+
+
+def test_the_calibration_has_counts_and_intervals(workplace):
+    write_curves(np.array([0, 1, 1, 1]), np.array([0.1, 0.15, 0.9, 0.95]), 0.5)
+    lines = Path("metrics/plots/calibration.csv").read_text().splitlines()
+    assert lines[0] == "predicted,observed,ideal,crops,low,high"
+    rows = [list(map(float, line.split(","))) for line in lines[1:]]
+    # Wilson's intervals of 1 of 2 and of 2 of 2.
+    assert rows[0] == pytest.approx([0.125, 0.5, 0.125, 2, 0.0945, 0.9055], abs=1e-4)
+    assert rows[1] == pytest.approx([0.925, 1, 0.925, 2, 0.3424, 1], abs=1e-4)
 
 
 def test_the_uncertain_band_by_hand():
