@@ -62,6 +62,7 @@ def main() -> None:
     looks = attention_picture(model, squares, rows, paths, y_true, y_score, mistakes)
     save_png(METRICS / "plots/attention.png", looks)
     say(results)
+    print("to look at: `dvc metrics show`, metrics/plots/mistakes.png, or all of it on a page: `python -m stages.report HEAD`")
 
 
 if __name__ == "__main__":

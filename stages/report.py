@@ -1,10 +1,11 @@
-"""Say in a page what a change does to the parameters, the metrics and the plots: the comment on a pull request.
+"""Say in a page whether a change makes the model better, and what it does to parameters and plots: a pull request's comment.
 
     python -m stages.report main                     the workspace against main
     python -m stages.report main my-branch           a branch or commit against main
 
-It is made of `dvc params diff`, `dvc metrics diff` and `dvc plots diff`, its plots drawn as pictures, so that neither a
-browser nor a network is needed to see it. Writes report.md and the pictures into the folder --output.
+The verdict is by ROC AUC on the same test glomeruli, with an interval of the difference from a bootstrap over slides. The rest
+is `dvc params diff`, `dvc metrics diff` and `dvc plots diff`, its plots drawn as pictures, so that neither a browser nor a
+network is needed to see it. Writes report.md and the pictures into the folder --output.
 """
 
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from stages.base.arguments import argument_parser, output_folder
 from stages.base.errors import run_program
 from stages.base.files import refuse_outputs, replacing
+from stages.comparison.verdict import verdict
 from stages.experiments.diff_page import plots, remove_pictures, section
 
 
@@ -29,6 +31,8 @@ def main() -> None:
     text = "\n".join(
         [
             f"# {arguments.revision or 'The workspace'} against {arguments.base}",
+            "",
+            *verdict(arguments.base, arguments.revision),
             *section("Parameters", "params", revisions),
             *section("Metrics", "metrics", revisions),
             *plots(revisions, output),

@@ -11,7 +11,7 @@ from stages.comparison.ranks import Ranks, tell
 from stages.comparison.settings import MEASURES, Setting
 from stages.experiments.markdown import markdown_table
 from stages.experiments.settings import as_yaml
-from stages.measures.resampling import WITH_INTERVALS
+from stages.measures.resampling import WITH_INTERVALS, too_small
 from stages.measures.scores import title
 
 
@@ -49,6 +49,9 @@ def report(
             for setting, measures in zip(settings, measured)
         ],
     )
+    widths = {name: span["high"] - span["low"] for measures in measured for name in names if (span := measures[name])}
+    if small := too_small(len(np.unique(predictions.slides)), widths):
+        lines += ["", small]
     lines += ["", "Mean ± standard deviation over the folds and seeds:", ""]
     lines += markdown_table(
         [*header, *map(title, MEASURES)],

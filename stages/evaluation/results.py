@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from stages.measures.decision import Band
-from stages.measures.resampling import slide_bootstrap
+from stages.measures.resampling import slide_bootstrap, too_small
 from stages.measures.scores import confusion, score, why_undefined
 
 
@@ -15,18 +15,24 @@ def say(results: dict) -> None:
         interval = results["interval_95"][name]
         span = f" (95 % interval {interval['low']:.3f} to {interval['high']:.3f})" if interval else ""
         print(f"{name}: {results[name]:.3f}{span}" if results[name] is not None else f"{name}: not defined")
+    widths = {name: span["high"] - span["low"] for name, span in results["interval_95"].items() if span}
+    print(f"on {results['images']} glomeruli of {results['slides']} slide{'s' * (results['slides'] != 1)}")
+    if small := too_small(results["slides"], widths):
+        print(f"{small} Folds pooled (`python -m stages.compare`) tell more.")
 
 
 def deciding(results: dict) -> dict[str, float | None]:
     """Return of all `results` the few that one decides by, to four digits: what `dvc metrics` shows, in a line of a terminal.
 
-    `certain` is the share of glomeruli that are decided; `leakage` that of test images whose slide was trained on.
+    `certain` is the share of glomeruli that are decided; `slides` is how many there are; `leakage` the share of test images whose
+    slide was trained on.
     """
     few = {name: results[name] for name in ("roc_auc", "sensitivity", "specificity", "f1", "brier")}
     few["certain"] = results["certain"]["coverage"]
+    few["slides"] = results["slides"]
     if "leakage" in results:
         few["leakage"] = results["leakage"]
-    return {name: value if value is None else round(value, 4) for name, value in few.items()}
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in few.items()}
 
 
 def measure(y_true: np.ndarray, y_score: np.ndarray, threshold: float, slides: np.ndarray, replicates: int, seed: int) -> dict:

@@ -1,5 +1,6 @@
 """The page that says what a change does to parameters, metrics and plots."""
 
+import itertools
 import json
 import re
 import shutil
@@ -17,9 +18,15 @@ WORKSPACE = "workspace"
 
 
 def section(heading: str, kind: str, revisions: Sequence[str]) -> list[str]:
+    """Return what `dvc params diff` or `dvc metrics diff` says, folded."""
     head, rule, *rows = output_of([*DVC, kind, "diff", "--md", *revisions]).strip().splitlines() or ["No difference.", ""]
     # DVC gives the files in an order of its own, which changes from run to run.
-    return ["", f"## {heading}", "", head, rule, *sorted(rows), ""]
+    return ["", *folded(f"{heading}: {len(rows) or 'none'} changed", [head, rule, *sorted(rows)])]
+
+
+def folded(summary: str, lines: Sequence[str]) -> list[str]:
+    """Return lines of Markdown that a click unfolds."""
+    return ["<details>", f"<summary>{summary}</summary>", "", *lines, "", "</details>"]
 
 
 def plots(revisions: Sequence[str], output: Path) -> list[str]:
@@ -29,7 +36,8 @@ def plots(revisions: Sequence[str], output: Path) -> list[str]:
     files are not in DVC's cache, the page says so.
     """
     names = [*revisions, WORKSPACE][:2]
-    lines = ["## Plots", ""]
+    lines: list[str] = []
+    files: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="glomeruli-report-") as folder:
         found = json.loads(output_of([*DVC, "plots", "diff", *revisions, "--json", "--out", folder]))
         missing = {(error.get("name"), error.get("rev")) for error in found.get("errors", [])}
@@ -37,19 +45,27 @@ def plots(revisions: Sequence[str], output: Path) -> list[str]:
             pictures = [drawing for drawing in drawings if drawing["type"] == "image"]
             charts = [drawing for drawing in drawings if drawing["type"] == "vega"]
             lines += [f"### {_title(name, charts)}", ""]
-            for number, chart in enumerate(charts):
-                file = f"plots/{_file_name(name)}{f'-{number}' if number else ''}.png"
+            for chart in charts:
+                file = _unused(f"plots/{_file_name(name)}", files)
                 save_chart(output / file, chart["content"])
                 lines += [f"![{name}]({file})", ""]
             if pictures:
-                lines += _side_by_side(name, pictures, names, output)
+                lines += _side_by_side(name, pictures, names, output, files)
             drawn = {revision for drawing in drawings for revision in drawing["revisions"]}
             lines += [
                 f"Not drawn for {revision}: not in DVC's cache (`dvc pull` may bring it) or not there.\n"
                 for revision in names
                 if revision not in drawn or (name, revision) in missing
             ]
-    return lines
+    return ["", *folded("Plots", lines)]
+
+
+def _unused(stem: str, files: set[str], suffix: str = ".png") -> str:
+    """Return a name that no other plot's file has, and note it."""
+    candidates = (f"{stem}{f'-{number}' if number else ''}{suffix}" for number in itertools.count())
+    file = next(name for name in candidates if name not in files)
+    files.add(file)
+    return file
 
 
 def remove_pictures(page: Path) -> None:
@@ -59,11 +75,13 @@ def remove_pictures(page: Path) -> None:
             (page.parent / name).unlink(missing_ok=True)
 
 
-def _side_by_side(name: str, pictures: Sequence[dict[str, Any]], names: Sequence[str], output: Path) -> list[str]:
+def _side_by_side(
+    name: str, pictures: Sequence[dict[str, Any]], names: Sequence[str], output: Path, files: set[str]
+) -> list[str]:
     cells = {}
     for picture in pictures:
         (revision,) = picture["revisions"]
-        file = f"plots/{_file_name(name)}-{names.index(revision)}{Path(picture['url']).suffix}"
+        file = _unused(f"plots/{_file_name(name)}-{names.index(revision)}", files, Path(picture["url"]).suffix)
         (output / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture["url"], output / file)
         cells[revision] = f"![{name} of {revision}]({file})"

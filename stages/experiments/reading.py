@@ -77,6 +77,18 @@ def _read(path: str, commit: str) -> str:
     return dvc.api.read(path, rev=commit)
 
 
+def read_at(path: str, revision: str | None) -> str:
+    """Return the text of a file at a revision, from git or from DVC's cache; None: of the workspace.
+
+    Raises:
+        UserError: the file is in neither.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8") if revision is None else _read(path, revision)
+    except (DvcException, SCMError, OSError):
+        raise UserError(f"{path} of {revision or 'the workspace'} is not there, and not in DVC's cache") from None
+
+
 def read_experiments(revisions: Sequence[str] = (), commits: int = 1) -> list[Experiment]:
     """Return the finished experiments that start from HEAD, or from `revisions`, sorted by name.
 

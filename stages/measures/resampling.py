@@ -1,10 +1,10 @@
 """Intervals from a bootstrap over slides."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from stages.measures.scores import score
+from stages.measures.scores import score, title
 
 WITH_INTERVALS = ("roc_auc", "sensitivity", "specificity", "f1")
 
@@ -30,6 +30,23 @@ def slide_bootstrap(
             if (value := measured[name]) is not None:
                 values.append(value)
     return {name: interval(values, replicates) for name, values in drawn.items()}
+
+
+# A test set of fewer slides, or with a wider interval, tells little.
+FEW_SLIDES, WIDE = 10, 0.2
+
+
+def too_small(slides: int, widths: Mapping[str, float]) -> str:
+    """Return a sentence on a test set that is too small to tell much, or nothing.
+
+    Args:
+        widths: of the 95 % intervals of measures, or of their differences, by the measures' names.
+    """
+    name = max(widths, key=lambda name: widths[name], default="")
+    if slides >= FEW_SLIDES and widths.get(name, 0) <= WIDE:
+        return ""
+    wide = f", and the interval of {title(name)} is {widths[name]:.2f} wide" if name else ""
+    return f"This is too small to tell much: {slides} slide{'s' * (slides != 1)}{wide}."
 
 
 def slide_draws(slides: int, replicates: int, seed: int) -> Iterator[np.ndarray]:

@@ -1,0 +1,122 @@
+"""Whether a change made the model better: the sentence and the table that head the report on it."""
+
+import io
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.base.errors import UserError
+from stages.dataset.predictions import parse_predictions
+from stages.experiments.markdown import markdown_table
+from stages.experiments.reading import MEASURES, read_at
+from stages.measures.pooled import Pooled, differences, measure_draws
+from stages.measures.resampling import WITH_INTERVALS, interval, too_small
+from stages.measures.scores import title
+
+PREDICTIONS = "metrics/predictions.csv"
+# To decide by.
+METRIC = "roc_auc"
+REPLICATES, SEED = 2000, 0
+
+
+class Change(NamedTuple):
+    """A measure before and after, None where it is not defined; the difference, with its 95 % interval where there is one."""
+
+    measure: str
+    before: float | None
+    after: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def word(self) -> str:
+        """What the interval says of it."""
+        if self.low is None or self.high is None:
+            return "not known"
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "not distinguishable"
+
+
+def verdict(before: str, after: str | None) -> list[str]:
+    """Return, as Markdown, whether a revision (None: the workspace) judges the test glomeruli better than the one before it."""
+    try:
+        sides = [read_side(revision) for revision in (before, after)]
+    except UserError as error:
+        return [f"**Not comparable**: {error}."]
+    if problem := _apart(*sides):
+        return [f"**Not comparable**: {problem}."]
+    old, new = sides
+    images, slides = len(new.predictions.y_true), len(np.unique(new.predictions.slides))
+    counts = f"{images} test glomeruli of {slides} slides"
+    if np.array_equal(old.predictions.y_score, new.predictions.y_score) and np.array_equal(old.called, new.called):
+        return [f"**The same**: each of the {counts} has the probability and the call that it had before."]
+    changes = compare_sides(old, new)
+    return [sentence(changes, counts), "", *_note(changes, slides), *table(changes, before, after or "workspace")]
+
+
+def read_side(revision: str | None) -> Pooled:
+    """Return the test predictions of a revision, by path, and what each glomerulus was called.
+
+    Raises:
+        UserError: it has none, or they are neither in git nor in DVC's cache.
+    """
+    name = revision or "the workspace"
+    text = read_at(PREDICTIONS, revision)
+    threshold = json.loads(read_at(MEASURES, revision)).get("threshold")
+    found = parse_predictions(io.StringIO(text, newline=""), f"{PREDICTIONS} of {name}")
+    if threshold is None or not len(found.paths):
+        raise UserError(f"{name} has no test set: it is trained on all slides")
+    order = np.argsort(found.paths)
+    return Pooled(type(found)(*(column[order] for column in found)), found.y_score[order] >= threshold)
+
+
+def _apart(old: Pooled, new: Pooled) -> str:
+    """Return why the two are not of the same glomeruli, or nothing."""
+    paths = [set(side.predictions.paths) for side in (old, new)]
+    if paths[0] != paths[1]:
+        shared = len(paths[0] & paths[1])
+        return f"the test sets differ, {len(paths[0])} glomeruli before and {len(paths[1])} now, {shared} of them in both"
+    if not np.array_equal(old.predictions.y_true, new.predictions.y_true):
+        return f"{np.sum(old.predictions.y_true != new.predictions.y_true)} test glomeruli have another label now"
+    if not np.array_equal(old.predictions.slides, new.predictions.slides):
+        return "test glomeruli belong to other slides now"
+    return ""
+
+
+def compare_sides(old: Pooled, new: Pooled) -> list[Change]:
+    """Return what became of each measure, with intervals of the differences from a bootstrap over slides, paired."""
+    (before, after), (old_draws, new_draws) = measure_draws([[old], [new]], WITH_INTERVALS, REPLICATES, SEED)
+    changes = []
+    for name in WITH_INTERVALS:
+        span = interval(differences(new_draws, old_draws, name), REPLICATES) or {}
+        changes.append(Change(name, before[name], after[name], span.get("low"), span.get("high")))
+    return changes
+
+
+def sentence(changes: Sequence[Change], counts: str) -> str:
+    """Return the verdict by `METRIC`."""
+    change = next(one for one in changes if one.measure == METRIC)
+    if change.before is None or change.after is None or change.low is None:
+        return f"**Not comparable**: {title(METRIC)} is not defined on these {counts}."
+    return (
+        f"**{change.word.capitalize()}**: {title(METRIC)} {change.after:.3f} after {change.before:.3f}, difference "
+        f"{change.after - change.before:+.3f} (95 % interval {change.low:+.3f} to {change.high:+.3f}, by slide), on {counts}."
+    )
+
+
+def _note(changes: Sequence[Change], slides: int) -> list[str]:
+    widths = {one.measure: one.high - one.low for one in changes if one.low is not None and one.high is not None}
+    return [text, ""] if (text := too_small(slides, widths)) else []
+
+
+def table(changes: Sequence[Change], before: str, after: str) -> list[str]:
+    """Return the measures as a table; an arrow where the interval of the difference leaves no doubt."""
+    arrows = {"better": "▲ better", "worse": "▼ worse"}
+    rows = []
+    for one in changes:
+        values = ["not defined" if value is None else f"{value:.3f}" for value in (one.before, one.after)]
+        difference = "" if one.before is None or one.after is None else f"{one.after - one.before:+.3f}"
+        span = "" if one.low is None else f" ({one.low:+.3f} to {one.high:+.3f})"
+        rows.append([title(one.measure), *values, difference + span, arrows.get(one.word, one.word)])
+    return markdown_table(["", before, after, "difference (95 % interval)", ""], rows)
