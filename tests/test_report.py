@@ -38,7 +38,12 @@ def test_of_a_branch_and_of_the_workspace(branches):
     code, error = report("base", "change")
     assert code == 0, error
     text = Path("report/report.md").read_text()
-    assert text.startswith("# change against base\n")
+    assert text.startswith("# change against base\n\n**")
+    assert re.search(
+        r"^\*\*(Better|Worse|Not distinguishable|The same)\*\*: .* test glomeruli of \d slides?", text, flags=re.MULTILINE
+    )
+    assert "| base | change | difference (95 % interval) |" in text or "**The same**" in text
+    assert text.count("<details>") == text.count("</details>") == 3
     assert re.search(r"\| params.yaml \| pad.mode \| white +\| zero +\|", text)
     assert len(re.findall(r"^\| params.yaml", text, flags=re.MULTILINE)) == 1
     assert "metrics/test.json" in text and "Not drawn" not in text

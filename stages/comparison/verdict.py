@@ -41,18 +41,21 @@ class Change(NamedTuple):
 def verdict(before: str, after: str | None) -> list[str]:
     """Return, as Markdown, whether a revision (None: the workspace) judges the test glomeruli better than the one before it."""
     try:
-        sides = [read_side(revision) for revision in (before, after)]
+        return judge(read_side(before), read_side(after), before, after or "workspace")
     except UserError as error:
         return [f"**Not comparable**: {error}."]
-    if problem := _apart(*sides):
+
+
+def judge(old: Pooled, new: Pooled, before: str, after: str) -> list[str]:
+    """Return the verdict on test predictions, sorted by path, of two sides that are called `before` and `after`."""
+    if problem := _apart(old, new):
         return [f"**Not comparable**: {problem}."]
-    old, new = sides
     images, slides = len(new.predictions.y_true), len(np.unique(new.predictions.slides))
-    counts = f"{images} test glomeruli of {slides} slides"
+    counts = f"{images} test glomeruli of {slides} slide{'s' * (slides != 1)}"
     if np.array_equal(old.predictions.y_score, new.predictions.y_score) and np.array_equal(old.called, new.called):
         return [f"**The same**: each of the {counts} has the probability and the call that it had before."]
     changes = compare_sides(old, new)
-    return [sentence(changes, counts), "", *_note(changes, slides), *table(changes, before, after or "workspace")]
+    return [sentence(changes, counts), "", *_note(changes, slides), *table(changes, before, after)]
 
 
 def read_side(revision: str | None) -> Pooled:
@@ -111,12 +114,13 @@ def _note(changes: Sequence[Change], slides: int) -> list[str]:
 
 
 def table(changes: Sequence[Change], before: str, after: str) -> list[str]:
-    """Return the measures as a table; an arrow where the interval of the difference leaves no doubt."""
-    arrows = {"better": "▲ better", "worse": "▼ worse"}
+    """Return the measures as a table, with an arrow up or down, and what the interval of the difference says of it."""
     rows = []
     for one in changes:
         values = ["not defined" if value is None else f"{value:.3f}" for value in (one.before, one.after)]
-        difference = "" if one.before is None or one.after is None else f"{one.after - one.before:+.3f}"
+        difference = None if one.before is None or one.after is None else one.after - one.before
+        arrow = "▲ " if difference and difference > 0 else "▼ " if difference else ""
+        text = "" if difference is None else f"{difference:+.3f}"
         span = "" if one.low is None else f" ({one.low:+.3f} to {one.high:+.3f})"
-        rows.append([title(one.measure), *values, difference + span, arrows.get(one.word, one.word)])
+        rows.append([title(one.measure), *values, text + span, arrow + one.word])
     return markdown_table(["", before, after, "difference (95 % interval)", ""], rows)

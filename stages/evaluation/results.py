@@ -24,15 +24,13 @@ def say(results: dict) -> None:
 def deciding(results: dict) -> dict[str, float | None]:
     """Return of all `results` the few that one decides by, to four digits: what `dvc metrics` shows, in a line of a terminal.
 
-    `certain` is the share of glomeruli that are decided; `slides` is how many there are; `leakage` the share of test images whose
-    slide was trained on.
+    `certain` is the share of glomeruli that are decided; `leakage` that of test images whose slide was trained on.
     """
     few = {name: results[name] for name in ("roc_auc", "sensitivity", "specificity", "f1", "brier")}
     few["certain"] = results["certain"]["coverage"]
-    few["slides"] = results["slides"]
     if "leakage" in results:
         few["leakage"] = results["leakage"]
-    return {name: round(value, 4) if isinstance(value, float) else value for name, value in few.items()}
+    return {name: value if value is None else round(value, 4) for name, value in few.items()}
 
 
 def measure(y_true: np.ndarray, y_score: np.ndarray, threshold: float, slides: np.ndarray, replicates: int, seed: int) -> dict:
