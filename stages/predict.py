@@ -4,6 +4,7 @@
     python -m stages.predict crops.csv --per-slide slides.csv          the images that a table names; a summary of each slide
     python -m stages.predict FOLDER --labels public.csv                and, where the labels are known, the measures
     python -m stages.predict FOLDER --html evaluation.html             a page to look through, in any browser, without a network
+    python -m stages.predict FOLDER --geojson judged.geojson           and back to the slides of `stages.crops`, for QuPath
 
 Crops are padded, resized and normalized as the model's training crops were, and called by the threshold that was chosen on its
 validation slides. `uncertain` is 1 where the probability is too near to that threshold: a pathologist should look. --model is
@@ -20,8 +21,12 @@ from stages.base.files import refuse_outputs, write_table
 from stages.evaluation.classifier import judge, read_classifier
 from stages.evaluation.gallery import refuse_pages, write_gallery
 from stages.evaluation.judged import (
+    MEASURES,
+    SKIPPED,
     call,
     find_slides,
+    numbers_of,
+    outputs_of,
     propose,
     say_measures,
     warn_of_another_laboratory,
@@ -29,17 +34,20 @@ from stages.evaluation.judged import (
     write_slides,
 )
 from stages.intake.labels import LABELS, read_labels
-from stages.intake.source import find_crops
+from stages.intake.source import find_crops, is_table, read_columns
 from stages.measures.localization import LEAST_CROPS
-
-SKIPPED, MEASURES = "the list of what does not open", "the file of measures"
+from stages.slides.places import Verdict, files_of, find_places, write_verdicts
 
 
 def main() -> None:
     arguments = parse_arguments()
     folder, names = find_crops(arguments.source, arguments.labels)
     crops = [folder / name for name in names]
-    outputs = outputs_of(arguments)
+    columns = read_columns(arguments.source, names) if is_table(arguments.source) else None
+    places = find_places(folder, names, columns) if arguments.geojson else {}
+    options = {"--output": arguments.output, "--per-slide": arguments.per_slide, "--html": arguments.html}
+    options |= {f"--geojson of {image}": file for image, file in files_of(arguments.geojson, places).items()}
+    outputs = outputs_of(options, proposes=arguments.propose is not None)
     encoder = arguments.weights.glob("*") if arguments.weights else ()
     read = [arguments.source, arguments.labels or arguments.source, *arguments.model.glob("*"), *encoder, *crops]
     refuse_outputs(outputs, [path for path in read if path.is_file()])
@@ -47,7 +55,8 @@ def main() -> None:
         refuse_pages(arguments.html, len(names))
     labels = read_labels(arguments.labels, arguments.name_column, arguments.label_column, names) if arguments.labels else {}
     classifier = read_classifier(arguments.model, arguments.weights)
-    slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, needed=arguments.per_slide is not None)
+    of_table = columns.of("slide") if columns and "slide" in columns.names else None
+    slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, arguments.per_slide is not None, of_table)
     judgement = judge(classifier, crops)
     problems = judgement.problems
     if problems and (arguments.unreadable == "refuse" or len(problems) == len(names)):
@@ -57,7 +66,7 @@ def main() -> None:
     judged = call(names, judgement, classifier.decision, slides, labels)
     warn_of_another_laboratory(judged)
 
-    write_judged(arguments.output, judged)
+    write_judged(arguments.output, judged, *(columns or ()))
     if problems:
         write_table(outputs[SKIPPED], ("name", "reason"), [(names[row], problems[row]) for row in sorted(problems)])
     if arguments.per_slide:
@@ -65,8 +74,8 @@ def main() -> None:
     if labels:
         say_measures(judged, outputs[MEASURES])
     if arguments.propose:
-        columns = (arguments.name_column, arguments.label_column)
-        write_table(outputs["--propose"], columns, propose(judged, arguments.propose))
+        header = (arguments.name_column, arguments.label_column)
+        write_table(outputs["--propose"], header, propose(judged, arguments.propose))
         print(f"to be labelled, for `python -m stages.localize`: {outputs['--propose']}")
     # Those of an earlier run would be taken for this one's.
     for name, written in ((SKIPPED, problems), (MEASURES, labels)):
@@ -74,19 +83,12 @@ def main() -> None:
             outputs[name].unlink()
     if arguments.html:
         write_gallery(arguments.html, folder, judged, classifier, arguments.model)
-    positives, unsure = sum(one.predicted for one in judged), sum(one.uncertain for one in judged)
-    print(f"{len(judged)} crops: {positives} globally sclerotic, {unsure} uncertain; {len(problems)} skipped: {arguments.output}")
-
-
-def outputs_of(arguments: argparse.Namespace) -> dict[str, Path]:
-    """Return the files to write by what an error calls them: those of the options, and two beside the table."""
-    options = {"--output": arguments.output, "--per-slide": arguments.per_slide, "--html": arguments.html}
-    # Beside a device, such as /dev/stdout, nothing is written.
-    table = Path("evaluation.csv") if arguments.output.is_char_device() or not arguments.output.name else arguments.output
-    beside = {SKIPPED: table.with_suffix(".unreadable.csv"), MEASURES: table.with_suffix(".metrics.json")}
-    if arguments.propose:
-        beside["--propose"] = table.with_suffix(".propose.csv")
-    return {name: path for name, path in (options | beside).items() if path is not None}
+    if arguments.geojson:
+        classes = classifier.made.class_names
+        verdicts = [Verdict(one.name, classes[one.predicted], one.predicted, numbers_of(one, classes)) for one in judged]
+        print(f"for QuPath: {', '.join(map(str, write_verdicts(arguments.geojson, places, verdicts).values()))}")
+    counts = f"{sum(one.predicted for one in judged)} globally sclerotic, {sum(one.uncertain for one in judged)} uncertain"
+    print(f"{len(judged)} crops: {counts}; {len(problems)} skipped: {arguments.output}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -97,6 +99,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("evaluation.csv"), help="(default: evaluation.csv)")
     parser.add_argument("--per-slide", type=Path, metavar="CSV", help="write the percentage of sclerotic glomeruli of each slide")
     parser.add_argument("--html", type=Path, metavar="PAGE", help="write a page with all crops, the likeliest sclerotic first")
+    parser.add_argument("--geojson", type=Path, metavar="FILE", help="write the verdicts for QuPath, a file for each slide")
     parser.add_argument("--slide", metavar="REGEX", help="with (?P<slide>...), for file names (default: the model's)")
     parser.add_argument("--labels", type=Path, metavar="CSV", help="a table with the true labels, 0 and 1")
     parser.add_argument(

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "model": "base",
     "images": "base workers",
     "intake": "base workers dataset images",
+    "slides": "base workers dataset intake",
     "training": "base dataset model",
     "measures": "base workers dataset",
     "evaluation": "base workers dataset images model measures",

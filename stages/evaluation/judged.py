@@ -2,7 +2,7 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,13 +10,15 @@ import numpy as np
 
 from stages.base.errors import UserError, warn
 from stages.base.files import write_json, write_table
-from stages.dataset.slides import slide_pattern, written_alike
+from stages.dataset.slides import composed, slide_pattern, written_alike
 from stages.evaluation.classifier import Judgement
 from stages.measures.calibration import log_odds
 from stages.measures.decision import Decision
 from stages.measures.likeness import SHIFTED
 from stages.measures.localization import spread, wilson
 from stages.measures.scores import score
+
+SKIPPED, MEASURES = "the list of what does not open", "the file of measures"
 
 
 class Judged(NamedTuple):
@@ -31,6 +33,21 @@ class Judged(NamedTuple):
     slide: str
     unlike: float | None
     label: int | None
+
+
+def outputs_of(options: Mapping[str, Path | None], proposes: bool) -> dict[str, Path]:
+    """Return the files to write by what an error calls them: those of the `options`, and those beside the table, --output.
+
+    Args:
+        proposes: whether crops to label are proposed, in a file beside the table.
+    """
+    output = options["--output"]
+    # Beside a device, such as /dev/stdout, nothing is written.
+    table = Path("evaluation.csv") if output is None or output.is_char_device() or not output.name else output
+    beside = {SKIPPED: table.with_suffix(".unreadable.csv"), MEASURES: table.with_suffix(".metrics.json")}
+    if proposes:
+        beside["--propose"] = table.with_suffix(".propose.csv")
+    return {name: path for name, path in (dict(options) | beside).items() if path is not None}
 
 
 def call(
@@ -54,17 +71,29 @@ def call(
     ]
 
 
-def find_slides(names: Sequence[str], given: str | None, of_model: str | None, needed: bool) -> dict[str, str]:
+def find_slides(
+    names: Sequence[str],
+    given: str | None,
+    of_model: str | None,
+    needed: bool,
+    of_table: dict[str, str] | None = None,
+) -> dict[str, str]:
     """Return the slide of each crop, by its path; empty where it is not known.
 
     Args:
         given: the pattern that the user gives; it must fit some name.
         of_model: that of the dataset which the model was trained on, in place of none; elsewhere it may not fit.
         needed: whether slides are asked for, and crops of an unknown one would be counted as if they were of one patient.
+        of_table: what the table that names the crops says, in place of the model's pattern.
 
     Raises:
         UserError: a pattern does not fit that must, is none, or is needed.
     """
+    if of_table is not None and not given:
+        if needed and (empty := [name for name in names if not of_table.get(name)]):
+            raise UserError(f"the table says no slide of {empty[0]} ({len(empty)} of {len(names)} crops)")
+        warn("slides that are kept apart, and may be one", written_alike(set(of_table.values())))
+        return {name: composed(of_table.get(name, "")) for name in names}
     text = given or of_model
     what = f"--slide {given}" if given else f"the pattern of the model's own slides, {of_model},"
     if text is None:
@@ -87,10 +116,31 @@ def find_slides(names: Sequence[str], given: str | None, of_model: str | None, n
     return slides
 
 
-def write_judged(path: Path, judged: Sequence[Judged]) -> None:
-    """Write the table of all crops; with the columns `unlike` and `label` where these are known."""
+def write_judged(
+    path: Path, judged: Sequence[Judged], further: Sequence[str] = (), rows: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Write the table of all crops; with the columns `unlike` and `label` where these are known.
+
+    Args:
+        further, rows: columns of the table that named the crops, and their values by crop. They are carried through, but for
+            those that are called as ours.
+    """
     columns = [name for name in Judged._fields if any(getattr(one, name) is not None for one in judged)]
-    write_table(path, columns, ([str(getattr(one, name)) for name in columns] for one in judged))
+    kept = [(place, name) for place, name in enumerate(further) if name not in columns]
+    if replaced := [name for name in further if name in columns and name not in ("name", "slide")]:
+        print(
+            f"warning: {path}: columns of the source are replaced by what was judged now: {', '.join(replaced)}", file=sys.stderr
+        )
+    lines = (
+        [*(str(getattr(one, name)) for name in columns), *((rows or {})[one.name][place] for place, _ in kept)] for one in judged
+    )
+    write_table(path, [*columns, *(name for _, name in kept)], lines)
+
+
+def numbers_of(one: Judged, classes: Sequence[str]) -> dict[str, float]:
+    """Return what a slide viewer shows of a crop beside its class."""
+    numbers = {f"probability of {classes[1]}": round(float(one.probability), 6), "uncertain": float(one.uncertain)}
+    return numbers | ({"unlike the training crops": one.unlike} if one.unlike is not None else {})
 
 
 def warn_of_another_laboratory(judged: Sequence[Judged]) -> None:

@@ -1,12 +1,18 @@
 """The crops that are to be judged: those below a folder, those that a table names, or one."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from stages.base.errors import UserError, refuse, warn
+from stages.base.files import from_cell
 from stages.images.opening import SUFFIXES
 from stages.intake.listing import list_images, no_image
 from stages.intake.names import Names
-from stages.intake.tables import read_rows
+from stages.intake.tables import read_all, read_rows
+
+# As the manifest of a dataset says it.
+LEFT_OUT = "left out, not images by their name"
 
 
 def find_crops(source: Path, labels: Path | None = None) -> tuple[Path, list[str]]:
@@ -45,5 +51,28 @@ def find_crops(source: Path, labels: Path | None = None) -> tuple[Path, list[str
     return source.parent, sorted(found)
 
 
-# As the manifest of a dataset says it.
-LEFT_OUT = "left out, not images by their name"
+def is_table(source: Path) -> bool:
+    """Return whether a source is a table that names crops, as `find_crops` takes it."""
+    return source.is_file() and source.suffix.lower() not in SUFFIXES
+
+
+class Columns(NamedTuple):
+    """All columns of a table that names crops, and of each of some crops, by its path, the values of its row."""
+
+    names: list[str]
+    rows: dict[str, list[str]]
+
+    def of(self, column: str) -> dict[str, str]:
+        """Return the values of one column, which must be there, by crop."""
+        place = self.names.index(column)
+        return {crop: row[place] for crop, row in self.rows.items()}
+
+
+def read_columns(table: Path, crops: Sequence[str]) -> Columns:
+    """Return what a table with a column `name` says of some crops, of which each row fits at most one. See `read_rows`."""
+    header, lines = read_all(table, ("name",))
+    known, found = Names(crops, table.parent), {}
+    for line, row in read_rows(table, ("name",)):
+        for path in known.find(row["name"]):
+            found[path] = [from_cell(value) for value in lines[line]]
+    return Columns(header, found)

@@ -24,6 +24,18 @@ class Row(NamedTuple):
     fields: dict[str, str]
 
 
+def read_all(table: Path, wanted: Sequence[str]) -> tuple[list[str], dict[int, list[str]]]:
+    """Return all columns of a table that has the `wanted` ones, and of each line the values, without spaces around.
+
+    See `read_rows`, which says what is wrong with a table. Of columns with one name the first is taken.
+    """
+    header, rows = _parts(table, wanted)
+    places = {name.strip(): place for place, name in reversed([*enumerate(header)]) if name.strip()}
+    columns = sorted(places, key=lambda name: places[name])
+    filled = ((line, row + [""] * (len(header) - len(row))) for line, row in rows)
+    return columns, {line: [row[places[name]].strip() for name in columns] for line, row in filled}
+
+
 def read_rows(table: Path, wanted: Sequence[str]) -> list[Row]:
     """Return the rows of a table that are not empty, with the `wanted` columns.
 
@@ -36,15 +48,7 @@ def read_rows(table: Path, wanted: Sequence[str]) -> list[Row]:
         MissingColumn: a wanted column is not there.
         FileNotFoundError: there is no such file.
     """
-    if table.exists() and not table.is_file():
-        kind = "a folder" if table.is_dir() else "a pipe or a device"
-        raise UserError(f"{table} is {kind}; a table is asked for")
-    with table.open("rb") as file:
-        start = file.read(4)
-    if is_workbook(table):
-        header, rows = read_workbook(table, lambda header: not missing(header, wanted))
-    else:
-        header, rows = _read_csv(table, start, wanted)
+    header, rows = _parts(table, wanted)
     if lacking := missing(header, wanted):
         raise MissingColumn(table, lacking, header)
     places = {name: _place(header, name, table) for name in wanted}
@@ -74,6 +78,18 @@ def read_rows(table: Path, wanted: Sequence[str]) -> list[Row]:
             f"warning: {table}, line {long[0]}: a field of several lines{more}; are its quotation marks right?", file=sys.stderr
         )
     return found
+
+
+def _parts(table: Path, wanted: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the header and the rows with their lines, of CSV or a workbook."""
+    if table.exists() and not table.is_file():
+        kind = "a folder" if table.is_dir() else "a pipe or a device"
+        raise UserError(f"{table} is {kind}; a table is asked for")
+    with table.open("rb") as file:
+        start = file.read(4)
+    if is_workbook(table):
+        return read_workbook(table, lambda header: not missing(header, wanted))
+    return _read_csv(table, start, wanted)
 
 
 class MissingColumn(UserError):

@@ -1,0 +1,1 @@
+"""Whole-slide images: crops cut from them, and verdicts brought back to them."""

@@ -1,0 +1,184 @@
+"""Cutting the annotated glomeruli out of slides: a dataset's folder, its card, and the outlines to come back to."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import shapely
+from ruamel.yaml import YAML
+
+from stages.base.errors import UserError, refuse, warn
+from stages.base.files import replacing, write_table
+from stages.dataset.slides import slide_pattern, written_alike
+from stages.slides.annotations import read_annotations
+from stages.slides.geojson import feature, write_features
+from stages.slides.glomeruli import Classes, Glomerulus, box_of, check_outlines, find_glomeruli
+from stages.slides.slide import Box, Slide
+from stages.workers.progress import progress
+
+SUFFIXES = (".geojson", ".json", ".xml")
+COLUMNS = ("name", "label", "slide", "x", "y", "width", "height", "level", "image")
+
+
+class Cut(NamedTuple):
+    """How crops are cut: micrometres a pixel of the crops, micrometres around a glomerulus, and of slides that do not say their
+    resolution (None: they do) or whose annotations lie beyond the edge.
+
+    `origin`, whether annotations count from the corner of the slide, or of what was scanned; `auto`: as their program does.
+    """
+
+    resolution: float
+    margin: float
+    of_slides: float | None
+    cut_at_edge: bool
+    origin: str
+
+
+class Source(NamedTuple):
+    """A slide that opens, its glomeruli, the corner that their annotations count from, and which patient it is of."""
+
+    slide: Slide
+    glomeruli: list[Glomerulus]
+    origin: tuple[int, int]
+    patient: str
+
+
+def annotations_of(slides: Sequence[Path], annotations: Path) -> list[Path]:
+    """Return the file of annotations of each slide: `annotations` itself, or that of the slide's name in this folder.
+
+    Raises:
+        UserError: a slide has none, or several.
+    """
+    if annotations.is_file() and len(slides) == 1:
+        return [annotations]
+    if not annotations.is_dir():
+        what = "is not there" if not annotations.exists() else f"is one file, for {len(slides)} slides; name a folder of files"
+        raise UserError(f"--annotations: {annotations} {what}")
+    files = []
+    for slide in slides:
+        names = [stem + suffix for stem in (slide.name, slide.stem) for suffix in SUFFIXES]
+        found = [annotations / name for name in dict.fromkeys(names) if (annotations / name).is_file()]
+        if len(found) != 1:
+            there = ", ".join(one.name for one in found) if found else "none"
+            raise UserError(f"{annotations} must hold one file for {slide.name}, such as {slide.stem}.geojson; it holds {there}")
+        files += found
+    return files
+
+
+def open_sources(slides: Sequence[Path], annotations: Path, classes: Classes, cut: Cut, pattern: str | None) -> list[Source]:
+    """Return some slides with their glomeruli, as `open_source`; of all that is wrong with them one `UserError`.
+
+    Args:
+        pattern: with the group `slide`, for what of a slide's name must stay together, as it is of one patient; None: all of it.
+    """
+    patients = patients_of(slides, pattern)
+    sources, problems = [], []
+    for slide, file in zip(slides, annotations_of(slides, annotations)):
+        try:
+            sources.append(open_source(slide, file, classes, cut, patients[slide]))
+        except UserError as error:
+            problems += str(error).splitlines()
+    refuse(problems)
+    return sources
+
+
+def patients_of(slides: Sequence[Path], pattern: str | None) -> dict[Path, str]:
+    """Return what must stay together with each slide: its name, or what the pattern finds in it.
+
+    Raises:
+        UserError: two slides have one name, or the pattern is none or does not fit.
+    """
+    stems = [slide.stem for slide in slides]
+    refuse(sorted({f"two slides have the name {stem}: their crops would have, too" for stem in stems if stems.count(stem) > 1}))
+    if not pattern:
+        warn("slides that are kept apart, and may be of one patient (see --slide)", written_alike(stems))
+        return dict(zip(slides, stems))
+    try:
+        found = {slide: slide_pattern(pattern).match(slide.name)[0] for slide in slides}
+    except ValueError as error:
+        raise UserError(f"--slide {pattern}: {error}") from None
+    refuse([f"--slide {pattern} does not match {slide.name}" for slide, patient in found.items() if not patient])
+    return found
+
+
+def open_source(path: Path, annotations: Path, classes: Classes, cut: Cut, patient: str) -> Source:
+    """Return a slide with its glomeruli; warn of what was mended. Raises `UserError` for what cannot be taken without a doubt."""
+    slide = Slide(path, cut.of_slides)
+    if max(slide.resolution) > 1.01 * cut.resolution:
+        own = f"{max(slide.resolution):.3g} micrometres a pixel"
+        raise UserError(f"{path} has {own}: --resolution {cut.resolution:g} would invent pixels")
+    drawn = read_annotations(annotations)
+    from_bounds = drawn.from_bounds if cut.origin == "auto" else cut.origin == "bounds"
+    origin = (slide.bounds.x, slide.bounds.y) if from_bounds else (0, 0)
+    if slide.bounds[:2] != (0, 0) and cut.origin == "auto":
+        counted = "what was scanned" if from_bounds else "the slide"
+        doubt = (
+            f"{path} was scanned from pixel {slide.bounds.x}, {slide.bounds.y} on; {annotations} is taken to count from {counted}"
+        )
+        warn("look at some crops, and see --origin", [doubt])
+    found = find_glomeruli(drawn.annotations, classes, annotations)
+    glomeruli, mended = check_outlines(found, slide, origin, cut.cut_at_edge, annotations)
+    warn("mended, or to be looked at", mended)
+    return Source(slide, glomeruli, origin, patient)
+
+
+def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, labelled: bool) -> int:
+    """Write the crops and labels.csv into the new folder `output`, and beside it its card and the outlines; return how many.
+
+    `x`, `y`, `width` and `height` are those of the crop, in pixels of the full resolution, counted as the annotations are.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    rows: list[list[Any]] = []
+    features = []
+    total = sum(len(source.glomeruli) for source in sources)
+    with (
+        tempfile.TemporaryDirectory(prefix=".crops-", dir=output.parent) as place,
+        progress(total=total, desc="cutting", unit="crop") as bar,
+    ):
+        folder = Path(place) / "crops"
+        folder.mkdir()
+        for source in sources:
+            for glomerulus in source.glomeruli:
+                name = f"{source.slide.path.stem}_{glomerulus.annotation.number:04}.png"
+                box = box_of(glomerulus, source.slide, cut.margin)
+                picture, level = source.slide.crop(box, cut.resolution)
+                picture.save(folder / name)
+                rows.append(_row(name, glomerulus, source, box, level))
+                features.append(_outline(name, glomerulus, source))
+                bar.update()
+        kept = [number for number, column in enumerate(COLUMNS) if labelled or column != "label"]
+        write_table(folder / "labels.csv", [COLUMNS[one] for one in kept], ([row[one] for one in kept] for row in rows))
+        folder.rename(output)
+    write_features(outlines_of(output), features)
+    if labelled:
+        with replacing(card_of(output)) as file:
+            columns = {"name": "name", "label": "label", "slide": "slide"}
+            YAML().dump({"title": title, "labels": "labels.csv", "columns": columns}, file)
+    return total
+
+
+def card_of(output: Path) -> Path:
+    """Return the card of a dataset's folder."""
+    return output.with_name(output.name + ".yaml")
+
+
+def outlines_of(output: Path) -> Path:
+    """Return the file of the outlines of a folder of crops, beside it."""
+    return output.with_name(output.name + ".geojson")
+
+
+def _row(name: str, glomerulus: Glomerulus, source: Source, box: Box, level: int) -> list[Any]:
+    left, top = box.x - source.origin[0], box.y - source.origin[1]
+    label = "" if glomerulus.label is None else glomerulus.label
+    return [name, label, source.patient, left, top, box.width, box.height, level, source.slide.path.name]
+
+
+def _outline(name: str, glomerulus: Glomerulus, source: Source) -> dict[str, Any]:
+    """Return the outline as it was drawn, or as it was mended, counted as the annotations are."""
+    annotation = glomerulus.annotation
+    back = shapely.affinity.translate(glomerulus.outline, *(-value for value in source.origin))
+    geometry = annotation.outline if back.equals(annotation.outline) else back
+    kind = annotation.classification or None
+    drawn = {"crop": name, "image": source.slide.path.name}
+    return feature(name, shapely.geometry.mapping(geometry), annotation.identifier, kind, glomerulus.label, metadata=drawn)
