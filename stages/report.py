@@ -5,7 +5,7 @@
 
 The verdict is by ROC AUC on the same test glomeruli, with an interval of the difference from a bootstrap over slides. The rest
 is `dvc params diff`, `dvc metrics diff` and `dvc plots diff`, its plots drawn as pictures, so that neither a browser nor a
-network is needed to see it. Writes report.md and the pictures into the folder --output.
+network is needed to see it. Writes report.md with the pictures, and summary.md without them, into the folder --output.
 """
 
 import sys
@@ -17,6 +17,8 @@ from stages.base.files import refuse_outputs, replacing
 from stages.comparison.verdict import verdict
 from stages.experiments.diff_page import plots, remove_pictures, section
 
+WRITTEN = ("report.md", "summary.md")
+
 
 def main() -> None:
     parser = argument_parser(__doc__)
@@ -26,21 +28,19 @@ def main() -> None:
     arguments = parser.parse_args()
     revisions = [arguments.base, *filter(None, [arguments.revision])]
     output = arguments.output
-    refuse_outputs({str(output / "report.md"): output / "report.md"})
+    refuse_outputs({str(output / name): output / name for name in WRITTEN})
     remove_pictures(output / "report.md")
-    text = "\n".join(
-        [
-            f"# {arguments.revision or 'The workspace'} against {arguments.base}",
-            "",
-            *verdict(arguments.base, arguments.revision),
-            *section("Parameters", "params", revisions),
-            *section("Metrics", "metrics", revisions),
-            *plots(revisions, output),
-        ]
-    )
-    with replacing(output / "report.md") as file:
-        file.write(text + "\n")
-    print(f"written to {output}/report.md", file=sys.stderr)
+    summary = [
+        f"# {arguments.revision or 'The workspace'} against {arguments.base}",
+        "",
+        *verdict(arguments.base, arguments.revision),
+        *section("Parameters", "params", revisions),
+        *section("Metrics", "metrics", revisions),
+    ]
+    for name, lines in {"summary.md": summary, "report.md": [*summary, *plots(revisions, output)]}.items():
+        with replacing(output / name) as file:
+            file.write("\n".join(lines) + "\n")
+    print(f"written to {output}/report.md, and without pictures to summary.md", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.repositories import PROJECT, dvc, git, make_repository, set_params, stages_run
 
 # What takes more than a few seconds: DVC in a repository, emulation, many trainings. `pytest -m "not slow"` is for working.
-SLOW_FIXTURES = {"reproduced", "repository", "shared", "workspace", "s3"}
+SLOW_FIXTURES = {"reproduced", "repository", "branches", "shared", "workspace", "s3"}
 
 
 def pytest_collection_modifyitems(items):

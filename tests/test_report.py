@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from stages.base.parameters import read_yaml
-from tests.repositories import ENVIRONMENT, PROJECT, dvc, git, set_params
+from tests.repositories import ENVIRONMENT, dvc, git, set_params
 
 
 def report(*arguments):
@@ -85,15 +85,9 @@ def test_nothing_but_its_own_pictures_is_removed(branches):
     assert not Path("mixed/plots/old.png").exists() and Path("mixed/plots/roc.png").is_file()
     code, error = report("base", "change", "--output", "params.yaml")
     assert code == 2 and "params.yaml is not a folder" in error
+    shutil.rmtree("mixed")
 
 
 def test_errors_are_a_line(repository):
     code, error = report("nowhere")
     assert code == 1 and error.splitlines()[-1].startswith("error: ") and "unknown Git revision 'nowhere'" in error
-
-
-def test_the_workflow():
-    """actionlint finds nothing in it, where actionlint is installed."""
-    if not shutil.which("actionlint"):
-        pytest.skip("actionlint is not installed")
-    subprocess.run(["actionlint"], cwd=PROJECT, check=True)
