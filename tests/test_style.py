@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "measures": "base workers dataset",
     "evaluation": "base workers dataset images model measures",
     "experiments": "base workers dataset",
+    "offline": "base experiments",
     "comparison": "base workers dataset measures experiments",
     "ladder": "base dataset model measures experiments",
 }

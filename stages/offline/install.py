@@ -1,0 +1,81 @@
+"""Install the glomeruli pipeline from the folder that this file is in, on a machine without a network, and run its demo.
+
+    python3 install.py FOLDER              FOLDER, not there yet, becomes the repository with a virtual environment in .venv
+
+Needs Python and git, and nothing else: the list SHA256SUMS is checked first, then everything comes from this folder.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SUMS, ABOUT, REPOSITORY, WHEELS, REMOTE = "SHA256SUMS", "bundle.json", "repository.bundle", "wheels", "dvc-remote"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="the folder to install into; not there yet")
+    parser.add_argument("--no-demo", action="store_true", help="install, and do not run the demo")
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    if folder.exists():
+        sys.exit(f"error: {folder} is there already; choose another name")
+    check(HERE)
+    about = json.loads((HERE / ABOUT).read_text(encoding="utf-8"))
+    if (here := f"{sys.version_info[0]}.{sys.version_info[1]}") != about["python"]:
+        sys.exit(f"error: this is Python {here}; the folder has packages for Python {about['python']}")
+    run("git", "clone", "--quiet", "--branch", about["branch"], str(HERE / REPOSITORY), str(folder))
+    # The bundle is no place to fetch from or to push to.
+    run("git", "remote", "remove", "origin", cwd=folder)
+    run(sys.executable, "-m", "venv", str(folder / ".venv"))
+    python = str(folder / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    required = [word for name in about["requirements"] for word in ("-r", name)]
+    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--find-links", str(HERE / WHEELS))
+    run(python, *install, *required, cwd=folder)
+    for dataset in about["datasets"]:
+        run(python, "-m", "dvc", "remote", "add", "--quiet", "--local", "--force", "bundle", str(HERE / REMOTE), cwd=folder)
+        run(python, "-m", "dvc", "pull", "--quiet", "--remote", "bundle", dataset, cwd=folder)
+    if not arguments.no_demo:
+        path = os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", "")])
+        run(python, "-m", "dvc", "repro", cwd=folder, environment={"PATH": path})
+    print(f"installed into {folder}; there, first of all: . .venv/bin/activate")
+
+
+def check(folder: Path) -> None:
+    """End with an error if a file is not as the list says, is missing, or is not on the list."""
+    problems = []
+    listed: dict[str, str] = {}
+    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
+        digest, name = line.split("  ", 1)
+        listed[name] = digest
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {SUMS}
+    problems += [f"{name} is missing" for name in sorted(set(listed) - there)]
+    problems += [f"{name} is not on the list" for name in sorted(there - set(listed))]
+    problems += [f"{name} has changed" for name in sorted(there & set(listed)) if sha256(folder / name) != listed[name]]
+    if problems:
+        sys.exit("\n".join(f"error: {folder}: {one}" for one in problems[:20]))
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def run(*command: str, cwd: Path | None = None, environment: dict[str, str] | None = None) -> None:
+    if subprocess.run(command, cwd=cwd, env=os.environ | (environment or {})).returncode:
+        sys.exit(f"error: `{' '.join(command)}` failed")
+
+
+def listing(folder: Path, names: Sequence[str]) -> str:
+    """Return the list of files with their digests, as `sha256sum -c` reads it, too."""
+    return "".join(f"{sha256(folder / name)}  {name}\n" for name in sorted(names))
+
+
+if __name__ == "__main__":
+    main()
