@@ -1,0 +1,135 @@
+"""To a machine without a network: the bundle, and everything that runs there, in a namespace without any network."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.base.errors import UserError
+from stages.offline import packing
+from stages.offline.install import SUMS, check
+from tests.repositories import ENVIRONMENT, git
+
+WITHOUT_NETWORK = ["unshare", "--map-root-user", "--net"]
+
+
+def no_namespaces():
+    return not shutil.which("unshare") or subprocess.run([*WITHOUT_NETWORK, "true"], capture_output=True).returncode != 0
+
+
+def without_network(*command, check=True):
+    done = subprocess.run([*WITHOUT_NETWORK, *map(str, command)], env=ENVIRONMENT, capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch):
+    """A bundle of a small repository with a package of its own as the one requirement, and a dataset."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    git("init", "-q", "-b", "main")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/setup.py").write_text(
+        "from setuptools import setup\nsetup(name='tiny', version='1', py_modules=['tiny'])\n"
+    )
+    (tmp_path / "package/tiny.py").write_text("")
+    # Built without asking an index for what builds it.
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")
+    Path("requirements.txt").write_text(f"tiny @ file://{tmp_path}/package\n")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True, env=ENVIRONMENT)
+    Path("data/mine").mkdir(parents=True)
+    Path("data/mine/a.txt").write_text("a")
+    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data/mine"], check=True, env=ENVIRONMENT)
+    git("add", "-A")
+    git("commit", "-q", "-m", "All")
+    Path("pins.txt").write_text("tiny==1\n")
+    output = tmp_path / "out/bundle"
+    packing.pack(output, ["requirements.txt"], f"3.{sys.version_info[1]}", [], ["data/mine.dvc"])
+    return output
+
+
+def test_a_bundle_has_all_and_is_checked(bundle, tmp_path):
+    names = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    assert {"repository.bundle", "install.py", "bundle.json", SUMS} < names
+    assert [name for name in names if re.match(r"wheels/tiny-1-.*\.whl", name)]
+    assert [name for name in names if name.startswith("dvc-remote/files/md5/")]
+    check(bundle)
+    if shutil.which("sha256sum"):
+        subprocess.run(["sha256sum", "--quiet", "-c", SUMS], cwd=bundle, check=True)
+    # Nothing of it stays in the repository that it was made from.
+    assert "bundle" not in Path(".dvc/config").read_text()
+    assert not Path(".dvc/config.local").exists() or "bundle" not in Path(".dvc/config.local").read_text()
+    git("clone", "-q", "--branch", "main", str(bundle / "repository.bundle"), str(tmp_path / "clone"))
+    assert (tmp_path / "clone/data/mine.dvc").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda folder: (folder / "bundle.json").write_text("{}"), "bundle.json has changed"),
+        (lambda folder: (folder / "install.pyc").touch(), "install.pyc is not on the list"),
+        (lambda folder: (folder / "repository.bundle").unlink(), "repository.bundle is missing"),
+    ],
+)
+def test_what_is_not_as_it_was_packed_is_refused(bundle, tmp_path, change, said):
+    change(bundle)
+    done = subprocess.run([sys.executable, bundle / "install.py", tmp_path / "installed"], capture_output=True, text=True)
+    assert done.returncode == 1 and said in done.stderr and not (tmp_path / "installed").exists()
+
+
+def test_it_installs_without_a_network(bundle, tmp_path):
+    if no_namespaces():
+        pytest.skip("no network namespaces here (unshare)")
+    # A requirement by its name, as requirements.txt has them.
+    packed = bundle / "bundle.json"
+    packed.write_text(
+        packed.read_text().replace("requirements.txt", str(Path("pins.txt").resolve())).replace('"data/mine.dvc"', "")
+    )
+    sums = [line for line in (bundle / SUMS).read_text().splitlines() if "bundle.json" not in line]
+    (bundle / SUMS).write_text("\n".join([*sums, packing.listing(bundle, ["bundle.json"]).strip()]) + "\n")
+    without_network(sys.executable, bundle / "install.py", tmp_path / "installed", "--no-demo")
+    python = tmp_path / "installed/.venv/bin/python"
+    subprocess.run([python, "-c", "import tiny"], check=True)
+    again = subprocess.run([sys.executable, bundle / "install.py", tmp_path / "installed"], capture_output=True, text=True)
+    assert again.returncode == 1 and "is there already" in again.stderr
+
+
+def test_mistakes_are_a_line(workplace, monkeypatch):
+    import stages.bundle
+
+    for arguments, said in (
+        (["out", "--requirements", "none.txt"], "none.txt is not a file of this repository"),
+        (["out", "--python", "2.7"], "--python is '2.7'; it must be such as 3.11"),
+        (["out", "--python", "3.99"], "say --platform, too"),
+        (["data"], "data is there already"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["bundle", *arguments])
+        with pytest.raises(UserError) as error:
+            stages.bundle.main()
+        assert said in str(error.value)
+    assert sorted(os.listdir()) == ["data", "params.yaml"]
+
+
+def test_the_pipeline_and_what_people_run_ask_no_network(repository):
+    """Of the small repository with everything to do: dvc repro, an experiment, predict with its page, compare, report."""
+    if no_namespaces():
+        pytest.skip("no network namespaces here (unshare)")
+    shutil.rmtree(".dvc/cache")
+    shutil.rmtree("models")
+    python = [sys.executable, "-m"]
+    without_network(*python, "dvc", "repro", "--force")
+    without_network(*python, "dvc", "exp", "run", "-n", "youden", "-S", "evaluate.threshold=youden")
+    git("checkout", "-q", "HEAD", "--", "params.yaml")
+    without_network(*python, "stages.predict", "data/demo", "--html", "page.html", "--per-slide", "slides.csv")
+    without_network(*python, "stages.compare", "--by", "evaluate.threshold")
+    without_network(*python, "stages.report", "HEAD")
+    assert Path("page.html").is_file() and Path("report/report.md").is_file() and Path("comparison/comparison.md").is_file()
+    # DVC reports home nothing, and looks for no update.
+    for name in ("analytics", "check_update"):
+        assert without_network(*python, "dvc", "config", f"core.{name}").stdout.strip() == "false"
