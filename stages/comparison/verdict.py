@@ -87,12 +87,12 @@ def _apart(old: Pooled, new: Pooled) -> str:
     return ""
 
 
-def compare_sides(old: Pooled, new: Pooled) -> list[Change]:
+def compare_sides(old: Pooled, new: Pooled, replicates: int = REPLICATES) -> list[Change]:
     """Return what became of each measure, with intervals of the differences from a bootstrap over slides, paired."""
-    (before, after), (old_draws, new_draws) = measure_draws([[old], [new]], WITH_INTERVALS, REPLICATES, SEED)
+    (before, after), (old_draws, new_draws) = measure_draws([[old], [new]], WITH_INTERVALS, replicates, SEED)
     changes = []
     for name in WITH_INTERVALS:
-        span = interval(differences(new_draws, old_draws, name), REPLICATES) or {}
+        span = interval(differences(new_draws, old_draws, name), replicates) or {}
         changes.append(Change(name, before[name], after[name], span.get("low"), span.get("high")))
     return changes
 

@@ -16,6 +16,7 @@ from stages.measures.calibration import log_odds
 from stages.measures.decision import Decision
 from stages.measures.likeness import SHIFTED
 from stages.measures.localization import spread, wilson
+from stages.measures.resampling import too_small
 from stages.measures.scores import score
 
 SKIPPED, MEASURES = "the list of what does not open", "the file of measures"
@@ -202,3 +203,7 @@ def say_measures(judged: Sequence[Judged], path: Path) -> None:
     write_json(path, measures)
     for name in ("roc_auc", "sensitivity", "specificity", "accuracy"):
         print(f"{name}: {measures[name]:.3f}" if measures[name] is not None else f"{name}: not defined")
+    slides = len({one.slide for one in judged} - {""})
+    print(f"on {len(judged)} crops" + (f" of {slides} slide{'s' * (slides != 1)}" if slides else ""))
+    if small := slides and too_small(slides, {}):
+        print(small)

@@ -21,11 +21,11 @@ def side(y_score, y_true=(0, 0, 1, 1) * 12, slides=None, threshold=0.5):
 
 def test_better_worse_and_not_distinguishable():
     right, half = [0.1, 0.2, 0.8, 0.9] * 12, [0.1, 0.8, 0.2, 0.9] * 12
-    better = {change.measure: change for change in compare_sides(side(half), side(right))}
+    better = {change.measure: change for change in compare_sides(side(half), side(right), 200)}
     # Of the four pairs of a slide, three are in order before and four after; the slides are all alike.
     assert better["roc_auc"][1:] == pytest.approx((0.75, 1.0, 0.25, 0.25)) and better["roc_auc"].word == "better"
     assert better["sensitivity"][1:] == pytest.approx((0.5, 1.0, 0.5, 0.5))
-    worse = compare_sides(side(right), side(half))
+    worse = compare_sides(side(right), side(half), 200)
     assert {change.word for change in worse} == {"worse"}
     said = sentence(worse, "48 test glomeruli of 12 slides")
     assert said.startswith("**Worse**: ROC AUC 0.750 after 1.000, difference -0.250 (95 % interval -0.250 to -0.250, by slide)")
@@ -33,7 +33,7 @@ def test_better_worse_and_not_distinguishable():
     # Another slide errs in place of the first: the same on the whole.
     one, other = right.copy(), right.copy()
     one[:4], other[4:8] = half[:4], half[:4]
-    alike = compare_sides(side(one), side(other))
+    alike = compare_sides(side(one), side(other), 200)
     assert {change.word for change in alike} == {"not distinguishable"} and alike[0].low < 0 < alike[0].high
 
 
