@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def dvc(*arguments, check=True):
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def run_program(name, *arguments):
+    """Run a program of stages/; return its exit code and what it printed on both streams. It ends in no traceback."""
+    command = [sys.executable, "-m", f"stages.{name}", *map(str, arguments)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
 
 
 def git(*arguments):

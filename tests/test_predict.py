@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import unicodedata
 from pathlib import Path
@@ -15,14 +14,11 @@ import pytest
 
 import stages.predict
 from stages.base.errors import UserError
-from tests.repositories import ENVIRONMENT, dvc
+from tests.repositories import dvc, run_program
 
 
 def predict(*arguments):
-    command = [sys.executable, "-m", "stages.predict", *map(str, arguments)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout, done.stderr
+    return run_program("predict", *arguments)
 
 
 def rows(path):

@@ -12,11 +12,12 @@ from PIL import Image
 
 import stages.evaluation.gallery as gallery
 from stages.base.errors import UserError
+from stages.dataset.card import CardFields, Dataset
 from stages.evaluation.classifier import Classifier, ModelCard
 from stages.evaluation.gallery import pages_folder, refuse_pages, write_gallery
 from stages.evaluation.judged import Judged
 from stages.images.stains import StainNormalizer
-from stages.intake.labels import LABELS, read_few_labels
+from stages.intake.labels import LABELS, read_corrections, read_few_labels
 from stages.measures.calibration import Calibration
 from stages.measures.decision import Band, Decision
 from stages.measures.likeness import Likeness
@@ -240,7 +241,11 @@ def test_corrections_survive_a_reload_and_are_read_by_predict_and_by_a_card(page
     assert rows[0] == ["path", "label"] and len(rows) == 8
     # No spreadsheet takes a name for a formula, and what reads it here has the names as they are.
     assert not [name for name, _ in rows if name.startswith(("=", "+", "-", "@"))]
-    assert read_few_labels(table, *LABELS, [one.name for one in judged]) == {name: int(label) for name, label in wanted.items()}
+    names, marked = [one.name for one in judged], {name: int(label) for name, label in wanted.items()}
+    assert read_few_labels(table, *LABELS, names) == marked
+    card = CardFields(title="t", labels="l.csv", columns={"name": "n", "label": "l", "slide": "s"}, corrections=table.name)
+    dataset = Dataset("mine", tmp_path, tmp_path / "mine.yaml", card)
+    assert read_corrections(dataset, dict.fromkeys(names, 0)) == marked
 
 
 def test_a_browser_that_keeps_nothing_says_so(browser, written):

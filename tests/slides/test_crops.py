@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from stages.intake.crops import make_manifest
 from stages.slides.annotations import read_annotations
 from stages.slides.places import Verdict, find_places, write_verdicts
 from stages.slides.slide import Box, Slide
-from tests.repositories import ENVIRONMENT
+from tests.repositories import ENVIRONMENT, run_program
 from tests.slides import drawing
 
 CENTRES = ((400, 300), (1200, 900), (1700, 1300))
@@ -48,10 +46,7 @@ def write_geojson(path, found):
 
 
 def crops(*arguments):
-    command = [sys.executable, "-m", "stages.crops", *map(str, arguments)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout, done.stderr
+    return run_program("crops", *arguments)
 
 
 def rows(path):
@@ -314,9 +309,8 @@ def test_predict_brings_its_verdicts_back_and_carries_the_columns(repository):
     write_geojson("S1.geojson", features())
     code, _, error = crops("S1.svs", "--annotations", "S1.geojson", "--output", "mine", "--no-labels")
     assert code == 0, error
-    command = [sys.executable, "-m", "stages.predict", "mine/labels.csv", "--geojson", "judged.geojson", "--per-slide", "s.csv"]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code, _, error = run_program("predict", "mine/labels.csv", "--geojson", "judged.geojson", "--per-slide", "s.csv")
+    assert code == 0, error
     judged = {one["properties"]["name"]: one for one in json.loads(Path("judged.geojson").read_text())["features"]}
     for row in rows("evaluation.csv"):
         # What the source says stands behind what was judged.
