@@ -125,3 +125,10 @@ def test_no_stage_imports_numpy_before_the_arithmetic_is_fixed():
     imports = re.findall(r"^(?:from|import) (\w+)", (PROJECT / "stages/base/arithmetic.py").read_text(), flags=re.MULTILINE)
     assert set(imports) <= {"os", "platform", "sys", "typing"}
     assert "import" not in (PROJECT / "stages/base/__init__.py").read_text()
+
+
+def test_no_plugin_of_the_tests_imports_numpy_first():
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-n", "0", "tests/test_plots.py"]
+    environment = {name: value for name, value in os.environ.items() if name not in {*SETTINGS, FIXED}}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "imported before" not in done.stderr, done.stderr
