@@ -94,20 +94,23 @@ def shown(page):
     return page.eval_on_selector_all(".crop", "all => all.filter(one => !one.hidden).map(one => one.dataset.name)")
 
 
+def violations(page):
+    """What axe finds wrong with a page as it is."""
+    import axe_playwright_python
+
+    page.evaluate(Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
+    return [(one["id"], one["nodes"][0]["html"]) for one in page.evaluate("axe.run()")["violations"]]
+
+
 @pytest.mark.parametrize("width", [1200, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_violation(browser, written, width, scheme):
-    import axe_playwright_python
-
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = context.new_page()
     page.goto(written.as_uri())
-    axe = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
     for state in ("", "document.querySelector('.crop .picture').click()"):
         page.evaluate(state or "0")
-        page.evaluate(axe)
-        found = page.evaluate("axe.run()")["violations"]
-        assert not found, [(one["id"], one["nodes"][0]["html"]) for one in found]
+        assert not violations(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.keyboard.press("Escape")
     page.evaluate("scrollTo(0, 500)")
@@ -254,6 +257,7 @@ def test_a_browser_that_keeps_nothing_says_so(browser, written):
     page.add_init_script("Storage.prototype.setItem = () => { throw new Error('full') }")
     page.goto(written.as_uri())
     page.locator('.marks button[data-label="1"]').first.click()
+    assert not violations(page)
     assert "This browser keeps nothing" in page.inner_text("#kept")
     context.close()
 
@@ -279,6 +283,7 @@ def test_many_crops_are_a_page_for_each_slide(crops, tmp_path, monkeypatch, brow
     context = browser.new_context()
     page = context.new_page()
     page.goto(path.as_uri())
+    assert not violations(page)
     assert page.locator("table a").all_inner_texts()[:3] == ["s0, 1 to 8", "s0, 9 to 10", "s1, 1 to 8"]
     seen = []
     for link in page.locator("table a").all():
@@ -287,6 +292,7 @@ def test_many_crops_are_a_page_for_each_slide(crops, tmp_path, monkeypatch, brow
         seen += shown(page)
         assert "of slide s" in page.inner_text("h1")
     assert sorted(seen) == sorted(one.name for one in judged)
+    assert not violations(page)
     page.click("text=All slides")
     assert page.url == path.as_uri()
     context.close()
