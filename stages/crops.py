@@ -26,8 +26,9 @@ def main() -> None:
     if lacking := [name for name in PACKAGES if find_spec(name) is None]:
         raise UserError(f"{', '.join(lacking)} is not installed; pip install -r requirements-slides.txt")
     # Installed by those alone who cut slides.
-    from stages.slides.cutting import Cut, card_of, cut_all, open_sources, outlines_of
+    from stages.slides.cutting import Cut, card_of, cut_all, open_sources
     from stages.slides.glomeruli import Classes
+    from stages.slides.places import outlines_of
 
     output = arguments.output
     taken = [path for path in (output, card_of(output), outlines_of(output)) if path.exists() or path.is_symlink()]

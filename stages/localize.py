@@ -37,14 +37,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.output.name or arguments.output.exists() or arguments.output.is_symlink():
         raise UserError(f"--output: {arguments.output} is there already; choose another name, or remove it")
-    folder, crops = find_crops(arguments.source, arguments.labels)
+    folder, crops, columns = find_crops(arguments.source, arguments.labels)
     labels = read_few_labels(arguments.labels, arguments.name_column, arguments.label_column, crops)
     refuse_few(labels, arguments.labels)
     classifier = read_classifier(arguments.model, arguments.weights)
     if classifier.decision.calibration.local is not None:
         raise UserError(f"{arguments.model} was localized before; take the model that it was made of")
     names = sorted(labels)
-    slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, needed=False)
+    of_table = columns.of("slide") if columns else None
+    slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, needed=False, of_table=of_table)
     y_score, problems, _ = judge(classifier, [folder / name for name in names])
     refuse([problems[row] for row in sorted(problems)])
 

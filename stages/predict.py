@@ -34,28 +34,27 @@ from stages.evaluation.judged import (
     write_slides,
 )
 from stages.intake.labels import LABELS, read_labels
-from stages.intake.source import find_crops, is_table, read_columns
+from stages.intake.source import find_crops
 from stages.measures.localization import LEAST_CROPS
-from stages.slides.places import Verdict, files_of, find_places, write_verdicts
+from stages.slides.places import Verdict, files_of, find_places, place_files, write_verdicts
 
 
 def main() -> None:
     arguments = parse_arguments()
-    folder, names = find_crops(arguments.source, arguments.labels)
+    folder, names, columns = find_crops(arguments.source, arguments.labels)
     crops = [folder / name for name in names]
-    columns = read_columns(arguments.source, names) if is_table(arguments.source) else None
     places = find_places(folder, names, columns) if arguments.geojson else {}
     options = {"--output": arguments.output, "--per-slide": arguments.per_slide, "--html": arguments.html}
     options |= {f"--geojson of {image}": file for image, file in files_of(arguments.geojson, places).items()}
     outputs = outputs_of(options, proposes=arguments.propose is not None)
     encoder = arguments.weights.glob("*") if arguments.weights else ()
     read = [arguments.source, arguments.labels or arguments.source, *arguments.model.glob("*"), *encoder, *crops]
-    refuse_outputs(outputs, [path for path in read if path.is_file()])
+    refuse_outputs(outputs, [path for path in (*read, *place_files(folder)) if path.is_file()])
     if arguments.html:
         refuse_pages(arguments.html, len(names))
     labels = read_labels(arguments.labels, arguments.name_column, arguments.label_column, names) if arguments.labels else {}
     classifier = read_classifier(arguments.model, arguments.weights)
-    of_table = columns.of("slide") if columns and "slide" in columns.names else None
+    of_table = columns.of("slide") if columns else None
     slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, arguments.per_slide is not None, of_table)
     judgement = judge(classifier, crops)
     problems = judgement.problems
@@ -66,7 +65,7 @@ def main() -> None:
     judged = call(names, judgement, classifier.decision, slides, labels)
     warn_of_another_laboratory(judged)
 
-    write_judged(arguments.output, judged, *(columns or ()))
+    write_judged(arguments.output, judged, *(columns[1:] if columns else ()))
     if problems:
         write_table(outputs[SKIPPED], ("name", "reason"), [(names[row], problems[row]) for row in sorted(problems)])
     if arguments.per_slide:

@@ -9,15 +9,42 @@ from stages.base.files import from_cell
 from stages.images.opening import SUFFIXES
 from stages.intake.listing import list_images, no_image
 from stages.intake.names import Names
-from stages.intake.tables import read_all, read_rows
+from stages.intake.tables import Table, loosely, read_table
 
 # As the manifest of a dataset says it.
 LEFT_OUT = "left out, not images by their name"
 
 
-def find_crops(source: Path, labels: Path | None = None) -> tuple[Path, list[str]]:
-    """Return the folder of the crops and their paths in it, sorted: all images below `source`, those that a table names in
-    its column `name` and that are beside it, or `source` itself, an image. Warns of what is left out, but for the table `labels`.
+class Columns(NamedTuple):
+    """All columns of a table that names crops, and of each crop, by its path, the values of its row."""
+
+    table: Path
+    names: list[str]
+    rows: dict[str, list[str]]
+
+    def of(self, column: str) -> dict[str, str] | None:
+        """Return the values of a column, in whatever case, by crop; None where it is not there.
+
+        Raises:
+            UserError: it is there several times.
+        """
+        places = [place for place, name in enumerate(self.names) if loosely(name) == loosely(column)]
+        if len(places) > 1:
+            raise UserError(f"{self.table} has the column {column!r} {len(places)} times, and nobody knows which is meant")
+        return {crop: row[places[0]] for crop, row in self.rows.items()} if places else None
+
+
+class Found(NamedTuple):
+    """Crops that were found: their folder, their paths in it, sorted, and the columns of the table that names them, if any."""
+
+    folder: Path
+    names: list[str]
+    columns: Columns | None
+
+
+def find_crops(source: Path, labels: Path | None = None) -> Found:
+    """Return the crops of a source: all images below `source`, those that a table names in its column `name` and that are
+    beside it, or `source` itself, an image. Warns of what is left out, but for the table `labels`.
 
     Raises:
         UserError: there is no such folder or table, no image in it, or a name in the table fits no file or several.
@@ -29,50 +56,43 @@ def find_crops(source: Path, labels: Path | None = None) -> tuple[Path, list[str
         warn(LEFT_OUT, [path for path in listing.others if labels is None or source / path != labels])
         if not listing.images:
             raise no_image(source)
-        return source, listing.images
+        return Found(source, listing.images, None)
     if not source.is_file():
         raise UserError(f"{source} is neither a folder nor a file")
     if source.suffix.lower() in SUFFIXES:
-        return source.parent, [source.name]
-    rows = read_rows(source, ("name",))
+        return Found(source.parent, [source.name], None)
+    table = read_table(source, ("name",))
     listing = list_images(source.parent)
     names = Names(listing.images, source.parent)
     # What a name means that is there and cannot be read; of what no row asks for nothing is said.
     unread = Names(listing.problems, source.parent)
-    found, problems = {}, []
-    for line, row in rows:
+    found, problems = [], []
+    for number, (line, row) in enumerate(table.rows):
         name = row["name"]
         if len(paths := names.find(name)) == 1:
-            found[paths[0]] = line
+            found.append((paths[0], number))
         else:
             why = [listing.problems[path] for path in unread.find(name)]
             problems.append(f"{source}, line {line}: {why[0] if why else names.problem(name)}")
     refuse(problems)
-    return source.parent, sorted(found)
-
-
-def is_table(source: Path) -> bool:
-    """Return whether a source is a table that names crops, as `find_crops` takes it."""
-    return source.is_file() and source.suffix.lower() not in SUFFIXES
-
-
-class Columns(NamedTuple):
-    """All columns of a table that names crops, and of each of some crops, by its path, the values of its row."""
-
-    names: list[str]
-    rows: dict[str, list[str]]
-
-    def of(self, column: str) -> dict[str, str]:
-        """Return the values of one column, which must be there, by crop."""
-        place = self.names.index(column)
-        return {crop: row[place] for crop, row in self.rows.items()}
+    columns = _columns(table, found)
+    return Found(source.parent, sorted(columns.rows), columns)
 
 
 def read_columns(table: Path, crops: Sequence[str]) -> Columns:
-    """Return what a table with a column `name` says of some crops, of which each row fits at most one. See `read_rows`."""
-    header, lines = read_all(table, ("name",))
-    known, found = Names(crops, table.parent), {}
-    for line, row in read_rows(table, ("name",)):
-        for path in known.find(row["name"]):
-            found[path] = [from_cell(value) for value in lines[line]]
-    return Columns(header, found)
+    """Return what a table with a column `name` says of some crops, among others. See `find_crops`, which names them by it."""
+    read, known = read_table(table, ("name",)), Names(crops, table.parent)
+    return _columns(read, [(path, number) for number, row in enumerate(read.rows) for path in known.find(row.fields["name"])])
+
+
+def _columns(table: Table, found: Sequence[tuple[str, int]]) -> Columns:
+    """Return the columns of crops that were found in rows of a table. Raises `UserError` where two rows of a crop differ."""
+    places = [place for place, name in enumerate(table.header) if name.strip()]
+    rows: dict[str, list[str]] = {}
+    problems = []
+    for path, number in found:
+        values = [from_cell(table.values[number][place]) for place in places]
+        if rows.setdefault(path, values) != values:
+            problems.append(f"{table.path}, line {table.rows[number].line}: {path} stands there twice, with other values")
+    refuse(problems)
+    return Columns(table.path, [table.header[place].strip() for place in places], rows)

@@ -24,20 +24,22 @@ class Row(NamedTuple):
     fields: dict[str, str]
 
 
-def read_all(table: Path, wanted: Sequence[str]) -> tuple[list[str], dict[int, list[str]]]:
-    """Return all columns of a table that has the `wanted` ones, and of each line the values, without spaces around.
+class Table(NamedTuple):
+    """A table as it was read: its file, its columns, and of the rows that are not empty the wanted fields, and all values."""
 
-    See `read_rows`, which says what is wrong with a table. Of columns with one name the first is taken.
-    """
-    header, rows = _parts(table, wanted)
-    places = {name.strip(): place for place, name in reversed([*enumerate(header)]) if name.strip()}
-    columns = sorted(places, key=lambda name: places[name])
-    filled = ((line, row + [""] * (len(header) - len(row))) for line, row in rows)
-    return columns, {line: [row[places[name]].strip() for name in columns] for line, row in filled}
+    path: Path
+    header: list[str]
+    rows: list[Row]
+    values: list[list[str]]
 
 
 def read_rows(table: Path, wanted: Sequence[str]) -> list[Row]:
-    """Return the rows of a table that are not empty, with the `wanted` columns.
+    """Return the rows of a table that are not empty, with the `wanted` columns. See `read_table`."""
+    return read_table(table, wanted).rows
+
+
+def read_table(table: Path, wanted: Sequence[str]) -> Table:
+    """Return a table that has the `wanted` columns.
 
     CSV in UTF-8 or, with its mark, in UTF-16; comma, semicolon or tab between the columns, whichever gives the wanted ones, or
     what a first line `sep=;` says; or the sheet of an .xlsx workbook that has the wanted columns. A column may be written in
@@ -48,16 +50,25 @@ def read_rows(table: Path, wanted: Sequence[str]) -> list[Row]:
         MissingColumn: a wanted column is not there.
         FileNotFoundError: there is no such file.
     """
-    header, rows = _parts(table, wanted)
+    if table.exists() and not table.is_file():
+        kind = "a folder" if table.is_dir() else "a pipe or a device"
+        raise UserError(f"{table} is {kind}; a table is asked for")
+    with table.open("rb") as file:
+        start = file.read(4)
+    if is_workbook(table):
+        header, rows = read_workbook(table, lambda header: not missing(header, wanted))
+    else:
+        header, rows = _read_csv(table, start, wanted)
     if lacking := missing(header, wanted):
         raise MissingColumn(table, lacking, header)
     places = {name: _place(header, name, table) for name in wanted}
     _refuse_ragged(table, rows, len(header))
     if not rows:
         raise UserError(f"{table} has a header and no row")
-    found, problems = [], []
+    found, values, problems = [], [], []
     for line, row in rows:
         filled = row + [""] * (len(header) - len(row))
+        values.append([value.strip() for value in filled])
         problems += [
             f"{table}, line {line}: {filled[place]} is a date, which Excel makes of names such as 1-2; format {name} as text"
             for name, place in places.items()
@@ -77,19 +88,7 @@ def read_rows(table: Path, wanted: Sequence[str]) -> list[Row]:
         print(
             f"warning: {table}, line {long[0]}: a field of several lines{more}; are its quotation marks right?", file=sys.stderr
         )
-    return found
-
-
-def _parts(table: Path, wanted: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header and the rows with their lines, of CSV or a workbook."""
-    if table.exists() and not table.is_file():
-        kind = "a folder" if table.is_dir() else "a pipe or a device"
-        raise UserError(f"{table} is {kind}; a table is asked for")
-    with table.open("rb") as file:
-        start = file.read(4)
-    if is_workbook(table):
-        return read_workbook(table, lambda header: not missing(header, wanted))
-    return _read_csv(table, start, wanted)
+    return Table(table, header, found, values)
 
 
 class MissingColumn(UserError):
@@ -103,18 +102,19 @@ class MissingColumn(UserError):
 
 def missing(header: Sequence[str], names: Sequence[str]) -> str | None:
     """Return the first of `names` that is not a column, in whatever case."""
-    known = {_loosely(name) for name in header}
-    return next((name for name in names if _loosely(name) not in known), None)
+    known = {loosely(name) for name in header}
+    return next((name for name in names if loosely(name) not in known), None)
 
 
-def _loosely(name: str) -> str:
+def loosely(name: str) -> str:
+    """Return the name of a column as columns are compared: case, spaces and the form of accents aside."""
     return " ".join(composed(name).split()).casefold()
 
 
 def _place(header: Sequence[str], name: str, table: Path) -> int:
     """Return where the column `name` stands: that one, or the only one that is called so in another case."""
     exact = [place for place, column in enumerate(header) if composed(column).strip() == composed(name).strip()]
-    loose = [place for place, column in enumerate(header) if _loosely(column) == _loosely(name)]
+    loose = [place for place, column in enumerate(header) if loosely(column) == loosely(name)]
     places = exact or loose
     if len(places) > 1:
         raise UserError(

@@ -14,6 +14,7 @@ from stages.dataset.slides import slide_pattern, written_alike
 from stages.slides.annotations import read_annotations
 from stages.slides.geojson import feature, write_features
 from stages.slides.glomeruli import Classes, Glomerulus, box_of, check_outlines, find_glomeruli
+from stages.slides.places import outlines_of
 from stages.slides.slide import Box, Slide
 from stages.workers.progress import progress
 
@@ -161,11 +162,6 @@ def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, label
 def card_of(output: Path) -> Path:
     """Return the card of a dataset's folder."""
     return output.with_name(output.name + ".yaml")
-
-
-def outlines_of(output: Path) -> Path:
-    """Return the file of the outlines of a folder of crops, beside it."""
-    return output.with_name(output.name + ".geojson")
 
 
 def _row(name: str, glomerulus: Glomerulus, source: Source, box: Box, level: int) -> list[Any]:

@@ -30,6 +30,17 @@ class Verdict(NamedTuple):
     measurements: dict[str, float]
 
 
+def outlines_of(folder: Path) -> Path:
+    """Return the file of the outlines of a folder of crops, beside it: what `stages.crops` writes."""
+    folder = folder.resolve()
+    return folder.with_name(f"{folder.name}.geojson")
+
+
+def place_files(folder: Path) -> list[Path]:
+    """Return the files that may say where the crops of a folder lie: their outlines, and the folder's own table."""
+    return [outlines_of(folder), folder / "labels.csv"]
+
+
 def find_places(folder: Path, names: Sequence[str], columns: Columns | None) -> dict[str, Place]:
     """Return where each of some crops lies: by the outlines that `stages.crops` wrote beside their folder, or by a table.
 
@@ -39,14 +50,13 @@ def find_places(folder: Path, names: Sequence[str], columns: Columns | None) -> 
     Raises:
         UserError: of a crop nothing says it.
     """
-    table = folder / "labels.csv"
-    outlines = folder.resolve().with_name(f"{folder.resolve().name}.geojson")
+    outlines, table = place_files(folder)
     found = places_by_outlines(outlines, names) if outlines.is_file() else {}
-    if columns is None and table.is_file() and len(found) < len(names):
-        columns = read_columns(table, names)
-    if columns is not None:
-        rest = {name: row for name, row in columns.rows.items() if name not in found}
-        found |= places_by_table(table, columns.names, rest) if rest else {}
+    rest = [name for name in names if name not in found]
+    if rest and columns is None and table.is_file():
+        columns = read_columns(table, rest)
+    if rest and columns is not None:
+        found |= places_by_table(columns, rest)
     if lacking := [name for name in names if name not in found]:
         where = f"{outlines} (by stages.crops), or a table with x, y, width, height and image"
         raise UserError(f"--geojson: nothing says where in its slide {lacking[0]} lies ({len(lacking)} crops); it takes {where}")
@@ -68,32 +78,34 @@ def places_by_outlines(file: Path, names: Sequence[str]) -> dict[str, Place]:
     return found
 
 
-def places_by_table(table: Path, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> dict[str, Place]:
-    """Return where crops lie by a table: x, y, width and height in pixels of the slide, and which (image, or slide).
-
-    Args:
-        rows: of each crop the values of all `columns`.
+def places_by_table(columns: Columns, names: Sequence[str]) -> dict[str, Place]:
+    """Return where some crops lie by a table: x, y, width and height in pixels of the slide, and which (image, or slide).
 
     Raises:
         UserError: a column is missing, or holds no number.
     """
-    where = next((name for name in ("image", "slide") if name in columns), None)
-    lacking = [name for name in BOX if name not in columns] + ["image"] * (where is None)
+    found = {name: columns.of(name) for name in BOX}
+    images = columns.of("image") or columns.of("slide")
+    lacking = [name for name, values in found.items() if values is None] + ["image"] * (images is None)
     if lacking:
-        raise UserError(f"--geojson: nothing says where in its slide a crop lies: {table} has no column {', '.join(lacking)}")
-    found, problems = {}, []
-    for name, row in rows.items():
-        of_row = dict(zip(columns, row))
+        raise UserError(
+            f"--geojson: nothing says where in its slide a crop lies: {columns.table} has no column {', '.join(lacking)}"
+        )
+    places, problems = {}, []
+    for name in names:
+        if name not in columns.rows:
+            continue
+        texts = {column: values[name] for column, values in found.items() if values}
         try:
-            x, y, width, height = (float(of_row[column]) for column in BOX)
+            x, y, width, height = map(float, texts.values())
             if not (width > 0 and height > 0 and max(map(abs, (x, y, width, height))) < 1e9):
                 raise ValueError
-            found[name] = Place(of_row[str(where)], rectangle(x, y, width, height), "")
+            places[name] = Place(images[name] if images else "", rectangle(x, y, width, height), "")
         except ValueError:
-            values = ", ".join(f"{column} {of_row[column]!r}" for column in BOX)
-            problems.append(f"{table}: of {name} {values} is no rectangle of a slide")
+            values = ", ".join(f"{column} {text!r}" for column, text in texts.items())
+            problems.append(f"{columns.table}: of {name} {values} is no rectangle of a slide")
     refuse(problems)
-    return found
+    return places
 
 
 def files_of(path: Path, places: Mapping[str, Place]) -> dict[str, Path]:

@@ -91,7 +91,7 @@ def test_a_column_twice_is_refused_wherever_it_is_read(workplace):
     with pytest.raises(UserError, match=r"has the column 'label' 2 times"):
         of(table("name,label,label \na.png,0,1\n"))
     # A column that nobody asks for may stand there as often as it likes.
-    assert find_crops(twice) == (Path("crops"), ["a.png"])
+    assert find_crops(twice)[:2] == (Path("crops"), ["a.png"])
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_an_accented_letter_is_one_letter_however_it_is_written(workplace):
     assert on_disk != in_table
     assert Names([on_disk], "").find(in_table) == [on_disk]
     save_crop(Path("crops") / on_disk, 0)
-    assert find_crops(table(f"name\n{in_table}\n", "crops/table.csv")) == (Path("crops"), [on_disk])
+    assert find_crops(table(f"name\n{in_table}\n", "crops/table.csv"))[:2] == (Path("crops"), [on_disk])
     assert read_labels(table(f"name,truth\n{in_table},1\n"), "name", "truth", [on_disk]) == {on_disk: 1}
 
 
@@ -255,11 +255,28 @@ def test_a_table_asks_for_nothing_but_what_it_names(workplace):
     Path("crops/out.png").symlink_to(save_crop(Path("elsewhere.png").resolve(), 1))
     Path("crops/more").symlink_to("/etc")
     Path("crops/x\ny.png").write_bytes(b"")
-    assert find_crops(table("name\na.png\n", "crops/table.csv")) == (Path("crops"), ["a.png"])
+    assert find_crops(table("name\na.png\n", "crops/table.csv"))[:2] == (Path("crops"), ["a.png"])
     with pytest.raises(UserError, match=r"table.csv, line 2: 'crops/out.png' is a link that leads out of crops"):
         find_crops(table("name\nout.png\n", "crops/table.csv"))
 
 
 def test_one_crop(workplace):
     save_crop(Path("crops/a.png"), 0)
-    assert find_crops(Path("crops/a.png")) == (Path("crops"), ["a.png"])
+    assert find_crops(Path("crops/a.png"))[:2] == (Path("crops"), ["a.png"])
+
+
+def test_a_crop_that_stands_twice_says_one_thing(workplace):
+    save_crop(Path("crops/a.png"), 0)
+    same = table("name,Slide\na.png,s1\na.png,s1\n", "crops/table.csv")
+    columns = find_crops(same).columns
+    assert columns.rows == {"a.png": ["a.png", "s1"]} and columns.of("slide") == {"a.png": "s1"} and columns.of("site") is None
+    with pytest.raises(UserError, match=r"table.csv, line 3: a.png stands there twice, with other values"):
+        find_crops(table("name,slide\na.png,s1\na.png,s2\n", "crops/table.csv"))
+    with pytest.raises(UserError, match=r"has the column 'slide' 2 times"):
+        find_crops(table("name,slide,Slide\na.png,s1,s2\n", "crops/table.csv")).columns.of("slide")
+
+
+def test_a_table_is_read_once_and_its_doubts_are_said_once(workplace, capsys):
+    save_crop(Path("crops/a.png"), 0)
+    find_crops(table('name,note\na.png,"two\nlines"\n', "crops/table.csv"))
+    assert capsys.readouterr().err.count("a field of several lines") == 1

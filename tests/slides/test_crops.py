@@ -323,5 +323,8 @@ def test_predict_brings_its_verdicts_back_and_carries_the_columns(repository):
         assert numbers["probability of globally sclerotic"] == pytest.approx(float(row["probability"]), abs=1e-6)
         assert numbers["uncertain"] == float(row["uncertain"])
     assert [row["slide"] for row in rows("s.csv")] == ["S1"]
+    for read in ("mine.geojson", "mine/labels.csv"):
+        code, _, error = run_program("predict", "mine", "--geojson", read)
+        assert code == 1 and "would write over" in error and read in error
     outlines = {shapely.geometry.shape(one["geometry"]).wkt for one in judged.values()}
     assert outlines == {shapely.geometry.shape(one["geometry"]).wkt for one in features()}
