@@ -17,8 +17,9 @@ from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
 
 PACKAGES = ("defusedxml", "openslide", "shapely", "tiffslide")
-POSITIVE = ("globally sclerotic", "sclerotic", "GS")
-NEGATIVE = ("non globally sclerotic", "not globally sclerotic", "non-globally sclerotic", "non sclerotic", "nonGS")
+# A class that is called sclerotic alone may hold segmental sclerosis, too: it is not among them.
+POSITIVE = ("globally sclerotic", "GS")
+NEGATIVE = ("non globally sclerotic", "not globally sclerotic", "non-globally sclerotic", "nonGS")
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
         raise UserError(f"{', '.join(lacking)} is not installed; pip install -r requirements-slides.txt")
     # Installed by those alone who cut slides.
     from stages.slides.cutting import Cut, card_of, cut_all, open_sources
-    from stages.slides.glomeruli import Classes
+    from stages.slides.glomeruli import Classes, refuse_overlap
     from stages.slides.places import outlines_of
 
     output = arguments.output
@@ -36,6 +37,7 @@ def main() -> None:
     classes = Classes(
         arguments.positive or POSITIVE, arguments.negative or NEGATIVE, arguments.ignore or [], unlabelled=arguments.no_labels
     )
+    refuse_overlap(classes)
     cut = Cut(arguments.resolution, arguments.margin, arguments.slide_resolution, arguments.beyond == "cut", arguments.origin)
     sources = open_sources(arguments.slides, arguments.annotations, classes, cut, arguments.slide)
     crops = cut_all(sources, cut, output, arguments.title or output.name, not arguments.no_labels)
@@ -43,9 +45,8 @@ def main() -> None:
         source.slide.close()
     positive = sum(one.label == 1 for source in sources for one in source.glomeruli)
     counts = "" if arguments.no_labels else f", {positive} of them globally sclerotic"
-    print(
-        f"{crops} crops of {len(sources)} slides{counts}, {cut.resolution:g} micrometres a pixel, {cut.margin:g} around: {output}"
-    )
+    of_slides = f"{crops} crops of {len(sources)} slide{'s' * (len(sources) != 1)}"
+    print(f"{of_slides}{counts}, {cut.resolution:g} micrometres a pixel, {cut.margin:g} around: {output}")
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -53,6 +53,22 @@ def plain(name: str) -> str:
     return " ".join(name.replace("_", " ").casefold().split())
 
 
+def refuse_overlap(classes: Classes) -> None:
+    """Raise `UserError` if a class is named in two ways."""
+    named = {"--positive": classes.positive, "--negative": classes.negative, "--ignore": classes.ignored}
+    of_name: dict[str, list[str]] = {}
+    for option, names in named.items():
+        for name in dict.fromkeys(map(plain, names)):
+            of_name.setdefault(name, []).append(option)
+    refuse(
+        [
+            f"the class {name!r} stands for {' and for '.join(options)}, which have defaults; name all classes of both"
+            for name, options in of_name.items()
+            if len(options) > 1
+        ]
+    )
+
+
 def find_glomeruli(annotations: Sequence[Annotation], classes: Classes, where: object) -> list[tuple[Annotation, int | None]]:
     """Return the glomeruli among some annotations with their labels. Raises `UserError` for classes of which nothing is said."""
     found, unknown = [], Counter[str]()

@@ -65,11 +65,11 @@ class Slide:
         return found.get(f"openslide.{name}", found.get(f"tiffslide.{name}"))
 
     def _resolution(self) -> tuple[float, float]:
-        values: list[Any] = _of_ome(self.path) if _is_ome(self.path) else [self._property(f"mpp-{axis}") for axis in "xy"]
         ask = "; say with --slide-resolution how many micrometres a pixel has"
         try:
-            x, y = (float(value) for value in values)
-        except (TypeError, ValueError):
+            values = _of_ome(self.path) if _is_ome(self.path) else [self._property(f"mpp-{axis}") for axis in "xy"]
+            x, y = map(float, values)
+        except (TypeError, ValueError, ElementTree.ParseError):
             raise UserError(f"{self.path} does not say how many micrometres a pixel has{ask}") from None
         if not all(LEAST <= value <= MOST for value in (x, y)):
             raise UserError(f"{self.path} says {x:g} x {y:g} micrometres a pixel, which no microscope's slide has{ask}")
@@ -107,7 +107,7 @@ def _is_ome(path: Path) -> bool:
     return path.name.lower().endswith((".ome.tif", ".ome.tiff", ".ome.btf"))
 
 
-def _of_ome(path: Path) -> list[float | None]:
+def _of_ome(path: Path) -> list[Any]:
     """Return the micrometres a pixel along x and y that an OME-TIFF's XML says of its first image; None where it says none.
 
     Source: the OME model's PhysicalSizeX and its unit, which is micrometres where none is given.

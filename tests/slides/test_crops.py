@@ -67,7 +67,7 @@ def test_the_crops_of_a_slide_are_a_dataset(slide):
     write_geojson("S1.geojson", features())
     code, printed, error = crops("S1.svs", "--annotations", "S1.geojson", "--output", "data/mine", "--margin", 15)
     assert code == 0, error
-    assert "3 crops of 1 slides, 2 of them globally sclerotic, 0.5 micrometres a pixel, 15 around: data/mine" in printed
+    assert "3 crops of 1 slide, 2 of them globally sclerotic, 0.5 micrometres a pixel, 15 around: data/mine" in printed
     table = rows("data/mine/labels.csv")
     assert list(table[0]) == ["name", "label", "slide", "x", "y", "width", "height", "level", "image"]
     assert [row["label"] for row in table] == ["1", "0", "1"] and {row["slide"] for row in table} == {"S1"}
@@ -195,6 +195,9 @@ def test_invalid_outlines_are_mended_and_said_to_be(slide):
     ("outlines", "classes", "more", "said"),
     {
         "a class": ([circle(400, 300)], ("Tissue",), [], "classes of which nothing is said: 'Tissue' (1)"),
+        "sclerotic in part, perhaps": ([circle(400, 300)], ("sclerotic",), [], "nothing is said: 'sclerotic' (1)"),
+        "both ways": ([circle(400, 300)], ("GS",), ["--negative=gs"], "the class 'gs' stands for --positive and for --negative"),
+        "ignored": ([circle(400, 300)], ("GS",), ["--ignore=GS"], "the class 'gs' stands for --positive and for --ignore"),
         "no class": ([circle(400, 300)], ("",), [], "'(no class)' (1)"),
         "all ignored": ([circle(400, 300)], ("Tissue",), ["--ignore", "tissue"], "holds no glomerulus"),
         "a point": ([shapely.Point(400, 300)], ("GS",), [], "annotation 1 is a Point without an area"),
@@ -261,6 +264,9 @@ def test_slides_that_do_not_say_their_resolution(slide):
     code, _, error = crops("S2.tif", "--annotations", "S2.geojson", "--output", "mine")
     assert code == 1 and "S2.tif says 352.778 x 352.778 micrometres a pixel, which no microscope's slide has" in error
     assert crops("S2.tif", "--annotations", "S2.geojson", "--output", "mine", "--slide-resolution", "0.5")[0] == 0
+    drawing.write_ome(Path("S4.ome.tif"), slide, mpp="of a picture")
+    code, _, error = crops("S4.ome.tif", "--annotations", "S2.geojson", "--output", "more")
+    assert code == 1 and "S4.ome.tif does not say how many micrometres a pixel has" in error
     Path("S3.svs").write_bytes(b"II*\0 and nothing else")
     code, _, error = crops("S3.svs", "--annotations", "S2.geojson", "--output", "more")
     assert code == 1 and "S3.svs does not open as a slide" in error
