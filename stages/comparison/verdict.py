@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.base.errors import UserError
+from stages.base.files import damaged
 from stages.dataset.predictions import parse_predictions
 from stages.experiments.markdown import markdown_table
 from stages.experiments.reading import MEASURES, read_at
@@ -62,11 +63,15 @@ def read_side(revision: str | None) -> Pooled:
     """Return the test predictions of a revision, by path, and what each glomerulus was called.
 
     Raises:
-        UserError: it has none, or they are neither in git nor in DVC's cache.
+        UserError: it has none, they are neither in git nor in DVC's cache, or they are damaged.
     """
     name = revision or "the workspace"
     text = read_at(PREDICTIONS, revision)
-    threshold = json.loads(read_at(MEASURES, revision)).get("threshold")
+    measures = read_at(MEASURES, revision)
+    try:
+        threshold = json.loads(measures).get("threshold")
+    except (ValueError, AttributeError) as error:
+        raise damaged(f"{MEASURES} of {name}", error) from None
     found = parse_predictions(io.StringIO(text, newline=""), f"{PREDICTIONS} of {name}")
     if threshold is None or not len(found.paths):
         raise UserError(f"{name} has no test set: it is trained on all slides")

@@ -49,6 +49,14 @@ def test_a_side_is_called_by_its_own_threshold(workplace):
     assert read_side(None).called.tolist() == [False, True, False, True]
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"threshold": '])
+def test_damaged_measures_are_a_line(workplace, text):
+    write(workplace, [0.1, 0.4, 0.2, 0.9])
+    (workplace / "metrics/measures.json").write_text(text)
+    with pytest.raises(UserError, match=r"^metrics/measures.json of the workspace is not as its stage wrote it"):
+        read_side(None)
+
+
 def test_what_cannot_be_compared_is_said(workplace):
     now = side([0.1, 0.4, 0.2, 0.9], (0, 1, 0, 1), "aabb")
     fewer = side([0.1, 0.4, 0.2], (0, 1, 0), "aab")
