@@ -60,15 +60,19 @@ def write_gallery(path: Path, folder: Path, judged: Sequence[Judged], classifier
     if len(judged) <= CROPS_A_PAGE:
         _write_page(path, folder, judged, slides, about, classifier)
         return
-    rows = []
-    parts, pages = list(_parts(judged, slides)), pages_folder(path)
-    for number, part in enumerate(parts, start=1):
+    rows: list[dict[str, Any]] = []
+    pages = pages_folder(path)
+    for number, part in enumerate(_parts(judged, slides), start=1):
         page = pages / f"{number:04}.html"
         _write_page(page, folder, part.crops, [part.slide], about | {"up": f"../{path.name}"}, classifier, part.part)
-        rows.append(_slide(part.slide) | {"part": part.part, "link": f"{pages.name}/{page.name}"})
+        # Counted once: a second page of a slide says nothing of them.
+        again = bool(rows) and rows[-1]["slide"] == part.slide.slide
+        uncounted = dict.fromkeys(("glomeruli", "sclerotic", "share", "uncertain"), "") if again else {}
+        rows.append(_slide(part.slide) | uncounted | {"part": part.part, "link": f"{pages.name}/{page.name}"})
     # Those of an earlier run would be taken for this one's.
+    written = {Path(row["link"]).name for row in rows}
     for old in pages.iterdir():
-        if int(old.stem) > len(parts):
+        if old.name not in written:
             old.unlink()
     with replacing(path) as file:
         file.write(TEMPLATES.get_template("index.html").render(**about, **_head(judged, about), slides=rows))

@@ -275,8 +275,8 @@ def test_many_crops_are_a_page_for_each_slide(crops, tmp_path, monkeypatch, brow
     path = tmp_path / "all.html"
     refuse_pages(path, 30)
     pages_folder(path).mkdir()
-    for number in (3, 99):
-        (pages_folder(path) / f"{number:04}.html").write_text("of an earlier run")
+    for name in ("0003.html", "0099.html", "0002.html.part"):
+        (pages_folder(path) / name).write_text("of an earlier run")
     write_gallery(path, folder, judged, classifier, folder / "model")
     # Three slides of ten crops: eight and two on each.
     assert sorted(one.name for one in pages_folder(path).iterdir()) == [f"{number:04}.html" for number in range(1, 7)]
@@ -285,6 +285,8 @@ def test_many_crops_are_a_page_for_each_slide(crops, tmp_path, monkeypatch, brow
     page.goto(path.as_uri())
     assert not violations(page)
     assert page.locator("table a").all_inner_texts()[:3] == ["s0, 1 to 8", "s0, 9 to 10", "s1, 1 to 8"]
+    # A slide's glomeruli are counted once, whatever the number of its pages.
+    assert page.locator("tbody td:nth-of-type(1)").all_inner_texts() == ["10", "", "10", "", "10", ""]
     seen = []
     for link in page.locator("table a").all():
         page.goto(path.as_uri())
