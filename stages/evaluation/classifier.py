@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from tqdm import tqdm
 
 from stages.base.errors import UserError, warn
-from stages.base.files import read_json_as
+from stages.base.files import is_number, read_json_as
 from stages.images.opening import doubts_of, load_image
 from stages.images.squares import Mode, make_square
 from stages.images.stains import StainNormalizer, read_normalization
@@ -47,9 +47,13 @@ class ModelCard(BaseModel):
 
     @property
     def class_names(self) -> list[str]:
-        """What labels 0 and 1 are called: as the folders of the dataset's card, if these differ, else as everywhere."""
+        """What labels 0 and 1 are called: as the folders of the dataset's card, if these are two words, else as everywhere.
+
+        Folders that are called 0 and 1, perhaps the other way round, would pass for the labels.
+        """
         folders = [PurePosixPath(folder).name for folder in self.dataset.card.classes or []]
-        names = folders if len(set(folders)) == 2 and "*" not in "".join(folders) else self.classes
+        words = len(set(folders)) == 2 and "*" not in "".join(folders) and not any(map(is_number, folders))
+        names = folders if words else self.classes
         return [name.replace("_", " ") for name in names]
 
 
