@@ -15,6 +15,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from stages.offline.packing import SOURCE_ALONE
+
 PYTHONS = ("3.11", "3.12", "3.13")
 # The tags of pip's --platform, and what a requirement's condition sees of the system.
 SYSTEMS = {
@@ -35,8 +37,6 @@ SYSTEMS = {
         {"sys_platform": "win32", "platform_system": "Windows", "platform_machine": "AMD64", "os_name": "nt"},
     ),
 }
-# Of plain Python, published as source alone: pip builds a wheel of them anywhere.
-SOURCE_ALONE = ("antlr4-python3-runtime",)
 
 
 def wanted(requirements: str, python: str, system: str) -> list[str]:

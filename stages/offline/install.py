@@ -9,10 +9,12 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SUMS, ABOUT, REPOSITORY, WHEELS, REMOTE = "SHA256SUMS", "bundle.json", "repository.bundle", "wheels", "dvc-remote"
@@ -30,21 +32,32 @@ def main() -> None:
     about = json.loads((HERE / ABOUT).read_text(encoding="utf-8"))
     if (here := f"{sys.version_info[0]}.{sys.version_info[1]}") != about["python"]:
         sys.exit(f"error: this is Python {here}; the folder has packages for Python {about['python']}")
+    try:
+        python = install(folder, about)
+    except BaseException:
+        # Half of an installation would be in the way of the next.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if not arguments.no_demo:
+        path = os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", "")])
+        run(python, "-m", "dvc", "repro", cwd=folder, environment={"PATH": path})
+    print(f"installed into {folder}; there, first of all: . .venv/bin/activate")
+
+
+def install(folder: Path, about: dict[str, Any]) -> str:
+    """Make the repository, its virtual environment and its datasets in a new folder; return the path of its Python."""
     run("git", "clone", "--quiet", "--branch", about["branch"], str(HERE / REPOSITORY), str(folder))
     # The bundle is no place to fetch from or to push to.
     run("git", "remote", "remove", "origin", cwd=folder)
     run(sys.executable, "-m", "venv", str(folder / ".venv"))
     python = str(folder / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     required = [word for name in about["requirements"] for word in ("-r", name)]
-    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--find-links", str(HERE / WHEELS))
-    run(python, *install, *required, cwd=folder)
+    wheels = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--find-links", str(HERE / WHEELS))
+    run(python, *wheels, *required, cwd=folder)
     for dataset in about["datasets"]:
         run(python, "-m", "dvc", "remote", "add", "--quiet", "--local", "--force", "bundle", str(HERE / REMOTE), cwd=folder)
         run(python, "-m", "dvc", "pull", "--quiet", "--remote", "bundle", dataset, cwd=folder)
-    if not arguments.no_demo:
-        path = os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", "")])
-        run(python, "-m", "dvc", "repro", cwd=folder, environment={"PATH": path})
-    print(f"installed into {folder}; there, first of all: . .venv/bin/activate")
+    return python
 
 
 def check(folder: Path) -> None:

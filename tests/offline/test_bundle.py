@@ -48,7 +48,6 @@ def bundle(tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data/mine"], check=True, env=ENVIRONMENT)
     git("add", "-A")
     git("commit", "-q", "-m", "All")
-    Path("pins.txt").write_text("tiny==1\n")
     output = tmp_path / "out/bundle"
     packing.pack(output, ["requirements.txt"], f"3.{sys.version_info[1]}", [], ["data/mine.dvc"])
     return output
@@ -83,16 +82,28 @@ def test_what_is_not_as_it_was_packed_is_refused(bundle, tmp_path, change, said)
     assert done.returncode == 1 and said in done.stderr and not (tmp_path / "installed").exists()
 
 
-def test_it_installs_without_a_network(bundle, tmp_path):
-    if no_namespaces():
-        pytest.skip("no network namespaces here (unshare)")
-    # A requirement by its name, as requirements.txt has them.
+def require(bundle, pins):
+    """Have a bundle ask for a requirement by its name, as requirements.txt has them, and for no dataset."""
+    Path("pins.txt").write_text(pins)
     packed = bundle / "bundle.json"
     packed.write_text(
         packed.read_text().replace("requirements.txt", str(Path("pins.txt").resolve())).replace('"data/mine.dvc"', "")
     )
     sums = [line for line in (bundle / SUMS).read_text().splitlines() if "bundle.json" not in line]
     (bundle / SUMS).write_text("\n".join([*sums, packing.listing(bundle, ["bundle.json"]).strip()]) + "\n")
+
+
+def test_an_installation_that_fails_leaves_nothing_in_the_way(bundle, tmp_path):
+    require(bundle, "tiny==2\n")
+    for _ in range(2):
+        done = subprocess.run([sys.executable, bundle / "install.py", tmp_path / "installed"], capture_output=True, text=True)
+        assert done.returncode == 1 and "failed" in done.stderr and not (tmp_path / "installed").exists()
+
+
+def test_it_installs_without_a_network(bundle, tmp_path):
+    if no_namespaces():
+        pytest.skip("no network namespaces here (unshare)")
+    require(bundle, "tiny==1\n")
     without_network(sys.executable, bundle / "install.py", tmp_path / "installed", "--no-demo")
     python = tmp_path / "installed/.venv/bin/python"
     subprocess.run([python, "-c", "import tiny"], check=True)
