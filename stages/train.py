@@ -24,7 +24,7 @@ from stages.training.members import LOG, assemble, forget_states, memberships, p
 from stages.training.parameters import TrainParameters
 
 CARD = Path("models/model.json")
-ARITHMETIC = LOG / "arithmetic.json"
+MADE_WITH = Path("metrics/plots/made_with.json")
 
 
 def main() -> None:
@@ -91,7 +91,7 @@ def main() -> None:
         "versions": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy", "pillow")},
     }
     write_json(CARD, card)
-    write_json(ARITHMETIC, here)
+    write_json(MADE_WITH, [{"what": name, "found": found} for name, found in here.items()])
     forget_states(len(members))
 
 

@@ -4,7 +4,7 @@
 
 clones the revision (HEAD by default) into a temporary folder, runs `dvc repro` there with an empty cache, and says of each
 output whether its hash is the one in the committed dvc.lock. On an x86-64 processor with AVX2 all are, byte for byte, where the
-results were made on one; metrics/train/arithmetic.json says so. On any other the images, the tables of paths and the split
+results were made on one; metrics/plots/made_with.json says so. On any other the images, the tables of paths and the split
 must still be the same, and probabilities and measures agree within what is stated. The exit code is 0 if all is as it must be,
 1 otherwise. It is also the way to check a result that someone else has published. A dataset that the pipeline does not draw
 itself is taken from data/ of this folder, and counts as the same only if its hash is.

@@ -61,7 +61,7 @@ def git(*arguments):
 
 
 def stages_run(output):
-    return re.findall(r"^Running stage '(?:data/dvc.yaml:)?(\w+)':", output, flags=re.MULTILINE)
+    return re.findall(r"^Running stage '(?:data/dvc.yaml:)?([\w@]+)':", output, flags=re.MULTILINE)
 
 
 def set_params(changes: dict[str, object]) -> None:

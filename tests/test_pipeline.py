@@ -33,6 +33,8 @@ def workspace(shared):
     before = Path.cwd()
     os.chdir(shared)
     yield shared
+    # Of this repository, wherever the test has gone.
+    os.chdir(shared)
     git("reset", "-q", "--hard")
     dvc("checkout", "-q")
     os.chdir(before)
@@ -64,6 +66,64 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(workspace):
 def test_a_parameter_reruns_what_depends_on_it_alone(workspace, name, value, expected):
     set_params({name: value})
     assert stages_run(dvc("repro")) == expected
+
+
+STAGES = ["manifest", "split", "pad", "stain", "features", "train", "likeness", "threshold", "evaluate"]
+
+
+def from_cache(output):
+    """The stages whose results were there, or came from DVC's run cache; and none has run."""
+    assert stages_run(output) == [], output
+    found = re.findall(r"^Stage '([\w@]+)' (?:is cached - skipping run|didn't change)", output, flags=re.MULTILINE)
+    assert len(found) == len(set(found))
+    return found
+
+
+def test_nothing_is_computed_twice(repository):
+    """On two branches that differ in every stage, and in a colleague's clone of them."""
+    changes = {"manifest.unreadable": "skip", "split.fold": 1, "pad.mode": "edge", "train.seed": 5, "evaluate.bootstrap": 30}
+    main = git("branch", "--show-current").strip()
+    dvc("remote", "add", "-d", "store", str(repository.parent / "store"))
+    git("commit", "-q", "-a", "-m", "A remote")
+    git("checkout", "-q", "-b", "other")
+    set_params(changes | {"evaluate.threshold": "youden", "external": ["demo"]})
+    output = dvc("repro")
+    # Without a backbone there are no features.
+    assert {*stages_run(output), "features"} == {*STAGES, "external@demo"}, output
+    git("add", "-A")
+    git("commit", "-q", "-m", "Other results")
+    results = {main: STAGES, "other": [*STAGES, "external@demo"]}
+    for branch in (main, "other"):
+        for folder in ("models", "metrics", "data/padded"):
+            shutil.rmtree(folder)
+        git("checkout", "-q", ".")
+        git("checkout", "-q", branch)
+        assert sorted(from_cache(dvc("repro"))) == sorted(results[branch])
+        assert git("status", "--porcelain") == ""
+        assert Path("metrics/train/metrics.json").is_file() and Path("metrics/slides.csv").is_file()
+
+    dvc("push", "--run-cache", "--all-branches")
+    os.chdir(repository.parent)
+    git("clone", "-q", "mine", "theirs")
+    os.chdir("theirs")
+    for branch in ("other", main):
+        git("checkout", "-q", branch)
+        dvc("pull", "--run-cache")
+        # Nothing but code, data and parameters to know the results by.
+        Path("dvc.lock").unlink()
+        assert sorted(from_cache(dvc("repro"))) == sorted(results[branch])
+        git("checkout", "-q", ".")
+        assert git("status", "--porcelain") == ""
+        same = Path("models/model.keras").read_bytes() == (repository / "models/model.keras").read_bytes()
+        assert same == (branch == "other")
+
+
+def test_no_output_keeps_its_stage_out_of_the_run_cache():
+    """DVC takes an output that git keeps for a result of the stage only if it is a metric or a plot."""
+    for file in DVC_FILES:
+        for name, stage in YAML(typ="safe", pure=True).load(PROJECT / file)["stages"].items():
+            outputs = [output for output in stage.get("do", stage)["outs"] if isinstance(output, dict)]
+            assert all(about.get("cache", True) for output in outputs for about in output.values()), name
 
 
 def test_an_experiment_shows_and_compares(workspace):

@@ -7,7 +7,9 @@ import pytest
 from stages.base.parameters import read_yaml
 from tests.repositories import PROJECT
 
-PLOTS = [plot for plot in read_yaml(PROJECT / "dvc.yaml")["plots"] if isinstance(plot, dict)]
+PIPELINE = read_yaml(PROJECT / "dvc.yaml")
+DECLARED = [PIPELINE["plots"], *(stage.get("do", stage).get("plots", []) for stage in PIPELINE["stages"].values())]
+PLOTS = [plot for plots in DECLARED for plot in plots if isinstance(plot, dict)]
 # Okabe and Ito's palette, and greys: what is told apart by those who see no red or no green.
 PALETTE = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"}
 

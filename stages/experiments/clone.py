@@ -15,6 +15,8 @@ from stages.experiments.commands import clone_at, output_of, run_dvc
 
 DRAWN = "demo"
 LOCKS = ("dvc.lock", "data/dvc.lock")
+MADE_WITH = "metrics/plots/made_with.json"
+# Of commits until November 2026.
 ARITHMETIC = "metrics/train/arithmetic.json"
 COMPARED = (".csv", ".json")
 Outputs = dict[tuple[str, str], str]
@@ -38,8 +40,9 @@ def make_clone(revision: str, clone: Path) -> str:
 
 def made_under(clone: Path) -> dict[str, Any]:
     """Return `stages.model.backend.circumstances` of the training in a clone; nothing where that is not said."""
-    path = clone / ARITHMETIC
-    return read_json(path) if path.is_file() else {}
+    if (clone / MADE_WITH).is_file():
+        return {row["what"]: row["found"] for row in read_json(clone / MADE_WITH)}
+    return read_json(clone / ARITHMETIC) if (clone / ARITHMETIC).is_file() else {}
 
 
 def must_be_equal(made: dict[str, Any], here: dict[str, Any]) -> bool:

@@ -255,7 +255,7 @@ def test_on_real_experiments(repository):
     rows = list(csv.DictReader(Path("comparison/settings.csv").read_text().splitlines()))
     auc = {row["evaluate.threshold"]: row for row in rows if row["measure"] == "roc_auc"}
     names = {row["Experiment"]: row["evaluate.threshold"] for row in json.loads(dvc_show())}
-    expected = [json.loads(git("show", f"{ref}:metrics/measures.json"))["roc_auc"] for ref in experiments("fixed", names)]
+    expected = [json.loads(dvc_read("metrics/measures.json", ref))["roc_auc"] for ref in experiments("fixed", names)]
     assert float(auc["fixed"]["mean"]) == pytest.approx(np.mean(expected))
     assert float(auc["fixed"]["least"]) == pytest.approx(min(expected))
     assert Image.open("comparison/comparison.png").size[0] > 500
