@@ -20,7 +20,7 @@ from stages.model.backend import circumstances, keras, make_deterministic, on_de
 from stages.model.encoder_card import encoder_card
 from stages.model.file import MODEL, save_model
 from stages.model.steps import ModelParameters
-from stages.training.members import LOG, assemble, forget_states, memberships, predict_member, train_member
+from stages.training.members import assemble, forget_states, memberships, predict_member, train_member
 from stages.training.parameters import TrainParameters
 
 CARD = Path("models/model.json")

@@ -3,13 +3,13 @@
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import sklearn.metrics
+from dvc.api import read as dvc_read
 from PIL import Image
 
 from stages.base.errors import UserError
@@ -22,6 +22,7 @@ from stages.experiments.reading import Experiment
 from stages.experiments.settings import as_yaml, flatten, params_with
 from stages.measures.pooled import differences, measure_draws, pool
 from stages.measures.resampling import slide_bootstrap
+from tests.fork_server import python
 from tests.repositories import ENVIRONMENT, dvc, git
 
 PARAMS = {
@@ -233,7 +234,7 @@ def test_parameters_by_their_dotted_names(workplace):
 
 
 def compare(*arguments):
-    done = subprocess.run([sys.executable, "-m", "stages.compare", *arguments], env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run([python(), "-m", "stages.compare", *arguments], env=ENVIRONMENT, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -255,7 +256,10 @@ def test_on_real_experiments(repository):
     rows = list(csv.DictReader(Path("comparison/settings.csv").read_text().splitlines()))
     auc = {row["evaluate.threshold"]: row for row in rows if row["measure"] == "roc_auc"}
     names = {row["Experiment"]: row["evaluate.threshold"] for row in json.loads(dvc_show())}
-    expected = [json.loads(dvc_read("metrics/measures.json", ref))["roc_auc"] for ref in experiments("fixed", names)]
+    expected = [
+        json.loads(dvc_read("metrics/measures.json", rev=git("rev-parse", ref).strip()))["roc_auc"]
+        for ref in experiments("fixed", names)
+    ]
     assert float(auc["fixed"]["mean"]) == pytest.approx(np.mean(expected))
     assert float(auc["fixed"]["least"]) == pytest.approx(min(expected))
     assert Image.open("comparison/comparison.png").size[0] > 500
@@ -271,7 +275,7 @@ def test_on_real_experiments(repository):
 
 def dvc_show():
     show = "import dvc.api, json; print(json.dumps([r for r in dvc.api.exp_show() if r.get('Experiment')]))"
-    return subprocess.run([sys.executable, "-c", show], env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+    return subprocess.run([python(), "-c", show], env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
 
 
 def experiments(rule, names):
