@@ -5,13 +5,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from stages.experiments.commands import DVC, environment
+from stages.experiments.commands import environment
+from tests.fork_server import FOLDER, python
 
 PROJECT = Path(__file__).resolve().parent.parent
 SMALL = {
@@ -38,10 +38,11 @@ def _have_a_name() -> None:
 
 _have_a_name()
 ENVIRONMENT = environment()
+ENVIRONMENT["PATH"] = os.pathsep.join([FOLDER, ENVIRONMENT["PATH"]])
 
 
 def dvc(*arguments, check=True):
-    done = subprocess.run([*DVC, *arguments], env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run([python(), "-m", "dvc", *arguments], env=ENVIRONMENT, capture_output=True, text=True)
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -49,7 +50,7 @@ def dvc(*arguments, check=True):
 
 def run_program(name, *arguments):
     """Run a program of stages/; return its exit code and what it printed on both streams. It ends in no traceback."""
-    command = [sys.executable, "-m", f"stages.{name}", *map(str, arguments)]
+    command = [python(), "-m", f"stages.{name}", *map(str, arguments)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout, done.stderr

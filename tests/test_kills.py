@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.repositories import DVC, ENVIRONMENT, dvc, git, stages_run
+from tests.fork_server import python
+from tests.repositories import ENVIRONMENT, dvc, git, stages_run
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,9 @@ def forget_everything():
 
 def start():
     with SCREEN.open("w") as screen:
-        return subprocess.Popen([*DVC, "repro"], env=ENVIRONMENT, stdout=screen, stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen(
+            [python(), "-m", "dvc", "repro"], env=ENVIRONMENT, stdout=screen, stderr=subprocess.STDOUT, start_new_session=True
+        )
 
 
 def watch(run):

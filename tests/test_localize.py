@@ -11,11 +11,12 @@ import pytest
 import stages.localize
 from stages.base.errors import UserError
 from stages.base.files import sha256
+from tests.fork_server import python
 from tests.repositories import ENVIRONMENT
 
 
 def run(program, *arguments):
-    command = [sys.executable, "-m", f"stages.{program}", *map(str, arguments)]
+    command = [python(), "-m", f"stages.{program}", *map(str, arguments)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout, done.stderr

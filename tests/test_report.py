@@ -4,18 +4,18 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from stages.base.parameters import read_yaml
+from tests.fork_server import python
 from tests.repositories import ENVIRONMENT, dvc, git, set_params
 
 
 def report(*arguments):
-    command = [sys.executable, "-m", "stages.report", *arguments]
+    command = [python(), "-m", "stages.report", *arguments]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     return done.returncode, done.stderr
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import tests.repositories
 from tests.repositories import dvc, git, stages_run
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
@@ -24,7 +25,7 @@ def s3(tmp_path, monkeypatch):
         port = free.getsockname()[1]
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("tests.repositories.ENVIRONMENT", os.environ | KEYS)
+    monkeypatch.setattr("tests.repositories.ENVIRONMENT", tests.repositories.ENVIRONMENT | KEYS)
     with (tmp_path / "server.txt").open("w") as log:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)

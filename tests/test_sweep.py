@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,11 +15,10 @@ from stages.experiments.settings import grid
 from stages.images.padding import pad_all
 from stages.workers.cluster import connect
 from tests.conftest import save_crop
+from tests.fork_server import python
 from tests.repositories import ENVIRONMENT, dvc, git
 
 pytestmark = pytest.mark.slow
-
-DASK = (sys.executable, "-m", "dask")
 
 
 @pytest.fixture
@@ -36,7 +34,7 @@ def cluster(tmp_path):
 
     def start(*arguments):
         with open(elsewhere / "log.txt", "a") as log:
-            return subprocess.Popen([*DASK, *arguments], cwd=elsewhere, env=environment, stdout=log, stderr=log)
+            return subprocess.Popen([python(), "-m", "dask", *arguments], cwd=elsewhere, env=environment, stdout=log, stderr=log)
 
     here = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file))
     processes = [start("scheduler", "--port", "0", *here)]
@@ -53,7 +51,7 @@ def cluster(tmp_path):
 
 def start_sweep(*arguments):
     environment = ENVIRONMENT | {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org"}
-    command = [sys.executable, "-m", "stages.sweep", *arguments]
+    command = [python(), "-m", "stages.sweep", *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

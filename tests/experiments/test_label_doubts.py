@@ -3,7 +3,6 @@
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from stages.base.errors import UserError
 from stages.experiments.label_doubts import find_doubts, out_of_fold
 from stages.experiments.reading import Experiment, read_experiments
+from tests.fork_server import python
 from tests.repositories import dvc
 
 
@@ -68,7 +68,7 @@ def test_with_experiments_of_dvc_and_external_data_beside(repository):
     assert found.measures()["threshold"] == own["threshold"]
     assert found.measures()["confusion.true_positive"] == own["confusion"]["true_positive"]
 
-    command = [sys.executable, "-m", "stages.doubts"]
+    command = [python(), "-m", "stages.doubts"]
     done = subprocess.run([*command, "beside"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert Path("doubts/doubts.csv").read_text().startswith("path,slide,label,probability,confidence\n")

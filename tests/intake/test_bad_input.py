@@ -10,7 +10,6 @@ import re
 import resource
 import struct
 import subprocess
-import sys
 import zlib
 from datetime import date
 from importlib import import_module
@@ -24,6 +23,7 @@ from PIL import Image
 
 import stages.base.errors
 from tests.conftest import PROJECT, make_classes, make_table, save_crop, set_params
+from tests.fork_server import python
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "bmp": "BMP", "webp": "WEBP", "gif": "GIF", "jp2": "JPEG2000"}
 ROWS = "name,truth\na1.png,1\na2.png,0\nb1.png,0\n"
@@ -34,7 +34,7 @@ CARD = "title: small\nclasses: [nonGS, GS]\ngroup: '(?P<slide>s\\d+)-'\n"
 def run_stage(stage, memory=None):
     limit = (lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory))) if memory else None
     return subprocess.run(
-        [sys.executable, "-m", f"stages.{stage}"],
+        [python(), "-m", f"stages.{stage}"],
         env=os.environ | {"PYTHONPATH": str(PROJECT)},
         preexec_fn=limit,
         capture_output=True,

@@ -4,7 +4,6 @@ import csv
 import os
 import re
 import subprocess
-import sys
 import unicodedata
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
 from stages.intake.crops import make_manifest
 from tests.conftest import PROJECT, make_classes, make_table, save_crop, set_params
+from tests.fork_server import python
 
 UNREADABLE = Path("metrics/unreadable.csv")
 NAMES = ["a1.png", "a2.png", "sub/b1.png"]
@@ -325,7 +325,7 @@ def test_the_order_of_the_files_on_the_disk_does_not_matter(workplace, monkeypat
 
 def test_the_stage_writes_the_table_or_nothing(workplace):
     folder = make_classes()
-    command = [sys.executable, "-m", "stages.manifest"]
+    command = [python(), "-m", "stages.manifest"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "small: 24 glomeruli, 6 of them globally sclerotic, 6 slides\n")

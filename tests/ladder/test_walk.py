@@ -2,7 +2,6 @@
 
 import csv
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from stages.ladder.page import table
 from stages.ladder.rungs import ClimbParameters, Rung, overfitting
 from stages.ladder.walk import climb, most_blocks
 from stages.measures.pooled import pool
+from tests.fork_server import python
 from tests.repositories import ENVIRONMENT, dvc, git, set_params
 
 PARAMS = ClimbParameters(
@@ -104,7 +104,7 @@ def test_blocks_that_fit_the_squares(workplace):
 
 
 def run_climb(*arguments):
-    command = [sys.executable, "-m", "stages.climb", *arguments]
+    command = [python(), "-m", "stages.climb", *arguments]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 

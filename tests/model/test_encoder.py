@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from stages.model.encoder import build_encoder
 from stages.model.file import load_model
 from stages.model.steps import ModelParameters
 from tests.conftest import PROJECT, make_classes
+from tests.fork_server import python
 from tests.model.encoders import STORED, square, write_folder
 from tests.repositories import set_params
 
@@ -306,7 +306,7 @@ def test_features_that_were_killed_go_on_where_they_were(small, monkeypatch):
         "append.count = 0; growing.GrowingArray.append = append; features.main()"
     )
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
-    run = [sys.executable, "-c", script]
+    run = [python(), "-c", script]
     assert subprocess.run(run, env=environment, capture_output=True).returncode == -signal.SIGKILL
     assert not Path("data/features/features.npy").exists() and Path("data/features.part").exists()
     # Whoever is killed twice in a row goes on, too; the code that runs is the same, so that the rows are taken up.
@@ -314,9 +314,7 @@ def test_features_that_were_killed_go_on_where_they_were(small, monkeypatch):
     rows = 4 * 8 * 64
     header = 128
     assert (Path("data/features.part").stat().st_size - header) // rows == 2 * features.BATCH
-    again = subprocess.run(
-        [sys.executable, "-c", script.replace("== 1", "== -1")], env=environment, capture_output=True, text=True
-    )
+    again = subprocess.run([python(), "-c", script.replace("== 1", "== -1")], env=environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     found = Path("data/features/features.npy").read_bytes()
     assert not list(Path("data").glob("*.part"))

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from stages.training.fit import Record, balanced_class_weight, channel_statistic
 from stages.training.members import CHECKPOINT, LOG
 from stages.training.parameters import TrainParameters
 from tests.conftest import PROJECT, make_classes, set_params
+from tests.fork_server import python
 
 pytestmark = pytest.mark.slow
 
@@ -131,7 +131,7 @@ def test_a_loss_that_is_no_number_stops_in_one_line(workplace):
 
 def start_training():
     return subprocess.Popen(
-        [sys.executable, "-m", "stages.train"],
+        [python(), "-m", "stages.train"],
         env=os.environ | {"PYTHONPATH": str(PROJECT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,0 +1,77 @@
+"""Ask the fork server (see there) for a program: fork_client.py PYTHON SOCKET ARGUMENT ...; what it does not do, PYTHON does."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+
+# How the environment variables begin that are read when Python or a library starts.
+READ_AT_THE_START = (
+    *("GLOMERULI_ARITHMETIC", "KERAS", "LANG", "LC_", "NPY_", "OMP_", "ONEDNN", "OPENBLAS", "TF_", "TZ", "XLA"),
+    *("PYTHONHASHSEED", "PYTHONUNBUFFERED", "PYTHONWARNINGS", "PYTHONUTF8", "PYTHONDONTWRITEBYTECODE", "PYTHONSAFEPATH"),
+)
+LIMITS = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_STACK")
+
+
+def circumstances() -> list:
+    """Return what a fork cannot take over from its caller."""
+    variables = {
+        name: value for name, value in os.environ.items() if name.startswith(READ_AT_THE_START) and name != "TF_CPP_MIN_LOG_LEVEL"
+    }
+    spaces = [os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "net", "pid", "user")]
+    limits = [list(resource.getrlimit(getattr(resource, name))) for name in LIMITS]
+    return [
+        sorted(variables.items()),
+        spaces,
+        limits,
+        os.getuid(),
+        os.getpriority(os.PRIO_PROCESS, 0),
+        sorted(os.sched_getaffinity(0)),
+    ]
+
+
+def ask(address: str, arguments: list[str]) -> None:
+    """Have the server run a program, and end as it ends; return if the server does not take it."""
+    with socket.socket(socket.AF_UNIX) as server:
+        try:
+            server.connect(address)
+        except OSError:
+            return
+        mask = os.umask(0)
+        os.umask(mask)
+        request = {
+            "arguments": arguments,
+            "environment": dict(os.environ),
+            "folder": os.getcwd(),
+            "umask": mask,
+            "circumstances": json.dumps(circumstances()),
+        }
+        data = json.dumps(request).encode()
+        socket.send_fds(server, [struct.pack("i", len(data))], [0, 1, 2])
+        server.sendall(data)
+        (number,) = struct.unpack("i", server.recv(4))
+        if not number:
+            return
+        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(name, lambda name, frame: os.kill(number, name))
+        (code,) = struct.unpack("i", server.recv(4))
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def main() -> None:
+    python, address, *arguments = sys.argv[1:]
+    if arguments[:1] == ["-c"] or (
+        arguments[:1] == ["-m"] and (arguments[1] in ("dask", "dvc") or arguments[1].startswith("stages."))
+    ):
+        ask(address, arguments)
+    os.execv(python, [python, *arguments])
+
+
+if __name__ == "__main__":
+    main()

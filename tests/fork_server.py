@@ -1,0 +1,214 @@
+"""Programs of the tests start in a tenth of a second: a process that has the libraries imported forks for each of them.
+
+A stage that trains imports for five seconds and works for one, and the tests start hundreds. `python()` is a path to be run like
+the Python of this virtual environment. `python -m dvc`, `python -m stages.<name>` and `python -c` become forks of the server,
+with their caller's folder, environment, arguments and open files, and the code of that folder: the server imports libraries
+alone. All else, and whatever would find other circumstances than those that the server was started under, runs in a new
+Python as ever. So do tests of what happens before and while libraries are imported: they start `sys.executable`.
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import stages  # noqa: F401  # Sets in the environment how numbers are rounded.
+
+CLIENT = Path(__file__).with_name("fork_client.py")
+LIBRARIES = """
+    numpy scipy.linalg scipy.ndimage scipy.optimize scipy.sparse.csgraph scipy.special scipy.stats pandas cv2 joblib
+    pydantic yaml sklearn.isotonic sklearn.linear_model sklearn.metrics sklearn.model_selection sklearn.pipeline
+    sklearn.preprocessing PIL.Image PIL.ImageDraw PIL.ImageOps PIL.PngImagePlugin PIL.JpegImagePlugin
+    PIL.TiffImagePlugin PIL.WebPImagePlugin tqdm jinja2 vl_convert ruamel.yaml dvclive tensorflow keras
+    keras.src.applications dvc.cli dvc.cli.parser dvc.commands.completion dvc.repo dvc.repo.reproduce
+    dvc.repo.experiments dvc.repo.experiments.queue.tasks dvc.repo.experiments.show
+    dvc.repo.experiments.executor.local dvc.repo.plots dvc.repo.metrics.show dvc.repo.status dvc.repo.checkout
+    dvc.repo.experiments.run dvc.repo.experiments.save dvc.repo.experiments.remove dvc.repo.push dvc.repo.pull
+    dvc.repo.commit dvc.stage.run dvc.stage.loader dvc.api dvc.dependency.param dvc_data.index dvc_data.hashfile.build
+    dvc.render.match dvc_render dvc.scm dulwich.porcelain pygit2 celery kombu.transport.filesystem networkx tabulate
+    rich.table shtab pydot
+""".split()
+
+_environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "1"}
+_started: list[subprocess.Popen] = []
+# To be the first of PATH: has `python` and `dvc`.
+FOLDER = tempfile.mkdtemp(prefix="fork-server-")
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+
+
+def python() -> str:
+    """Return the path of a Python whose programs are forks of the server, which is started with the first of them."""
+    if sys.platform != "linux":
+        return sys.executable
+    path = Path(FOLDER) / "python"
+    if not _started:
+        for name, beginning in (("python", ""), ("dvc", "-m dvc ")):
+            client = f'"{sys.executable}" -IS "{CLIENT}" "{sys.executable}" "{FOLDER}/socket"'
+            path.with_name(name).write_text(f'#!/bin/sh\nexec {client} {beginning}"$@"\n')
+            path.with_name(name).chmod(0o755)
+        command = [sys.executable, "-m", "tests.fork_server", f"{FOLDER}/socket", str(path)]
+        with open(f"{FOLDER}/log.txt", "w") as log:
+            # Ends with this process: its input is closed then.
+            server = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stderr=log, env=_environment, cwd=CLIENT.parents[1], start_new_session=True
+            )
+        _started.append(server)
+    return str(path)
+
+
+def preload() -> list[str]:
+    """Import the libraries under the arithmetic of this project; return `sys.path` without this folder."""
+    # TensorFlow's converter looks for it, and nothing here wants it, of which a fork would warn.
+    sys.modules["jax"] = None  # type: ignore[assignment]
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    from dvc.cli.parser import get_main_parser
+
+    get_main_parser()
+    del sys.modules["jax"]
+    for name in [name for name in sys.modules if name.split(".")[0] in ("stages", "tests")]:
+        del sys.modules[name]
+    # Not looked at by any collection in a fork, which would copy their pages.
+    gc.freeze()
+    return [path for path in sys.path if path not in ("", os.getcwd())]
+
+
+class Fork(Exception):
+    """Raised in the child, to leave the server behind: who it is to be, and its open files."""
+
+
+def serve(address: str) -> None:
+    """Fork for each who connects; tell it the number of the process and how it ended; end a process whose caller is gone.
+
+    Raises:
+        Fork: in each child.
+    """
+    from tests.fork_client import circumstances
+
+    here = json.dumps(circumstances())
+    with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
+        listener.bind(f"{address}.new")
+        listener.listen(64)
+        selector.register(listener, selectors.EVENT_READ, "caller")
+        selector.register(0, selectors.EVENT_READ, "end")
+        os.rename(f"{address}.new", address)
+        running: dict[int, tuple[int, socket.socket]] = {}  # By the descriptor of the process: its number, and its caller.
+        while True:
+            for key, _ in selector.select():
+                if key.data == "end":
+                    for number, _ in running.values():
+                        os.kill(number, signal.SIGKILL)
+                    return
+                if key.data == "caller":
+                    caller, _ = listener.accept()
+                    request, files = receive(caller)
+                    number = os.fork() if request["circumstances"] == here else 0
+                    if not number and request["circumstances"] == here:
+                        raise Fork(request, files)
+                    # An open end of a pipe here would keep its reader waiting.
+                    for file in files:
+                        os.close(file)
+                    caller.sendall(struct.pack("i", number))
+                    if not number:
+                        caller.close()
+                        continue
+                    process = os.pidfd_open(number)
+                    running[process] = number, caller
+                    selector.register(process, selectors.EVENT_READ, "ended")
+                    selector.register(caller, selectors.EVENT_READ, process)
+                elif key.data == "ended":
+                    number, caller = running.pop(key.fd)
+                    _, status = os.waitpid(number, 0)
+                    selector.unregister(key.fd)
+                    os.close(key.fd)
+                    with contextlib.suppress(KeyError):
+                        selector.unregister(caller)
+                    with contextlib.suppress(OSError):
+                        caller.sendall(struct.pack("i", os.waitstatus_to_exitcode(status)))
+                    caller.close()
+                elif key.data in running:
+                    # The caller says nothing: it has been killed.
+                    os.kill(running[key.data][0], signal.SIGKILL)
+                    selector.unregister(key.fileobj)
+
+
+def receive(caller: socket.socket) -> tuple[dict, list[int]]:
+    """Return what a caller asks for, and its standard streams."""
+    head, files, _, _ = socket.recv_fds(caller, 4, 3)
+    (length,) = struct.unpack("i", head)
+    data = b""
+    while len(data) < length:
+        data += caller.recv(length - len(data))
+    return json.loads(data), files
+
+
+def become(request: dict, files: list[int], executable: str, path: list[str]) -> None:
+    """Run a program in this process as `python -m` would."""
+    for stream, file in enumerate(files):
+        os.dup2(file, stream)
+        os.close(file)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=stream is sys.stderr or stream.isatty())
+    os.umask(request["umask"])
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.executable = executable
+    also = [one for one in request["environment"].get("PYTHONPATH", "").split(os.pathsep) if one]
+    sys.path[:] = [request["folder"], *also, *path]
+    importlib.invalidate_caches()
+    kind, program, *arguments = request["arguments"]
+    if kind == "-c":
+        sys.argv[:] = ["-c", *arguments]
+        exec(compile(program, "<string>", "exec"), vars(sys.modules["__main__"]))
+        return
+    # What `python -m` begins with, and what a program here goes by to know that it is still being imported.
+    sys.argv[:] = ["-m", *arguments]
+    runpy.run_module(program, run_name="__main__", alter_sys=True)
+
+
+def main() -> None:
+    address, executable = sys.argv[1:]
+    path = preload()
+    try:
+        serve(address)
+    except Fork as fork:
+        request, files = fork.args
+    else:
+        return
+    code = 1
+    try:
+        become(request, files, executable, path)
+        code = 0
+    except SystemExit as exit:
+        if exit.code is None or isinstance(exit.code, int):
+            code = exit.code or 0
+        else:
+            print(exit.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    # All that Python does at its end but for taking the libraries apart, one object after the other.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code & 0xFF)
+
+
+if __name__ == "__main__":
+    main()
