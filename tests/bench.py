@@ -2,6 +2,7 @@
 
     python -m tests.bench                   all rows: pad, train, predict, dvc, startup, growth (half an hour on two cores)
     python -m tests.bench pad train         some of them
+    python -m tests.bench --compare OLD.json  old, new and goal of each row; the exit code is 1 where one falls short
 
 Each measurement stands beside a peer, written here from its description, and a limit; they take turns, and the table has
 their medians. It is printed and written to bench.json. Ratios above 1 say that ours is the faster. `pad` and `predict`
@@ -11,6 +12,8 @@ want GLOMERULI_DATA.
 import argparse
 import json
 import os
+import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -24,7 +27,7 @@ import joblib
 import numpy as np
 from PIL import Image
 
-from stages.base.files import write_json, write_table
+from stages.base.files import read_json, write_json, write_table
 from stages.experiments.commands import DVC, environment
 from stages.images.opening import load_image
 from stages.images.padding import pad_all
@@ -38,7 +41,8 @@ STAGES_WITHOUT_TENSORFLOW = ("demo", "manifest", "split", "pad", "stain", "thres
 class Row(NamedTuple):
     """Medians of one comparison, in `unit`; `peer` and `limit` are None where there is none.
 
-    `higher_is_better` says whether the unit is a speed (images a second) or a time (seconds).
+    `higher_is_better` says whether the unit is a speed (images a second) or a time (seconds). The goals: `goal` times as fast as the
+    peer, `floor_goal` of the limit, `most` units, `most_megabytes` of memory at its peak.
     """
 
     name: str
@@ -48,6 +52,27 @@ class Row(NamedTuple):
     limit: float | None = None
     higher_is_better: bool = True
     note: str = ""
+    goal: float | None = None
+    floor_goal: float | None = None
+    most: float | None = None
+    megabytes: float | None = None
+    most_megabytes: float | None = None
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "ours": self.ours,
+            "peer": self.peer,
+            "limit": self.limit,
+            "ratio": self.ratio(self.peer),
+            "goal": self.goal,
+            "floor_share": self.ratio(self.limit),
+            "floor_goal": self.floor_goal,
+            "most": self.most,
+            "megabytes": self.megabytes,
+            "most_megabytes": self.most_megabytes,
+        }
 
     def ratio(self, other: float | None) -> float | None:
         """Return how many times as fast as `other` ours is."""
@@ -63,13 +88,51 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="ROW", help=", ".join(ROWS) + "; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="of which the median is taken (default: 5)")
     parser.add_argument("--output", type=Path, default=Path("bench.json"), help="(default: bench.json)")
+    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="an earlier output, to compare with")
     arguments = parser.parse_args()
+    old = read_json(arguments.compare) if arguments.compare else None
     rows = []
     for name in arguments.rows or ROWS:
         with tempfile.TemporaryDirectory(prefix="glomeruli-bench-") as folder:
             rows += show(ROWS[name](Path(folder), arguments.rounds))
-    content = [row._asdict() | {"against_peer": row.ratio(row.peer), "against_limit": row.ratio(row.limit)} for row in rows]
-    write_json(arguments.output, {"cores": joblib.cpu_count(), "rounds": arguments.rounds, "rows": content})
+    content = [row.as_json() for row in rows]
+    about = {"processor": processor(), "cores": joblib.cpu_count(), "rounds": arguments.rounds}
+    write_json(arguments.output, about | {"rows": content})
+    if old is not None:
+        sys.exit(compare(old["rows"], content))
+
+
+# What is judged of a row, by its goal, and whether more of it is better.
+JUDGED = {
+    "goal": ("ratio", True),
+    "floor_goal": ("floor_share", True),
+    "most": ("ours", False),
+    "most_megabytes": ("megabytes", False),
+}
+
+
+def processor() -> str:
+    """Return the name of this machine's processor."""
+    path = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.*)$", path.read_text(), flags=re.MULTILINE) if path.is_file() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def compare(old: list[dict], new: list[dict]) -> int:
+    """Print what is judged of each row before and now, its goal, and whether it falls short; return 1 if one does, else 0."""
+    before = {row["name"]: row for row in old}
+    short = 0
+    print(f"\n{'':36}{'':>14}{'old':>10}{'new':>10}{'goal':>10}")
+    for row in new:
+        for goal, (name, more) in JUDGED.items():
+            if row[goal] is None:
+                continue
+            found, earlier = row[name], before.get(row["name"], {}).get(name)
+            falls = found < row[goal] if more else found > row[goal]
+            short += falls
+            values = "".join(f"{'-' if value is None else format(value, '.4g'):>10}" for value in (earlier, found, row[goal]))
+            print(f"{row['name']:36}{name:>14}{values}{'  falls short' * falls}")
+    return int(short > 0)
 
 
 def show(rows: Iterator[Row]) -> list[Row]:
@@ -125,7 +188,7 @@ def pad(folder: Path, rounds: int) -> Iterator[Row]:
         decode_all(files)
 
     speeds = [len(files) / seconds for seconds in medians(rounds, ours, notebooks, decoding)]
-    yield Row("pad", "crops/s", *speeds)
+    yield Row("pad", "crops/s", *speeds, goal=3.5, floor_goal=0.8)
 
 
 def decode_all(files: list[Path]) -> None:
@@ -192,7 +255,8 @@ def train(folder: Path, rounds: int) -> Iterator[Row]:
 
     for work in (ours, peer, limit):  # The first epoch compiles.
         work()
-    yield Row("train", "crops/s", *(count / seconds for seconds in medians(rounds, ours, peer, limit)))
+    speeds = [count / seconds for seconds in medians(rounds, ours, peer, limit)]
+    yield Row("train", "crops/s", *speeds, goal=2, floor_goal=0.95, note="peer: with the same kernels")
 
 
 def default_parameters() -> tuple:
@@ -223,20 +287,23 @@ def predict_with(model, folder: Path, rounds: int) -> Row:
     from stages.images.squares import make_square
     from stages.images.stains import StainNormalizer
     from stages.measures.calibration import Calibration
-    from stages.measures.decision import Decision
+    from stages.measures.decision import Band, Decision
+    from stages.measures.likeness import Likeness
 
     files = native_crops() * 40
     few = files[:60]
     size = model.input_shape[1]
-    made = ModelCard(padding="white", size=size, dataset=ModelCard.Dataset(card=ModelCard.Dataset.Card()))
-    decision = Decision(threshold=0.5, uncertain=Decision.Band(low=0.4, high=0.6), calibration=Calibration(method="none"))
-    classifier = Classifier(made, StainNormalizer(normalization="none", learned={}), model, decision)
+    card = {"card": {"title": "Crops of KPMP"}}
+    made = ModelCard(step=model.name, padding="white", size=size, classes=["negative", "positive"], dataset=card)
+    decision = Decision(threshold=0.5, uncertain=Band(low=0.4, high=0.6), calibration=Calibration(method="none"))
+    unknown = Likeness(*[np.empty(0)] * 4)
+    classifier = Classifier(made, StainNormalizer(normalization="none", learned={}), model, decision, unknown)
     pixels = np.zeros((len(files), size, size, 3), dtype=np.uint8)
 
     def ours() -> None:
-        y_score, *_ = judge(classifier, files)
-        rows = [Judged(file.name, int(p >= 0.5), np.float32(p), 0, "", None) for file, p in zip(files, y_score)]
-        write_judged(folder / "evaluation.csv", rows, with_labels=False)
+        y_score = judge(classifier, files).probability
+        rows = [Judged(file.name, int(p >= 0.5), np.float32(p), 0, "", None, None) for file, p in zip(files, y_score)]
+        write_judged(folder / "evaluation.csv", rows)
 
     def one_at_a_time() -> None:
         rows = []
@@ -252,7 +319,8 @@ def predict_with(model, folder: Path, rounds: int) -> Row:
     for work in (ours, one_at_a_time, alone):  # The first call compiles.
         work()
     first, second, third = medians(rounds, ours, one_at_a_time, alone)
-    return Row(f"predict, {model.name}, {size}", "crops/s", len(files) / first, len(few) / second, len(files) / third)
+    speeds = len(files) / first, len(few) / second, len(files) / third
+    return Row(f"predict, {model.name}, {size}", "crops/s", *speeds, goal=5, floor_goal=0.95)
 
 
 def dvc(folder: Path, rounds: int) -> Iterator[Row]:
@@ -292,7 +360,7 @@ def dvc(folder: Path, rounds: int) -> Iterator[Row]:
         for place, taken in zip(places, times):
             run(place, "remote", "add", "-f", "-q", "new", str(folder / f"{place.name}-{number}"))
             taken += medians(1, lambda place=place: push(place))
-    yield Row("dvc push", "s", *(statistics.median(taken) for taken in times), higher_is_better=False)
+    yield Row("dvc push", "s", *(statistics.median(taken) for taken in times), higher_is_better=False, goal=5)
 
 
 def startup(folder: Path, rounds: int) -> Iterator[Row]:
@@ -300,7 +368,7 @@ def startup(folder: Path, rounds: int) -> Iterator[Row]:
     for stage in STAGES_WITHOUT_TENSORFLOW:
         check = f"import sys, stages.{stage}; sys.exit('tensorflow' in sys.modules)"
         ours, limit = medians(rounds, *(lambda code=code: python("-c", code) for code in (check, "import numpy")))
-        yield Row(f"start-up of {stage}", "s", ours, None, limit, False)
+        yield Row(f"start-up of {stage}", "s", ours, None, limit, False, most=0.5)
 
 
 def python(*arguments: str, where: Path = PROJECT) -> str:
@@ -320,7 +388,10 @@ def growth(folder: Path, rounds: int) -> Iterator[Row]:
             microseconds = statistics.median(run["seconds"] for run in runs) / count * 1e6
             memory = max(run["megabytes"] for run in runs)
             smallest = smallest or microseconds
-            yield Row(f"{stage}, {count:,} images", "us/image", microseconds, None, smallest, False, f"peak {memory:.0f} MiB")
+            bounds = {"most": 1.1 * smallest, "megabytes": memory, "most_megabytes": 1536 if stage == "split" else 1024}
+            yield Row(
+                f"{stage}, {count:,} images", "us/image", microseconds, None, smallest, False, f"peak {memory:.0f} MiB", **bounds
+            )
 
 
 # What the stage prints is held back; the imports, those that it puts off included, are not part of the time. The peak is that of
