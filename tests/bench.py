@@ -41,8 +41,8 @@ STAGES_WITHOUT_TENSORFLOW = ("demo", "manifest", "split", "pad", "stain", "thres
 class Row(NamedTuple):
     """Medians of one comparison, in `unit`; `peer` and `limit` are None where there is none.
 
-    `higher_is_better` says whether the unit is a speed (images a second) or a time (seconds). The goals: `goal` times as fast as the
-    peer, `floor_goal` of the limit, `most` units, `most_megabytes` of memory at its peak.
+    `higher_is_better` says whether the unit is a speed (images a second) or a time (seconds). The goals: `goal` times as fast as
+    the peer, `floor_goal` of the limit, `most` units, `most_megabytes` of memory at its peak.
     """
 
     name: str
