@@ -59,7 +59,8 @@ def ask(address: str, arguments: list[str]) -> None:
             signal.signal(name, lambda name, frame: os.kill(number, name))
         (code,) = struct.unpack("i", server.recv(4))
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
 

@@ -168,6 +168,8 @@ def become(request: dict, files: list[int], executable: str, path: list[str]) ->
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.executable = executable
+    # Found anew, by TMPDIR of this environment.
+    tempfile.tempdir = None
     also = [one for one in request["environment"].get("PYTHONPATH", "").split(os.pathsep) if one]
     sys.path[:] = [request["folder"], *also, *path]
     importlib.invalidate_caches()

@@ -52,8 +52,9 @@ def test_of_a_branch_and_of_the_workspace(branches):
     for link in links:
         with Image.open(Path("report") / link) as picture:
             assert picture.size > (100, 100), link
-    plots = read_yaml("dvc.yaml")["plots"]
-    assert text.count("\n### ") == len(plots)
+    pipeline = read_yaml("dvc.yaml")
+    of_stages = [plot for stage in pipeline["stages"].values() for plot in stage.get("plots", [])]
+    assert text.count("\n### ") == len(pipeline["plots"]) + len(of_stages)
     assert git("status", "--short") == ""
 
     # Of the workspace, which is the same, it says the same.

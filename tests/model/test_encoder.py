@@ -307,7 +307,8 @@ def test_features_that_were_killed_go_on_where_they_were(small, monkeypatch):
     )
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     run = [python(), "-c", script]
-    assert subprocess.run(run, env=environment, capture_output=True).returncode == -signal.SIGKILL
+    first = subprocess.run(run, env=environment, capture_output=True, text=True)
+    assert first.returncode == -signal.SIGKILL, first.stderr
     assert not Path("data/features/features.npy").exists() and Path("data/features.part").exists()
     # Whoever is killed twice in a row goes on, too; the code that runs is the same, so that the rows are taken up.
     assert subprocess.run(run, env=environment, capture_output=True).returncode == -signal.SIGKILL
