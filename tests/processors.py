@@ -275,8 +275,8 @@ def main() -> None:
     parser.add_argument("--run", choices=PARTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
-        # Keras and TensorFlow import these where they are, and use nothing of them here: under emulation that takes a minute.
-        sys.modules.update(dict.fromkeys(("jax", "pandas"), None))
+        # TensorFlow imports it where it is, and uses nothing of it here: under emulation that takes long.
+        sys.modules["jax"] = None  # type: ignore[assignment]
         for name, array in PARTS[arguments.run]():
             print("array", hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12], name)
         return
