@@ -59,20 +59,7 @@ class Row(NamedTuple):
     most_megabytes: float | None = None
 
     def as_json(self) -> dict[str, object]:
-        return {
-            "name": self.name,
-            "unit": self.unit,
-            "ours": self.ours,
-            "peer": self.peer,
-            "limit": self.limit,
-            "ratio": self.ratio(self.peer),
-            "goal": self.goal,
-            "floor_share": self.ratio(self.limit),
-            "floor_goal": self.floor_goal,
-            "most": self.most,
-            "megabytes": self.megabytes,
-            "most_megabytes": self.most_megabytes,
-        }
+        return self._asdict() | {"ratio": self.ratio(self.peer), "floor_share": self.ratio(self.limit)}
 
     def ratio(self, other: float | None) -> float | None:
         """Return how many times as fast as `other` ours is."""

@@ -116,14 +116,15 @@ def serve(address: str) -> None:
                 if key.data == "caller":
                     caller, _ = listener.accept()
                     request, files = receive(caller)
-                    number = os.fork() if request["circumstances"] == here else 0
-                    if not number and request["circumstances"] == here:
+                    taken = request["circumstances"] == here
+                    number = os.fork() if taken else 0
+                    if taken and not number:
                         raise Fork(request, files)
                     # An open end of a pipe here would keep its reader waiting.
                     for file in files:
                         os.close(file)
                     caller.sendall(struct.pack("i", number))
-                    if not number:
+                    if not taken:
                         caller.close()
                         continue
                     process = os.pidfd_open(number)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,15 +10,7 @@ import pytest
 import stages.localize
 from stages.base.errors import UserError
 from stages.base.files import sha256
-from tests.fork_server import python
-from tests.repositories import ENVIRONMENT
-
-
-def run(program, *arguments):
-    command = [python(), "-m", f"stages.{program}", *map(str, arguments)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout, done.stderr
+from tests.repositories import run_program
 
 
 def table(rows, name="few.csv"):
@@ -31,7 +22,7 @@ def test_a_few_labels_make_a_model_folder(repository):
     crops = sorted(Path("data/demo").rglob("*.png"))
     chosen = {crop: int(crop.parent.name == "globally_sclerotic") for crop in crops[:5] + crops[-7:]}
     labels = table([(crop.name, label) for crop, label in chosen.items()])
-    code, printed, error = run("localize", "data/demo", "--labels", labels, "--output", "models-ours")
+    code, printed, error = run_program("localize", "data/demo", "--labels", labels, "--output", "models-ours")
     assert code == 0, error
     assert printed.startswith("12 labelled crops of ") and ": 5 positive, 7 negative" in printed.splitlines()[0]
     assert " before, " in printed and "to be sure of 0.95" in printed
@@ -44,24 +35,24 @@ def test_a_few_labels_make_a_model_folder(repository):
     # It judges as any other, by the map behind the calibration, at the same threshold.
     old, new = (json.loads(Path(f"{folder}/threshold.json").read_text()) for folder in ("models", "models-ours"))
     assert new["calibration"].pop("local") == record["shift"] and new == old
-    assert run("predict", "data/demo", "--model", "models-ours")[0] == 0
-    code, _, error = run("localize", "data/demo", "--labels", labels, "--output", "again", "--model", "models-ours")
+    assert run_program("predict", "data/demo", "--model", "models-ours")[0] == 0
+    code, _, error = run_program("localize", "data/demo", "--labels", labels, "--output", "again", "--model", "models-ours")
     assert code == 1 and "models-ours was localized before" in error and not Path("again").exists()
     assert [path.name for path in Path(".").glob(".localize-*")] == []
 
 
 def test_it_proposes_what_to_label(repository):
-    code, printed, error = run("predict", "data/demo", "--propose", "24")
+    code, printed, error = run_program("predict", "data/demo", "--propose", "24")
     assert code == 0 and "to be labelled, for `python -m stages.localize`: evaluation.propose.csv" in printed, error
     lines = Path("evaluation.propose.csv").read_text().splitlines()
     assert lines[0] == "name,ground truth" and len(lines) == 25 and lines[1:] == sorted(lines[1:])
-    code, _, error = run("localize", "data/demo", "--labels", "evaluation.propose.csv", "--output", "models-ours")
+    code, _, error = run_program("localize", "data/demo", "--labels", "evaluation.propose.csv", "--output", "models-ours")
     assert code == 1 and "line 2: the label of" in error and "is ''; it must be 0 or 1" in error
     truth = [f"{line.rstrip(',')},{int(line.startswith('globally'))}" for line in lines[1:]]
     Path("evaluation.propose.csv").write_text("\n".join([lines[0], *truth]) + "\n")
-    code, printed, error = run("localize", "data/demo", "--labels", "evaluation.propose.csv", "--output", "models-ours")
+    code, printed, error = run_program("localize", "data/demo", "--labels", "evaluation.propose.csv", "--output", "models-ours")
     assert code == 0 and printed.startswith("24 labelled crops of "), error
-    code, _, error = run("predict", "data/demo", "--propose", "3")
+    code, _, error = run_program("predict", "data/demo", "--propose", "3")
     assert code == 2 and "--propose is 3; it must be 4 or more" in error
 
 
@@ -99,5 +90,5 @@ def test_mistakes_are_a_line_and_leave_nothing(repository, monkeypatch):
 def test_the_laboratory_of_the_real_sample(repository, real_data):
     folder = real_data / "kpmp_sample"
     arguments = ("--labels", folder / "public.csv", "--slide", "(?P<slide>.+?)_PAS", "--output", "models-ours")
-    code, printed, error = run("localize", folder, *arguments)
+    code, printed, error = run_program("localize", folder, *arguments)
     assert code == 0 and printed.startswith("12 labelled crops of 3 slides: 7 positive, 5 negative"), error

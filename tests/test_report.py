@@ -3,21 +3,18 @@
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from stages.base.parameters import read_yaml
-from tests.fork_server import python
-from tests.repositories import ENVIRONMENT, dvc, git, set_params
+from tests.repositories import dvc, git, run_program, set_params
 
 
 def report(*arguments):
-    command = [python(), "-m", "stages.report", *arguments]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
-    return done.returncode, done.stderr
+    code, _, error = run_program("report", *arguments)
+    return code, error
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from stages.experiments.settings import as_yaml, flatten, params_with
 from stages.measures.pooled import differences, measure_draws, pool
 from stages.measures.resampling import slide_bootstrap
 from tests.fork_server import python
-from tests.repositories import ENVIRONMENT, dvc, git
+from tests.repositories import ENVIRONMENT, dvc, git, run_program
 
 PARAMS = {
     "data": "demo", "split.by": "slide", "split.folds": 3.0, "split.fold": 0.0, "split.validation": 1.0, "split.seed": 0.0,
@@ -234,8 +234,7 @@ def test_parameters_by_their_dotted_names(workplace):
 
 
 def compare(*arguments):
-    done = subprocess.run([python(), "-m", "stages.compare", *arguments], env=ENVIRONMENT, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
+    return run_program("compare", *arguments)
 
 
 def test_on_real_experiments(repository):

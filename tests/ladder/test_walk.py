@@ -1,7 +1,6 @@
 """The climb: the order of its rungs, what overfitting and improving are, and the real thing in a small repository."""
 
 import csv
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,7 @@ from stages.ladder.page import table
 from stages.ladder.rungs import ClimbParameters, Rung, overfitting
 from stages.ladder.walk import climb, most_blocks
 from stages.measures.pooled import pool
-from tests.fork_server import python
-from tests.repositories import ENVIRONMENT, dvc, git, set_params
+from tests.repositories import dvc, git, run_program, set_params
 
 PARAMS = ClimbParameters(
     validations=1, seeds=1, last_epochs=2, gap=0.05, upturn=0.1, measure="roc_auc", confidence=0.9, bootstrap=100
@@ -103,18 +101,12 @@ def test_blocks_that_fit_the_squares(workplace):
     assert read_params("climb", ClimbParameters).measure == "roc_auc"
 
 
-def run_climb(*arguments):
-    command = [python(), "-m", "stages.climb", *arguments]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
-
-
 def test_in_a_repository(repository):
     # Every rung overfits and hardly any improves, so that the climb is short.
     set_params({"climb.gap": -1, "climb.upturn": 0, "climb.confidence": 1.0, "climb.bootstrap": 100, "train.epochs": 2})
     git("commit", "-q", "-a", "-m", "A short climb")
-    assert run_climb("-S", "climb.gap=2")[2].startswith("error: params.yaml: climb.gap is 2; ")
-    code, text, error = run_climb()
+    assert run_program("climb", "-S", "climb.gap=2")[2].startswith("error: params.yaml: climb.gap is 2; ")
+    code, text, error = run_program("climb")
     assert code == 0, error
     steps = [row["step"] for row in csv.DictReader(Path("climb/climb.csv").read_text().splitlines())]
     assert steps[:4] == ["logistic", "conv0-dense1", "conv1-dense0", "conv1-dense1"]
@@ -133,7 +125,7 @@ def test_in_a_repository(repository):
         Path(f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}").unlink(missing_ok=True)
     # Interrupted before its last rung, it goes on there.
     dvc("exp", "remove", f"demo-{steps[-1]}")
-    code, again, error = run_climb()
+    code, again, error = run_program("climb")
     assert code == 0, error
     assert again == text
     assert sorted(dvc("exp", "list", "--name-only").split()) == sorted(names)

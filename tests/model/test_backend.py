@@ -36,7 +36,9 @@ for devices in sys.argv[1:]:
     try:
         run_program(main)
     except SystemExit as stopped:
-        print(stopped, file=sys.stderr)
+        # A text, which Python would print as it ends with 1.
+        assert isinstance(stopped.code, str), stopped.code
+        print(stopped.code, file=sys.stderr)
     else:
         shutil.copy("models/validation.csv", f"{devices}.csv")
 """
