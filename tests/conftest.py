@@ -1,5 +1,6 @@
 """What the tests share: small folders of pictures, and the real images where GLOMERULI_DATA says they are."""
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 from tests.repositories import PROJECT, dvc, git, make_repository, set_params, stages_run
 
 # What takes more than a few seconds: DVC in a repository, emulation, many trainings. `pytest -m "not slow"` is for working.
-SLOW_FIXTURES = {"reproduced", "repository", "branches", "shared", "workspace", "s3"}
+SLOW_FIXTURES = {"reproduced", "repository", "branches", "shared", "workspace", "s3", "bundle"}
 
 
 def pytest_collection_modifyitems(items):
@@ -21,6 +22,11 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
         if "real_data" in item.fixturenames:
             item.add_marker(pytest.mark.real)
+
+
+def pytest_collection_finish():
+    """Have no collection of garbage look at what was imported, TensorFlow above all: each took a third of a second."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ def test_ruff_has_nothing_to_say(arguments):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_mypy_has_nothing_to_say(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path)], cwd=PROJECT, capture_output=True, text=True

@@ -62,6 +62,7 @@ def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
     Raises:
         UserError: the file is missing, is not YAML, or does not hold a mapping.
     """
+    # `pure`: its reader in C, where that is installed, kills the process over brackets that are nested deep enough.
     yaml = YAML(typ="rt") if round_trip else YAML(typ="safe", pure=True)
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8"))

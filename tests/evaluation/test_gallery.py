@@ -303,6 +303,7 @@ def test_many_crops_are_a_page_for_each_slide(crops, tmp_path, monkeypatch, brow
         refuse_pages(path, 30)
 
 
+@pytest.mark.slow
 def test_a_thousand_crops_weigh_less_than_12_megabytes_and_open_within_seconds(crops, tmp_path, browser, real_data):
     folder, judged, classifier = crops
     files = sorted(Path(real_data / "aidpath").rglob("*.png"))

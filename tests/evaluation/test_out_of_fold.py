@@ -18,6 +18,7 @@ from tests.conftest import make_classes, set_params
 SMALL = {"pad.size": 8, "split.folds": 3, "train.epochs": 1, "model.step": "logistic", "evaluate.bootstrap": 10}
 
 
+@pytest.mark.slow
 def test_trained_on_all_and_measured_out_of_fold(workplace, capsys):
     make_classes(slides=6)
     set_params({**SMALL, "split.test": "none"})

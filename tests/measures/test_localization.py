@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import dblquad
 from scipy.special import expit
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest
 
 from stages.measures.calibration import Calibration
 from stages.measures.localization import Shift, fit_shift, left_out, more_labels, rate, spread
@@ -14,9 +14,12 @@ from stages.measures.localizing_curve import localizing_curve
 def by_integration(y_true, log_odds):
     """The posterior means of the logarithm of the slope and of where even odds come to lie, by SciPy's quadrature."""
 
+    def normal(x, scale):
+        return np.exp(-0.5 * (x / scale) ** 2) / (scale * np.sqrt(2 * np.pi))
+
     def density(offset, log_slope):
         likely = np.prod(expit(np.where(y_true == 1, 1, -1) * (np.exp(log_slope) * log_odds + offset)))
-        return likely * (0.85 * norm.pdf(offset, scale=0.5) + 0.15 * norm.pdf(offset, scale=5)) * norm.pdf(log_slope, scale=0.2)
+        return likely * (0.85 * normal(offset, 0.5) + 0.15 * normal(offset, 5)) * normal(log_slope, 0.2)
 
     def mean(value):
         return dblquad(lambda o, s: value(o, s) * density(o, s), -1, 1, -20, 20, epsabs=1e-10, epsrel=1e-6)[0]

@@ -69,6 +69,7 @@ def test_a_file_of_weights_runs_no_code(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "VGG16", "EfficientNetV2B0"])
+@pytest.mark.slow
 def test_a_backbone_of_keras_from_pixels_to_features(name, tmp_path):
     backbone = build_backbone(name, "none", 32)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
@@ -149,6 +150,7 @@ def small(workplace):
         stage()
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_is_computed_once_and_the_saved_model_is_whole(small):
     squares, found = open_squares(), open_features()
     assert found.shape[:2] == (len(squares), 8) and found.dtype == np.float32
@@ -168,6 +170,7 @@ def test_a_frozen_backbone_is_computed_once_and_the_saved_model_is_whole(small):
 
 
 @pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.slow
 def test_the_saved_model_gives_the_features_of_the_upright_square_beside_its_probability(small, averaged):
     set_params({"train.average_orientations": averaged})
     train.main()
@@ -183,6 +186,7 @@ def test_the_saved_model_gives_the_features_of_the_upright_square_beside_its_pro
     assert judgement.unlike.shape == (len(cohort.paths),) and np.all((judgement.unlike >= 0) & (judgement.unlike <= 1))
 
 
+@pytest.mark.slow
 def test_a_frozen_ensemble_with_orientations_is_the_mean_of_its_heads(small):
     """The recommended way on real crops: the saved model says what its members say, on average, of the eight views."""
     set_params({"train.ensemble": True, "train.average_orientations": True})
@@ -198,6 +202,7 @@ def test_a_frozen_ensemble_with_orientations_is_the_mean_of_its_heads(small):
     assert validated == np.sum(read_cohort().folds > 0)
 
 
+@pytest.mark.slow
 def test_a_backbone_that_is_trained_keeps_its_batch_norm_statistics(small):
     set_params({"model.trainable": "all", "train.epochs": 1})
     features.main()
@@ -231,6 +236,7 @@ def test_the_head_is_scikit_learns_logistic_regression(workplace):
     assert np.array_equal(alone.predict_on_batch(found[:, 0]), single.predict_on_batch(found[:, 0]))
 
 
+@pytest.mark.slow
 def test_inner_layers_are_features_one_after_the_other():
     keras.utils.set_random_seed(0)
     whole = build_backbone("MobileNetV3Small", "none", 32)
@@ -280,6 +286,7 @@ def test_the_last_blocks_are_trained_and_their_batch_normalisation_is_not(name, 
         set_trainable(backbone, 99)
 
 
+@pytest.mark.slow
 def test_jittered_views_are_learned_from_beside_the_orientations(small):
     set_params({"model.jittered_views": 2, "train.augment.stain": 0.3, "train.augment.scale": 0.3})
     before = np.array(open_features())
@@ -307,6 +314,7 @@ def test_the_neighbours_head_is_scikit_learns(tmp_path):
     assert measures["val"]["auc"] == pytest.approx(roc_auc_score(y[val], expected))
 
 
+@pytest.mark.slow
 def test_a_model_with_the_neighbours_head_is_whole(small, monkeypatch):
     monkeypatch.setattr("stages.training.head.NEIGHBOURS", 5)
     monkeypatch.setattr("stages.model.networks.NEIGHBOURS", 5)

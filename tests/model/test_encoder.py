@@ -241,6 +241,7 @@ def run_from_features():
 
 
 @pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.slow
 def test_a_model_behind_an_encoder_holds_the_head_alone(small, averaged):
     set_params({"train.ensemble": True, "train.average_orientations": averaged})
     run_from_features()
@@ -277,6 +278,7 @@ def test_weights_of_an_encoder_for_a_model_without_one_are_refused(small):
 
 
 @pytest.mark.parametrize("trainable, ensemble", [(1, False), ("all", True)])
+@pytest.mark.slow
 def test_the_last_blocks_are_trained_and_they_alone_are_saved(small, trainable, ensemble):
     set_params({"model.trainable": trainable, "train.ensemble": ensemble, "train.average_orientations": True})
     run_from_features()
@@ -295,6 +297,7 @@ def test_the_last_blocks_are_trained_and_they_alone_are_saved(small, trainable, 
         assert found == pytest.approx([said[path] for path in cohort.paths[rows]], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_features_that_were_killed_go_on_where_they_were(small, monkeypatch):
     """Killed in earnest: by the signal that leaves no time to tidy up."""
     script = (

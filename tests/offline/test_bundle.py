@@ -12,7 +12,7 @@ import pytest
 from stages.base.errors import UserError
 from stages.offline import packing
 from stages.offline.install import SUMS, check
-from tests.repositories import ENVIRONMENT, git
+from tests.repositories import ENVIRONMENT, PROJECT, git
 
 WITHOUT_NETWORK = ["unshare", "--map-root-user", "--net"]
 
@@ -21,8 +21,8 @@ def no_namespaces():
     return not shutil.which("unshare") or subprocess.run([*WITHOUT_NETWORK, "true"], capture_output=True).returncode != 0
 
 
-def without_network(*command, check=True):
-    done = subprocess.run([*WITHOUT_NETWORK, *map(str, command)], env=ENVIRONMENT, capture_output=True, text=True)
+def without_network(*command, environment=ENVIRONMENT, check=True):
+    done = subprocess.run([*WITHOUT_NETWORK, *map(str, command)], env=environment, capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -133,14 +133,10 @@ def test_the_pipeline_and_what_people_run_ask_no_network(repository):
         pytest.skip("no network namespaces here (unshare)")
     shutil.rmtree(".dvc/cache")
     shutil.rmtree("models")
-    python = [sys.executable, "-m"]
-    without_network(*python, "dvc", "repro", "--force")
-    without_network(*python, "dvc", "exp", "run", "-n", "youden", "-S", "evaluate.threshold=youden")
-    git("checkout", "-q", "HEAD", "--", "params.yaml")
-    without_network(*python, "stages.predict", "data/demo", "--html", "page.html", "--per-slide", "slides.csv")
-    without_network(*python, "stages.compare", "--by", "evaluate.threshold")
-    without_network(*python, "stages.report", "HEAD")
-    assert Path("page.html").is_file() and Path("report/report.md").is_file() and Path("comparison/comparison.md").is_file()
+    paths = {"PYTHONPATH": str(PROJECT)}
+    done = without_network(sys.executable, "-m", "tests.offline.run_all", environment=ENVIRONMENT | paths)
     # DVC reports home nothing, and looks for no update.
-    for name in ("analytics", "check_update"):
-        assert without_network(*python, "dvc", "config", f"core.{name}").stdout.strip() == "false"
+    assert done.stdout.split() == ["core.analytics", "false", "core.check_update", "false"]
+    for made in ("models/model.keras", "page.html", "slides.csv", "report/report.md", "comparison/comparison.md"):
+        assert Path(made).is_file(), made
+    assert git("diff", "--stat", "HEAD") == ""

@@ -24,6 +24,7 @@ def draw(**changes):
     return {path.relative_to("data/demo").as_posix(): path.read_bytes() for path in Path("data/demo").rglob("*.png")}
 
 
+@pytest.mark.slow
 def test_the_same_seed_draws_the_same_whatever_the_workers(workplace, monkeypatch):
     first = draw()
     monkeypatch.setattr(joblib, "cpu_count", lambda: 1)
@@ -66,6 +67,7 @@ def test_a_sclerotic_tuft_is_denser_and_has_fewer_nuclei_than_an_open_one():
     assert brightness["sclerotic"] < brightness["open"]
 
 
+@pytest.mark.slow
 def test_what_was_drawn_before_is_gone(workplace):
     draw()
     Image.new("RGB", (9, 9)).save("data/demo/globally_sclerotic/old.png")

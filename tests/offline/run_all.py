@@ -1,0 +1,28 @@
+"""All that people run, in a repository without results: python -m tests.offline.run_all, in a namespace without a network.
+
+A program of its own, so that the server of forks (tests/fork_server.py) is in that namespace, too.
+"""
+
+import socket
+
+from tests.repositories import dvc, git, run_program, stages_run
+
+
+def main() -> None:
+    assert [name for _, name in socket.if_nameindex()] == ["lo"]
+    assert "train" in stages_run(dvc("repro", "--force"))
+    dvc("exp", "run", "-n", "youden", "-S", "evaluate.threshold=youden")
+    git("checkout", "-q", "HEAD", "--", "params.yaml")
+    for program, *arguments in (
+        ("predict", "data/demo", "--html", "page.html", "--per-slide", "slides.csv"),
+        ("compare", "--by", "evaluate.threshold"),
+        ("report", "HEAD"),
+    ):
+        code, _, error = run_program(program, *arguments)
+        assert code == 0, error
+    for name in ("core.analytics", "core.check_update"):
+        print(name, dvc("config", name).strip())
+
+
+if __name__ == "__main__":
+    main()
