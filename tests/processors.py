@@ -144,7 +144,7 @@ def _learned(model, squares: np.ndarray, y: np.ndarray, train: int, **changes) -
     yield "probabilities", predict(model, squares, np.arange(len(y)))
 
 
-def _rung(size: int, squares: int, **changes) -> Named:
+def _rung(size: int, squares: int, batch_size: int = 16, **changes) -> Named:
     from stages.model.backend import make_deterministic
     from stages.model.networks import build_model
     from stages.training.fit import channel_statistics
@@ -154,7 +154,7 @@ def _rung(size: int, squares: int, **changes) -> Named:
     train = squares - squares // 3
     yield "crops", pixels
     model = build_model(model_parameters(**changes), size, *channel_statistics(pixels, np.arange(train)), dropout=0.2)
-    yield from _learned(model, pixels, y, train)
+    yield from _learned(model, pixels, y, train, batch_size=batch_size)
 
 
 def default_step() -> Named:
@@ -174,7 +174,7 @@ def unpooled_step() -> Named:
 
 def smallest_step() -> Named:
     """Two steps of conv1-dense1 on tiny squares: what the suite has time to emulate."""
-    yield from _rung(24, 12, step="conv1-dense1", conv_filters=4, dense_units=4)
+    yield from _rung(24, 6, batch_size=2, step="conv1-dense1", conv_filters=4, dense_units=4)
 
 
 def single_neuron() -> Named:

@@ -15,6 +15,8 @@ cv2.setNumThreads(1)
 # measured for ImageJ's Colour Deconvolution), and what is neither.
 HAEMATOXYLIN, PAS = (0.644211, 0.716556, 0.266844), (0.175411, 0.972178, 0.154589)
 STAINS = np.array([HAEMATOXYLIN, PAS, np.cross(HAEMATOXYLIN, PAS)])
+# The optical density of each value of a channel; 0, which would have an infinite one, counts as 1.
+DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255)
 
 
 class AugmentParameters(Parameters):
@@ -72,9 +74,12 @@ def change_stains(pixels: np.ndarray, factors: np.ndarray, offsets: np.ndarray) 
         factors, offsets: float (3,), of haematoxylin, PAS and the residual; an offset of 1 is an optical density of 0.1,
             which takes a fifth of the light.
     """
-    density = -np.log10(np.maximum(np.arange(256), 1) / 255)[pixels]
-    changed = density @ (np.linalg.inv(STAINS) * factors @ STAINS) + offsets / 10 @ STAINS
-    return np.rint(255 * np.minimum(10**-changed, 1)).astype(np.uint8)
+    mixed = np.linalg.inv(STAINS) * factors @ STAINS
+    # The light that is left is a product over the three channels: a table for each, of what it leaves of red, green and blue.
+    tables = 10.0 ** -(DENSITY[:, None] * mixed[:, None])
+    tables[0] *= 255 * 10.0 ** -(offsets / 10 @ STAINS)
+    red, green, blue = (np.take(table, pixels[..., channel], axis=0) for channel, table in enumerate(tables.astype(np.float32)))
+    return np.minimum(np.rint(red * green * blue), 255).astype(np.uint8)
 
 
 def _move(pixels: np.ndarray, angle: float, shift: tuple[float, float], zoom: tuple[float, float]) -> np.ndarray:

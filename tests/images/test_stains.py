@@ -13,7 +13,7 @@ from stages import manifest, pad, split, stain
 from stages.base.errors import UserError
 from stages.dataset.cohort import STAINED, open_padded, open_squares, read_cohort
 from stages.images.stains import fit_normalization, read_normalization
-from stages.model.augment import HAEMATOXYLIN, PAS, change_stains
+from stages.model.augment import HAEMATOXYLIN, PAS, STAINS, change_stains
 from tests.conftest import make_classes, set_params
 
 ONE, ZERO = np.ones(3), np.zeros(3)
@@ -42,6 +42,18 @@ def test_twice_the_haematoxylin_and_no_more_pas():
 def test_an_offset_is_a_tenth_of_optical_density():
     changed = change_stains(np.full((1, 1, 3), 255, dtype=np.uint8), ONE, np.array([0, 1, 0]))
     assert np.abs(changed[0, 0] - 255 * 10 ** (-0.1 * np.array(PAS))).max() <= 0.5
+
+
+@given(seed=st.integers(0, 2**32 - 1), most=st.floats(0, 0.99))
+@settings(max_examples=20, deadline=None)
+def test_any_change_is_that_of_the_formula(seed, most):
+    """Written out in optical densities, in 64 bits; where a value lies halfway between two bytes either is right."""
+    random = np.random.default_rng(seed)
+    pixels = random.integers(1, 256, (8, 8, 3), dtype=np.uint8)
+    factors, offsets = 1 + most * random.uniform(-1, 1, 3), most * random.uniform(-1, 1, 3)
+    amounts = -np.log10(pixels / 255) @ np.linalg.inv(STAINS)
+    expected = 255 * np.minimum(10 ** -((factors * amounts + offsets / 10) @ STAINS), 1)
+    assert np.abs(change_stains(pixels, factors, offsets) - expected).max() <= 0.501
 
 
 @pytest.fixture
