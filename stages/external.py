@@ -15,7 +15,7 @@ from stages.base.errors import refuse, run_program
 from stages.base.files import write_json, write_table
 from stages.base.parameters import read_params
 from stages.dataset.card import read_dataset
-from stages.evaluation.classifier import judge, read_classifier
+from stages.evaluation.classifier import Crops, judge, read_classifier
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
 from stages.evaluation.results import certain, deciding, measure, say
 from stages.images.sheets import save_png
@@ -35,7 +35,7 @@ def main() -> None:
     classifier = read_classifier(Path("models"))
     unreadable_list = OUTPUT / f"{dataset.name}.unreadable.csv"
     crops, unreadable = make_manifest(dataset, unreadable_list, skip_unreadable=manifest.unreadable == "skip")
-    y_score, problems, _ = judge(classifier, [dataset.folder / crop.path for crop in crops])
+    y_score, problems, _ = judge(classifier, Crops([dataset.folder / crop.path for crop in crops], classifier.preparation))
     refuse([problems[row] for row in sorted(problems)])
 
     y_true, slides = np.array([crop.label for crop in crops]), np.array([crop.slide for crop in crops])

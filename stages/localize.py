@@ -17,7 +17,7 @@ import numpy as np
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
-from stages.evaluation.classifier import judge, read_classifier
+from stages.evaluation.classifier import Crops, judge, read_classifier
 from stages.evaluation.judged import find_slides
 from stages.evaluation.localized import Localized, refuse_few, write_model
 from stages.intake.labels import LABELS, read_few_labels
@@ -46,7 +46,7 @@ def main() -> None:
     names = sorted(labels)
     of_table = columns.of("slide") if columns else None
     slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, needed=False, of_table=of_table)
-    y_score, problems, _ = judge(classifier, [folder / name for name in names])
+    y_score, problems, _ = judge(classifier, Crops([folder / name for name in names], classifier.preparation))
     refuse([problems[row] for row in sorted(problems)])
 
     y_true = np.array([labels[name] for name in names])

@@ -18,7 +18,7 @@ from pathlib import Path
 from stages.base.arguments import argument_parser
 from stages.base.errors import refuse, run_program
 from stages.base.files import refuse_outputs, write_table
-from stages.evaluation.classifier import judge, read_classifier
+from stages.evaluation.classifier import Crops, judge, read_classifier, read_preparation
 from stages.evaluation.gallery import refuse_pages, write_gallery
 from stages.evaluation.judged import (
     MEASURES,
@@ -53,10 +53,11 @@ def main() -> None:
     if arguments.html:
         refuse_pages(arguments.html, len(names))
     labels = read_labels(arguments.labels, arguments.name_column, arguments.label_column, names) if arguments.labels else {}
+    opened = Crops(crops, read_preparation(arguments.model))  # While Keras is imported and the model read.
     classifier = read_classifier(arguments.model, arguments.weights)
     of_table = columns.of("slide") if columns else None
     slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, arguments.per_slide is not None, of_table)
-    judgement = judge(classifier, crops)
+    judgement = judge(classifier, opened)
     problems = judgement.problems
     if problems and (arguments.unreadable == "refuse" or len(problems) == len(names)):
         refuse([problems[row] for row in sorted(problems)])

@@ -1,6 +1,6 @@
 """Measure the pipeline's speed against what people use today and against the limit: python -m tests.bench [ROW ...]
 
-    python -m tests.bench                   all rows: pad, train, predict, dvc, startup, growth (half an hour on two cores)
+    python -m tests.bench                   all rows: pad, train, predict, dvc, startup, growth, million (an hour on two cores)
     python -m tests.bench pad train         some of them
     python -m tests.bench --compare OLD.json  old, new and goal of each row; the exit code is 1 where one falls short
 
@@ -10,16 +10,19 @@ want GLOMERULI_DATA.
 """
 
 import argparse
+import contextlib
 import json
+import math
 import os
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,15 +30,19 @@ import joblib
 import numpy as np
 from PIL import Image
 
+from stages.base.arithmetic import FIXED, SETTINGS, THREADS
 from stages.base.files import read_json, write_json, write_table
 from stages.experiments.commands import DVC, environment
 from stages.images.opening import load_image
 from stages.images.padding import pad_all
 from stages.workers.cores import on_all_cores
+from tests.growth import MEASURED, SIZE, make_crops
 
 PROJECT = Path(__file__).resolve().parent.parent
 PADDED = 5758  # images, as in the largest published set of this task
-STAGES_WITHOUT_TENSORFLOW = ("demo", "manifest", "split", "pad", "stain", "threshold")
+TRAINED = 3456  # of them, at three folds of five, in whole batches
+# And two that import it while crops are opened.
+STAGES_WITHOUT_TENSORFLOW = ("demo", "manifest", "split", "pad", "stain", "threshold", "predict", "localize")
 
 
 class Row(NamedTuple):
@@ -184,11 +191,12 @@ def decode_all(files: list[Path]) -> None:
 
 
 def train(folder: Path, rounds: int) -> Iterator[Row]:
-    """conv3-dense1 at 128 pixels: ours, Keras's own generator that changes image by image, and one batch kept in memory."""
-    from stages.model.backend import keep_freed_memory, keras, make_deterministic  # isort: split
+    """conv3-dense1 at 128 pixels, an epoch of as many crops as the largest published set trains on.
 
-    from keras.src.legacy.preprocessing.image import ImageDataGenerator
-
+    Ours, the notebooks' generator as people run it and with our kernels, one batch kept in memory, and the roofline: what the
+    processor's two cores multiply, measured, by what the network multiplies.
+    """
+    from stages.model.backend import keep_freed_memory, keras, make_deterministic
     from stages.model.batches import Batches
     from stages.model.networks import build_model, to_log_odds
     from stages.training.fit import cross_entropy
@@ -196,54 +204,82 @@ def train(folder: Path, rounds: int) -> Iterator[Row]:
 
     make_deterministic(0)
     params, model_params = default_parameters()
-    count = 640
-    images = np.random.default_rng(0).integers(0, 256, (count, 128, 128, 3), dtype=np.uint8)
-    y = np.arange(count) % 2
+    images = np.random.default_rng(0).integers(0, 256, (TRAINED, 128, 128, 3), dtype=np.uint8)
+    y = np.arange(TRAINED) % 2
     assert isinstance(params, TrainParameters)
 
-    def ours_compiled() -> keras.Model:
+    def compiled() -> keras.Model:
         """As `stages.training.fit` compiles it: it learns from log-odds."""
         model = to_log_odds(build_model(model_params, 128, [128] * 3, [5000] * 3, params.dropout))
         model.compile(keras.optimizers.AdamW(params.learning_rate), cross_entropy, metrics=["accuracy"])
         return model
 
-    def peer_compiled() -> keras.Model:
-        """As people do: from the floating-point images of the generator to probabilities."""
-        inputs = x = keras.Input((128, 128, 3), dtype="float32")
-        for layer in build_model(model_params, 128, [128] * 3, [5000] * 3, params.dropout).layers[1:]:
-            x = layer(x)
-        model = keras.Model(inputs, x)
-        model.compile(keras.optimizers.AdamW(params.learning_rate), "binary_crossentropy", metrics=["accuracy"])
-        return model
-
-    ours_model, peer_model, limit_model = ours_compiled(), peer_compiled(), ours_compiled()
-    batches = Batches(images, np.arange(count), y, params.batch_size, params.augment)
-    generator = ImageDataGenerator(
-        rotation_range=45,
-        width_shift_range=0.05,
-        height_shift_range=0.05,
-        brightness_range=(0.9, 1.1),
-        horizontal_flip=True,
-        vertical_flip=True,
-        fill_mode="reflect",
-    ).flow(images.astype(np.float32), y, batch_size=params.batch_size, seed=0)
+    ours_model, limit_model = compiled(), compiled()
+    batches = Batches(images, np.arange(TRAINED), y, params.batch_size, params.augment)
     batch = images[: params.batch_size], y[: params.batch_size].astype(np.float32)[:, None]
 
     def ours() -> None:
         ours_model.fit(batches, epochs=1, shuffle=False, verbose=0)
 
-    def peer() -> None:
-        peer_model.fit(generator, epochs=1, verbose=0)
-
     def limit() -> None:
-        for _ in range(count // params.batch_size):
+        for _ in range(TRAINED // params.batch_size):
             keep_freed_memory()
             limit_model.train_on_batch(*batch)
 
-    for work in (ours, peer, limit):  # The first epoch compiles.
+    for work in (ours, limit):  # The first epoch compiles.
         work()
-    speeds = [count / seconds for seconds in medians(rounds, ours, peer, limit)]
-    yield Row("train", "crops/s", *speeds, goal=2, floor_goal=0.95, note="peer: with the same kernels")
+    with generator_process(default=True) as as_run, generator_process(default=False) as same_kernels:
+        speeds = [TRAINED / seconds for seconds in medians(rounds, ours, as_run, same_kernels, limit)]
+    roofline = multiplied_per_second() / (3 * 2 * multiplications(limit_model))
+    said = f"{speeds[0] / roofline:.2f} of the roofline of {roofline:.0f} crops/s"
+    yield Row("train", "crops/s", speeds[0], speeds[1], speeds[3], goal=2, floor_goal=0.95, note=said)
+    yield Row("train, peer with our kernels", "crops/s", speeds[0], speeds[2], speeds[3], floor_goal=0.95)
+
+
+@contextlib.contextmanager
+def generator_process(default: bool) -> Iterator[Callable[[], None]]:
+    """Give an epoch of the notebooks' way to train, in a process of its own: under TensorFlow's defaults, or with our kernels."""
+    environments = environment()
+    if default:
+        ours = {*SETTINGS, FIXED, *THREADS[:1]}
+        environments = {name: value for name, value in environments.items() if name not in ours}
+    command = [sys.executable, "-m", "tests.generator", str(TRAINED)]
+    with subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        env=environments,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdin and process.stdout
+
+        def epoch() -> None:
+            print(file=process.stdin, flush=True)
+            assert process.stdout.readline() == "done\n"
+
+        epoch()  # The first compiles.
+        yield epoch
+        process.stdin.close()
+
+
+def multiplications(model) -> int:
+    """Return how many multiplications of its convolutions and Dense layers a model does for one crop, forward."""
+    found = 0
+    for layer in model.layers:
+        if layer.__class__.__name__ in ("Conv2D", "Dense"):
+            places = math.prod(layer.output.shape[1:-1])
+            found += places * math.prod(layer.kernel.shape)
+    return found
+
+
+def multiplied_per_second() -> float:
+    """Return the floating-point operations a second of TensorFlow's product of two large matrices, the best of ten."""
+    import tensorflow
+
+    matrix = tensorflow.random.normal((2048, 2048))
+    return max(2 * 2048**3 / medians(1, lambda: tensorflow.matmul(matrix, matrix).numpy())[0] for _ in range(10))
 
 
 def default_parameters() -> tuple:
@@ -257,19 +293,72 @@ def default_parameters() -> tuple:
 
 
 def predict(folder: Path, rounds: int) -> Iterator[Row]:
-    """From files to a table, with conv3-dense1 at 128 pixels and with EfficientNet-Lite0 at 224."""
+    """From files to a table, with conv3-dense1 at 128 pixels and with EfficientNet-Lite0 at 224; and from the command on."""
     from stages.model.backbone import build_backbone
     from stages.model.networks import build_head, build_model, join
 
-    yield predict_with(build_model(default_parameters()[1], 128, [128] * 3, [5000] * 3), folder, rounds)
+    small = build_model(default_parameters()[1], 128, [128] * 3, [5000] * 3)
+    yield predict_from_the_command(small, folder, rounds)
+    yield predict_with(small, folder, rounds)
     backbone = build_backbone("efficientnet_lite0", "none", 224, [], 0.7)
     head = build_head(np.random.default_rng(0).normal(size=(10, backbone.output_shape[1])).astype(np.float32))
     yield predict_with(join(backbone, head, "efficientnet_lite0"), folder, rounds)
 
 
+def write_model_folder(model, folder: Path) -> None:
+    """Write what stands beside a model, as if it had been trained on crops of which nothing is known."""
+    from stages.model.file import save_model
+
+    folder.mkdir()
+    save_model(model, folder / "model.keras")
+    made = {"step": model.name, "padding": "white", "size": model.input_shape[1], "classes": ["negative", "positive"]}
+    write_json(folder / "model.json", made | {"dataset": {"card": {"title": "Crops of KPMP"}}})
+    write_json(folder / "stain.json", {"normalization": "none", "learned": {}})
+    decided = {"threshold": 0.5, "uncertain": {"low": 0.4, "high": 0.6}, "calibration": {"method": "none"}}
+    write_json(folder / "threshold.json", decided)
+
+
+def predict_from_the_command(model, folder: Path, rounds: int) -> Row:
+    """`python -m stages.predict` for 1,000 crops; the limit is a script that does nothing else: import, load, decode, forward."""
+    write_model_folder(model, folder / "models")
+    crops = native_crops()
+    (folder / "crops").mkdir()
+    for number in range(1000):
+        file = folder / f"crops/{number:04}.png"
+        if number < len(crops):
+            shutil.copy(crops[number], file)
+        else:
+            os.link(folder / f"crops/{number % len(crops):04}.png", file)
+
+    def ours() -> None:
+        python("-m", "stages.predict", "crops", where=folder)
+
+    def alone() -> None:
+        python("-c", DECODE_AND_FORWARD, str(model.input_shape[1]), where=folder)
+
+    for work in (ours, alone):
+        work()
+    speeds = [1000 / seconds for seconds in medians(rounds, ours, alone)]
+    name = f"predict, {model.name}, 1,000 crops from the command"
+    return Row(name, "crops/s", speeds[0], limit=speeds[1], floor_goal=0.95, note="limit: a script for these crops alone")
+
+
+DECODE_AND_FORWARD = """
+import sys, concurrent.futures, pathlib
+import numpy, keras
+from PIL import Image
+model = keras.models.load_model("models/model.keras")
+size, files = int(sys.argv[1]), sorted(pathlib.Path("crops").iterdir())
+with concurrent.futures.ThreadPoolExecutor() as pool:
+    list(pool.map(lambda file: Image.open(file).load() and None, files))
+pixels = numpy.zeros((len(files), size, size, 3), dtype=numpy.uint8)
+numpy.savetxt("alone.csv", model.predict(pixels, batch_size=32, verbose=0))
+"""
+
+
 def predict_with(model, folder: Path, rounds: int) -> Row:
     """Ours, one image at a time, and decoding (Pillow's, on all cores) and the forward pass alone, one after the other."""
-    from stages.evaluation.classifier import Classifier, ModelCard, judge
+    from stages.evaluation.classifier import Classifier, Crops, ModelCard, Preparation, judge
     from stages.evaluation.judged import Judged, write_judged
     from stages.images.squares import make_square
     from stages.images.stains import StainNormalizer
@@ -282,13 +371,13 @@ def predict_with(model, folder: Path, rounds: int) -> Row:
     size = model.input_shape[1]
     card = {"card": {"title": "Crops of KPMP"}}
     made = ModelCard(step=model.name, padding="white", size=size, classes=["negative", "positive"], dataset=card)
+    preparation = Preparation(made, StainNormalizer(normalization="none", learned={}))
     decision = Decision(threshold=0.5, uncertain=Band(low=0.4, high=0.6), calibration=Calibration(method="none"))
-    unknown = Likeness(*[np.empty(0)] * 4)
-    classifier = Classifier(made, StainNormalizer(normalization="none", learned={}), model, decision, unknown)
+    classifier = Classifier(preparation, model, decision, Likeness(*[np.empty(0)] * 4))
     pixels = np.zeros((len(files), size, size, 3), dtype=np.uint8)
 
     def ours() -> None:
-        y_score = judge(classifier, files).probability
+        y_score = judge(classifier, Crops(files, preparation)).probability
         rows = [Judged(file.name, int(p >= 0.5), np.float32(p), 0, "", None, None) for file, p in zip(files, y_score)]
         write_judged(folder / "evaluation.csv", rows)
 
@@ -365,60 +454,37 @@ def python(*arguments: str, where: Path = PROJECT) -> str:
 
 
 def growth(folder: Path, rounds: int) -> Iterator[Row]:
-    """Microseconds an image and the peak memory of a process of its own, as the number of images grows."""
-    for stage, counts in (("split", (1_000, 100_000, 1_000_000)), ("pad", (1_000, 10_000, 100_000))):
-        smallest = None
-        for count in counts:
-            place = folder / f"{stage}-{count}"
-            make_dataset(place, stage, count)
-            runs = [json.loads(python("-c", MEASURED, stage, where=place)) for _ in range(rounds if count < 100_000 else 1)]
-            microseconds = statistics.median(run["seconds"] for run in runs) / count * 1e6
-            memory = max(run["megabytes"] for run in runs)
-            smallest = smallest or microseconds
-            bounds = {"most": 1.1 * smallest, "megabytes": memory, "most_megabytes": 1536 if stage == "split" else 1024}
-            yield Row(
-                f"{stage}, {count:,} images", "us/image", microseconds, None, smallest, False, f"peak {memory:.0f} MiB", **bounds
-            )
+    """Microseconds a crop and the memory of a process of its own, from 1,000 to 100,000 crops."""
+    for count in (1_000, 10_000, 100_000):
+        yield from grown(folder / f"{count}", count, ("manifest", "split", "pad", "features", "predict"))
 
 
-# What the stage prints is held back; the imports, those that it puts off included, are not part of the time. The peak is that of
-# this process alone: resource.getrusage would begin with what its parent had.
-MEASURED = """
-import contextlib, importlib, io, json, pathlib, re, sys, time
-import scipy.sparse.csgraph, sklearn.model_selection
-stage = importlib.import_module(f"stages.{sys.argv[1]}")
-start = time.perf_counter()
-with contextlib.redirect_stdout(io.StringIO()):
-    stage.main()
-seconds = time.perf_counter() - start
-peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
-print(json.dumps({"seconds": seconds, "megabytes": peak / 1024}))
-"""
+def million(folder: Path, rounds: int) -> Iterator[Row]:
+    """The two stages that hold a row of each crop in memory, at a million crops."""
+    yield from grown(folder / "million", 1_000_000, ("manifest", "split"))
 
 
-def make_dataset(place: Path, stage: str, count: int) -> None:
-    """Write a manifest of `count` images, forty to a slide, one of five sclerotic; for `pad`, small images too."""
-    place.mkdir()
-    text = (PROJECT / "params.yaml").read_text(encoding="utf-8")
-    (place / "params.yaml").write_text(text.replace("size: 128", "size: 32"), encoding="utf-8")
-    images = place / "data/demo"
-    images.mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
-    labels = (np.random.default_rng(1).random(count) < 0.2).astype(int)
-    rows = []
-    for number, label in enumerate(labels):
-        name = f"{number:07d}.png"
-        rows.append((name, label, label, f"slide{number // 40}", "site", 40, 48, f"{number:064x}"))
-    if stage == "pad":
-        Image.fromarray(pixels).save(images / rows[0][0])
-        data = (images / rows[0][0]).read_bytes()
-        for name, *_ in rows[1:]:
-            (images / name).write_bytes(data)
-    columns = ("path", "label", "published", "slide", "site", "width", "height", "sha256")
-    write_table(place / "data/manifest.csv", columns, rows)
+def grown(folder: Path, count: int, stages: Sequence[str]) -> Iterator[Row]:
+    make_crops(folder, count)
+    if "predict" in stages:
+        from stages.model.networks import build_model
+
+        model_params = default_parameters()[1].model_copy(update={"step": "conv1-dense1"})
+        write_model_folder(build_model(model_params, SIZE, [128] * 3, [5000] * 3), folder / "models")
+    for stage in stages:
+        run = json.loads(python("-c", MEASURED, stage, *(("data/many",) if stage == "predict" else ()), where=folder))
+        most = 1536 if count >= 1_000_000 else 1024
+        name, said = f"{stage}, {count:,} crops", f"{run['megabytes']:.0f} MiB"
+        microseconds = run["seconds"] / count * 1e6
+        # What a crop costs at the next smaller number is the goal, but for a tenth; at the smallest what starts the stage counts.
+        earlier = COSTS.get(stage)
+        COSTS[stage] = microseconds
+        bounds = {"most": earlier and 1.1 * earlier, "megabytes": run["megabytes"], "most_megabytes": most}
+        yield Row(name, "us/crop", microseconds, None, earlier, False, said, **bounds)
 
 
-ROWS = {"pad": pad, "train": train, "predict": predict, "dvc": dvc, "startup": startup, "growth": growth}
+COSTS: dict[str, float] = {}
+ROWS = {"pad": pad, "train": train, "predict": predict, "dvc": dvc, "startup": startup, "growth": growth, "million": million}
 
 if __name__ == "__main__":
     main()

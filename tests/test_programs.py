@@ -11,7 +11,7 @@ import pytest
 from tests.repositories import ENVIRONMENT, PROJECT, run_program
 
 # They take seconds to import TensorFlow.
-SLOW = ("evaluate", "external", "localize", "predict", "train")
+SLOW = ("evaluate", "external", "train")
 PROGRAMS = sorted(path.stem for path in (PROJECT / "stages").glob("*.py") if '__name__ == "__main__"' in path.read_text())
 
 
@@ -72,6 +72,14 @@ def test_arguments_that_are_not_text(program, tmp_path):
         1,
         "error: 'x\\udcff' is not UTF-8 text; rename the file, or the folder that it is in\n",
     )
+
+
+@pytest.mark.parametrize("program", ["localize", "predict", "manifest", "split", "pad", "threshold"])
+def test_tensorflow_is_imported_where_it_is_needed(program):
+    """What is asked, and what is wrong with a folder, is answered before; and `predict` opens crops meanwhile."""
+    code = f"import sys, stages.{program}; print([name for name in ('keras', 'tensorflow', 'sklearn') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
 
 
 @pytest.mark.parametrize("program", ["climb", "sweep"])

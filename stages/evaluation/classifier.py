@@ -1,14 +1,16 @@
-"""A trained model with all that stands beside it in its folder, and its judgement of crops in files."""
+"""A trained model with all that stands beside it in its folder, and its judgement of crops in files.
 
-from collections.abc import Sequence
+Keras takes seconds to import: it is, where it is needed, so that crops are opened meanwhile.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import joblib
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel
-from tqdm import tqdm
 
 from stages.base.errors import UserError, warn
 from stages.base.files import is_number, read_json_as
@@ -17,13 +19,17 @@ from stages.images.squares import Mode, make_square
 from stages.images.stains import StainNormalizer, read_normalization
 from stages.measures.decision import Decision, read_decision
 from stages.measures.likeness import LIKENESS, Likeness, read_likeness
-from stages.model.backend import keep_freed_memory, keras, make_deterministic
 from stages.model.encoder_card import EncoderCard, behind_encoder
 from stages.model.file import MODEL, load_model
-from stages.model.networks import with_features
+from stages.workers.cores import ahead
 from stages.workers.progress import progress
 
+if TYPE_CHECKING:
+    from stages.model.backend import keras
+
 BATCH = 32
+# Bytes of squares that are ready before the model takes them: a few seconds' work, which is done while Keras is imported.
+READY = 2**26
 
 
 class ModelCard(BaseModel):
@@ -57,18 +63,37 @@ class ModelCard(BaseModel):
         return [name.replace("_", " ") for name in names]
 
 
-class Classifier(NamedTuple):
-    """From a file with a crop to a decision: how the crop becomes a square, the square's stain, the model, and the threshold."""
+class Preparation(NamedTuple):
+    """How a crop becomes what the model takes: its square, and the square's stain."""
 
     made: ModelCard
     stain: StainNormalizer
-    model: keras.Model
-    decision: Decision
-    likeness: Likeness
 
     def square(self, image: Image.Image) -> np.ndarray:
         """Return a crop as the model takes it, uint8 (size, size, 3)."""
         return self.stain(make_square(image, self.made.padding, self.made.size))
+
+
+def read_preparation(folder: Path) -> Preparation:
+    """Return how crops are prepared for the model in a folder, without the model.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    return Preparation(read_json_as(folder / "model.json", ModelCard), read_normalization(folder / "stain.json"))
+
+
+class Classifier(NamedTuple):
+    """From a file with a crop to a decision: how the crop is prepared, the model, the threshold, and what the model knows."""
+
+    preparation: Preparation
+    model: "keras.Model"
+    decision: Decision
+    likeness: Likeness
+
+    @property
+    def made(self) -> ModelCard:
+        return self.preparation.made
 
 
 def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
@@ -80,16 +105,18 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     Raises:
         UserError: a file is missing, damaged, or does not belong to the others.
     """
-    made = read_json_as(folder / "model.json", ModelCard)
-    decision, stain = read_decision(folder / "threshold.json"), read_normalization(folder / "stain.json")
+    preparation, decision = read_preparation(folder), read_decision(folder / "threshold.json")
+    made = preparation.made
+    from stages.model.backend import make_deterministic
+
     make_deterministic(0)
     model = read_network(folder, made, weights)
     if model.input_shape[1:] != (made.size, made.size, 3):
         raise UserError(f"{folder}/model.keras takes {model.input_shape[1:]}; model.json says size {made.size}")
-    return Classifier(made, stain, model, decision, read_likeness(folder / LIKENESS.name))
+    return Classifier(preparation, model, decision, read_likeness(folder / LIKENESS.name))
 
 
-def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> keras.Model:
+def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> "keras.Model":
     """Return the model in a folder, from pixels to the probability; behind its encoder, if it was made for one.
 
     Raises:
@@ -112,53 +139,52 @@ class Judgement(NamedTuple):
     unlike: np.ndarray | None
 
 
-class Crops(keras.utils.PyDataset):
-    """Batches of squares, opened and padded in threads shortly before the model takes them: memory does not grow with N.
+class Crops:
+    """Squares of crops in files, which threads open from now on, a few ahead of who takes them.
 
     What does not open is black in its place and noted in `problems`, by row; what is doubtful in `doubts`.
     """
 
-    def __init__(self, files: Sequence[Path], classifier: Classifier):
-        super().__init__(workers=joblib.cpu_count() + 1, use_multiprocessing=False, max_queue_size=16)
-        self.files, self.classifier = files, classifier
+    def __init__(self, files: Sequence[Path], preparation: Preparation):
+        self.files, self.preparation = files, preparation
         self.problems: dict[int, str] = {}
         self.doubts: dict[int, list[str]] = {}
+        size = preparation.made.size
+        self.shape = (size, size, 3)
+        self._squares = ahead(self._square, ((row,) for row in range(len(files))), max(BATCH, READY // (3 * size**2)))
 
-    def __len__(self) -> int:
-        return -(-len(self.files) // BATCH)
-
-    def __getitem__(self, number: int) -> tuple[np.ndarray]:
-        keep_freed_memory()
-        rows = range(number * BATCH, min((number + 1) * BATCH, len(self.files)))
-        return (np.stack([self._square(row) for row in rows]),)
+    def batches(self) -> Iterator[np.ndarray]:
+        """Yield the squares, once, uint8 (at most BATCH, size, size, 3)."""
+        while batch := list(islice(self._squares, BATCH)):
+            yield np.stack(batch)
 
     def _square(self, row: int) -> np.ndarray:
         try:
             image = load_image(self.files[row])
             if found := doubts_of(image, self.files[row]):
                 self.doubts[row] = found
-            return self.classifier.square(image)
+            return self.preparation.square(image)
         except (UserError, OSError) as error:
             self.problems[row] = str(error)
-            return np.zeros(self.classifier.model.input_shape[1:], dtype=np.uint8)
+            return np.zeros(self.shape, dtype=np.uint8)
 
 
-class _Bar(keras.callbacks.Callback):
-    def __init__(self, bar: tqdm):
-        super().__init__()
-        self.bar = bar
+def judge(classifier: Classifier, crops: Crops) -> Judgement:
+    """Return what the model says of crops; warn of those that are doubtful."""
+    from stages.model.backend import keep_freed_memory
+    from stages.model.networks import with_features
 
-    def on_predict_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self.bar.update(min(BATCH, int(self.bar.total or 0) - self.bar.n))
-
-
-def judge(classifier: Classifier, files: Sequence[Path]) -> Judgement:
-    """Return what the model says of crops in files; warn of those that are doubtful."""
-    crops = Crops(files, classifier)
     model = with_features(classifier.model) if classifier.likeness else classifier.model
-    with progress(total=len(files), desc="judging", unit="crop") as bar:
-        found = model.predict(crops, verbose=0, callbacks=[_Bar(bar)])
-    probability, features = found if classifier.likeness else (found, None)
+    probability, features = [], []
+    with progress(total=len(crops.files), desc="judging", unit="crop") as bar:
+        for squares in crops.batches():
+            keep_freed_memory()
+            # Always as many: of another number the model would be traced anew, which takes longer than the batch.
+            found = model.predict_on_batch(np.pad(squares, ((0, BATCH - len(squares)), (0, 0), (0, 0), (0, 0))))
+            said = found if classifier.likeness else [found]
+            probability.append(said[0][: len(squares), 0])
+            features += [one[: len(squares)] for one in said[1:]]
+            bar.update(len(squares))
     warn("read, with a doubt", [doubt for row in sorted(crops.doubts) for doubt in crops.doubts[row]])
-    unlike = classifier.likeness.unlike(features) if features is not None else None
-    return Judgement(classifier.decision.calibration(probability[:, 0]), crops.problems, unlike)
+    unlike = classifier.likeness.unlike(np.concatenate(features)) if features else None
+    return Judgement(classifier.decision.calibration(np.concatenate(probability)), crops.problems, unlike)

@@ -1,17 +1,21 @@
-"""Small pictures of judged crops, for a page that holds them: the crop, and where the model looks."""
+"""Small pictures of judged crops, for a page that holds them: the crop, and where the model looks.
+
+Keras takes seconds to import, and `attention` does: it is, where the page is drawn.
+"""
 
 import base64
 import io
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from stages.evaluation.attention import MOST_HEAT, Attention
 from stages.evaluation.classifier import BATCH, Classifier
 from stages.images.opening import load_image
+from stages.workers.cores import ahead
 from stages.workers.progress import progress
 
 # Of a crop's picture, pixels a side and WebP's quality: of a few, and of many, so that a page of 1,000 has less than 12 MB.
@@ -23,12 +27,13 @@ LEVELS = 32
 
 def thumbnails(files: Sequence[Path], classifier: Classifier) -> Iterator[tuple[str, str]]:
     """Yield of each crop, as URLs that hold all of it, the square that the model takes, and where the model looks."""
+    from stages.evaluation.attention import Attention
+
     attention = Attention(classifier.model)
+    squares = ahead(lambda file: classifier.preparation.square(load_image(file)), ((file,) for file in files), BATCH)
     with progress(total=len(files), desc="drawing the page", unit="crop") as bar:
-        for start in range(0, len(files), BATCH):
-            batch = files[start : start + BATCH]
-            squares = np.stack([classifier.square(load_image(file)) for file in batch])
-            for square, heat in zip(squares, attention(squares)):
+        while batch := list(islice(squares, BATCH)):
+            for square, heat in zip(batch, attention(np.stack(batch))):
                 yield _picture(square, *(OF_FEW if len(files) <= FEW else OF_MANY)), _heat(heat)
                 bar.update()
 
@@ -42,6 +47,8 @@ def _picture(square: np.ndarray, side: int, quality: int) -> str:
 
 def _heat(heat: np.ndarray) -> str:
     """Return a map, float32 (size, size) of 0 to 1, as a small picture to lay over the crop: the hotter, the redder."""
+    from stages.evaluation.attention import MOST_HEAT
+
     small = np.asarray(Image.fromarray(heat).resize((HEAT, HEAT), Image.Resampling.BOX))
     picture = Image.fromarray(np.rint(np.clip(small, 0, 1) * (LEVELS - 1)).astype(np.uint8), "P")
     share = np.arange(LEVELS) / (LEVELS - 1)

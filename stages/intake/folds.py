@@ -64,9 +64,10 @@ def merge_groups(*keys: Sequence[str] | np.ndarray) -> np.ndarray:
     n = len(keys[0])
     codes, offset = [], n
     for key in keys:
-        code = np.unique(np.asarray(key), return_inverse=True)[1]
-        codes.append(code + offset)
-        offset += int(code.max()) + 1
+        # NumPy's own way would hold each text at the length of the longest, four bytes a letter, and twice.
+        numbers: dict[str, int] = {}
+        codes.append(np.array([numbers.setdefault(text, offset + len(numbers)) for text in key], dtype=np.int64))
+        offset += len(numbers)
     rows, columns = np.tile(np.arange(n), len(keys)), np.concatenate(codes)
     graph = scipy.sparse.coo_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(offset, offset))
     found = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][:n]

@@ -1,22 +1,22 @@
 """What a saved model says of the encoder that it stands behind, and the whole model that is made of both again.
 
 An encoder's weights may not be passed on: models/model.keras holds what comes behind its frozen blocks, and models/model.json the
-digests of its files.
+digests of its files. Keras takes seconds to import: it is, where the two are put together.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
 from stages.base.errors import UserError, refuse
 from stages.base.files import sha256
-from stages.model.backend import keras
-from stages.model.encoder import build_encoder
 from stages.model.encoder_folder import CONFIG, PREPROCESSOR
 from stages.model.encoder_folder import WEIGHTS as WEIGHTS_FILE
-from stages.model.networks import join, mean_of_orientations
 from stages.model.steps import ENCODER, WEIGHTS, ModelParameters, Precision, Tokens
+
+if TYPE_CHECKING:
+    from stages.model.backend import keras
 
 
 class EncoderCard(BaseModel):
@@ -46,7 +46,7 @@ def _digests(folder: Path) -> dict[str, str]:
     return {name: sha256(folder / name) for name in (CONFIG, PREPROCESSOR, WEIGHTS_FILE) if (folder / name).is_file()}
 
 
-def behind_encoder(card: EncoderCard, behind: keras.Model, size: int, folder: Path | None = None) -> keras.Model:
+def behind_encoder(card: EncoderCard, behind: "keras.Model", size: int, folder: Path | None = None) -> "keras.Model":
     """Return the whole model, from pixels to the probability: the encoder in `folder`, and what was saved behind it.
 
     Args:
@@ -55,6 +55,9 @@ def behind_encoder(card: EncoderCard, behind: keras.Model, size: int, folder: Pa
     Raises:
         UserError: the folder is not there, or is that of another encoder.
     """
+    from stages.model.encoder import build_encoder
+    from stages.model.networks import join, mean_of_orientations
+
     where = folder or WEIGHTS / card.weights
     if not where.is_dir():
         raise UserError(f"{where} is not there: the model is made for the encoder {card.weights}; give its folder with --weights")

@@ -1,18 +1,23 @@
-"""Saving a model so that equal weights give equal bytes, and loading one without running code that came with it."""
+"""Saving a model so that equal weights give equal bytes, and loading one without running code that came with it.
+
+Keras takes seconds to import: it is, where it saves or loads.
+"""
 
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.base.errors import UserError
 from stages.base.files import write_archive
-from stages.model.backend import keras
+
+if TYPE_CHECKING:
+    from stages.model.backend import keras
 
 MODEL = Path("models/model.keras")
 
 
-def save_model(model: keras.Model, path: str | Path) -> None:
+def save_model(model: "keras.Model", path: str | Path) -> None:
     """Write `model` as a .keras file whose bytes depend on its layers and weights alone.
 
     The optimizer and its state, two thirds of the file, are of no use to prediction and are left out.
@@ -21,6 +26,8 @@ def save_model(model: keras.Model, path: str | Path) -> None:
     written anew with the first two fixed and the identities counted from 1; the entries are otherwise as Keras wrote
     them, and `keras.models.load_model` reads the file like any other.
     """
+    from stages.model.backend import keras
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     as_keras_writes = path.with_suffix(".part.keras")
@@ -56,12 +63,14 @@ def _number_shared_objects(node: Any, numbers: dict[int, int]) -> Any:
     return node
 
 
-def load_model(path: str | Path) -> keras.Model:
+def load_model(path: str | Path) -> "keras.Model":
     """Return the model of a .keras file, in Keras's safe mode: a file that carries code (a Lambda layer) is refused.
 
     Raises:
         UserError: the file is missing, damaged, or carries code.
     """
+    from stages.model.backend import keras
+
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # h5py, zipfile and Keras raise many kinds on damaged files.

@@ -13,7 +13,7 @@ from PIL import Image
 import stages.evaluation.gallery as gallery
 from stages.base.errors import UserError
 from stages.dataset.card import CardFields, Dataset
-from stages.evaluation.classifier import Classifier, ModelCard
+from stages.evaluation.classifier import Classifier, ModelCard, Preparation
 from stages.evaluation.gallery import pages_folder, refuse_pages, write_gallery
 from stages.evaluation.judged import Judged
 from stages.images.stains import StainNormalizer
@@ -52,9 +52,8 @@ def crops(tmp_path_factory):
     )
     (folder / "model").mkdir()
     (folder / "model/model.keras").write_bytes(b"a model")
-    classifier = Classifier(
-        made, StainNormalizer(normalization="none", learned={}), model, decision, Likeness(*[np.empty(0)] * 4)
-    )
+    preparation = Preparation(made, StainNormalizer(normalization="none", learned={}))
+    classifier = Classifier(preparation, model, decision, Likeness(*[np.empty(0)] * 4))
     return folder, judged, classifier
 
 

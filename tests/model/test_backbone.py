@@ -16,7 +16,7 @@ from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, open_features, open_squares, read_cohort
 from stages.evaluation.attention import Attention
-from stages.evaluation.classifier import judge, read_classifier
+from stages.evaluation.classifier import Crops, judge, read_classifier
 from stages.manifest import main as make_manifest
 from stages.model.backbone import build_backbone, orientations, set_trainable
 from stages.model.backend import keras
@@ -182,7 +182,7 @@ def test_the_saved_model_gives_the_features_of_the_upright_square_beside_its_pro
     assert probability[:, 0] == pytest.approx(predict(classifier.model, squares, rows), abs=1e-5)
     assert features == pytest.approx(np.array(open_features()[rows, 0]), rel=1e-3, abs=1e-4)
     cohort = read_cohort()
-    judgement = judge(classifier, [Path("data/small") / path for path in cohort.paths])
+    judgement = judge(classifier, Crops([Path("data/small") / path for path in cohort.paths], classifier.preparation))
     assert judgement.unlike.shape == (len(cohort.paths),) and np.all((judgement.unlike >= 0) & (judgement.unlike <= 1))
 
 
@@ -323,7 +323,8 @@ def test_a_model_with_the_neighbours_head_is_whole(small, monkeypatch):
     threshold.main()
     likeness.main()
     cohort = read_cohort()
-    judgement = judge(read_classifier(Path("models")), [Path("data/small") / path for path in cohort.paths])
+    classifier = read_classifier(Path("models"))
+    judgement = judge(classifier, Crops([Path("data/small") / path for path in cohort.paths], classifier.preparation))
     said = {line.split(",")[0]: float(line.split(",")[-1]) for line in Path("models/validation.csv").read_text().splitlines()[1:]}
     assert not Attention(read_classifier(Path("models")).model)(np.array(open_squares()[:2])).any()
     # Two members, five neighbours, eight orientations.

@@ -19,7 +19,7 @@ from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import open_features, open_squares, read_cohort
 from stages.evaluation.attention import Attention
-from stages.evaluation.classifier import judge, read_classifier
+from stages.evaluation.classifier import Crops, judge, read_classifier
 from stages.manifest import main as make_manifest
 from stages.model.backend import keras
 from stages.model.batches import predict
@@ -253,7 +253,7 @@ def test_a_model_behind_an_encoder_holds_the_head_alone(small, averaged):
     heads = saved.predict_on_batch(np.array(found[rows, :views]).reshape(-1, 64)).reshape(len(rows), views)
     assert predict(classifier.model, open_squares(), rows) == pytest.approx(heads.mean(axis=1), abs=1e-5)
     cohort = read_cohort()
-    judgement = judge(classifier, [Path("data/small") / path for path in cohort.paths])
+    judgement = judge(classifier, Crops([Path("data/small") / path for path in cohort.paths], classifier.preparation))
     assert judgement.unlike.shape == (len(cohort.paths),)
     looks = Attention(classifier.model)(np.array(open_squares()[:3]))
     assert looks.shape == (3, 42, 42) and looks.max() == 1

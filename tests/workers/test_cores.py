@@ -1,0 +1,53 @@
+"""Work on all cores: its order, and that it does not run away from who takes its results."""
+
+import threading
+import time
+
+import pytest
+
+from stages.workers.cores import ahead, on_all_cores
+
+
+def test_results_come_in_the_order_of_the_items_under_a_bar(capsys):
+    def late(number):
+        time.sleep(0.01 * (number % 3))
+        return number
+
+    assert list(on_all_cores(late, [(number,) for number in range(20)], "working")) == list(range(20))
+    assert "working" in capsys.readouterr().err
+
+
+def test_no_more_is_computed_than_may_wait():
+    begun = []
+    results = ahead(begun.append, ((number,) for number in range(100)), waiting=5)
+    time.sleep(0.2)
+    assert sorted(begun) == [0, 1, 2, 3, 4]  # Before any is taken.
+    for taken in range(1, 11):
+        next(results)
+        time.sleep(0.02)
+        assert len(begun) <= 5 + taken
+    results.close()
+    done = len(begun)
+    time.sleep(0.1)
+    assert len(begun) == done < 20
+
+
+def test_an_error_comes_in_its_place_and_ends_the_rest():
+    begun = []
+
+    def some(number):
+        begun.append(number)
+        if number == 3:
+            raise ValueError("3")
+        time.sleep(0.01)
+        return number
+
+    before, results = threading.active_count(), ahead(some, ((number,) for number in range(1000)), waiting=8)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="3"):
+        next(results)
+    assert len(begun) < 20 and threading.active_count() == before
+
+
+def test_nothing_to_do():
+    assert list(ahead(abs, [])) == [] and list(on_all_cores(abs, [], "nothing")) == []
