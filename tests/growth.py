@@ -1,11 +1,19 @@
-"""Datasets of many crops, for the bench, and how a stage is measured on them."""
+"""Datasets of many crops, for the bench, how a stage is measured on them, and the picture of it.
 
+python -m tests.growth docs/bench.json docs/growth.png      draw what `python -m tests.bench` has written
+"""
+
+import os
+import re
+import sys
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 from ruamel.yaml import YAML
 
+from stages.base.files import read_json
+from stages.experiments.charts import save_chart
 from stages.workers.cores import ahead
 from tests.repositories import PROJECT
 
@@ -36,6 +44,8 @@ def make_crops(folder: Path, count: int) -> None:
 
     for _ in ahead(write, ((number,) for number in range(count))):
         pass
+    # Or the disk would be busy with them when the first stage is measured.
+    os.sync()
 
 
 # What the stage prints is held back; the imports, those that it puts off included, are not part of the time. The memory is that
@@ -66,3 +76,38 @@ ended.set()
 watching.join()
 print(json.dumps({"seconds": seconds, "megabytes": peak / 1024}))
 """
+
+
+def draw(bench: Path, picture: Path) -> None:
+    """Draw the seconds and the memory of each stage over the number of crops, both axes logarithmic: a line for each stage."""
+    values = []
+    for row in read_json(bench)["rows"]:
+        if found := re.fullmatch(r"(\w+), ([\d,]+) crops", row["name"]):
+            crops = int(found[2].replace(",", ""))
+            seconds = row["ours"] * crops / 1e6
+            values.append({"stage": found[1], "crops": crops, "seconds": seconds, "megabytes": row["megabytes"]})
+    stages = [*dict.fromkeys(value["stage"] for value in values)]
+    crops = {"field": "crops", "type": "quantitative", "title": "crops", "axis": {"format": "~s", "tickCount": 4}}
+
+    def panel(field: str, title: str, rules: list[dict]) -> dict:
+        axis = {"field": field, "type": "quantitative", "scale": {"type": "log"}, "title": None}
+        color = {"field": "stage", "type": "nominal", "scale": {"domain": stages, "range": COLOURS}, "legend": {"title": None}}
+        lines = {
+            "mark": {"type": "line", "point": {"filled": True, "size": 70}, "strokeWidth": 2.5},
+            "encoding": {"x": crops | {"scale": {"type": "log"}}, "y": axis, "color": color},
+        }
+        return {"title": {"text": title, "anchor": "start"}, "width": 380, "height": 280, "layer": [lines, *rules]}
+
+    limit = {
+        "data": {"values": [{"megabytes": 1024}]},
+        "mark": {"type": "rule", "strokeDash": [6, 4], "color": "#8a8f98"},
+        "encoding": {"y": {"field": "megabytes", "type": "quantitative"}},
+    }
+    panels = [panel("seconds", "Seconds", []), panel("megabytes", "Memory at its peak, MiB; dashed: 1 GiB", [limit])]
+    save_chart(picture, {"data": {"values": values}, "hconcat": panels})
+
+
+COLOURS = ["#2f5fa8", "#8a8f98", "#1b7f5c", "#c2571a", "#7b3fa0"]
+
+if __name__ == "__main__":
+    draw(*map(Path, sys.argv[1:]))

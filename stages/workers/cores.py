@@ -1,9 +1,10 @@
 """Doing the same to many items on all cores, with a progress bar."""
 
+import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import Any
 
 import joblib
@@ -34,16 +35,33 @@ def ahead(function: Callable, items: Iterable[tuple], waiting: int = WAITING) ->
 
     `waiting` results are computed before they are taken, and no more: joblib's own would pile up where the taking is slower.
     """
-    pool, rest = ThreadPoolExecutor(joblib.cpu_count()), iter(items)
-    begun = deque(pool.submit(function, *item) for item in islice(rest, waiting))
-    return _taken(pool, begun, (pool.submit(function, *item) for item in rest))
+    pool, rest, turn = ThreadPoolExecutor(joblib.cpu_count()), iter(items), threading.Lock()
+    begun: deque[Future] = deque()
+
+    def begin() -> None:
+        with turn:
+            if len(begun) < waiting and (item := next(rest, None)) is not None:
+                # It refuses when it was shut down, or when Python ends.
+                with contextlib.suppress(RuntimeError):
+                    begun.append(pool.submit(run, *item))
+
+    def run(*item: Any) -> Any:
+        # One item begins the next: of many that are begun at once Python would wait for the last before it ends.
+        try:
+            return function(*item)
+        finally:
+            begin()
+
+    for _ in range(joblib.cpu_count()):
+        begin()
+    return _taken(pool, begun, begin)
 
 
-def _taken(pool: ThreadPoolExecutor, begun: deque[Future], more: Iterator[Future]) -> Iterator[Any]:
+def _taken(pool: ThreadPoolExecutor, begun: deque[Future], begin: Callable[[], None]) -> Iterator[Any]:
     try:
         while begun:
             result = begun.popleft().result()
-            begun.extend(islice(more, 1))
+            begin()
             yield result
     finally:
         pool.shutdown(cancel_futures=True)

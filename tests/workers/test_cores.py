@@ -1,11 +1,14 @@
 """Work on all cores: its order, and that it does not run away from who takes its results."""
 
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from stages.workers.cores import ahead, on_all_cores
+from tests.repositories import PROJECT
 
 
 def test_results_come_in_the_order_of_the_items_under_a_bar(capsys):
@@ -47,6 +50,20 @@ def test_an_error_comes_in_its_place_and_ends_the_rest():
     with pytest.raises(ValueError, match="3"):
         next(results)
     assert len(begun) < 20 and threading.active_count() == before
+
+
+def test_python_ends_at_once_where_nothing_was_taken():
+    """As when a model does not load while crops are opened for it."""
+    code = """
+import sys, time
+from stages.workers.cores import ahead
+results = ahead(time.sleep, ((0.3,) for _ in range(1000)), waiting=1000)
+sys.exit("error: no model")
+"""
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: no model\n")
+    assert time.monotonic() - start < 5
 
 
 def test_nothing_to_do():
