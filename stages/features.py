@@ -12,6 +12,7 @@ import numpy as np
 from stages.base.errors import run_program
 from stages.base.files import replacing
 from stages.base.fingerprint import code_files, fingerprint
+from stages.base.memory import keep_freed_memory
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, IMAGES, STAINED, open_squares
 from stages.model.augment import AugmentParameters, augment
@@ -48,6 +49,7 @@ def main() -> None:
         progress(total=len(squares), initial=rows.done, desc=params.step, unit="crop") as bar,
     ):
         for start in range(rows.done, len(squares), BATCH):
+            keep_freed_memory()
             batch = squares[start : start + BATCH]
             features = [extract_features(backbone, batch)]
             for view in range(params.jittered_views):

@@ -196,7 +196,8 @@ def train(folder: Path, rounds: int) -> Iterator[Row]:
     Ours, the notebooks' generator as people run it and with our kernels, one batch kept in memory, and the roofline: what the
     processor's two cores multiply, measured, by what the network multiplies.
     """
-    from stages.model.backend import keep_freed_memory, keras, make_deterministic
+    from stages.base.memory import keep_freed_memory
+    from stages.model.backend import keras, make_deterministic
     from stages.model.batches import Batches
     from stages.model.networks import build_model, to_log_odds
     from stages.training.fit import cross_entropy

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from stages.base.errors import UserError, warn
 from stages.base.files import is_number, read_json_as
+from stages.base.memory import keep_freed_memory
 from stages.images.opening import doubts_of, load_image
 from stages.images.squares import Mode, make_square
 from stages.images.stains import StainNormalizer, read_normalization
@@ -171,7 +172,6 @@ class Crops:
 
 def judge(classifier: Classifier, crops: Crops) -> Judgement:
     """Return what the model says of crops; warn of those that are doubtful."""
-    from stages.model.backend import keep_freed_memory
     from stages.model.networks import with_features
 
     model = with_features(classifier.model) if classifier.likeness else classifier.model

@@ -3,7 +3,6 @@
 This is the only module that knows a backend by name. Import it before keras.
 """
 
-import ctypes
 import os
 import re
 import sys
@@ -46,22 +45,6 @@ def _without_start_up_noise() -> Iterator[None]:
                 if not START_UP_NOISE.match(line):
                     sys.stderr.buffer.write(line)
             sys.stderr.flush()
-
-
-_MALLOPT = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-
-
-def keep_freed_memory() -> None:
-    """Have glibc, where it is the C library, keep the memory that is freed for the next batch.
-
-    It would hand large blocks back to the system each time and fetch them again, page by page: on a virtual machine a third of
-    the time of training (docs/scale.md). After `fit` of TensorFlow has begun, the thresholds are no longer those set before it,
-    so that each batch asks anew. Results stay the same.
-    """
-    if _MALLOPT:
-        trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
-        _MALLOPT(trim_threshold, largest)
-        _MALLOPT(mmap_threshold, largest)
 
 
 # Of TensorFlow's own log: warnings and errors, not information.

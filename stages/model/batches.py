@@ -5,8 +5,9 @@ import math
 import joblib
 import numpy as np
 
+from stages.base.memory import keep_freed_memory
 from stages.model.augment import AugmentParameters, augment
-from stages.model.backend import keep_freed_memory, keras
+from stages.model.backend import keras
 
 
 class Batches(keras.utils.PyDataset):

@@ -9,6 +9,7 @@ from typing import Any
 
 import joblib
 
+from stages.base.memory import keep_freed_memory
 from stages.workers.progress import progress
 
 # How many results wait to be taken, so that their memory does not grow with the number of items.
@@ -35,6 +36,7 @@ def ahead(function: Callable, items: Iterable[tuple], waiting: int = WAITING) ->
 
     `waiting` results are computed before they are taken, and no more: joblib's own would pile up where the taking is slower.
     """
+    keep_freed_memory()
     pool, rest, turn = ThreadPoolExecutor(joblib.cpu_count()), iter(items), threading.Lock()
     begun: deque[Future] = deque()
 
