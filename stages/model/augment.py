@@ -18,6 +18,9 @@ STAINS = np.array([HAEMATOXYLIN, PAS, np.cross(HAEMATOXYLIN, PAS)])
 # The optical density of each value of a channel; 0, which would have an infinite one, counts as 1.
 DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255)
 
+# None, one, two and three, against the clock.
+QUARTER_TURNS = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
+
 
 class AugmentParameters(Parameters):
     """`train.augment` in params.yaml. Zero or false switches a part off; a glomerulus has no up, so turns are free."""
@@ -45,8 +48,9 @@ def augment(pixels: np.ndarray, params: AugmentParameters, random: np.random.Gen
     angle, right, down, light, larger, wider = random.uniform(-1, 1, 6)
     amounts = random.uniform(-1, 1, (2, 3))
     if params.orientations:
-        pixels = np.rot90(pixels, orientation % 4)
-        pixels = np.ascontiguousarray(pixels[:, ::-1] if orientation >= 4 else pixels)
+        turn, mirrored = QUARTER_TURNS[orientation % 4], orientation >= 4
+        pixels = pixels.copy() if turn is None else cv2.rotate(pixels, turn)
+        pixels = cv2.flip(pixels, 1) if mirrored else pixels
     if params.rotation or params.shift or params.scale or params.aspect:
         side = pixels.shape[0]
         zoom, stretch = (1 + params.scale) ** larger, math.sqrt((1 + params.aspect) ** wider)
