@@ -1,6 +1,6 @@
 """Measure the pipeline's speed against what people use today and against the limit: python -m tests.bench [ROW ...]
 
-    python -m tests.bench                   all rows: pad, train, predict, dvc, startup, growth, million (half an hour on two cores)
+    python -m tests.bench                   all rows: pad, train, predict, dvc, startup, growth, million (half an hour, two cores)
     python -m tests.bench pad train         some of them
     python -m tests.bench --compare OLD.json  old, new and goal of each row; the exit code is 1 where one falls short
 
