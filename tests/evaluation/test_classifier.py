@@ -1,8 +1,16 @@
-"""What the two classes of a model are called, wherever it is read."""
+"""What the two classes of a model are called, wherever it is read; and crops that are judged, some at a time."""
 
+import numpy as np
 import pytest
 
-from stages.evaluation.classifier import ModelCard
+from stages.evaluation.classifier import BATCH, Classifier, Crops, ModelCard, Preparation, judge
+from stages.images.opening import load_image
+from stages.images.stains import StainNormalizer
+from stages.measures.calibration import Calibration
+from stages.measures.decision import Band, Decision
+from stages.measures.likeness import nothing_known
+from tests.conftest import save_crop
+from tests.model.test_networks import build
 
 
 @pytest.mark.parametrize(
@@ -21,3 +29,24 @@ from stages.evaluation.classifier import ModelCard
 def test_the_classes_are_called_as_the_folders_where_these_are_words(folders, names):
     card = {"title": "t", "classes": folders}
     assert ModelCard(step="logistic", padding="white", size=16, classes=["a_b", "c"], dataset={"card": card}).class_names == names
+
+
+def test_a_crop_is_judged_alike_whatever_else_there_is(tmp_path):
+    """And what does not open has no effect on the others, in whatever batch it is."""
+    model = build("conv1-dense1", size=16)
+    made = ModelCard(step="conv1-dense1", padding="white", size=16, classes=["a", "b"], dataset={"card": {"title": "t"}})
+    preparation = Preparation(made, StainNormalizer(normalization="none", learned={}))
+    decision = Decision(threshold=0.5, uncertain=Band(low=0.4, high=0.6), calibration=Calibration(method="none"))
+    classifier = Classifier(preparation, model, decision, nothing_known())
+    files = [save_crop(tmp_path / f"{n}.png", n, (12 + n % 7, 9 + n % 5)) for n in range(2 * BATCH + 3)]
+    files[BATCH + 1].write_bytes(b"nothing")
+    together = judge(classifier, Crops(files, preparation))
+    assert list(together.problems) == [BATCH + 1] and together.unlike is None
+    squares = np.stack([preparation.square(load_image(file)) for row, file in enumerate(files) if row != BATCH + 1])
+    expected = np.delete(together.probability, BATCH + 1)
+    assert expected == pytest.approx(model.predict(squares, verbose=0)[:, 0], abs=1e-6)
+    for some in (files[:1], files[:5], files[BATCH + 2 :]):
+        alone, first = judge(classifier, Crops(some, preparation)).probability, files.index(some[0])
+        # At the same place of a batch to the last bit, at another but for rounding.
+        most = 1e-6 if first % BATCH else 0
+        assert alone == pytest.approx(together.probability[first : first + len(some)], rel=0, abs=most)

@@ -310,7 +310,8 @@ def test_a_thousand_crops_weigh_less_than_12_megabytes_and_open_within_seconds(c
     many = [judged[number % CROPS]._replace(name=names[number % len(names)]) for number in range(1000)]
     model = keras.Sequential([keras.Input((224, 224, 3), dtype="uint8"), keras.layers.Rescaling(1 / 255)])
     model = keras.Model(model.inputs, keras.layers.Dense(1, "sigmoid")(keras.layers.GlobalAveragePooling2D()(model.outputs[0])))
-    classifier = classifier._replace(model=model, made=classifier.made.model_copy(update={"size": 224}))
+    made = classifier.made.model_copy(update={"size": 224})
+    classifier = classifier._replace(model=model, preparation=classifier.preparation._replace(made=made))
     write_gallery(tmp_path / "page.html", real_data, many, classifier, folder / "model")
     assert (tmp_path / "page.html").stat().st_size < 12_000_000
     context = browser.new_context()
