@@ -1,6 +1,6 @@
 """Measure the pipeline's speed against what people use today and against the limit: python -m tests.bench [ROW ...]
 
-    python -m tests.bench                   all rows: pad, train, predict, dvc, startup, growth, million (half an hour, two cores)
+    python -m tests.bench                   all rows: pad, train, predict, dvc, startup, growth (half an hour on two cores)
     python -m tests.bench pad train         some of them
     python -m tests.bench --compare OLD.json  old, new and goal of each row; the exit code is 1 where one falls short
 
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,8 +37,8 @@ from stages.images.opening import load_image
 from stages.images.padding import pad_all
 from stages.workers.cores import on_all_cores
 from tests.growth import MEASURED, SIZE, make_crops
+from tests.repositories import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent
 PADDED = 5758  # images, as in the largest published set of this task
 TRAINED = 3456  # of them, at three folds of five, in whole batches
 # And two that import it while crops are opened.
@@ -242,7 +242,7 @@ def generator_process(default: bool) -> Iterator[Callable[[], None]]:
     """Give an epoch of the notebooks' way to train, in a process of its own: under TensorFlow's defaults, or with our kernels."""
     environments = environment()
     if default:
-        ours = {*SETTINGS, FIXED, *THREADS[:1]}
+        ours = {*SETTINGS, FIXED, THREADS[0]}
         environments = {name: value for name, value in environments.items() if name not in ours}
     command = [sys.executable, "-m", "tests.generator", str(TRAINED)]
     with subprocess.Popen(
@@ -359,26 +359,19 @@ numpy.savetxt("alone.csv", model.predict(pixels, batch_size=32, verbose=0))
 
 def predict_with(model, folder: Path, rounds: int) -> Row:
     """Ours, one image at a time, and decoding (Pillow's, on all cores) and the forward pass alone, one after the other."""
-    from stages.evaluation.classifier import Classifier, Crops, ModelCard, Preparation, judge
+    from stages.evaluation.classifier import Crops, judge, read_classifier
     from stages.evaluation.judged import Judged, write_judged
     from stages.images.squares import make_square
-    from stages.images.stains import StainNormalizer
-    from stages.measures.calibration import Calibration
-    from stages.measures.decision import Band, Decision
-    from stages.measures.likeness import Likeness
 
     files = native_crops() * 40
     few = files[:60]
     size = model.input_shape[1]
-    card = {"card": {"title": "Crops of KPMP"}}
-    made = ModelCard(step=model.name, padding="white", size=size, classes=["negative", "positive"], dataset=card)
-    preparation = Preparation(made, StainNormalizer(normalization="none", learned={}))
-    decision = Decision(threshold=0.5, uncertain=Band(low=0.4, high=0.6), calibration=Calibration(method="none"))
-    classifier = Classifier(preparation, model, decision, Likeness(*[np.empty(0)] * 4))
+    write_model_folder(model, folder / model.name)
+    classifier = read_classifier(folder / model.name)
     pixels = np.zeros((len(files), size, size, 3), dtype=np.uint8)
 
     def ours() -> None:
-        y_score = judge(classifier, Crops(files, preparation)).probability
+        y_score = judge(classifier, Crops(files, classifier.preparation)).probability
         rows = [Judged(file.name, int(p >= 0.5), np.float32(p), 0, "", None, None) for file, p in zip(files, y_score)]
         write_judged(folder / "evaluation.csv", rows)
 
@@ -455,37 +448,28 @@ def python(*arguments: str, where: Path = PROJECT) -> str:
 
 
 def growth(folder: Path, rounds: int) -> Iterator[Row]:
-    """Microseconds a crop and the memory of a process of its own, from 1,000 to 100,000 crops."""
-    for count in (1_000, 10_000, 100_000):
-        yield from grown(folder / f"{count}", count, ("manifest", "split", "pad", "features", "predict"))
+    """Microseconds a crop and the memory of a process of its own, once each; at a million crops of what holds a row of each."""
+    from stages.model.networks import build_model
+
+    model_params = default_parameters()[1].model_copy(update={"step": "conv1-dense1"})
+    model = build_model(model_params, SIZE, [128] * 3, [5000] * 3)
+    listing, pixels = ("manifest", "split"), ("pad", "features", "predict")
+    costs: dict[str, float] = {}
+    for count, most in ((1_000, 1024), (10_000, 1024), (100_000, 1024), (1_000_000, 1536)):
+        place = folder / f"{count}"
+        make_crops(place, count)
+        write_model_folder(model, place / "models")
+        for stage in listing + pixels * (count < 1_000_000):
+            arguments = ["data/many"] if stage == "predict" else []
+            run = json.loads(python("-c", MEASURED, stage, *arguments, where=place))
+            # What a crop costs at the number before is the goal, but for a tenth; at the smallest what starts the stage counts.
+            earlier, costs[stage] = costs.get(stage), run["seconds"] / count * 1e6
+            bounds = {"most": earlier and 1.1 * earlier, "megabytes": run["megabytes"], "most_megabytes": most}
+            said = f"{run['megabytes']:.0f} MiB"
+            yield Row(f"{stage}, {count:,} crops", "us/crop", costs[stage], None, earlier, False, said, **bounds)
 
 
-def million(folder: Path, rounds: int) -> Iterator[Row]:
-    """The two stages that hold a row of each crop in memory, at a million crops."""
-    yield from grown(folder / "million", 1_000_000, ("manifest", "split"))
-
-
-def grown(folder: Path, count: int, stages: Sequence[str]) -> Iterator[Row]:
-    make_crops(folder, count)
-    if "predict" in stages:
-        from stages.model.networks import build_model
-
-        model_params = default_parameters()[1].model_copy(update={"step": "conv1-dense1"})
-        write_model_folder(build_model(model_params, SIZE, [128] * 3, [5000] * 3), folder / "models")
-    for stage in stages:
-        run = json.loads(python("-c", MEASURED, stage, *(("data/many",) if stage == "predict" else ()), where=folder))
-        most = 1536 if count >= 1_000_000 else 1024
-        name, said = f"{stage}, {count:,} crops", f"{run['megabytes']:.0f} MiB"
-        microseconds = run["seconds"] / count * 1e6
-        # What a crop costs at the next smaller number is the goal, but for a tenth; at the smallest what starts the stage counts.
-        earlier = COSTS.get(stage)
-        COSTS[stage] = microseconds
-        bounds = {"most": earlier and 1.1 * earlier, "megabytes": run["megabytes"], "most_megabytes": most}
-        yield Row(name, "us/crop", microseconds, None, earlier, False, said, **bounds)
-
-
-COSTS: dict[str, float] = {}
-ROWS = {"pad": pad, "train": train, "predict": predict, "dvc": dvc, "startup": startup, "growth": growth, "million": million}
+ROWS = {"pad": pad, "train": train, "predict": predict, "dvc": dvc, "startup": startup, "growth": growth}
 
 if __name__ == "__main__":
     main()

@@ -63,7 +63,9 @@ peak, ended = 0, threading.Event()
 
 def watch():
     global peak
-    while not ended.wait(0.02):
+    last = False
+    while not last:
+        last = ended.wait(0.02)
         peak = max(peak, int(re.search(r"RssAnon:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]))
 
 watching = threading.Thread(target=watch)

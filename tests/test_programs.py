@@ -15,10 +15,6 @@ SLOW = ("evaluate", "external", "train")
 PROGRAMS = sorted(path.stem for path in (PROJECT / "stages").glob("*.py") if '__name__ == "__main__"' in path.read_text())
 
 
-def in_turn(programs):
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in programs]
-
-
 def run(program, *arguments, folder=PROJECT):
     return subprocess.run(
         [sys.executable, "-m", f"stages.{program}", *arguments],
@@ -33,7 +29,7 @@ def test_there_are_programs():
     assert {"demo", "manifest", "split", "pad", "train", "evaluate", "predict", "compare", "verify"} <= set(PROGRAMS)
 
 
-@pytest.mark.parametrize("program", in_turn(PROGRAMS))
+@pytest.mark.parametrize("program", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in PROGRAMS])
 def test_help_and_what_is_not_known(program, tmp_path, monkeypatch):
     """In a folder that holds nothing: neither touches a file."""
     done = run(program, "--help", folder=tmp_path)
@@ -59,7 +55,7 @@ def test_ctrl_c_prints_no_traceback_while_modules_are_imported_either(program, s
     assert error == ""
 
 
-@pytest.mark.parametrize("program", in_turn(["compare", "doubts", "report", "climb", "predict"]))
+@pytest.mark.parametrize("program", ["compare", "doubts", "report", "climb", "predict"])
 def test_arguments_that_are_not_text(program, tmp_path):
     done = subprocess.run(
         [os.fsencode(sys.executable), b"-m", f"stages.{program}".encode(), b"x\xff"],

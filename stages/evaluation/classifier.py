@@ -150,9 +150,8 @@ class Crops:
         self.files, self.preparation = files, preparation
         self.problems: dict[int, str] = {}
         self.doubts: dict[int, list[str]] = {}
-        size = preparation.made.size
-        self.shape = (size, size, 3)
-        self._squares = ahead(self._square, ((row,) for row in range(len(files))), max(BATCH, READY // (3 * size**2)))
+        waiting = max(BATCH, READY // (3 * preparation.made.size**2))
+        self._squares = ahead(self._square, ((row,) for row in range(len(files))), waiting)
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yield the squares, once, uint8 (at most BATCH, size, size, 3)."""
@@ -167,7 +166,7 @@ class Crops:
             return self.preparation.square(image)
         except (UserError, OSError) as error:
             self.problems[row] = str(error)
-            return np.zeros(self.shape, dtype=np.uint8)
+            return np.zeros((self.preparation.made.size, self.preparation.made.size, 3), dtype=np.uint8)
 
 
 def judge(classifier: Classifier, crops: Crops) -> Judgement:

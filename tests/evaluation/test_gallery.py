@@ -20,7 +20,7 @@ from stages.images.stains import StainNormalizer
 from stages.intake.labels import LABELS, read_corrections, read_few_labels
 from stages.measures.calibration import Calibration
 from stages.measures.decision import Band, Decision
-from stages.measures.likeness import Likeness
+from stages.measures.likeness import nothing_known
 from stages.model.backend import keras
 
 EVIL = ["<script>document.title='evil'</script>.png", '"><svg onload=x>.png', "{{ 7 * 7 }}.png", "=HYPERLINK(1),a.png", "'+x.png"]
@@ -53,7 +53,7 @@ def crops(tmp_path_factory):
     (folder / "model").mkdir()
     (folder / "model/model.keras").write_bytes(b"a model")
     preparation = Preparation(made, StainNormalizer(normalization="none", learned={}))
-    classifier = Classifier(preparation, model, decision, Likeness(*[np.empty(0)] * 4))
+    classifier = Classifier(preparation, model, decision, nothing_known())
     return folder, judged, classifier
 
 
