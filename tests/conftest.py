@@ -8,9 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 from PIL import Image
 
 from tests.repositories import PROJECT, dvc, git, make_repository, set_params, stages_run
+
+# A busy machine is no failure: hypothesis fails an example that takes longer than 200 ms unless told otherwise.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 # What takes more than a few seconds: DVC in a repository, emulation, many trainings. `pytest -m "not slow"` is for working.
 SLOW_FIXTURES = {"reproduced", "repository", "branches", "shared", "workspace", "s3", "bundle"}
