@@ -68,6 +68,7 @@ def reproduce(folder):
         "manifest",
         "split",
         "pad",
+        "near_duplicates",
         "stain",
         "features",
         "train",

@@ -60,7 +60,7 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(workspace):
         ("evaluate.threshold", "youden", ["threshold", "evaluate"]),
         ("train.epochs", 2, ["train", "threshold", "evaluate"]),
         ("split.fold", 1, ["split", "stain", "train", "likeness", "threshold", "evaluate"]),
-        ("pad.mode", "edge", ["pad", "stain", "features", "train", "threshold", "evaluate"]),
+        ("pad.mode", "edge", ["pad", "near_duplicates", "stain", "features", "train", "threshold", "evaluate"]),
     ],
 )
 def test_a_parameter_reruns_what_depends_on_it_alone(workspace, name, value, expected):
@@ -68,7 +68,7 @@ def test_a_parameter_reruns_what_depends_on_it_alone(workspace, name, value, exp
     assert stages_run(dvc("repro")) == expected
 
 
-STAGES = ["manifest", "split", "pad", "stain", "features", "train", "likeness", "threshold", "evaluate"]
+STAGES = ["manifest", "split", "pad", "near_duplicates", "stain", "features", "train", "likeness", "threshold", "evaluate"]
 
 
 def from_cache(output):
@@ -132,7 +132,7 @@ def test_no_output_keeps_its_stage_out_of_the_run_cache():
 def test_an_experiment_shows_and_compares(workspace):
     changes = ("pad.size=24", "model.step=conv2-dense1", "model.conv_filters=2")
     output = dvc("exp", "run", "-n", "24-conv2", *(word for change in changes for word in ("-S", change)))
-    assert stages_run(output) == ["pad", "stain", "features", "train", "threshold", "evaluate"]
+    assert stages_run(output) == ["pad", "near_duplicates", "stain", "features", "train", "threshold", "evaluate"]
     shown = json.loads(dvc("exp", "show", "--json"))
     experiments = [experiment for row in shown for experiment in row.get("experiments") or []]
     assert [experiment["name"] for experiment in experiments] == ["24-conv2"]

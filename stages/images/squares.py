@@ -41,14 +41,12 @@ def make_square(image: Image.Image, mode: Mode, size: int) -> np.ndarray:
     if image.mode == "RGBA":
         below = Image.new("RGBA", image.size, (*colour, 255))
         image = Image.alpha_composite(below, image).convert("RGB")
-    longest = max(image.size)
-    width, height = (size, size) if mode == "stretch" else (max(1, round(side * size / longest)) for side in image.size)
+    left, top, width, height = content_box(image.size, mode, size)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
     if (width, height) == (size, size):
         return pixels
-    left, top = (size - width) // 2, (size - height) // 2
     if mode in ("edge", "reflect"):
         margins = ((top, size - height - top), (left, size - width - left), (0, 0))
         return np.pad(pixels, margins, mode=mode)
@@ -56,6 +54,18 @@ def make_square(image: Image.Image, mode: Mode, size: int) -> np.ndarray:
     square[:] = colour
     square[top : top + height, left : left + width] = pixels
     return square
+
+
+def content_box(crop: tuple[int, int], mode: Mode, size: int) -> tuple[int, int, int, int]:
+    """Return (left, top, width, height) of what is not margin in a square by `make_square`, in pixels.
+
+    Args:
+        crop: width and height of the crop before it was made square.
+    """
+    if mode == "stretch":
+        return 0, 0, size, size
+    width, height = (max(1, round(side * size / max(crop))) for side in crop)
+    return (size - width) // 2, (size - height) // 2, width, height
 
 
 def rim_colour(image: Image.Image) -> tuple[int, int, int]:
