@@ -1,5 +1,6 @@
 """What a user can cause ends in one line on the screen and a non-zero exit, never in a traceback."""
 
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -42,6 +43,9 @@ def run_program(main: Callable[[], None], description: str | None = None) -> Non
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if undecodable := [argument for argument in sys.argv if not _is_text(argument)]:
         sys.exit(f"error: {undecodable[0]!r} is not UTF-8 text; rename the file, or the folder that it is in")
+    # An empty path would be the current folder.
+    if empty := [word for word in sys.argv[1:] if not word or re.fullmatch("--[a-z-]+=", word)]:
+        sys.exit(f"error: the argument {empty[0]!r} is empty, as of a shell variable that is not set; give a value")
     if description:
         argument_parser(description).parse_args()
     try:

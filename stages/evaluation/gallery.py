@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -64,13 +65,13 @@ def write_gallery(path: Path, folder: Path, judged: Sequence[Judged], classifier
     pages = pages_folder(path)
     for number, part in enumerate(_parts(judged, slides), start=1):
         page = pages / f"{number:04}.html"
-        _write_page(page, folder, part.crops, [part.slide], about | {"up": f"../{path.name}"}, classifier, part.part)
+        _write_page(page, folder, part.crops, [part.slide], about | {"up": quote(f"../{path.name}")}, classifier, part.part)
         # Counted once: a second page of a slide says nothing of them.
         again = bool(rows) and rows[-1]["slide"] == part.slide.slide
         uncounted = dict.fromkeys(("glomeruli", "sclerotic", "share", "uncertain"), "") if again else {}
-        rows.append(_slide(part.slide) | uncounted | {"part": part.part, "link": f"{pages.name}/{page.name}"})
+        rows.append(_slide(part.slide) | uncounted | {"part": part.part, "link": quote(f"{pages.name}/{page.name}")})
     # Those of an earlier run would be taken for this one's.
-    written = {Path(row["link"]).name for row in rows}
+    written = {f"{number:04}.html" for number in range(1, len(rows) + 1)}
     for old in pages.iterdir():
         if old.name not in written:
             old.unlink()

@@ -271,7 +271,7 @@ def test_a_model_that_is_mostly_unsure_is_said_so(crops, tmp_path):
 def test_many_crops_are_a_page_for_each_slide(crops, tmp_path, monkeypatch, browser):
     folder, judged, classifier = crops
     monkeypatch.setattr(gallery, "CROPS_A_PAGE", 8)
-    path = tmp_path / "all.html"
+    path = tmp_path / "all #2, 50%25 ü.html"
     refuse_pages(path, 30)
     pages_folder(path).mkdir()
     for name in ("0003.html", "0099.html", "0002.html.part"):
@@ -298,7 +298,7 @@ def test_many_crops_are_a_page_for_each_slide(crops, tmp_path, monkeypatch, brow
     assert page.url == path.as_uri()
     context.close()
     (pages_folder(path) / "notes.txt").touch()
-    with pytest.raises(UserError, match=re.escape("all-slides holds 'notes.txt'")):
+    with pytest.raises(UserError, match=re.escape("all #2, 50%25 ü-slides holds 'notes.txt'")):
         refuse_pages(path, 30)
 
 
