@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.base.arithmetic import is_portable
+from stages.base.arithmetic import THREADS, is_portable
 from stages.base.errors import UserError, run_program
 from stages.base.files import sha256, write_json
 from stages.base.fingerprint import STAGES, code_files
@@ -34,10 +34,11 @@ def main() -> None:
     dataset = read_dataset(read_dataset_name())
     make_deterministic(params.seed)
     here = circumstances()
-    if not is_portable(here):
+    if not is_portable(here) or str(here["threads"]) != THREADS[1]:
         found = ", ".join(f"{name} {value}" for name, value in here.items())
         print(
-            f"note: results here have bytes of their own ({found}); those of x86-64 processors with AVX2 are the same everywhere"
+            f"note: results here have bytes of their own ({found}); "
+            f"with {THREADS[1]} threads on x86-64 processors with AVX2 they are the same everywhere"
         )
 
     cohort, squares = read_cohort(), open_squares()

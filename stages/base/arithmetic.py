@@ -10,6 +10,7 @@ GLOMERULI_ARITHMETIC=native in the environment leaves all of that to the machine
 
 import os
 import platform
+import re
 import sys
 from typing import Any, Literal
 
@@ -29,6 +30,24 @@ SETTINGS = {
     # It splits sums among as many threads as there are cores. What is left to it is small.
     "OPENBLAS_NUM_THREADS": "1",
 }
+# Variables that change how a processor computes, or end the import where they contradict SETTINGS: taken out.
+UNSET = (
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "NPY_ENABLE_CPU_FEATURES",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "OPENCV_CPU_DISABLE",
+    "OPENCV_IPP",
+    "SCIPY_ARRAY_API",
+    "TF_DISABLE_MKL",
+    "TF_SET_ONEDNN_FPMATH_MODE",
+    "TF_XLA_FLAGS",
+)
+# Variables that change how a GPU or another backend computes. They stay, and are recorded where results are not portable.
+RECORDED = (
+    *("CUBLAS_WORKSPACE_CONFIG", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64", "JAX_NUMPY_DTYPE_PROMOTION"),
+    *("NVIDIA_TF32_OVERRIDE", "TF_CUDNN_USE_AUTOTUNE", "TF_ENABLE_AUTO_MIXED_PRECISION", "XLA_FLAGS"),
+)
 # TensorFlow splits sums among threads: with one or four in place of two the same training came to other weights. So their number
 # is fixed, whatever the number of cores; the environment may set another, which is another experiment.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "2")
@@ -55,7 +74,10 @@ def choice() -> Arithmetic:
 
 def fix() -> None:
     """Set what is fixed in the environment, of this process and of those that it starts."""
-    os.environ.setdefault(*THREADS)
+    name, number = THREADS
+    os.environ[name] = os.environ.get(name) or number
+    if not re.fullmatch("0*[1-9][0-9]{0,3}", os.environ[name]):
+        sys.exit(f"error: {name} is {os.environ[name]!r}; it must be a number of threads, from 1 on")
     if choice() == "native" or not IS_X86:
         if os.environ.pop(FIXED, None):
             for name, value in SETTINGS.items():
@@ -70,6 +92,8 @@ def fix() -> None:
             file=sys.stderr,
         )
     os.environ.update(SETTINGS, **{FIXED: "1"})
+    for name in UNSET:
+        os.environ.pop(name, None)
 
 
 def description() -> dict[str, Any]:
@@ -83,6 +107,11 @@ def description() -> dict[str, Any]:
         "arithmetic": choice(),
         "threads": int(os.environ[THREADS[0]]),
     }
+
+
+def variables() -> dict[str, str]:
+    """Return the variables of the environment that change numbers and are not fixed."""
+    return {name: os.environ[name] for name in sorted({*SETTINGS, *UNSET, *RECORDED}) if name in os.environ}
 
 
 def is_portable(described: dict[str, Any]) -> bool:

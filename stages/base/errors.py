@@ -1,5 +1,6 @@
 """What a user can cause ends in one line on the screen and a non-zero exit, never in a traceback."""
 
+import os
 import re
 import signal
 import sys
@@ -32,11 +33,14 @@ def warn(what: str, names: Sequence[str]) -> None:
         print(f"warning: {what}: and {len(names) - SHOWN} more", file=sys.stderr)
 
 
-def run_program(main: Callable[[], None], description: str | None = None) -> None:
+def run_program(main: Callable[[], None], description: str | None = "") -> None:
     """Run a stage's `main`; turn a `UserError` or an `OSError` (disk full, no permission) into text and exit code 1.
 
+    If whoever reads the output stops reading, as `head` does, the program ends silently with the shell's code for that, 141.
+
     Args:
-        description: of a stage that takes no arguments; --help prints it, and any other argument is refused.
+        description: of a stage that takes no arguments; --help prints it, and any other argument is refused. `python -OO`
+            makes None of it. Empty if `main` reads the arguments itself.
     """
     # While the modules were imported, Ctrl-C ended the process at once (stages/__init__.py).
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
@@ -46,14 +50,32 @@ def run_program(main: Callable[[], None], description: str | None = None) -> Non
     # An empty path would be the current folder.
     if empty := [word for word in sys.argv[1:] if not word or re.fullmatch("--[a-z-]+=", word)]:
         sys.exit(f"error: the argument {empty[0]!r} is empty, as of a shell variable that is not set; give a value")
-    if description:
-        argument_parser(description).parse_args()
     try:
-        main()
+        try:
+            if description != "":
+                argument_parser(description or "").parse_args()
+            main()
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+        # Here, and not when Python ends, which could only print an exception that is ignored.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(141)
     except (UserError, OSError) as error:
+        _drop_output()
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _drop_output() -> None:
+    """Write what waits to be printed; if that fails, lead it nowhere, so that it does not fail again when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_text(argument: str) -> bool:

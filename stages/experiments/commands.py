@@ -9,11 +9,14 @@ from pathlib import Path
 from stages.base.errors import UserError
 
 DVC = (sys.executable, "-m", "dvc")
+# Where git's hooks say that the repository is: commands for a clone would work on the repository of the hook.
+OF_A_HOOK = ("GIT_COMMON_DIR", "GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_WORK_TREE")
 
 
 def environment() -> dict[str, str]:
-    """Return the environment with this Python first on the path, as in an activated virtual environment."""
-    return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+    """Return the environment with this Python first on the path, as in an activated virtual environment, and of no git hook."""
+    kept = {name: value for name, value in os.environ.items() if name not in OF_A_HOOK}
+    return {**kept, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
 
 
 def refuse_beyond_ascii(*folders: str | Path) -> None:
@@ -34,7 +37,12 @@ def run_dvc(arguments: Sequence[str], folder: str | Path = ".", variables: Mappi
 def start_dvc(arguments: Sequence[str]) -> subprocess.Popen[str]:
     """Start dvc; what it prints, errors included, is there to read, line by line."""
     return subprocess.Popen(
-        [*DVC, *arguments], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        [*DVC, *arguments],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
     )
 
 
@@ -44,7 +52,7 @@ def output_of(command: Sequence[str], last_lines: int | None = None) -> str:
     Raises:
         UserError: it fails. The text has its error output in one line, or the `last_lines` of all its output.
     """
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment())
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=environment())
     if done.returncode and last_lines:
         raise UserError("\n".join((done.stdout + done.stderr).strip().splitlines()[-last_lines:]))
     if done.returncode:

@@ -1,15 +1,13 @@
 """Pretrained backbones: efficientnet_lite0, which comes as a package, and all of keras.applications by its own names."""
 
-import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from stages.base.errors import UserError, refuse
-from stages.model.backend import keras
+from stages.model.backend import keras, keras_home
 from stages.model.efficientnet_lite0 import efficientnet_lite0
 from stages.model.encoder import build_encoder
 from stages.model.steps import PACKAGED, WEIGHTS, ModelParameters
@@ -132,8 +130,7 @@ def _explained(error: Exception) -> str:
     text = " ".join(str(error).split())
     if found := re.search(r"URL fetch failure on (\S+?):? ", text):
         file = found[1].rsplit("/", 1)[1]
-        folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
-        return f"the weights cannot be downloaded; bring the file {file} (from {found[1]}) to {folder}/"
+        return f"the weights cannot be downloaded; bring the file {file} (from {found[1]}) to {keras_home() / 'models'}/"
     return text[:300]
 
 

@@ -3,12 +3,14 @@
 This is the only module that knows a backend by name. Import it before keras.
 """
 
+import importlib.util
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,34 +29,85 @@ START_UP_NOISE = re.compile(
 )
 
 
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
 @contextmanager
 def _without_start_up_noise() -> Iterator[None]:
     """Hold back what is written to file descriptor 2 and pass on, at the end, every line that is not known noise."""
-    sys.stderr.flush()
-    screen = os.dup(2)
+    try:
+        screen = os.dup(2)
+    except OSError:  # A process that imports this module and has no standard error.
+        yield
+        return
+    if sys.stderr:
+        sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
         finally:
-            sys.stderr.flush()
+            if sys.stderr:
+                sys.stderr.flush()
             os.dup2(screen, 2)
             os.close(screen)
             held.seek(0)
-            for line in held:
-                if not START_UP_NOISE.match(line):
-                    sys.stderr.buffer.write(line)
-            sys.stderr.flush()
+            lines = [line for line in held if not START_UP_NOISE.match(line)]
+            with os.fdopen(os.dup(2), "wb") as stderr:
+                stderr.writelines(lines)
+
+
+@contextmanager
+def _without_settings_of_the_machine() -> Iterator[None]:
+    """Import Keras as if it had just been installed.
+
+    Keras reads `keras.json` in its folder (`~/.keras` or KERAS_HOME): the axis of the channels, the precision, the
+    epsilon, the backend. Other projects and older versions of Keras leave such a file, and a damaged one ends the import.
+    So Keras looks for it in an empty folder. Pretrained weights are still kept in Keras's own folder.
+
+    Raises:
+        SystemExit: KERAS_BACKEND names a backend that does not exist or is not installed.
+    """
+    backend = os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend not in BACKENDS:
+        sys.exit(f"error: KERAS_BACKEND is {backend!r}; it must be one of {', '.join(BACKENDS)}")
+    if importlib.util.find_spec(backend) is None:
+        sys.exit(f"error: KERAS_BACKEND is {backend}, which is not installed; install it or use tensorflow")
+    # They cut a training short, whatever params.yaml says; the third changes how variables are kept.
+    for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED"):
+        os.environ.pop(name, None)
+    home = os.environ.get("KERAS_HOME")
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["KERAS_HOME"] = empty
+        try:
+            yield
+        finally:
+            del os.environ["KERAS_HOME"]
+            if home is not None:
+                os.environ["KERAS_HOME"] = home
+
+
+def keras_home() -> Path:
+    """Return the folder in which Keras keeps pretrained weights, by its own rule."""
+    home = os.path.expanduser("~")
+    return Path(os.environ.get("KERAS_HOME") or Path(home if os.access(home, os.W_OK) else "/tmp", ".keras"))
 
 
 # Of TensorFlow's own log: warnings and errors, not information.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-with _without_start_up_noise():
+with _without_start_up_noise(), _without_settings_of_the_machine():
     import keras as keras
+    from keras.src.backend import config as _config
+
+    # They are so already, unless the process had imported Keras before.
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
 
     if keras.backend.backend() == "tensorflow" and arithmetic.choice() == "portable":
         hold_operations()
     keras.ops.convert_to_numpy(keras.ops.zeros(1))  # The first operation looks for a GPU, and says so.
+_config._KERAS_DIR = str(keras_home())
 
 
 def make_deterministic(seed: int) -> None:
@@ -110,7 +163,11 @@ def circumstances() -> dict[str, Any]:
             import torch
 
             device = "GPU" if torch.cuda.is_available() else "CPU"
-    return {**arithmetic.description(), "backend": keras.backend.backend(), "device": device}
+    here = {**arithmetic.description(), "backend": keras.backend.backend(), "device": device}
+    # What the environment sets does not count where results are portable.
+    if not arithmetic.is_portable(here) and (variables := arithmetic.variables()):
+        here["environment"] = " ".join(f"{name}={value}" for name, value in variables.items())
+    return here
 
 
 def _tensorflow_devices() -> list[str]:

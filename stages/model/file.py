@@ -5,11 +5,14 @@ Keras takes seconds to import: it is, where it saves or loads.
 
 import json
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from stages.base.errors import UserError
-from stages.base.files import write_archive
+from stages.base.files import FIXED_TIME, write_archive
 
 if TYPE_CHECKING:
     from stages.model.backend import keras
@@ -33,11 +36,25 @@ def save_model(model: "keras.Model", path: str | Path) -> None:
     as_keras_writes = path.with_suffix(".part.keras")
     bare = keras.Model(model.inputs, model.outputs, name=model.name)
     try:
-        bare.save(as_keras_writes)
+        with _zip_entries_without_time():
+            bare.save(as_keras_writes)
         with zipfile.ZipFile(as_keras_writes) as source:
             write_archive(path, ((name, _fixed(name, source.read(name))) for name in sorted(source.namelist())))
     finally:
         as_keras_writes.unlink(missing_ok=True)
+
+
+@contextmanager
+def _zip_entries_without_time() -> Iterator[None]:
+    """Have zipfile write the earliest date: Keras has it write the clock's, and a clock before 1980 or after 2107 ends in an
+    error. Any other way to save has Keras write the weights in other bytes.
+    """
+    clock = zipfile.time  # type: ignore[attr-defined]
+    zipfile.time = SimpleNamespace(time=clock.time, localtime=lambda seconds: FIXED_TIME)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        zipfile.time = clock  # type: ignore[attr-defined]
 
 
 def _fixed(name: str, content: bytes) -> bytes:

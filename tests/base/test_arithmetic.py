@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.base.arithmetic import FIXED, IS_X86, SETTINGS, description, is_portable
+from stages.base.arithmetic import FIXED, IS_X86, RECORDED, SETTINGS, UNSET, description, is_portable, variables
 from tests.processors import EMULATOR, digests, drawn_crops
 from tests.repositories import PROJECT
 
@@ -71,6 +71,31 @@ def test_the_threads_can_be_chosen():
     assert run(code, TF_NUM_INTRAOP_THREADS="3").stdout == "3\n"
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "two", "1.5", "1e1", " 2"])
+def test_a_number_of_threads_that_is_none_is_one_line(number):
+    """TensorFlow takes all of them for as many threads as there are cores."""
+    done = run("import stages", TF_NUM_INTRAOP_THREADS=number)
+    assert done.returncode == 1
+    assert done.stderr == f"error: TF_NUM_INTRAOP_THREADS is {number!r}; it must be a number of threads, from 1 on\n"
+
+
+def test_an_empty_number_of_threads_is_the_default():
+    code = "import stages.base.arithmetic as arithmetic; print(arithmetic.description()['threads'])"
+    assert run(code, TF_NUM_INTRAOP_THREADS="").stdout == "2\n"
+
+
+@on_x86
+def test_variables_that_change_numbers_are_taken_out_or_recorded():
+    code = "import stages, numpy, json; print(json.dumps(stages.arithmetic.variables()))"
+    chosen = {name: "1" for name in UNSET} | {"NPY_ENABLE_CPU_FEATURES": "AVX2"}
+    done = run(code, **chosen)
+    assert done.returncode == 0 and not set(UNSET) & set(json.loads(done.stdout)), done.stderr
+    chosen = {name: "1" for name in (*UNSET, *RECORDED)}
+    native = run(code.replace(" numpy,", ""), GLOMERULI_ARITHMETIC="native", **chosen)
+    assert json.loads(native.stdout) == dict(sorted(chosen.items()))
+    assert not {"PATH", "HOME"} & set(variables())
+
+
 def test_a_misspelt_choice_is_one_line():
     done = run("import stages", GLOMERULI_ARITHMETIC="Native")
     assert done.returncode == 1
@@ -121,9 +146,15 @@ def test_no_stage_imports_numpy_before_the_arithmetic_is_fixed():
     """`python -m stages.<name>` imports the package first; nothing stands before the import in it."""
     text = Path(PROJECT / "stages/__init__.py").read_text()
     found = re.findall(r"^(?:from|import) .*$", text, flags=re.MULTILINE)
-    assert found == ["import signal", "import sys", "from stages.base import arithmetic as arithmetic"]
-    imports = re.findall(r"^(?:from|import) (\w+)", (PROJECT / "stages/base/arithmetic.py").read_text(), flags=re.MULTILINE)
-    assert set(imports) <= {"os", "platform", "sys", "typing"}
+    assert found == [
+        "import signal",
+        "import sys",
+        "from stages.base import arithmetic as arithmetic",
+        "from stages.base import machine",
+    ]
+    for module in ("arithmetic", "machine"):
+        imports = re.findall(r"^(?:from|import) (\w+)", (PROJECT / f"stages/base/{module}.py").read_text(), flags=re.MULTILINE)
+        assert set(imports) <= {"os", "platform", "re", "sys", "typing"}
     assert "import" not in (PROJECT / "stages/base/__init__.py").read_text()
 
 
