@@ -159,28 +159,31 @@ def read_json_as(path: str | Path, schema: type[Record]) -> Record:
         raise damaged(path, error.errors()[0]["msg"]) from None
 
 
-# How a text begins that a spreadsheet runs as a formula (OWASP, CSV injection), and the sign before it that says: a text.
-FORMULA, TEXT = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"), "'"
+# Where a spreadsheet takes a part of a text for a formula (OWASP, CSV injection): at its beginning, and after what separates the
+# cells or rows of a program that is set to semicolons, for which a quotation mark within its cell is no quotation.
+FORMULA = r"""(?:^|(?<=[;\r\n])){}(?=['" ]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])"""
+# The sign before a formula that says: a text.
+TEXT = "'"
 
 
 def as_cell(value: Any) -> Any:
-    """Return a value as it stands in a table: a text that a spreadsheet would run as a formula, such as `=1+1.png`, behind a '.
+    """Return a value as it stands in a table: what a spreadsheet would run as a formula, such as `=1+1.png`, behind a '.
 
-    >>> as_cell("=1+1.png"), as_cell("'=1+1.png"), as_cell("-0.5"), as_cell("a.png")
-    ("'=1+1.png", "''=1+1.png", '-0.5', 'a.png')
+    >>> as_cell("=1+1.png"), as_cell("'=1+1.png"), as_cell("a;=1;b.png"), as_cell("-0.5"), as_cell("a.png")
+    ("'=1+1.png", "''=1+1.png", "a;'=1;b.png", '-0.5', 'a.png')
     """
-    if not isinstance(value, str) or not value.lstrip(TEXT).startswith(FORMULA) or is_number(value):
+    if not isinstance(value, str) or is_number(value):
         return value
-    return TEXT + value
+    return re.sub(FORMULA.format(""), TEXT, value)
 
 
 def from_cell(text: str) -> str:
     """Return the text that `as_cell` wrote.
 
-    >>> from_cell("'=1+1.png"), from_cell("'a'")
-    ('=1+1.png', "'a'")
+    >>> from_cell("'=1+1.png"), from_cell("a;'=1;b.png"), from_cell("'a'")
+    ('=1+1.png', 'a;=1;b.png', "'a'")
     """
-    return text[1:] if text.startswith(TEXT) and text.lstrip(TEXT).startswith(FORMULA) else text
+    return re.sub(FORMULA.format(TEXT), "", text)
 
 
 def is_number(text: str) -> bool:
@@ -191,7 +194,7 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequenc
     """Write a CSV file: a header of `columns`, then `rows`, each as long as the header. See `as_cell`."""
     with replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
+        writer.writerow(map(as_cell, columns))
         writer.writerows([as_cell(value) for value in row] for row in rows)
 
 

@@ -13,6 +13,7 @@ from stages.dataset.card import Dataset
 from stages.dataset.slides import composed, slide_pattern
 from stages.intake.listing import is_left_behind
 from stages.intake.names import Names
+from stages.intake.spreadsheets import check_names
 from stages.intake.tables import MissingColumn, missing, read_rows
 
 # What spreadsheets and databases write for 1 and 0.
@@ -41,7 +42,8 @@ class Labels:
             self.problems.append(here + self.names.problem(name))
             self.nearly.update(self.names.likely(name))
             return None
-        path, label = found[0], as_label(text)
+        path, text = found[0], text.strip()
+        label = as_label(text)
         if label is None:
             self.problems.append(f"{here}the label of {name} is {quoted(text)}; it must be 0 or 1")
         elif path in self.labels:
@@ -155,8 +157,11 @@ def labels_from_table(dataset: Dataset, images: list[str]) -> tuple[dict[str, in
     labels = Labels(table, Names(images, "the folder"))
     groups: Groups = {}
     without_row, problems = set(images), []
+    for key in ("slide", "site"):
+        if key in named:
+            check_names(named[key], ((row.fields[named[key]].strip(), f"{table}, line {row.line}") for row in rows))
     for line, field in rows:
-        slide, site = (composed(field[named[key]]) if key in named else None for key in ("slide", "site"))
+        slide, site = (composed(field[named[key]].strip()) if key in named else None for key in ("slide", "site"))
         if slide == "" or site == "":
             problems.append(f"{table}, line {line}: no {'slide' if slide == '' else 'site'}")
         if path := labels.add(line, field[named["name"]], field[named["label"]]):

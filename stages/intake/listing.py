@@ -109,7 +109,7 @@ def is_left_behind(name: str) -> bool:
 
 def has_control(text: str) -> bool:
     """Return whether a control character (Unicode's Cc), such as a line end, is in a text."""
-    return any(unicodedata.category(character) == "Cc" for character in text)
+    return not text.isprintable() and any(unicodedata.category(character) == "Cc" for character in text)
 
 
 def _unreadable_name(file: Path) -> str | None:

@@ -29,9 +29,13 @@ class Names:
 
     def find(self, name: str) -> list[str]:
         """Return the paths that `name` may mean: one, or there is something to ask."""
-        # Behind a ' in tables that this pipeline wrote, where a spreadsheet would take a name for a formula.
-        texts = dict.fromkeys(composed(str(PurePosixPath(text))) for text in (name, from_cell(name)) if text)
-        return [path for text in texts for path in self.known.get(text, [])]
+        found: list[str] = []
+        # Spaces around a name belong to it where there is such a file.
+        for text in dict.fromkeys((name, name.strip())):
+            # Behind a ' in tables that this pipeline wrote, where a spreadsheet would take a name for a formula.
+            texts = dict.fromkeys(composed(str(PurePosixPath(one))) for one in (text, from_cell(text)) if one)
+            found = found or [path for one in texts for path in self.known.get(one, [])]
+        return found
 
     def problem(self, name: str) -> str:
         """Return what is wrong with a name that does not mean one file, with the likely match of one that means none."""

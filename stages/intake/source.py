@@ -9,6 +9,7 @@ from stages.base.files import from_cell
 from stages.images.opening import SUFFIXES
 from stages.intake.listing import list_images, no_image
 from stages.intake.names import Names
+from stages.intake.spreadsheets import Doubtful, check_names
 from stages.intake.tables import Table, loosely, read_table
 
 # As the manifest of a dataset says it.
@@ -26,12 +27,17 @@ class Columns(NamedTuple):
         """Return the values of a column, in whatever case, by crop; None where it is not there.
 
         Raises:
-            UserError: it is there several times.
+            UserError: it is there several times, or a spreadsheet has changed what stands in it.
         """
         places = [place for place, name in enumerate(self.names) if loosely(name) == loosely(column)]
         if len(places) > 1:
             raise UserError(f"{self.table} has the column {column!r} {len(places)} times, and nobody knows which is meant")
-        return {crop: row[places[0]] for crop, row in self.rows.items()} if places else None
+        values = {crop: row[places[0]] for crop, row in self.rows.items()} if places else {}
+        where = {crop: f"{self.table}: {crop}" for crop in values}
+        refuse([f"{where[crop]}: {column} is {value.reason}" for crop, value in values.items() if isinstance(value, Doubtful)])
+        if column in ("slide", "site"):
+            check_names(column, ((value, where[crop]) for crop, value in values.items()))
+        return values if places else None
 
 
 class Found(NamedTuple):
@@ -91,8 +97,9 @@ def _columns(table: Table, found: Sequence[tuple[str, int]]) -> Columns:
     rows: dict[str, list[str]] = {}
     problems = []
     for path, number in found:
-        values = [from_cell(table.values[number][place]) for place in places]
+        row = [table.values[number][place] for place in places]
+        values = [value if isinstance(value, Doubtful) else from_cell(value) for value in row]
         if rows.setdefault(path, values) != values:
             problems.append(f"{table.path}, line {table.rows[number].line}: {path} stands there twice, with other values")
     refuse(problems)
-    return Columns(table.path, [table.header[place].strip() for place in places], rows)
+    return Columns(table.path, [from_cell(table.header[place].strip()) for place in places], rows)

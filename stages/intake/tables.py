@@ -4,21 +4,24 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from stages.base.errors import UserError, refuse
 from stages.base.parameters import quoted
 from stages.dataset.slides import composed
+from stages.intake.kinds import kind_of
 from stages.intake.listing import has_control
-from stages.intake.workbooks import DateCell, is_workbook, read_workbook
+from stages.intake.spreadsheets import Doubtful
 
 SEPARATORS = ",;\t"
+# In bytes, and in characters of a line: what is larger is no table of crops.
+LARGEST, LONGEST_LINE = 2**28, 2**20
 
 
 class Row(NamedTuple):
-    """The wanted fields of a row, by column, without spaces around; `line` is that of the file, from 1."""
+    """The wanted fields of a row, by column, as written; `line` is that of the file, from 1."""
 
     line: int
     fields: dict[str, str]
@@ -53,32 +56,49 @@ def read_table(table: Path, wanted: Sequence[str]) -> Table:
     if table.exists() and not table.is_file():
         kind = "a folder" if table.is_dir() else "a pipe or a device"
         raise UserError(f"{table} is {kind}; a table is asked for")
-    with table.open("rb") as file:
-        start = file.read(4)
-    if is_workbook(table):
-        header, rows = read_workbook(table, lambda header: not missing(header, wanted))
+    hidden: set[int] = set()
+    if kind_of(table) == "a workbook":
+        # openpyxl takes as long to import as all else here.
+        from stages.intake.workbooks import read_workbook
+
+        header, rows, hidden = read_workbook(table, lambda header: not missing(header, wanted))
     else:
-        header, rows = _read_csv(table, start, wanted)
+        header, rows = _read_csv(table, wanted)
     if lacking := missing(header, wanted):
         raise MissingColumn(table, lacking, header)
     places = {name: _place(header, name, table) for name in wanted}
+    refuse(
+        [
+            f"{table}: the column {quoted(name)} is hidden; unhide it if it is the right one"
+            for name, place in places.items()
+            if place in hidden
+        ]
+        + [
+            f"{table}: the heading {quoted(name)} is of several columns, merged; give each column its own"
+            for name, place in places.items()
+            if isinstance(header[min(place + 1, len(header) - 1)], Doubtful)
+        ]
+    )
     _refuse_ragged(table, rows, len(header))
     if not rows:
         raise UserError(f"{table} has a header and no row")
     found, values, problems = [], [], []
+    columns = {loosely(name) for name in header if name.strip()}
     for line, row in rows:
         filled = row + [""] * (len(header) - len(row))
-        values.append([value.strip() for value in filled])
+        values.append([value if isinstance(value, Doubtful) else value.strip() for value in filled])
+        fields = {name: filled[place] for name, place in places.items()}
+        if all(loosely(field) in columns for field in fields.values()):
+            problems.append(f"{table}, line {line}: the header again; are these two tables, one behind the other?")
         problems += [
-            f"{table}, line {line}: {filled[place]} is a date, which Excel makes of names such as 1-2; format {name} as text"
-            for name, place in places.items()
-            if isinstance(filled[place], DateCell)
+            f"{table}, line {line}: {name} is {f'{quoted(str(value))}, ' if value else ''}{value.reason}"
+            for name, value in fields.items()
+            if isinstance(value, Doubtful)
         ]
-        fields = {name: filled[place].strip() for name, place in places.items()}
         problems += [
-            f"{table}, line {line}: {quoted(value)} has a control character; is a quotation mark missing?"
+            f"{table}, line {line}: {quoted(value.strip())} has a control character; is a quotation mark missing?"
             for value in fields.values()
-            if has_control(value)
+            if has_control(value.strip())
         ]
         found.append(Row(line, fields))
     refuse(problems)
@@ -138,8 +158,8 @@ def _refuse_ragged(table: Path, rows: Sequence[tuple[int, list[str]]], width: in
     )
 
 
-def _read_csv(table: Path, start: bytes, wanted: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    text = _decoded(table, start)
+def _read_csv(table: Path, wanted: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    text = _decoded(table)
     separators, skipped = SEPARATORS, 0
     first = re.match(r"[^\r\n]*(\r\n|\r|\n|$)", text)
     assert first
@@ -156,14 +176,14 @@ def _read_csv(table: Path, start: bytes, wanted: Sequence[str]) -> tuple[list[st
 
 
 def _header(text: str, separator: str) -> list[str]:
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    rows = csv.reader(_lines(text), delimiter=separator)
     return next((row for row in rows if any(field.strip() for field in row)), [])
 
 
 def _rows(text: str, separator: str, skipped: int) -> list[tuple[int, list[str]]]:
     """Return the rows below the header that are not empty, each with the line that it begins in."""
     # Strictly: a quotation that does not end, or ends within a field, would swallow rows without a word.
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    lines = csv.reader(_lines(text), delimiter=separator, strict=True)
     rows, line = [], 1 + skipped
     try:
         for row in lines:
@@ -175,30 +195,31 @@ def _rows(text: str, separator: str, skipped: int) -> list[tuple[int, list[str]]
     return rows[1:]
 
 
-def _decoded(table: Path, start: bytes) -> str:
-    if kind := _kind(start):
-        raise UserError(f"{table} is {kind}, not a table; save the table as CSV UTF-8 or as .xlsx")
-    encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+def _lines(text: str) -> Iterator[str]:
+    for line in io.StringIO(text, newline=""):
+        if len(line) > LONGEST_LINE:
+            raise csv.Error(f"a line of {len(line):,} characters")
+        yield line
+
+
+def _decoded(table: Path) -> str:
+    if (size := table.stat().st_size) > LARGEST:
+        raise UserError(f"{table} has {size:,} bytes; tables of at most {LARGEST:,} are read")
+    if kind := kind_of(table):
+        ordinary = ", without a password" if "password" in kind else ""
+        raise UserError(f"{table} is {kind}, not a table; save the table as CSV UTF-8 or as .xlsx{ordinary}")
     content = table.read_bytes()
+    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding).lstrip("\ufeff")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UserError(
             f"{table}, line {line}: not UTF-8 text; save the table as CSV UTF-8 (in Excel a format of its own)"
         ) from None
-
-
-def _kind(start: bytes) -> str | None:
-    """Return what a file is whose first bytes are those of something that is often taken for a table."""
-    kinds = {
-        b"\xd0\xcf\x11\xe0": "a workbook of an older Excel",
-        b"PK\x03\x04": "an archive, or a spreadsheet of another program",
-        b"\x1f\x8b": "a compressed file",
-        b"%PDF": "a PDF",
-        b"\x89PNG": "an image",
-        b"\xff\xd8\xff": "an image",
-        b"II*\0": "an image",
-        b"MM\0*": "an image",
-    }
-    return next((kind for magic, kind in kinds.items() if start.startswith(magic)), None)
+    # Zeros stand in UTF-16 and UTF-32 without its mark; a mark within is that of a second file.
+    if mark := re.search("\0|[\r\n]\ufeff", text):
+        line = len(re.findall(r"\r\n|\r|\n", text[: mark.end()])) + 1
+        reason = "a zero byte, which no text has" if mark[0] == "\0" else "a second table begins here"
+        raise UserError(f"{table}, line {line}: {reason}; save one table as CSV UTF-8")
+    return text

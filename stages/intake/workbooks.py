@@ -1,86 +1,249 @@
-"""Tables in workbooks of Excel (.xlsx), read with openpyxl."""
+"""Tables in workbooks of Excel (.xlsx, .xlsm), read with openpyxl."""
 
+import io
+import re
 import sys
+import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, time, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
+from xml.etree.ElementTree import Element, iterparse
+
+from openpyxl import load_workbook
+from openpyxl.utils import range_boundaries
+from openpyxl.worksheet._reader import CELL_TAG, COL_TAG, FORMULA_TAG, MERGE_TAG, ROW_TAG, WorkSheetParser
 
 from stages.base.errors import UserError
+from stages.base.parameters import quoted
+from stages.intake.spreadsheets import Doubtful
 
-# A workbook is a compressed archive; a table of a million rows takes less than this in it.
-LARGEST = 2**29
+# A workbook is a compressed archive. A table of 10^5 rows and 20 columns of numbers takes less than this.
+LARGEST, MOST_ELEMENTS, MOST_COLUMNS = 2**27, 5 * 10**6, 2**14
+# `MERGE_TAG` is the list of these.
+MERGED_TAG = MERGE_TAG.removesuffix("s")
+# The name of a namespace of Office Open XML, in a "Strict" workbook; openpyxl knows the others.
+STRICT = re.compile(rb"http://purl\.oclc\.org/ooxml/(\w+)/(\w+)")
+TRANSITIONAL = rb"http://schemas.openxmlformats.org/\1/2006/\2"
+# In UTF-8 or in UTF-16.
+DOCUMENT_TYPES = b"<!DOCTYPE", "<!DOCTYP".encode("utf-16-le")
+TRUE = "1", "true"
+NEVER_COMPUTED = "a formula that was never computed; open the workbook in a spreadsheet program and save it"
+MERGED = "a part of merged cells; unmerge them and fill in each one"
 
 
-class DateCell(str):
-    """The text of a cell that holds a date or a time: Excel makes one of a name such as 1-2."""
+class Sheet(NamedTuple):
+    """A sheet: its header, its other rows that are not empty, each with its line, and its hidden columns, from 0."""
+
+    header: list[str]
+    rows: list[tuple[int, list[str]]]
+    hidden: set[int]
 
 
-def is_workbook(path: Path) -> bool:
-    """Return whether a file is a workbook of Excel, by what it holds."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "xl/workbook.xml" in archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return False
+def read_workbook(path: Path, fits: Callable[[Sequence[str]], bool]) -> Sheet:
+    """Return the one visible sheet whose header `fits`, or else the first that is not empty.
 
-
-def read_workbook(path: Path, fits: Callable[[Sequence[str]], bool]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header and the rows, each with its line, of the one sheet whose header `fits`, or else of the first that is
-    not empty.
-
-    Numbers and truth values become the text that Excel shows for them: 1, TRUE; dates become `DateCell`s.
+    Numbers and truth values become the text that Excel shows for them: 1, TRUE. Dates, formulas
+    that were never computed and the empty part of merged cells become `Doubtful`.
 
     Raises:
-        UserError: the workbook is damaged, or several sheets fit.
+        UserError: the workbook is damaged or too large, several visible sheets fit, or only hidden ones.
     """
-    import openpyxl
-
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > LARGEST:
-            raise UserError(f"{path} holds {size:,} bytes when it is unpacked; at most {LARGEST:,} are read")
-        # Opened here, as openpyxl refuses a file of another suffix.
-        with path.open("rb") as file:
-            book = openpyxl.load_workbook(file, data_only=True)
-        sheets = {sheet.title: _rows(sheet) for sheet in book.worksheets}
-        hidden = {
-            sheet.title: sum(1 for line, _ in sheets[sheet.title] if sheet.row_dimensions[line].hidden)
-            for sheet in book.worksheets
-        }
+        with warnings.catch_warnings(), _opened(path) as (file, computed):
+            warnings.simplefilter("ignore")  # Of what openpyxl would lose if it wrote the file.
+            book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
+            headers = {sheet: row for sheet in book.worksheets for _, row in _first(_Parser(sheet, computed))}
+            chosen = _choose(path, {sheet: fits(header) for sheet, header in headers.items()})
+            return _read(path, chosen, computed) if chosen else Sheet([], [], set())
     except UserError:
         raise
     except Exception as error:  # openpyxl raises many kinds on damaged files.
         raise UserError(f"{path} does not open as a workbook of Excel: {' '.join(str(error).split())[:200]}") from None
-    filled = {title: rows for title, rows in sheets.items() if rows}
-    chosen = [title for title, rows in filled.items() if fits([_text(cell) for cell in rows[0][1]])]
-    if len(chosen) > 1:
-        raise UserError(
-            f"{path} has {len(chosen)} sheets with these columns: {', '.join(chosen)}; save the one that is meant alone"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
+    """Open a workbook that is small enough, a "Strict" one as a copy in the namespaces that openpyxl reads.
+
+    Yields the file, and whether a spreadsheet program has computed its formulas.
+    """
+    size = elements = 0
+    strict, computed = False, True
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.lower().endswith((".xml", ".rels"))]
+        for name in names:
+            size += archive.getinfo(name).file_size
+            if size > LARGEST:
+                raise UserError(f"{path} holds more than {LARGEST:,} bytes when it is unpacked; save only the table, as CSV")
+            part = archive.read(name)
+            elements += part.count(b"<") - part.count(b"</")
+            if elements > MOST_ELEMENTS:
+                raise UserError(
+                    f"{path} has more cells than are read, with those that are empty and formatted; delete the empty rows and "
+                    "columns, or save the table as CSV"
+                )
+            if any(mark in part for mark in DOCUMENT_TYPES):
+                raise UserError(f"{path}: {name} declares a document type, as no workbook does")
+            # Programs that cannot compute ask for it by this mark, which a spreadsheet removes; openpyxl takes it for set.
+            computed = computed and re.search(rb'fullCalcOnLoad="(1|true)"', part) is None
+            strict = strict or STRICT.search(part) is not None
+        if not strict:
+            with path.open("rb") as file:  # openpyxl refuses the name of a file with another suffix.
+                yield file, computed
+            return
+        copy = io.BytesIO()
+        with zipfile.ZipFile(copy, "w") as translated:
+            for name in names:
+                translated.writestr(name, STRICT.sub(TRANSITIONAL, archive.read(name)))
+    yield copy, computed
+
+
+class _Parser(WorkSheetParser):
+    """What openpyxl reads of a sheet in one pass, but for cells without content, which may be millions."""
+
+    def __init__(self, sheet: Any, computed: bool):
+        book = sheet.parent
+        super().__init__(
+            book._archive.open(sheet._worksheet_path),
+            sheet._shared_strings,
+            data_only=True,
+            epoch=book.epoch,
+            date_formats=book._date_formats,
+            timedelta_formats=book._timedelta_formats,
         )
-    title = (chosen or [*filled] or [None])[0]
-    if title is None:
-        return [], []
-    (_, header), *rows = filled[title]
-    if hidden[title]:
-        print(f"warning: {path}: {hidden[title]} rows of the sheet {title} are hidden, and are read as well", file=sys.stderr)
-    return [_text(cell) for cell in header], [(line, [_text(cell) for cell in row]) for line, row in rows]
+        self.computed = computed
+        self.row_counter: int = 0
+        self.hidden_columns: set[int] = set()
+        self.hidden_rows: set[int] = set()
+        self.merged: list[str] = []
+
+    def rows(self) -> Iterator[tuple[int, dict[int, str]]]:
+        """Yield (line, texts by column, from 0) of each row that is not empty."""
+        around: list[Element] = []
+        row: dict[int, str] = {}
+        within_cell = False
+        for event, element in iterparse(self.source, ("start", "end")):
+            if event == "start":
+                around.append(element)
+                if element.tag == ROW_TAG:
+                    row, self.col_counter = {}, 0
+                    self.row_counter = int(float(element.get("r", self.row_counter + 1)))
+                    if element.get("hidden") in TRUE:
+                        self.hidden_rows.add(self.row_counter)
+                within_cell = within_cell or element.tag == CELL_TAG
+                continue
+            around.pop()
+            if element.tag == CELL_TAG:
+                within_cell = False
+                text = _text(self.parse_cell(element)["value"])
+                if _is_filled(text) and row.setdefault(self.col_counter - 1, text) is not text:
+                    raise ValueError(f"a cell of line {self.row_counter} stands there twice")
+            elif element.tag == ROW_TAG and row:
+                yield self.row_counter, row
+            elif element.tag == COL_TAG and (element.get("hidden") in TRUE or float(element.get("width", 1)) == 0):
+                first, last = int(element.get("min")), int(element.get("max"))
+                self.hidden_columns.update(range(first - 1, min(last, MOST_COLUMNS)))
+            elif element.tag == MERGED_TAG:
+                self.merged.append(element.get("ref"))
+            if around and not within_cell:
+                around[-1].clear()  # What was read is let go.
+
+    def parse_cell(self, element: Element) -> dict[str, Any]:
+        cell = super().parse_cell(element)
+        if cell["row"] != self.row_counter:
+            raise ValueError(f"cell {element.get('r')} stands in line {self.row_counter}")
+        if element.find(FORMULA_TAG) is not None:
+            # A formula that gives the empty text is a computed one: it says that it is a text. XlsxWriter writes 0 for all.
+            empty = cell["value"] is None and element.get("t") != "str"
+            if empty or (not self.computed and cell["value"] in (None, 0)):
+                cell["value"] = Doubtful("", NEVER_COMPUTED)
+        return cell
 
 
-def _rows(sheet: Any) -> list[tuple[int, list[Any]]]:
-    rows = enumerate(sheet.iter_rows(values_only=True), start=sheet.min_row)
-    return [(line, list(row)) for line, row in rows if any(_text(cell).strip() for cell in row)]
+def _first(parser: _Parser) -> Iterator[tuple[int, list[str]]]:
+    for line, row in parser.rows():
+        yield line, _filled(row)
+        return
+
+
+def _filled(row: dict[int, str]) -> list[str]:
+    return [row.get(column, "") for column in range(max(row) + 1)]
+
+
+def _choose(path: Path, fitting: dict[Any, bool]) -> Any:
+    """Return the sheet to read, of those that are not empty; None if there is none."""
+    fit = [sheet for sheet, fits in fitting.items() if fits]
+    visible = [sheet for sheet in fit if sheet.sheet_state == "visible"]
+    if len(visible) > 1:
+        raise UserError(
+            f"{path} has {len(visible)} sheets with these columns: {', '.join(sheet.title for sheet in visible)}; "
+            "save the one that is meant alone"
+        )
+    hidden = ", ".join(quoted(sheet.title) for sheet in fit if sheet not in visible)
+    if hidden and not visible:
+        raise UserError(f"{path} has these columns only on a hidden sheet, {hidden}; unhide the sheet if it is the right one")
+    if hidden:
+        print(f"warning: {path}: the hidden sheet {hidden} has these columns as well, and is not read", file=sys.stderr)
+    return next(iter(visible or sorted(fitting, key=lambda sheet: sheet.sheet_state != "visible")), None)
+
+
+def _read(path: Path, sheet: Any, computed: bool) -> Sheet:
+    parser = _Parser(sheet, computed)
+    rows: dict[int, list[str]] = {}
+    size = 0
+    for line, texts in parser.rows():
+        if line in rows:
+            raise ValueError(f"line {line} stands there twice")
+        rows[line] = row = _filled(texts)
+        size += len(row) + sum(map(len, row))
+        if size > LARGEST:
+            raise UserError(f"{path}: the sheet {quoted(sheet.title)} holds more than {LARGEST:,} characters")
+    _mark_merged(parser.merged, rows)
+    (_, header), *others = rows.items()
+    if hidden := sorted(parser.hidden_rows & {line for line, _ in others}):
+        print(
+            f"warning: {path}: {len(hidden)} rows of the sheet {sheet.title} are hidden, and are read as well, "
+            f"such as line {hidden[0]}",
+            file=sys.stderr,
+        )
+    return Sheet(header, others, parser.hidden_columns)
+
+
+def _mark_merged(ranges: Sequence[str], rows: dict[int, list[str]]) -> None:
+    """Make the cells that merging left empty `Doubtful`."""
+    width = max(map(len, rows.values()))
+    seen: set[tuple[int, int]] = set()
+    for one in ranges:
+        left, top, right, bottom = range_boundaries(one)
+        within = range(top, bottom + 1) if bottom - top < len(rows) else [line for line in rows if top <= line <= bottom]
+        for line in within:
+            for column in range(left - 1, min(right, width)):
+                if (line, column) in seen:
+                    raise ValueError(f"merged cells overlap at {one}")
+                seen.add((line, column))
+                if line in rows and (line, column) != (top, left - 1):
+                    row = rows[line]
+                    row += [""] * (column + 1 - len(row))
+                    row[column] = row[column] or Doubtful("", MERGED)
+
+
+def _is_filled(text: str) -> bool:
+    return bool(text.strip()) or isinstance(text, Doubtful)
 
 
 def _text(cell: Any) -> str:
     if cell is None:
         return ""
+    if isinstance(cell, Doubtful):
+        return cell
     if isinstance(cell, bool):
         return str(cell).upper()
     if isinstance(cell, (date, time, timedelta)):
-        return DateCell(cell)
+        return Doubtful(str(cell), "a date, which Excel makes of names such as 1-2; format the column as text")
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
-    return str(cell)
+    # A line end as Excel writes it.
+    return cell.replace("_x000D_", "\r") if isinstance(cell, str) else str(cell)

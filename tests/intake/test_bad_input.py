@@ -11,14 +11,16 @@ import re
 import resource
 import struct
 import sys
+import zipfile
 import zlib
-from datetime import date
+from datetime import date, time
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import openpyxl
+import openpyxl.styles
 import pytest
 import tifffile
 from PIL import Image
@@ -97,6 +99,88 @@ def workbook(rows):
         book.active.append(row)
     book.save(content)
     return content.getvalue()
+
+
+def altered(change, rows=None, merged=None):
+    """A workbook of labels after `change(book, sheet)`, with merged cells."""
+    book, content = openpyxl.Workbook(), io.BytesIO()
+    for row in rows or [["name", "truth"], ["a1.png", 1], ["a2.png", 0], ["b1.png", 0]]:
+        book.active.append(row)
+    change(book, book.active)
+    if merged:
+        book.active.merge_cells(merged)
+    book.save(content)
+    return content.getvalue()
+
+
+def repacked(change, content=None):
+    """A workbook of labels whose parts are those that `change(name, content)` returns."""
+    old, new = io.BytesIO(content or altered(put())), io.BytesIO()
+    with zipfile.ZipFile(old) as source, zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, change(name, source.read(name)))
+    return new.getvalue()
+
+
+def with_cells(xml):
+    """A workbook of labels with more cells, in its sheet."""
+    return repacked(lambda name, part: part.replace(b"</sheetData>", xml + b"</sheetData>") if "sheet1" in name else part)
+
+
+def archive(**parts):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, part in parts.items():
+            target.writestr(name, part)
+    return content.getvalue()
+
+
+def compound(stream):
+    """The beginning of an OLE file, with the name of a stream."""
+    return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600) + stream.encode("utf-16-le") + bytes(600)
+
+
+def strict(name, part):
+    return (
+        part.replace(
+            b"http://schemas.openxmlformats.org/spreadsheetml/2006/main", b"http://purl.oclc.org/ooxml/spreadsheetml/main"
+        )
+        .replace(b"http://schemas.openxmlformats.org/officeDocument/2006/", b"http://purl.oclc.org/ooxml/officeDocument/")
+        .replace(b"<workbook ", b'<workbook conformance="strict" ')
+    )
+
+
+def hide(state):
+    def change(book, sheet):
+        sheet.title, sheet.sheet_state = "old", state
+        book.create_sheet("new").append(["name", "label"])
+
+    return change
+
+
+def hide_column(letter):
+    return lambda book, sheet: setattr(sheet.column_dimensions[letter], "hidden", True)
+
+
+def with_hidden_copy(book, sheet):
+    book.copy_worksheet(sheet).sheet_state = "hidden"
+
+
+def put(**cells):
+    def change(book, sheet):
+        for name, value in cells.items():
+            sheet[name] = value
+
+    return change
+
+
+def colored(cell):
+    return lambda book, sheet: setattr(sheet[cell], "fill", openpyxl.styles.PatternFill("solid", fgColor="FFFF00"))
+
+
+def as_xlsxwriter(name, part):
+    """Formulas as XlsxWriter writes them: never computed, with a 0."""
+    return part.replace(b"<v></v>", b"<v>0</v>").replace(b"<v />", b"<v>0</v>").replace(b"<v/>", b"<v>0</v>")
 
 
 def transparent():
@@ -277,7 +361,32 @@ TABLES = {
     ),
     "no separator that is known": (ROWS.replace(",", "|"), "has no such column; it has 'name|truth'"),
     "a line break in a name": (ROWS.replace("a1.png", '"a1\n.png"'), "line 2: 'a1\\n.png' has a control character"),
-    "a NUL": (ROWS + "c\0,1\n", "line 5: 'c\\x00' has a control character"),
+    "the header again": (
+        ROWS + "name,truth\n",
+        "labels.csv, line 5: the header again; are these two tables, one behind the other?",
+    ),
+    "a mark in the middle": (
+        ROWS + "\ufeffc1.png,1\n",
+        "labels.csv, line 5: a second table begins here; save one table as CSV UTF-8",
+    ),
+    "two marks": ("\ufeff\ufeff" + ROWS, None),
+    "a line of two million characters": (
+        "name,truth\n" + "," * 2_000_000,
+        "labels.csv is not a table that can be read: line 2: a line of 2,000,000 characters",
+    ),
+    "a header of two million columns": (
+        "," * 2_000_000,
+        "labels.csv is not a table that can be read: a line of 2,000,000 characters",
+    ),
+    "line ends of three kinds": (ROWS.replace("\n", "\r\n", 1).replace("a2.png,0\n", "a2.png,0\r"), None),
+    "a comment before the header": ("# made by hand\n" + ROWS, "has no such column; it has '# made by hand'"),
+    "a comment behind the rows": (ROWS + "# the end\n", "labels.csv, line 5: '# the end' is not in the folder"),
+    "an error for a name": (ROWS + "#NAME?,1\n", "labels.csv, line 5: '#NAME?' is not in the folder"),
+    "an error for a label": (ROWS.replace("a1.png,1", "a1.png,#N/A"), "the label of a1.png is '#N/A'; it must be 0 or 1"),
+    "a row in UTF-7": (ROWS + "+AOQ-.png,1\n", "labels.csv, line 5: '+AOQ-.png' is not in the folder"),
+    "decimal commas": (ROWS.replace(",1", ";1,0").replace(",", ";", 1).replace("png,", "png;"), None),
+    "spaces around names": (ROWS.replace("a1.png", " a1.png\t"), None),
+    "a NUL": (ROWS + "c\0,1\n", "labels.csv, line 5: a zero byte, which no text has; save one table as CSV UTF-8"),
 }
 
 
@@ -291,7 +400,7 @@ def test_tables(workplace, kind):
 CONTENTS = {
     "Latin-1": ("name,truth\na1.png,1\nä.png,1\n".encode("latin-1"), "data/table/labels.csv, line 3: not UTF-8 text"),
     "UTF-16 with its mark": (ROWS.replace(",", "\t").encode("utf-16"), None),
-    "UTF-16 without": (ROWS.encode("utf-16-le"), "data/table/labels.csv has no such column"),
+    "UTF-16 without": (ROWS.encode("utf-16-le"), "data/table/labels.csv, line 1: a zero byte, which no text has"),
     "a real picture": (picture(), "data/table/labels.csv is an image, not a table"),
     "a workbook of an older Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is a workbook of an older Excel, not a table"),
     "a spreadsheet of another program": (
@@ -301,8 +410,126 @@ CONTENTS = {
     "a workbook of Excel": (workbook([["name", "truth"], ["a1.png", 1], ["a2.png", 0], ["b1.png", False]]), None),
     "a workbook whose name is a date": (
         workbook([["name", "truth"], [date(2024, 1, 2), 1]]),
-        "line 2: 2024-01-02 00:00:00 is a date",
+        "line 2: name is '2024-01-02 00:00:00', a date",
     ),
+    "a hidden sheet": (
+        altered(hide("hidden")),
+        "data/table/labels.csv has these columns only on a hidden sheet, 'old'; unhide the sheet if it is the right one",
+    ),
+    "a sheet that only a program can show": (
+        altered(hide("veryHidden")),
+        "data/table/labels.csv has these columns only on a hidden sheet, 'old'; unhide the sheet if it is the right one",
+    ),
+    "a sheet and its hidden copy": (altered(with_hidden_copy), None),
+    "a hidden column of labels": (
+        altered(hide_column("B")),
+        "data/table/labels.csv: the column 'truth' is hidden; unhide it if it is the right one",
+    ),
+    "a hidden column of names": (
+        altered(hide_column("A")),
+        "data/table/labels.csv: the column 'name' is hidden; unhide it if it is the right one",
+    ),
+    "a hidden column beside another of the name": (
+        altered(hide_column("B"), [["name", "truth", "Truth"], ["a1.png", 1, 0], ["a2.png", 0, 1], ["b1.png", 1, 1]]),
+        "data/table/labels.csv: the column 'truth' is hidden; unhide it if it is the right one",
+    ),
+    "a column of no width": (
+        repacked(lambda name, part: part.replace(b"<sheetData>", b'<cols><col min="2" max="9" width="0"/></cols><sheetData>')),
+        "data/table/labels.csv: the column 'truth' is hidden; unhide it if it is the right one",
+    ),
+    "a hidden column that nobody asks for": (altered(hide_column("C")), None),
+    "labels of two rows, merged": (
+        altered(put(), merged="B2:B3"),
+        "data/table/labels.csv, line 3: truth is a part of merged cells; unmerge them and fill in each one",
+    ),
+    "names of two rows, merged": (
+        altered(put(), merged="A3:A4"),
+        "data/table/labels.csv, line 4: name is a part of merged cells; unmerge them and fill in each one",
+    ),
+    "a heading of two columns, merged": (
+        altered(put(C4=1), merged="B1:C1"),
+        "data/table/labels.csv: the heading 'truth' is of several columns, merged; give each column its own",
+    ),
+    "a label by a formula": (
+        altered(put(B2="=1+0")),
+        "data/table/labels.csv, line 2: truth is a formula that was never computed; open the workbook in a spreadsheet",
+    ),
+    "a name by a formula": (
+        altered(put(A3='=CONCAT("a2",".png")')),
+        "data/table/labels.csv, line 3: name is a formula that was never computed; open the workbook in a spreadsheet",
+    ),
+    "a label by a formula of XlsxWriter": (
+        repacked(as_xlsxwriter, altered(put(B2="=1+0"))),
+        "data/table/labels.csv, line 2: truth is a formula that was never computed; open the workbook in a spreadsheet",
+    ),
+    "a label by a formula that Excel computed as 0": (
+        repacked(lambda name, part: as_xlsxwriter(name, part).replace(b'fullCalcOnLoad="1"', b""), altered(put(B3="=1-1"))),
+        None,
+    ),
+    "a label by a formula that Excel computed, of a program without calculation": (
+        repacked(lambda name, part: re.sub(b"<calcPr[^>]*>", b"", as_xlsxwriter(name, part)), altered(put(B3="=1-1"))),
+        None,
+    ),
+    "a line twice in a workbook": (
+        with_cells(b'<row r="3"><c r="A3" t="str"><v>c.png</v></c></row>'),
+        "data/table/labels.csv does not open as a workbook of Excel: line 3 stands there twice",
+    ),
+    "a cell twice in a workbook": (
+        with_cells(b'<row r="5"><c r="A5"><v>1</v></c><c r="A5"><v>2</v></c></row>'),
+        "data/table/labels.csv does not open as a workbook of Excel: a cell of line 5 stands there twice",
+    ),
+    "an error in a workbook": (
+        altered(put(B2="#REF!")),
+        "data/table/labels.csv, line 2: the label of a1.png is '#REF!'; it must be 0 or 1",
+    ),
+    "a time in a workbook": (
+        altered(put(A2=time(10, 30))),
+        "data/table/labels.csv, line 2: name is '10:30:00', a date, which Excel makes of names such as 1-2; format the column",
+    ),
+    "a strict workbook": (repacked(strict), None),
+    "a colored cell in the last row": (altered(colored("J1048576")), None),
+    "a colored cell in the last column": (altered(colored("XFD2")), None),
+    "a hundred thousand empty cells": (with_cells(b'<row r="9">' + b'<c s="1"/>' * 10**5 + b"</row>"), None),
+    "five million empty cells": (
+        with_cells(b'<row r="9">' + b"<c/>" * 5_000_000 + b"</row>"),
+        "data/table/labels.csv has more cells than are read, with those that are empty and formatted; delete the empty rows",
+    ),
+    "more than a hundred million bytes": (
+        with_cells(b"<!--" + bytes(2**27).replace(b"\0", b" ") + b"-->"),
+        "data/table/labels.csv holds more than 134,217,728 bytes when it is unpacked; save only the table, as CSV",
+    ),
+    "a size that is not true": (
+        repacked(lambda name, part: re.sub(rb'ref="[^"]+"', b'ref="A1:XFD1048576"', part)),
+        None,
+    ),
+    "entities in a workbook": (
+        repacked(lambda name, part: b'<!DOCTYPE x [<!ENTITY a "aaaa">]>' + part if "sheet1" in name else part),
+        "data/table/labels.csv: xl/worksheets/sheet1.xml declares a document type, as no workbook does",
+    ),
+    "a password": (
+        compound("EncryptedPackage"),
+        "data/table/labels.csv is a workbook that a password protects, not a table; save the table as CSV UTF-8 or as .xlsx, w",
+    ),
+    "a document of an older Word": (compound("WordDocument"), "data/table/labels.csv is a document of Word, not a table"),
+    "a document of Word": (archive(**{"word/document.xml": "x"}), "data/table/labels.csv is a document of Word, not a table"),
+    "a binary workbook": (
+        archive(**{"xl/workbook.bin": "x"}),
+        "data/table/labels.csv is a binary workbook of Excel (.xlsb), not a table; save the table as CSV UTF-8 or as .xlsx",
+    ),
+    "a spreadsheet of LibreOffice": (
+        archive(mimetype="application/vnd.oasis.opendocument.spreadsheet"),
+        "data/table/labels.csv is a spreadsheet of LibreOffice (.ods), not a table; save the table as CSV UTF-8 or as .xlsx",
+    ),
+    "a spreadsheet of Numbers": (
+        archive(**{"Index/Document.iwa": "x"}),
+        "data/table/labels.csv is a spreadsheet of Apple Numbers, not a table; save the table as CSV UTF-8 or as .xlsx",
+    ),
+    "a page of the web": (b"<!DOCTYPE html>\n<title>Sign in</title>", "data/table/labels.csv is a web page, not a table"),
+    "a table of Excel 2003 in XML": (
+        b'\xef\xbb\xbf<?xml version="1.0"?><Workbook/>',
+        "data/table/labels.csv is XML, not a table",
+    ),
+    "UTF-32 with its mark": (ROWS.encode("utf-32"), "data/table/labels.csv, line 1: a zero byte, which no text has"),
     "a workbook that is cut short": (workbook([["name", "truth"], ["a1.png", 1]])[:900], "is an archive, or a spreadsheet of"),
 }
 
@@ -311,6 +538,44 @@ CONTENTS = {
 def test_contents_of_tables(workplace, kind):
     content, said = CONTENTS[kind]
     (make_table("", NAMES) / "labels.csv").write_bytes(content)
+    check(run_stage("manifest"), said)
+
+
+DATE = "; Excel makes dates of names such as 1-2: write the names anew, in a column that is formatted as text"
+ROUNDED = "a number without its last digits; write the names anew, in a column that is formatted as text"
+# Kind: (the slide of a1.png, which stands beside 1-2 and 3-40, None if it is right or else what is said of it).
+SLIDES = {
+    **{
+        f"a slide that became {text}": (text, f"labels.csv, line 2: slide is '{text}', a date, but '1-2' is not{DATE}")
+        for text in (
+            *("02-Jan", "2-Jan", "Jan-02", "1-Mar", "02. Jan", "1. Mär", "02-janv", "02-janv.", "02-ene", "02.янв", "1月2日"),
+            *("01.02.2024", "02/01/2024", "1/2/24", "2024-01-02", "2024-01-02 00:00:00", "02-Jan-24", "10:30:00"),
+        )
+    },
+    **{
+        f"a slide that became {text}": (text, f"labels.csv, line 2: slide is '{text}', {ROUNDED}")
+        for text in ("2.02312E+14", "2,02312E+14", "2.02312e+14", "1E+05")
+    },
+    **{
+        f"{text} for a slide": (text, f"labels.csv, line 2: slide is '{text}', an error of a spreadsheet; write the name")
+        for text in ("#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#BEZUG!", "#¿NOMBRE?", "#####", "Err:502")
+    },
+    "a slide that lost a letter": (
+        "M\ufffdller",
+        "labels.csv, line 2: slide is 'M\ufffdller', where a letter was lost; save the table anew, as CSV UTF-8",
+    ),
+    "a slide with a day within": ("2024-01-02_A", None),
+    "a slide by letters of a month": ("MAR-1", None),
+    "a slide by a plate's place": ("3E12", None),
+    "a slide with a number sign": ("#12", None),
+}
+
+
+@pytest.mark.parametrize("kind", SLIDES)
+def test_slides(workplace, kind):
+    slide, said = SLIDES[kind]
+    card = "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: slide}\n"
+    make_table(f'name,truth,slide\na1.png,1,"{slide}"\na2.png,0,1-2\nb1.png,0,3-40\n', NAMES, card=card)
     check(run_stage("manifest"), said)
 
 
@@ -361,7 +626,7 @@ def test_cards(workplace, kind):
 
 
 def test_there_are_a_hundred_and_fifty_kinds():
-    assert len(IMAGES) + len(TABLES) + len(CONTENTS) + len(CARDS) + len(FOLDERS) + len(DAMAGES) >= 150
+    assert len(IMAGES) + len(TABLES) + len(CONTENTS) + len(SLIDES) + len(CARDS) + len(FOLDERS) + len(DAMAGES) >= 150
 
 
 def test_a_table_and_a_disk_that_compose_accents_differently(workplace):

@@ -147,7 +147,7 @@ def test_of_any_text_all_rows_are_read_or_none(tmp_path_factory, text):
         assert str(file) in str(error)
         return
     expected = [row for row in csv.reader(io.StringIO(text, newline="")) if any(field.strip() for field in row)]
-    assert [list(row.fields.values()) for row in rows] == [[field.strip() for field in [*row, ""][:2]] for row in expected]
+    assert [list(row.fields.values()) for row in rows] == [[*row, ""][:2] for row in expected]
 
 
 # --- Names ----------------------------------------------------------------------------------------------------------

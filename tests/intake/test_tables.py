@@ -35,7 +35,7 @@ def workbook(sheets, name="table.xlsx"):
 
 
 def of(path, columns=("name", "label")):
-    return [(row.line, *row.fields.values()) for row in read_rows(path, columns)]
+    return [(row.line, *map(str.strip, row.fields.values())) for row in read_rows(path, columns)]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -119,7 +119,7 @@ def test_what_cannot_be_read_whole_is_refused_with_its_line(workplace, text, sai
     ("content", "said"),
     [
         ("name\nMüller\n".encode("latin-1"), "table.csv, line 2: not UTF-8 text; save the table as CSV UTF-8"),
-        ("name\na\n".encode("utf-16-le"), "table.csv has no column 'name'"),
+        ("name\na\n".encode("utf-16-le"), "table.csv, line 1: a zero byte, which no text has; save one table as CSV UTF-8"),
         (b"\x89PNG\r\n\x1a\n", "table.csv is an image, not a table"),
         (b"\xff\xd8\xff\xe0", "table.csv is an image, not a table"),
         (b"\xd0\xcf\x11\xe0\xa1", "table.csv is a workbook of an older Excel, not a table"),
@@ -153,7 +153,7 @@ def test_workbooks_of_excel(workplace, capsys):
     assert "the column 'Label' is taken for 'label'" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"has 2 sheets with these columns: one, two; save the one that is meant alone"):
         of(workbook({"one": rows, "two": rows}))
-    with pytest.raises(UserError, match=r"line 2: 2024-02-01 00:00:00 is a date, which Excel makes of names such as 1-2"):
+    with pytest.raises(UserError, match=r"line 2: name is '2024-02-01 00:00:00', a date, which Excel makes of names such as 1-2"):
         of(workbook({"one": [["name", "label"], [date(2024, 2, 1), 1]]}))
     with pytest.raises(UserError, match=r"has no column 'label'; it has 'name'"):
         of(workbook({"one": [["name"], ["a.png"]]}))

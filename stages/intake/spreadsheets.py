@@ -1,0 +1,117 @@
+"""What spreadsheets make of the names of slides and sites: dates, rounded numbers, errors."""
+
+import re
+import sys
+from collections.abc import Iterable
+
+from stages.base.errors import refuse
+from stages.base.parameters import quoted
+
+# Months as spreadsheets shorten them, in the languages that Excel is most used in.
+_MONTHS = (
+    "jan feb mar apr may jun jul aug sep sept oct nov dec january february march april june july august september october "
+    "november december jän mrz mär mai okt dez janv févr fevr fév mars avr juin juil août aout déc ene abr ago dic gen mag giu "
+    "lug set ott fev out mrt mei maj des sty lut kwi cze lip sie wrz paź lis gru янв фев мар апр май мая июн июл авг сен сент "
+    "окт ноя нояб дек oca şub nis haz tem ağu eyl eki kas ara"
+)
+_MONTH = "|".join(sorted(_MONTHS.split(), key=len, reverse=True))
+_DAY, _NUMBER, _YEAR = "(?:0?[1-9]|[12][0-9]|3[01])", "(?:0?[1-9]|1[0-2])", r"\d\d(?:\d\d)?"
+_TIME = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AP]M)?"
+# 02-Jan, 2. Jan, 02-janv., 2-Jan-24; Jan-02; 1月2日; 10:30. Nothing but a spreadsheet writes a name so.
+SHORTENED = re.compile(
+    rf"{_DAY}(?:\. |[-./ ])(?:{_MONTH})\.?(?:[-./ ]{_YEAR})?|(?:{_MONTH})\.?[-./ ]{_YEAR}"
+    rf"|(?:\d+年)?\d+月\d+日|{_TIME}",
+    re.IGNORECASE,
+)
+# 2024-01-02, 01.02.2024, 1/2/24, with a time or without.
+NUMERIC = re.compile(
+    rf"(?:\d{{4}}([-/.]){_NUMBER}\1{_DAY}|{_DAY}([-/.]){_NUMBER}\2{_YEAR}|{_NUMBER}([-/.]){_DAY}\3{_YEAR})(?:[ T]{_TIME})?"
+)
+# 2.02312E+14 and 2,02312e+14; 3E12 may be a name.
+SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d*)?[eE][+-]\d{2,3}")
+# #N/A, #NV and #N/D, #REF!, #¿NOMBRE?; Err:502 of LibreOffice; ##### of a column that is too narrow.
+ERROR = re.compile(r"#N/?[ADV]|#[¡¿]?[^\W\d_][^\s#]*[!?]|##+|#GETTING_DATA|Err:\d{3}", re.IGNORECASE)
+
+
+class Doubtful(str):
+    """The text of a cell that is not what it looks like; `reason` says what the cell is."""
+
+    reason: str
+
+    def __new__(cls, text: str, reason: str) -> "Doubtful":
+        cell = super().__new__(cls, text)
+        cell.reason = reason
+        return cell
+
+
+def check_names(column: str, cells: Iterable[tuple[str, str]]) -> None:
+    """Refuse names of slides or sites that a spreadsheet has changed; warn of names that may be changed.
+
+    Args:
+        column: the column of the names.
+        cells: each name, and where it stands, such as `labels.csv, line 2`.
+
+    Raises:
+        UserError: a name is an error, a rounded number or a letter lost, or some names are dates and others are not.
+    """
+    names: dict[str, str] = {}
+    for name, where in cells:
+        if name:
+            names.setdefault(name, where)
+    refuse([f"{where}: {column} is {quoted(name)}, {why}" for name, where in names.items() if (why := _damage(name))])
+    dates = {name for name in names if _is_shortened(name) or NUMERIC.fullmatch(name)}
+    others = [name for name in names if name not in dates]
+    shapes = {_shape(name) for name in others}
+    refuse(
+        [
+            f"{where}: {column} is {quoted(name)}, a date, but {quoted(others[0])} is not; Excel makes dates of names such "
+            "as 1-2: write the names anew, in a column that is formatted as text"
+            for name, where in names.items()
+            # 2024-11-02 is a laboratory's own name beside 2024-145-02, and Mar-02 may be one beside Lee-02.
+            if name in dates and others and not any(shape.startswith(_shape(name)) for shape in shapes)
+        ]
+    )
+    long = [name for name in names if re.fullmatch(r"\d{16,}", name)]
+    rounded = sum(len(name) - 15 for name in long) > 2 and not any(name[15:].strip("0") for name in long)
+    numbers = [name for name in names if re.fullmatch(r"\d+", name)]
+    doubts = {
+        "is a date; did a spreadsheet make it of a name such as 1-2?": [
+            name for name in names if name in dates and (not others or _is_shortened(name))
+        ],
+        "is the number of a day, as Excel counts them; did it make a date of a name such as 1-2?": [
+            name for name in numbers if len(numbers) < len(names) and 40000 <= int(name) < 50000
+        ],
+        "is a truth value; did a spreadsheet make it of a name?": [
+            name for name in names if name in ("TRUE", "FALSE") and not names.keys() <= {"TRUE", "FALSE"}
+        ],
+        "has a question mark, which programs write for a letter that they lack; is it the whole name?": [
+            name for name in names if "?" in name.strip("?")
+        ],
+        "ends in zeros after 15 digits, as all long numbers here do; did Excel round it?": long if rounded else [],
+    }
+    for doubt, doubted in doubts.items():
+        if doubted:
+            more = f" ({len(doubted)} names)" if len(doubted) > 1 else ""
+            print(f"warning: {names[doubted[0]]}: {column} {quoted(doubted[0])} {doubt}{more}", file=sys.stderr)
+
+
+def _damage(name: str) -> str | None:
+    if isinstance(name, Doubtful):
+        return name.reason
+    if ERROR.fullmatch(name):
+        return "an error of a spreadsheet; write the name"
+    if SCIENTIFIC.fullmatch(name):
+        return "a number without its last digits; write the names anew, in a column that is formatted as text"
+    if "\ufffd" in name:
+        return "where a letter was lost; save the table anew, as CSV UTF-8"
+    return None
+
+
+def _is_shortened(name: str) -> bool:
+    # A spreadsheet writes no month in capitals; a laboratory whose sites are MAR and BER may.
+    return SHORTENED.fullmatch(name) is not None and not re.sub("[AP]M$", "", name).isupper()
+
+
+def _shape(name: str) -> str:
+    """Return a name with each number as 9 and each letter as a."""
+    return re.sub(r"\d+", "9", re.sub(r"[^\W\d_]", "a", name))
