@@ -119,7 +119,29 @@ def test_what_a_spreadsheet_would_run_is_a_text_to_it_and_comes_back(place, text
     assert read_table("a.csv", ["name", "value"]) == [[text, "a.png"], ["-0.5", "-1e-05"]]
 
 
-@given(st.text(alphabet="'=+-@\t1.ea\uff1d ", max_size=8) | st.text(max_size=20))
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("a;=1+1;b.png", "a;'=1+1;b.png"),
+        ('a;"=1+1', "a;'\"=1+1"),
+        ("a; @x;-1", "a;' @x;'-1"),
+        ("a\n=1", "a\n'=1"),
+        ("a;'=1", "a;''=1"),
+        ("a;b=1", "a;b=1"),
+        (" =1", "' =1"),
+    ],
+)
+def test_no_part_of_a_text_is_a_formula_to_a_spreadsheet_that_splits_at_semicolons(place, text, written):
+    write_table("a.csv", ["x", text], [[0.5, text]])
+    with open("a.csv", newline="") as file:
+        assert list(csv.reader(file)) == [["x", written], ["0.5", written]]
+    with open("a.csv", newline="") as file:
+        cells = [cell for line in file for cell in line.rstrip("\n").split(";")]
+    assert not any(cell.lstrip('" ').startswith(("=", "+", "-", "@")) for cell in cells)
+    assert from_cell(written) == text and read_table("a.csv", ["x"]) == [["0.5"]]
+
+
+@given(st.text(alphabet="'=+-@\t1.ea\uff1d ;\n\"", max_size=8) | st.text(max_size=20))
 def test_every_text_comes_back(text):
     assert from_cell(as_cell(text)) == text
     # Numbers stay numbers; nothing else begins as a formula does.

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import imagecodecs
 import numpy as np
+import openpyxl
 import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages.base.errors import UserError
+from stages.base.files import as_cell
 from stages.dataset.card import CardFields, Dataset
 from stages.dataset.slides import slide_pattern
 from stages.images.opening import SUFFIXES, load_image
@@ -43,47 +45,65 @@ NEITHER = ["", "2", "-1", "maybe", "01", "nan", "1 0", "\u0661"]
 # --- Tables ---------------------------------------------------------------------------------------------------------
 
 
+# What spreadsheets make of 1-2, and of long numbers.
+CHANGED = ["02-Jan", "2. Jan", "Jan-02", "02-janv.", "02.01.2024", "2024-01-02 00:00:00", "2.02312E+14", "2,0E+14", "#REF!"]
+
+
 @st.composite
 def tables(draw):
-    """A table as text, and what is right: the label of each file, or the line of the first fault and what is said of it."""
+    """A table as CSV or as a workbook, and what is right: label and slide of each file, or the line of the first fault and what
+    is said of it.
+    """
     files = draw(st.lists(stems, min_size=1, max_size=6, unique_by=lambda stem: unicodedata.normalize("NFC", stem).casefold()))
-    folders = draw(st.lists(st.sampled_from(["", "sub/", "sub/x/"]), min_size=len(files), max_size=len(files)))
+    folders = draw(st.lists(st.sampled_from(["", "sub/", "sub/x/", " "]), min_size=len(files), max_size=len(files)))
     paths = [folder + stem + ".png" for folder, stem in zip(folders, files)]
     form = draw(st.sampled_from(["NFC", "NFD"]))
     disk = [unicodedata.normalize(form, path) for path in paths]
-    separator = draw(st.sampled_from(",;\t"))
-    end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
-    columns = draw(st.permutations(["name", "truth", "note", ""]))
+    columns = draw(st.permutations(["name", "truth", "slide", "note", ""]))
     header = [draw(st.sampled_from([column, column.upper(), f" {column} "])) for column in columns]
     truth, rows, fault = {}, [], None
     wanted = draw(st.permutations(list(zip(paths, disk))))
-    kinds = ["label", "unknown", "twice", "long"]
-    broken = draw(st.sampled_from([None, None, *kinds])), draw(st.integers(0, len(wanted) - 1))
+    kinds = ["label", "unknown", "twice", "long", "header", "slide"]
+    broken, at = draw(st.sampled_from([None, None, *kinds])), draw(st.integers(0, len(wanted) - 1))
     for number, (path, on_disk) in enumerate(wanted):
-        label = draw(st.sampled_from([0, 1]))
-        name = draw(st.sampled_from([path, unicodedata.normalize("NFD", path), PurePosixPath(path).name, "./" + path]))
+        label, slide = draw(st.sampled_from([0, 1])), draw(st.sampled_from(["1-2", "3-40", "MAR1", "007", "3E12"]))
+        name = draw(
+            st.sampled_from([path, unicodedata.normalize("NFD", path), PurePosixPath(path).name, "./" + path, as_cell(path)])
+        )
         fields = {
             "name": name,
             "truth": draw(st.sampled_from(WORDS[label])),
+            "slide": slide + draw(st.sampled_from(["", " "])),
             "note": draw(st.sampled_from(["", "x", 'a "b"', "1,5;\t"])),
             "": "",
         }
         row = [fields[column] for column in columns]
-        if broken == ("label", number):
+        if broken == "label" and number == at:
             row[columns.index("truth")], fault = draw(st.sampled_from(NEITHER)), "it must be 0 or 1"
-        elif broken == ("unknown", number):
+        elif broken == "unknown" and number == at:
             row[columns.index("name")], fault = "../" + name, "is not in the folder"
-        elif broken == ("long", number):
-            row, fault = [*row, "", "x"], "fields where the header has 4"
+        elif broken == "long" and number == at:
+            row, fault = [*row, "", "x"], "fields where the header has "
+        elif broken == "header" and number == at:
+            row, fault = list(header), "the header again"
+        elif broken == "slide" and number == at and len(wanted) > 1:
+            row[columns.index("slide")], fault = draw(st.sampled_from(CHANGED)), "slide is '"
         rows.append(row)
-        truth[on_disk] = label
-        if broken == ("twice", number):
+        truth[on_disk] = label, slide
+        if broken == "twice" and number == at:
             rows.append(list(row))
             fault = "stands there twice"
+    content, lines = draw(as_workbook(header, rows) if draw(st.booleans()) else as_csv(header, rows))
+    return content, disk, truth, lines[at + (broken == "twice")] if fault else None, fault
+
+
+@st.composite
+def as_csv(draw, header, rows):
+    """The bytes of a table as spreadsheets and other programs write it, and the line of each row."""
+    separator, end = draw(st.sampled_from(",;\t")), draw(st.sampled_from(["\n", "\r\n", "\r"]))
     text, line, lines = io.StringIO(), 1, []
-    writer = csv.writer(
-        text, delimiter=separator, lineterminator=end, quoting=draw(st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))
-    )
+    quoting = draw(st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))
+    writer = csv.writer(text, delimiter=separator, lineterminator=end, quoting=quoting)
     if draw(st.booleans()):
         text.write(f"sep={separator}{end}")
         line += 1
@@ -98,12 +118,27 @@ def tables(draw):
         while row[-1] == "" and len(row) > 1 and draw(st.booleans()):
             row = row[:-1]
         writer.writerow(row)
-    where = None
-    if fault:
-        first = next(number for number, (path, _) in enumerate(wanted) if broken[1] == number)
-        where = lines[first + (broken[0] == "twice")]
-    encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
-    return text.getvalue().encode(encoding), disk, truth, where, fault
+    return text.getvalue().encode(draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))), lines
+
+
+@st.composite
+def as_workbook(draw, header, rows):
+    """The bytes of a workbook whose table may stand beside a hidden copy of it, with empty rows and formatted cells."""
+    book, line, lines = openpyxl.Workbook(), draw(st.integers(1, 3)), []
+    for row in [header, *rows]:
+        for column, text in enumerate(row, 1):
+            if text:
+                # A text, though it begins as a formula does.
+                book.active.cell(line, column, text).data_type = "s"
+        lines.append(line)
+        line += draw(st.integers(1, 2))
+    if draw(st.booleans()):
+        book.copy_worksheet(book.active).sheet_state = draw(st.sampled_from(["hidden", "veryHidden"]))
+    if draw(st.booleans()):
+        book.active["XFD1048576"].number_format = "0.0"
+    content = io.BytesIO()
+    book.save(content)
+    return content.getvalue(), lines[1:]
 
 
 def dataset_of(folder, **card):
@@ -122,10 +157,11 @@ def test_a_table_is_read_exactly_or_refused_with_its_line(tmp_path_factory, case
     folder.mkdir()
     try:
         (folder / "labels.csv").write_bytes(content)
-        columns = {"name": "name", "label": "truth"}
+        columns = {"name": "name", "label": "truth", "slide": "slide"}
         dataset = dataset_of(folder, labels="labels.csv", columns=columns)
         if fault is None:
-            assert labels_from_table(dataset, sorted(disk))[0] == truth
+            labels, groups = labels_from_table(dataset, sorted(disk))
+            assert {path: (label, groups[path][0]) for path, label in labels.items()} == truth
         else:
             with pytest.raises(UserError) as error:
                 labels_from_table(dataset, sorted(disk))

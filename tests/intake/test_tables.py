@@ -1,7 +1,9 @@
 """One reader of tables and one matcher of names, whoever asks: the manifest, the corrections, `predict` and its labels."""
 
 import os
+import tracemalloc
 import unicodedata
+import zipfile
 from datetime import date
 from pathlib import Path
 
@@ -170,6 +172,73 @@ def test_hidden_rows_are_read_and_said(workplace, capsys):
     assert "1 rows of the sheet one are hidden, and are read as well" in capsys.readouterr().err
 
 
+def test_a_hidden_sheet_is_not_read_and_said(workplace, capsys):
+    path = workbook({"new": [["name", "label"], ["a.png", 1]], "old": [["name", "label"], ["a.png", 0]]})
+    book = openpyxl.load_workbook(path)
+    book["old"].sheet_state = "hidden"
+    book.save(path)
+    assert of(path) == [(2, "a.png", "1")]
+    assert "table.xlsx: the hidden sheet 'old' has these columns as well, and is not read" in capsys.readouterr().err
+
+
+def test_of_a_visible_and_a_hidden_column_the_visible_one_is_read_and_said(workplace, capsys):
+    path = workbook({"one": [["name", "Label", "label"], ["a.png", 0, 1]]})
+    book = openpyxl.load_workbook(path)
+    book.active.column_dimensions["B"].hidden = True
+    book.save(path)
+    assert of(path) == [(2, "a.png", "1")]
+    assert "the column 'label' is taken for 'label', not 'Label'" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"table.xlsx: the column 'Label' is hidden; unhide it if it is the right one"):
+        of(path, ("name", "Label"))
+
+
+def test_a_workbook_says_nothing_of_what_is_no_table(workplace, capsys, recwarn):
+    """What openpyxl would lose if it wrote the file, such as rules for valid cells, is nobody's concern."""
+    path = workbook({"one": [["name", "label"], ["a.png", 1]]})
+    extension = b'<extLst><ext uri="{CCE6A557-97BC-4b89-ADB6-D9C93CAAB3DF}"/></extLst></worksheet>'
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name).replace(b"</worksheet>", extension) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, part in parts.items():
+            archive.writestr(name, part)
+    assert of(path) == [(2, "a.png", "1")]
+    assert capsys.readouterr().err == "" and not recwarn.list
+
+
+@pytest.mark.parametrize("rows", [100_000, 1_048_576])
+def test_empty_rows_of_a_workbook_take_no_memory(workplace, rows):
+    """A colored cell in the last row took gigabytes."""
+    path = workbook({"one": [["name", "label"], ["a.png", 1]]})
+    book = openpyxl.load_workbook(path)
+    book.active.cell(rows, 9).number_format = "0.0"
+    book.save(path)
+    tracemalloc.start()
+    try:
+        assert of(path) == [(2, "a.png", "1")]
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_table_of_many_rows_is_read_whole(workplace):
+    path = workbook({"one": [["name", "label"], *([f"{row}.png", row % 2] for row in range(5000))]})
+    assert of(path) == [(row + 2, f"{row}.png", str(row % 2)) for row in range(5000)]
+
+
+def test_what_a_spreadsheet_changed_is_refused_where_it_is_used(workplace):
+    """A table that names crops may have dates, in a column that is not asked for; as slides they are refused."""
+    save_crop(Path("crops/a.png"), 0)
+    rows = [["name", "slide"], ["a.png", date(2024, 1, 2)]]
+    columns = find_crops(workbook({"one": rows}, "crops/table.xlsx")).columns
+    with pytest.raises(UserError, match=r"^crops/table.xlsx: a.png: slide is a date, which Excel makes of names such as 1-2"):
+        columns.of("slide")
+    save_crop(Path("crops/b.png"), 1)
+    columns = find_crops(table("name,slide,note\na.png,1-2,02-Jan\nb.png,02-Jan,1-2\n", "crops/table.csv")).columns
+    assert columns.of("note") == {"a.png": "02-Jan", "b.png": "1-2"}
+    with pytest.raises(UserError, match=r"^crops/table.csv: b.png: slide is '02-Jan', a date, but '1-2' is not"):
+        columns.of("slide")
+
+
 def test_a_damaged_workbook_is_one_line(workplace):
     path = workbook({"one": [["name", "label"], ["a.png", 1]]})
     content = path.read_bytes()
@@ -217,6 +286,19 @@ def test_a_name_that_is_nearly_right_gets_a_hint_and_no_label(workplace, name):
     with pytest.raises(UserError) as error:
         read_labels(table(f"name,truth\na1.png,1\n{name},0\n"), "name", "truth", ["a1.png", "sub/b1.png"])
     assert str(error.value) == f"table.csv has no label of sub/b1.png; is that of line 3, {name!r}, meant?"
+
+
+def test_spaces_around_a_name_are_of_it_where_there_is_such_a_file(workplace):
+    names = Names([" a.png", "b.png", " b.png", "c.png"], "the folder")
+    assert [names.find(name) for name in (" a.png", "b.png", " b.png", " c.png\t")] == [
+        [" a.png"],
+        ["b.png"],
+        [" b.png"],
+        ["c.png"],
+    ]
+    assert names.find("a.png") == [] and names.problem("a.png") == "'a.png' is not in the folder; is ' a.png' meant?"
+    given = table('name,truth\n" a.png",1\nb.png , 0 \n')
+    assert read_labels(given, "name", "truth", [" a.png", "b.png"]) == {" a.png": 1, "b.png": 0}
 
 
 def test_names_that_this_pipeline_wrote_behind_an_apostrophe_are_found():
