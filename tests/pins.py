@@ -2,8 +2,10 @@
 
     python -m tests.pins                     all of them (a minute or two; it asks the package index and installs nothing)
     python -m tests.pins --python 3.13 --system windows
+    python -m tests.pins --write                        first write the versions of what computes into pins/
 
-Each line says whether pip finds a wheel of every pinned version, and which it misses. The exit code is 1 if it misses any.
+Each line says whether pip finds a wheel of every pinned version, and which it misses. The exit code is 1 if it misses any, or
+if pins/ has other versions than requirements.txt.
 """
 
 import argparse
@@ -17,6 +19,9 @@ from packaging.requirements import Requirement
 
 from stages.offline.packing import SOURCE_ALONE
 
+PROJECT = Path(__file__).resolve().parent.parent
+# What pins the packages in pins/.
+PINNED = ("requirements.txt", "requirements-backbones.txt", "requirements-encoders.txt")
 PYTHONS = ("3.11", "3.12", "3.13")
 # The tags of pip's --platform, and what a requirement's condition sees of the system.
 SYSTEMS = {
@@ -98,6 +103,34 @@ def missing(python: str, system: str, requirements: str) -> str:
     return errors[-1] if errors else done.stderr.strip()[-300:]
 
 
+def computing(python: str, system: str) -> dict[Path, str]:
+    """Return what each file of pins/ must hold: its packages, with the versions that a Python and a system get.
+
+    Raises:
+        SystemExit: a package of such a file is pinned nowhere.
+    """
+    text = "\n".join((PROJECT / name).read_text(encoding="utf-8") for name in PINNED)
+    pinned = {Requirement(line).name: line for line in wanted(text, python, system)}
+    files = {}
+    for file in sorted((PROJECT / "pins").glob("*.txt")):
+        names = [line.partition("==")[0] for line in file.read_text(encoding="utf-8").splitlines()]
+        if gone := [name for name in names if name not in pinned]:
+            sys.exit(f"error: {file} has {', '.join(gone)}, which {', '.join(PINNED)} do not pin")
+        files[file] = "".join(f"{pinned[name]}\n" for name in names)
+    return files
+
+
+def differing() -> list[str]:
+    """Return the files of pins/ that are not what requirements.txt gives to a Python on a system."""
+    return [
+        f"pins/{file.name} is not what Python {python} on {system} gets from requirements.txt"
+        for python in PYTHONS
+        for system in SYSTEMS
+        for file, content in computing(python, system).items()
+        if file.read_text(encoding="utf-8") != content
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.pins", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -105,8 +138,14 @@ def main() -> None:
     parser.add_argument("--python", choices=PYTHONS, nargs="+", default=PYTHONS)
     parser.add_argument("--system", choices=SYSTEMS, nargs="+", default=[*SYSTEMS])
     parser.add_argument("--requirements", default="requirements.txt", help="the file of pins (default: requirements.txt)")
+    parser.add_argument("--write", action="store_true", help="first write the versions of what computes into pins/")
     arguments = parser.parse_args()
-    requirements, failed = Path(arguments.requirements).read_text(encoding="utf-8"), 0
+    if arguments.write:
+        for file, content in computing(PYTHONS[0], next(iter(SYSTEMS))).items():
+            file.write_text(content, encoding="utf-8")
+    problems = differing()
+    print("".join(f"{problem}\n" for problem in problems), end="")
+    requirements, failed = Path(arguments.requirements).read_text(encoding="utf-8"), len(problems)
     for python in arguments.python:
         for system in arguments.system:
             problem = missing(python, system, requirements)

@@ -68,6 +68,18 @@ def test_a_parameter_reruns_what_depends_on_it_alone(workspace, name, value, exp
     assert stages_run(dvc("repro")) == expected
 
 
+def test_a_new_version_of_a_package_reruns_what_computes_with_it_alone(workspace):
+    for package, stages in (("tensorflow", ["features", "train", "evaluate"]), ("scikit-learn", ["demo", *STAGES])):
+        (file,) = [file for file in Path("pins").iterdir() if f"{package}==" in file.read_text()]
+        pinned = file.read_text()
+        file.write_text(pinned.replace(f"{package}==", f"{package}==99."))
+        changed = re.findall(
+            r"^(?:data/dvc\.yaml:)?(\w+):\n(?:\t.*\n)*?\t\tmodified: +(?:\.\./)?pins/", dvc("status"), flags=re.MULTILINE
+        )
+        assert sorted(changed) == sorted(stages)
+        file.write_text(pinned)
+
+
 STAGES = ["manifest", "split", "pad", "near_duplicates", "stain", "features", "train", "likeness", "threshold", "evaluate"]
 
 

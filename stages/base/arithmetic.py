@@ -121,7 +121,7 @@ def is_portable(described: dict[str, Any]) -> bool:
         described: what `stages.model.backend.circumstances` says of where they were made.
     """
     portable = {"architecture": "x86_64", "avx2": True, "arithmetic": "portable", "backend": "tensorflow", "device": "CPU"}
-    return portable.items() <= described.items()
+    return portable.items() <= described.items() and "packages" not in described
 
 
 fix()

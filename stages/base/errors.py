@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from stages.base.arguments import argument_parser
+from stages.base.packages import warn_of_other_versions
 
 SHOWN = 20
 
@@ -54,6 +55,7 @@ def run_program(main: Callable[[], None], description: str | None = "") -> None:
         try:
             if description != "":
                 argument_parser(description or "").parse_args()
+                warn_of_other_versions()
             main()
         except SystemExit:
             sys.stdout.flush()

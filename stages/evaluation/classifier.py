@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from stages.base.errors import UserError, warn
 from stages.base.files import is_number, read_json_as
 from stages.base.memory import keep_freed_memory
+from stages.base.packages import warn_of_other_versions
 from stages.images.opening import doubts_of, load_image
 from stages.images.squares import Mode, make_square
 from stages.images.stains import StainNormalizer, read_normalization
@@ -110,6 +111,7 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     made = preparation.made
     from stages.model.backend import make_deterministic
 
+    warn_of_other_versions()
     make_deterministic(0)
     model = read_network(folder, made, weights)
     if model.input_shape[1:] != (made.size, made.size, 3):

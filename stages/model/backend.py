@@ -17,6 +17,7 @@ import numpy as np
 
 from stages.base import arithmetic
 from stages.base.errors import UserError
+from stages.base.packages import other_versions
 from stages.model.operations import hold_operations
 
 # What TensorFlow's C++ libraries print at every start on a machine without a GPU, whatever TF_CPP_MIN_LOG_LEVEL is.
@@ -164,6 +165,8 @@ def circumstances() -> dict[str, Any]:
 
             device = "GPU" if torch.cuda.is_available() else "CPU"
     here = {**arithmetic.description(), "backend": keras.backend.backend(), "device": device}
+    if others := other_versions():
+        here["packages"] = ", ".join(others)
     # What the environment sets does not count where results are portable.
     if not arithmetic.is_portable(here) and (variables := arithmetic.variables()):
         here["environment"] = " ".join(f"{name}={value}" for name, value in variables.items())
