@@ -202,7 +202,7 @@ def test_experiments_side_by_side_do_not_disturb_each_other(workspace):
     dvc("queue", "start", "-j", "2")
     set_params({"train.seed": 2})
     dvc("repro", "--no-run-cache")
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while len(re.findall("Success|Failed", status := dvc("queue", "status"))) < 2:
         assert time.monotonic() < deadline, status
         time.sleep(1)

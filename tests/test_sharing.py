@@ -30,7 +30,7 @@ def s3(tmp_path, monkeypatch):
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while True:
         try:
             location = {"LocationConstraint": KEYS["AWS_DEFAULT_REGION"]}

@@ -23,11 +23,12 @@ def test_results_come_in_the_order_of_the_items_under_a_bar(capsys):
 def test_no_more_is_computed_than_may_wait():
     begun = []
     results = ahead(begun.append, ((number,) for number in range(100)), waiting=5)
-    time.sleep(0.2)
-    assert sorted(begun) == [0, 1, 2, 3, 4]  # Before any is taken.
-    for taken in range(1, 11):
-        next(results)
-        time.sleep(0.02)
+    while len(begun) < 5:  # Before any is taken.
+        time.sleep(0.01)
+    for taken in range(11):
+        if taken:
+            next(results)
+        time.sleep(0.02)  # More might be begun, and must not.
         assert len(begun) <= 5 + taken
     results.close()
     done = len(begun)
@@ -55,15 +56,16 @@ def test_an_error_comes_in_its_place_and_ends_the_rest():
 def test_python_ends_at_once_where_nothing_was_taken():
     """As when a model does not load while crops are opened for it."""
     code = """
-import sys, time
+import atexit, sys, time
 from stages.workers.cores import ahead
-results = ahead(time.sleep, ((0.3,) for _ in range(1000)), waiting=1000)
+done = []
+atexit.register(lambda: print(len(done)))
+results = ahead(lambda: time.sleep(0.1) or done.append(1), [()] * 1000, waiting=1000)
 sys.exit("error: no model")
 """
-    start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "error: no model\n")
-    assert time.monotonic() - start < 5
+    assert int(done.stdout) < 100  # Of a thousand.
 
 
 def test_nothing_to_do():
