@@ -9,8 +9,8 @@ import sys
 
 def prepare() -> None:
     """Have names of files be UTF-8, and have standard streams that exist and take any letter."""
-    _read_names_as_utf8()
     _open_streams()
+    _read_names_as_utf8()
 
 
 def _read_names_as_utf8() -> None:
@@ -18,10 +18,17 @@ def _read_names_as_utf8() -> None:
 
     Python decodes the names of files as the locale says, from its start on. "M\u00fcller" would be another name in the
     manifest, another slide, and not the one that a table of labels holds. Programs that this one starts inherit the mode.
+    DVC itself, started in such a locale, writes the other names into its cache: hence the warning.
     """
     # With PYTHONUTF8 it has been tried. (On Windows names are always UTF-8.)
     if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"
+        print(
+            f"warning: the locale's encoding is {sys.getfilesystemencoding()}; names of files are read as UTF-8 here. "
+            "DVC reads other names: set PYTHONUTF8=1 in the environment",
+            file=sys.stderr,
+            flush=True,
+        )
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
