@@ -9,13 +9,13 @@ their intervals.
 
 import numpy as np
 
-from stages.base.errors import UserError, run_program
-from stages.base.files import read_json_as, write_json, write_table
+from stages.base.errors import UserError, refuse, run_program
+from stages.base.files import write_json, write_table
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
-from stages.dataset.cohort import IMAGES, leakage, open_squares, read_cohort
+from stages.dataset.cohort import IMAGES, MANIFEST, SPLIT, leakage, open_squares, read_cohort
 from stages.dataset.predictions import write_predictions
-from stages.evaluation.classifier import ModelCard, read_network
+from stages.evaluation.classifier import of_another_model, read_card, read_network
 from stages.evaluation.curves import METRICS, write_curves, write_slides
 from stages.evaluation.out_of_fold import write_out_of_fold
 from stages.evaluation.pictures import attention_picture, mistakes_picture, worst_mistakes
@@ -25,13 +25,16 @@ from stages.measures.decision import EvaluateParameters, coverage_curve, read_de
 from stages.model.backend import make_deterministic
 from stages.model.batches import predict
 from stages.model.file import MODEL
+from stages.model.folder import FOLDER
 
 
 def main() -> None:
     params = read_params("evaluate", EvaluateParameters)
     dataset = read_dataset(read_dataset_name())
     make_deterministic(params.seed)
-    decision = read_decision()
+    decision, made = read_decision(), read_card(FOLDER)
+    refuse([*made.of_another(FOLDER), *of_another_model(FOLDER, made, decision)])
+    made.refuse_other_data(MANIFEST, SPLIT)
     threshold, band = decision.threshold, decision.uncertain
 
     cohort = read_cohort()
@@ -40,7 +43,7 @@ def main() -> None:
         return
     rows = cohort.rows("test")
     paths, slides, y_true = cohort.paths[rows], cohort.slides[rows], cohort.labels[rows]
-    model, squares = read_network(MODEL.parent, read_json_as(MODEL.with_suffix(".json"), ModelCard)), open_squares()
+    model, squares = read_network(FOLDER, made), open_squares()
     if model.input_shape[1:] != squares.shape[1:]:
         raise UserError(f"{MODEL} takes pixels of shape {model.input_shape[1:]}; those of {IMAGES} are {squares.shape[1:]}")
     y_score = decision.calibration(predict(model, squares, rows))

@@ -6,20 +6,22 @@ Where the model has no frozen backbone there are no features, and nothing is not
 import numpy as np
 
 from stages.base.errors import run_program
-from stages.dataset.cohort import open_features, read_cohort
+from stages.base.files import sha256
+from stages.dataset.cohort import FEATURES, MANIFEST, SPLIT, open_features, read_cohort
 from stages.measures.likeness import LIKENESS, fit_likeness, nothing_known
 
 
 def main() -> None:
     features, cohort = open_features(), read_cohort()
-    if features.shape[-1] == 0:
-        nothing_known().save()
-        print("nothing to do: the model has no features that are computed once")
-        return
     rows = np.flatnonzero(cohort.folds > 0)
-    upright = np.stack([features[row, 0] for row in rows])
-    fit_likeness(upright, cohort.folds[rows]).save()
-    print(f"{len(rows)} crops, {features.shape[-1]} features: {LIKENESS}")
+    is_known = features.shape[-1] > 0
+    likeness = fit_likeness(np.stack([features[row, 0] for row in rows]), cohort.folds[rows]) if is_known else nothing_known()
+    likeness.made_from = (sha256(MANIFEST), sha256(SPLIT), sha256(FEATURES) if is_known else "")
+    likeness.save()
+    if is_known:
+        print(f"{len(rows)} crops, {features.shape[-1]} features: {LIKENESS}")
+    else:
+        print("nothing to do: the model has no features that are computed once")
 
 
 if __name__ == "__main__":

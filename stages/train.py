@@ -13,17 +13,17 @@ from stages.base.files import sha256, write_json
 from stages.base.fingerprint import STAGES, code_files
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
-from stages.dataset.cohort import CLASS_NAMES, MANIFEST, SPLIT, open_squares, read_cohort
+from stages.dataset.cohort import CLASS_NAMES, FEATURES, MANIFEST, SPLIT, open_squares, read_cohort
 from stages.dataset.predictions import VALIDATION, write_predictions
 from stages.images.squares import PadParameters
 from stages.model.backend import circumstances, keras, make_deterministic, on_devices
 from stages.model.encoder_card import encoder_card
 from stages.model.file import MODEL, save_model
+from stages.model.folder import CARD, FOLDER, digests
 from stages.model.steps import ModelParameters
 from stages.training.members import assemble, forget_states, memberships, predict_member, train_member
 from stages.training.parameters import TrainParameters
 
-CARD = Path("models/model.json")
 MADE_WITH = Path("metrics/plots/made_with.json")
 
 
@@ -84,14 +84,16 @@ def main() -> None:
             "corrected_labels": int(np.sum(cohort.labels != cohort.published)),
             "manifest_sha256": sha256(MANIFEST),
             "split_sha256": sha256(SPLIT),
+            "features_sha256": sha256(FEATURES) if model_params.frozen else None,
             "test_slides": len(np.unique(cohort.slides[cohort.rows("test")])),
         },
+        "files_sha256": digests(FOLDER),
         "parameters": {"model": model_params.model_dump(), "train": params.model_dump(exclude={"resume"})},
         "code_sha256": {path.relative_to(STAGES).as_posix(): sha256(path) for path in code_files()},
         "arithmetic": here,
         "versions": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy", "pillow")},
     }
-    write_json(CARD, card)
+    write_json(FOLDER / CARD, card)
     write_json(MADE_WITH, [{"what": name, "found": found} for name, found in here.items()])
     forget_states(len(members))
 

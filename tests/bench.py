@@ -36,6 +36,7 @@ from stages.experiments.commands import DVC, environment
 from stages.images.opening import load_image
 from stages.images.padding import pad_all
 from stages.workers.cores import on_all_cores
+from tests.evaluation.classifiers import write_beside
 from tests.growth import MEASURED, SIZE, make_crops
 from tests.repositories import PROJECT
 
@@ -312,11 +313,7 @@ def write_model_folder(model, folder: Path) -> None:
 
     folder.mkdir()
     save_model(model, folder / "model.keras")
-    made = {"step": model.name, "padding": "white", "size": model.input_shape[1], "classes": ["negative", "positive"]}
-    write_json(folder / "model.json", made | {"dataset": {"card": {"title": "Crops of KPMP"}}})
-    write_json(folder / "stain.json", {"normalization": "none", "learned": {}})
-    decided = {"threshold": 0.5, "uncertain": {"low": 0.4, "high": 0.6}, "calibration": {"method": "none"}}
-    write_json(folder / "threshold.json", decided)
+    write_beside(folder, step=model.name, size=model.input_shape[1], classes=["negative", "positive"])
 
 
 def predict_from_the_command(model, folder: Path, rounds: int) -> Row:

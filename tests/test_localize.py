@@ -39,6 +39,11 @@ def test_a_few_labels_make_a_model_folder(repository):
     code, _, error = run_program("localize", "data/demo", "--labels", labels, "--output", "again", "--model", "models-ours")
     assert code == 1 and "models-ours was localized before" in error and not Path("again").exists()
     assert [path.name for path in Path(".").glob(".localize-*")] == []
+    # Its calibration is for this folder alone.
+    shutil.copytree("models", "mixed")
+    shutil.copy("models-ours/threshold.json", "mixed")
+    code, _, error = run_program("predict", "data/demo", "--model", "mixed")
+    assert code == 1 and "mixed/threshold.json: its calibration is not that of mixed/model.json" in error
 
 
 def test_it_proposes_what_to_label(repository):

@@ -14,7 +14,7 @@ import pytest
 
 import stages.predict
 from stages.base.errors import UserError
-from tests.repositories import dvc, run_program
+from tests.repositories import dvc, run_program, set_params
 
 
 def predict(*arguments):
@@ -69,6 +69,20 @@ def test_a_table_of_names_labels_and_a_fetched_model(repository, tmp_path):
     measures = json.loads(output.with_suffix(".metrics.json").read_text())
     assert measures["accuracy"] == pytest.approx(sum(row["label"] == row["predicted"] for row in judged) / 6)
     assert f"accuracy: {measures['accuracy']:.3f}" in printed
+
+
+def test_a_model_of_one_training_with_the_threshold_of_another_is_refused(repository):
+    """As after `dvc repro train` alone, or a run that stopped there."""
+    set_params({"train.seed": 5, "train.learning_rate": 0.01})
+    dvc("repro", "train")
+    said = "models/threshold.json: it was made for another model than models/model.keras; run dvc repro"
+    for program in (["predict", "data/demo"], ["evaluate"]):
+        code, _, error = run_program(*program)
+        assert code == 1 and said in error and error.count("\n") == 1, error
+    assert not Path("evaluation.csv").exists()
+    dvc("repro", "threshold")
+    code, _, error = predict("data/demo")
+    assert code == 0, error
 
 
 def test_what_does_not_open_is_refused_or_skipped_but_never_judged(repository):

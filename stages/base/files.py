@@ -3,20 +3,25 @@
 import csv
 import hashlib
 import json
+import math
 import os
 import re
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from stages.base.errors import UserError, refuse
 
 Record = TypeVar("Record", bound=BaseModel)
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# What the folder of a model holds, wherever it is.
+MODEL_FILES = ("model.keras", "model.json", "stain.json", "threshold.json", "likeness.npz")
 # The earliest date that a zip archive can hold.
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -140,10 +145,33 @@ def write_archive(path: str | Path, entries: Iterable[tuple[str, bytes]]) -> Non
             archive.writestr(zipfile.ZipInfo(name, FIXED_TIME), content)
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON holds, by the standard: Python's own reader takes NaN, numbers that overflow and keys that repeat.
+
+    Raises:
+        ValueError: the text is not JSON, or holds any of these.
+    """
+
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise ValueError(f"{number} is not a finite number")
+        return value
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if repeated := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
+            raise ValueError(f"the key {repeated[0]!r} appears twice")
+        return dict(pairs)
+
+    try:
+        return json.loads(text, parse_float=finite, parse_constant=finite, object_pairs_hook=unique)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file that an earlier stage wrote. Raises `UserError` if it is damaged."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise damaged(path, error) from None
 
@@ -153,10 +181,11 @@ def read_json_as(path: str | Path, schema: type[Record]) -> Record:
     try:
         return schema.model_validate(read_json(path))
     except FileNotFoundError:
-        names = "model.keras, model.json, stain.json and threshold.json"
-        raise UserError(f"{path} does not exist; the folder of a model holds {names}") from None
+        raise UserError(f"{path} does not exist; the folder of a model holds {', '.join(MODEL_FILES)}") from None
     except ValidationError as error:
-        raise damaged(path, error.errors()[0]["msg"]) from None
+        first = error.errors()[0]
+        where = "".join(f"{part}: " for part in (".".join(map(str, first["loc"])),) if part)
+        raise damaged(path, f"{where}{first['msg'].removeprefix('Value error, ')}") from None
 
 
 # Where a spreadsheet takes a part of a text for a formula (OWASP, CSV injection): at its beginning, and after what separates the

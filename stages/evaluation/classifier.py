@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
-from stages.base.errors import UserError, warn
+from stages.base.errors import UserError, refuse, warn
 from stages.base.files import is_number, read_json_as
 from stages.base.memory import keep_freed_memory
 from stages.base.packages import warn_of_other_versions
 from stages.images.opening import doubts_of, load_image
 from stages.images.squares import Mode, make_square
 from stages.images.stains import StainNormalizer, read_normalization
-from stages.measures.decision import Decision, read_decision
+from stages.measures.decision import THRESHOLD, Decision, read_decision
 from stages.measures.likeness import LIKENESS, Likeness, read_likeness
+from stages.measures.localization import Shift
 from stages.model.encoder_card import EncoderCard, behind_encoder
 from stages.model.file import MODEL, load_model
+from stages.model.folder import CARD, WHOLE, Trained
 from stages.workers.cores import ahead
 from stages.workers.progress import progress
 
@@ -34,11 +36,19 @@ BATCH = 32
 READY = 2**26
 
 
-class ModelCard(BaseModel):
+class Origin(BaseModel):
+    """What prediction needs of `localized` in the model.json of a localized model: the map that its threshold.json has."""
+
+    shift: Shift
+
+
+class ModelCard(Trained):
     """What prediction needs of models/model.json: how crops became squares, and which part of a name is the slide."""
 
-    class Dataset(BaseModel):
+    class Dataset(Trained.Dataset):
         class Card(BaseModel):
+            model_config = ConfigDict(strict=True)
+
             title: str
             classes: list[str] | None = None
             group: str | None = None
@@ -47,11 +57,11 @@ class ModelCard(BaseModel):
 
     step: str
     padding: Mode
-    size: int
-    classes: list[str]
+    size: int = Field(ge=8, le=4096)
+    classes: list[str] = Field(min_length=2, max_length=2)
     dataset: Dataset
     encoder: EncoderCard | None = None
-    localized: dict | None = None
+    localized: Origin | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -63,6 +73,21 @@ class ModelCard(BaseModel):
         words = len(set(folders)) == 2 and "*" not in "".join(folders) and not any(map(is_number, folders))
         names = folders if words else self.classes
         return [name.replace("_", " ") for name in names]
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Return the model.json in the folder of a model. Raises `UserError` if it is missing or damaged."""
+    return read_json_as(folder / CARD, ModelCard)
+
+
+def of_another_model(folder: Path, made: ModelCard, decision: Decision) -> list[str]:
+    """Return a line if the threshold in the folder of a model was not chosen for this model."""
+    local = decision.calibration.local
+    if decision.validation_sha256 != made.files_sha256.get("validation.csv"):
+        return [f"{folder / THRESHOLD.name}: it was made for another model than {folder / MODEL.name}; {WHOLE}"]
+    if local != (made.localized and made.localized.shift):
+        return [f"{folder / THRESHOLD.name}: its calibration is not that of {folder / CARD}; {WHOLE}"]
+    return []
 
 
 class Preparation(NamedTuple):
@@ -82,7 +107,7 @@ def read_preparation(folder: Path) -> Preparation:
     Raises:
         UserError: a file is missing or damaged.
     """
-    return Preparation(read_json_as(folder / "model.json", ModelCard), read_normalization(folder / "stain.json"))
+    return Preparation(read_card(folder), read_normalization(folder / "stain.json"))
 
 
 class Classifier(NamedTuple):
@@ -107,8 +132,12 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     Raises:
         UserError: a file is missing, damaged, or does not belong to the others.
     """
-    preparation, decision = read_preparation(folder), read_decision(folder / "threshold.json")
-    made = preparation.made
+    preparation, decision = read_preparation(folder), read_decision(folder / THRESHOLD.name)
+    made, likeness = preparation.made, read_likeness(folder / LIKENESS.name)
+    problems = [*made.of_another(folder), *of_another_model(folder, made, decision)]
+    if likeness.made_from != made.dataset.made_from:
+        problems.append(f"{folder / LIKENESS.name}: it was made for another model than {folder / MODEL.name}; {WHOLE}")
+    refuse(problems)
     from stages.model.backend import make_deterministic
 
     warn_of_other_versions()
@@ -116,7 +145,7 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     model = read_network(folder, made, weights)
     if model.input_shape[1:] != (made.size, made.size, 3):
         raise UserError(f"{folder}/model.keras takes {model.input_shape[1:]}; model.json says size {made.size}")
-    return Classifier(preparation, model, decision, read_likeness(folder / LIKENESS.name))
+    return Classifier(preparation, model, decision, likeness)
 
 
 def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> "keras.Model":

@@ -115,7 +115,7 @@ def _about(classifier: Classifier, model: Path) -> dict[str, Any]:
             "step": made.step,
             "title": made.dataset.card.title,
             "threshold": f"{decision.threshold:.3f}",
-            "rule": RULES[decision.rule].format(target=decision.target) if decision.rule else "by a rule that is not known",
+            "rule": RULES[decision.rule].format(target=decision.target),
             "uncertain": _band(decision),
             "file": MODEL.name,
             "date": f"{datetime.fromtimestamp(file.stat().st_mtime, UTC):%Y-%m-%d}",

@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from stages.base.errors import UserError
-from stages.base.files import read_json, sha256, write_json
+from stages.base.files import MODEL_FILES, read_json, sha256, write_json
 from stages.evaluation.classifier import Classifier
 from stages.measures.calibration import log_odds
-from stages.measures.likeness import LIKENESS
 from stages.measures.localization import LEAST_CROPS, Rate, Shift, fit_shift, left_out, more_labels, rate
 
-FILES = ("model.keras", "model.json", "stain.json", "threshold.json")
 METHOD = (
     "the posterior mean of a logistic map of the log-odds (Platt 1999), by a prior about no map: the offset normal with standard "
     "deviation 0.5, or 5 with probability 0.15, the logarithm of the slope normal with 0.2"
@@ -82,11 +80,11 @@ def write_model(output: Path, model: Path, localized: Localized, folder: Path, n
     with tempfile.TemporaryDirectory(prefix=".localize-", dir=output.parent) as place:
         made = Path(place) / "model"
         made.mkdir()
-        for name in (*FILES, LIKENESS.name):
-            if (model / name).is_file():
-                shutil.copyfile(model / name, made / name)
+        for name in MODEL_FILES:
+            shutil.copyfile(model / name, made / name)
         origin = {
-            "from_sha256": {name: sha256(model / name) for name in FILES},
+            "from_sha256": {name: sha256(model / name) for name in MODEL_FILES},
+            "shift": localized.shift.model_dump(),
             "crops_sha256": {name: sha256(folder / name) for name in names},
             "method": METHOD,
         }

@@ -4,14 +4,17 @@ A calibrated probability of 0.3 is one of which, of ten such glomeruli, three ar
 to import than the fit takes: it is, where it is needed.
 """
 
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Literal, assert_never
 
 import numpy as np
 import scipy
-from pydantic import BaseModel
+from pydantic import Field, model_validator
 
+from stages.base.parameters import Parameters
 from stages.measures.localization import Shift
 
+Share = Annotated[float, Field(ge=0, le=1)]
 Method = Literal["none", "temperature", "sigmoid", "isotonic"]
 # Beyond them a 32-bit probability is 0 or 1 and its log-odds are infinite.
 LIMIT = float(np.finfo(np.float32).eps)
@@ -22,7 +25,7 @@ def log_odds(probability: np.ndarray | float) -> np.ndarray:
     return scipy.special.logit(np.clip(np.asarray(probability, dtype=np.float64), LIMIT, 1 - LIMIT))
 
 
-class Calibration(BaseModel):
+class Calibration(Parameters):
     """A calibration with what was fitted: what models/threshold.json holds of it.
 
     `temperature` and `sigmoid`: log-odds become slope x log-odds + offset. `isotonic`: the probability is read off the line
@@ -30,10 +33,30 @@ class Calibration(BaseModel):
     """
 
     method: Method
-    slope: float = 1.0
+    slope: float = Field(default=1.0, ge=0)
     offset: float = 0.0
-    points: list[tuple[float, float]] = []
+    # Not strict: JSON has lists alone.
+    points: list[Annotated[tuple[Share, Share], Field(strict=False)]] = Field(default=[])
     local: Shift | None = None
+
+    @model_validator(mode="after")
+    def _fitted(self) -> "Calibration":
+        line = (self.slope, self.offset) != (1.0, 0.0)
+        match self.method:
+            case "none":
+                fits = not line and not self.points
+            case "temperature":
+                fits = self.slope > 0 and self.offset == 0 and not self.points
+            case "sigmoid":
+                fits = not self.points
+            case "isotonic":
+                steps = list(pairwise(self.points))
+                fits = bool(self.points) and not line and all(a[0] < b[0] and a[1] <= b[1] for a, b in steps)
+            case _:
+                assert_never(self.method)
+        if not fits:
+            raise ValueError(f"slope, offset and points are not those of a calibration by {self.method}, or do not rise")
+        return self
 
     def __call__(self, y_score: np.ndarray) -> np.ndarray:
         """Return the calibrated probabilities, float64 (n,), each a number that 32 bits hold, as tables do."""

@@ -8,11 +8,11 @@ from typing import Literal
 
 import numpy as np
 import scipy
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
-from stages.base.files import read_json_as
+from stages.base.files import Sha256, read_json_as
 from stages.base.parameters import Parameters
-from stages.measures.calibration import Calibration, Method, log_odds
+from stages.measures.calibration import Calibration, Method, Share, log_odds
 
 Rule = Literal["fixed", "youden", "balanced", "sensitivity"]
 
@@ -64,14 +64,14 @@ def sureness(y_score: np.ndarray, threshold: float) -> np.ndarray:
     return np.abs(log_odds(y_score) - log_odds(threshold))
 
 
-class Band(BaseModel):
+class Band(Parameters):
     """The probabilities from `low` to `high`, both included, that are too uncertain to decide by; both None where there are none.
 
     A band of one value, low = high, is one: of the images whose probability is just that.
     """
 
-    low: float | None
-    high: float | None
+    low: Share | None
+    high: Share | None
 
     @model_validator(mode="after")
     def _whole(self) -> "Band":
@@ -127,21 +127,40 @@ def coverage_curve(y_true: np.ndarray, y_score: np.ndarray, threshold: float) ->
 
 
 THRESHOLD = Path("models/threshold.json")
+# By how much a band may miss its threshold, as log-odds are clipped and rounded.
+ROUNDING = 1e-6
 
 
-class Decision(BaseModel):
-    """How a model's probability becomes a call: what prediction needs of models/threshold.json.
+class Rates(Parameters):
+    """Sensitivity and specificity; None where a class is missing."""
+
+    sensitivity: Share | None
+    specificity: Share | None
+
+
+class Decision(Parameters):
+    """How a model's probability becomes a call: what models/threshold.json holds.
 
     The probability is calibrated first. Then it is called positive from `threshold` on, and `uncertain` between the bounds
-    of the band.
+    of the band. `rule`, with its `target`, chose the threshold; `validation` has the rates of the file of this digest.
     """
 
-    threshold: float
+    threshold: Share
+    rule: Rule
+    target: float | None = Field(gt=0, le=1)
     uncertain: Band
     calibration: Calibration
-    # By what it was chosen; not said of a model by an earlier version.
-    rule: Rule | None = None
-    target: float | None = None
+    validation: Rates
+    validation_sha256: Sha256
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Decision":
+        if (self.rule == "sensitivity") != (self.target is not None):
+            raise ValueError("target must be a number with rule 'sensitivity', and null with any other")
+        low, high = self.uncertain.low, self.uncertain.high
+        if low is not None and high is not None and not low - ROUNDING <= self.threshold <= high + ROUNDING:
+            raise ValueError(f"the uncertain band is from {low} to {high}, without the threshold {self.threshold}")
+        return self
 
 
 def read_decision(path: Path = THRESHOLD) -> Decision:

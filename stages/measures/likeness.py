@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from stages.base.errors import UserError
-from stages.base.files import write_archive
+from stages.base.files import MODEL_FILES, write_archive
 
 LIKENESS = Path("models/likeness.npz")
 # A folder of crops is another laboratory's where half of its crops are farther than so many of those that the model learnt from.
 SHIFTED = 0.95
 CHUNK = 4096
 ARRAYS = ("mean", "scale", "precision", "distances")
+MADE_FROM = "made_from"
 
 
 class Likeness:
@@ -26,10 +27,12 @@ class Likeness:
 
     `mean` and `scale` (D,) of their features, `precision` (D, D) of the standardized ones, `distances` (n,), ascending: those of
     the training crops of each fold by the crops of the other folds, as unseen slides of the same laboratories are.
+    `made_from` has the SHA-256 of the manifest, of the split and of the features, which is empty without features.
     """
 
     def __init__(self, mean: np.ndarray, scale: np.ndarray, precision: np.ndarray, distances: np.ndarray):
         self.mean, self.scale, self.precision, self.distances = mean, scale, precision, distances
+        self.made_from: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return len(self.distances) > 0
@@ -50,7 +53,8 @@ class Likeness:
 
     def save(self, path: Path = LIKENESS) -> None:
         """Write an .npz archive of plain arrays, the same bytes for the same numbers."""
-        write_archive(path, ((f"{name}.npy", _npy(getattr(self, name))) for name in ARRAYS))
+        arrays = {name: getattr(self, name) for name in ARRAYS} | {MADE_FROM: np.array(self.made_from)}
+        write_archive(path, ((f"{name}.npy", _npy(array)) for name, array in arrays.items()))
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -89,15 +93,31 @@ def _fit(features: np.ndarray, distances: np.ndarray) -> Likeness:
 
 
 def read_likeness(path: Path) -> Likeness:
-    """Return what `save` wrote; nothing of a model that was made before there was such a file.
+    """Return what `save` wrote.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is missing or damaged, or its arrays do not fit together.
     """
-    if not path.exists():
-        return nothing_known()
     try:
         with np.load(path, allow_pickle=False) as held:
-            return Likeness(*(held[name] for name in ARRAYS))
+            found = Likeness(*(held[name] for name in ARRAYS))
+            found.made_from = tuple(held[MADE_FROM].tolist())
+        _check(found)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; the folder of a model holds {', '.join(MODEL_FILES)}") from None
     except Exception as error:  # NumPy and zipfile raise many kinds.
         raise UserError(f"{path} is damaged: {' '.join(str(error).split())}; `dvc repro` writes it anew") from None
+    return found
+
+
+def _check(likeness: Likeness) -> None:
+    """Raise ValueError if arrays are not as `save` writes them: NaN would make all crops equally unlike."""
+    arrays = {name: getattr(likeness, name) for name in ARRAYS}
+    if wrong := [name for name, array in arrays.items() if array.dtype != np.float64]:
+        raise ValueError(f"{wrong[0]} must hold 64-bit numbers")
+    # A feature that is the same in all crops has an infinite scale.
+    if wrong := [name for name, array in arrays.items() if not np.isfinite(array[np.isfinite(array) | (name != "scale")]).all()]:
+        raise ValueError(f"{wrong[0]} holds what is not a finite number")
+    length = len(likeness.mean)
+    if likeness.precision.shape != (length, length) or likeness.distances.ndim != 1 or np.any(np.diff(likeness.distances) < 0):
+        raise ValueError("its arrays do not fit together")

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy
-from pydantic import BaseModel
+from pydantic import Field
+
+from stages.base.parameters import Parameters
 
 # Log-odds by which a laboratory is shifted: most are little, by chance or by the model's own error; a few by a lot. One normal
 # distribution for both would either forbid what the few need, or let a dozen unlucky labels spoil what the many have.
@@ -21,10 +23,10 @@ OFFSETS, LOG_SLOPES = np.linspace(-20, 20, 401), np.linspace(-1, 1, 21)
 ENOUGH = 0.95
 
 
-class Shift(BaseModel):
+class Shift(Parameters):
     """A laboratory's own map: log-odds become slope x log-odds + offset."""
 
-    slope: float
+    slope: float = Field(gt=0)
     offset: float
 
 

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from stages.evaluation.classifier import BATCH, Classifier, Crops, ModelCard, Preparation, judge
+from stages.evaluation.classifier import BATCH, Classifier, Crops, Preparation, judge
 from stages.images.opening import load_image
 from stages.images.stains import StainNormalizer
-from stages.measures.calibration import Calibration
-from stages.measures.decision import Band, Decision
 from stages.measures.likeness import nothing_known
 from tests.conftest import save_crop
+from tests.evaluation.classifiers import a_card, a_decision
 from tests.model.test_networks import build
 
 
@@ -28,15 +27,15 @@ from tests.model.test_networks import build
 )
 def test_the_classes_are_called_as_the_folders_where_these_are_words(folders, names):
     card = {"title": "t", "classes": folders}
-    assert ModelCard(step="logistic", padding="white", size=16, classes=["a_b", "c"], dataset={"card": card}).class_names == names
+    assert a_card(card, classes=["a_b", "c"]).class_names == names
 
 
 def test_a_crop_is_judged_alike_whatever_else_there_is(tmp_path):
     """And what does not open has no effect on the others, in whatever batch it is."""
     model = build("conv1-dense1", size=16)
-    made = ModelCard(step="conv1-dense1", padding="white", size=16, classes=["a", "b"], dataset={"card": {"title": "t"}})
+    made = a_card({"title": "t"}, step="conv1-dense1")
     preparation = Preparation(made, StainNormalizer(normalization="none", learned={}))
-    decision = Decision(threshold=0.5, uncertain=Band(low=0.4, high=0.6), calibration=Calibration(method="none"))
+    decision = a_decision()
     classifier = Classifier(preparation, model, decision, nothing_known())
     files = [save_crop(tmp_path / f"{n}.png", n, (12 + n % 7, 9 + n % 5)) for n in range(2 * BATCH + 3)]
     files[BATCH + 1].write_bytes(b"nothing")

@@ -12,15 +12,14 @@ from PIL import Image
 import stages.evaluation.gallery as gallery
 from stages.base.errors import UserError
 from stages.dataset.card import CardFields, Dataset
-from stages.evaluation.classifier import Classifier, ModelCard, Preparation
+from stages.evaluation.classifier import Classifier, Preparation
 from stages.evaluation.gallery import pages_folder, refuse_pages, write_gallery
 from stages.evaluation.judged import Judged
 from stages.images.stains import StainNormalizer
 from stages.intake.labels import LABELS, read_corrections, read_few_labels
-from stages.measures.calibration import Calibration
-from stages.measures.decision import Band, Decision
 from stages.measures.likeness import nothing_known
 from stages.model.backend import keras
+from tests.evaluation.classifiers import a_card, a_decision
 
 EVIL = ["<script>document.title='evil'</script>.png", '"><svg onload=x>.png', "{{ 7 * 7 }}.png", "=HYPERLINK(1),a.png", "'+x.png"]
 CROPS = 30
@@ -45,10 +44,8 @@ def crops(tmp_path_factory):
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
     model = keras.Model(inputs, keras.layers.Dense(1, "sigmoid")(x))
     card = {"title": "Crops of <nobody>", "classes": ["*/not sclerotic", "*/globally_sclerotic"]}
-    made = ModelCard(step="logistic", padding="white", size=16, classes=["a", "b"], dataset={"card": card})
-    decision = Decision(
-        threshold=0.5, uncertain=Band(low=0.4, high=0.55), calibration=Calibration(method="none"), rule="sensitivity", target=0.95
-    )
+    made = a_card(card)
+    decision = a_decision(uncertain={"low": 0.4, "high": 0.55}, rule="sensitivity", target=0.95)
     (folder / "model").mkdir()
     (folder / "model/model.keras").write_bytes(b"a model")
     preparation = Preparation(made, StainNormalizer(normalization="none", learned={}))

@@ -6,6 +6,7 @@ Each kind ends in the right result, or in one line that names the culprit, a non
 import contextlib
 import csv
 import io
+import json
 import os
 import re
 import resource
@@ -26,7 +27,10 @@ import tifffile
 from PIL import Image
 
 import stages.base.errors
+from stages.base.errors import UserError
+from stages.evaluation.classifier import read_classifier
 from tests.conftest import make_classes, make_table, save_crop, set_params
+from tests.evaluation.classifiers import write_beside
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "bmp": "BMP", "webp": "WEBP", "gif": "GIF", "jp2": "JPEG2000"}
 ROWS = "name,truth\na1.png,1\na2.png,0\nb1.png,0\n"
@@ -703,28 +707,18 @@ def cut(path, share=0.5):
     Path(path).write_bytes(content[: int(share * len(content))])
 
 
-def of_another_size(path):
-    from stages.model.file import save_model
-    from tests.model.test_networks import build
-
-    save_model(build("logistic", size=16), path)
-
-
-def with_code(path):
-    from stages.model.backend import keras
-
-    inputs = keras.Input((8, 8, 3), dtype="uint8")
-    keras.Model(inputs, keras.layers.Lambda(lambda x: x)(inputs)).save(path)
-
-
 DAMAGES = [
     ("split", "data/manifest.csv", lambda path: Path(path).write_text("x\n"), "data/manifest.csv is not as its stage wrote it"),
     ("evaluate", "data/padded/images.npy", cut, "data/padded/images.npy is not as its stage wrote it"),
-    ("evaluate", "data/split.csv", cut, "data/split.csv is not as its stage wrote it"),
+    ("evaluate", "data/split.csv", cut, "data/split.csv: it is not the file that models/model.json was trained with"),
     ("evaluate", "models/threshold.json", cut, "models/threshold.json is not as its stage wrote it"),
-    ("evaluate", "models/model.keras", cut, "models/model.keras does not load as a Keras model"),
-    ("evaluate", "models/model.keras", of_another_size, "models/model.keras takes pixels of shape (16, 16, 3)"),
-    ("evaluate", "models/model.keras", with_code, "models/model.keras does not load as a Keras model"),
+    ("evaluate", "models/model.keras", cut, "models/model.keras: it is not the file that models/model.json was written with"),
+    (
+        "threshold",
+        "models/validation.csv",
+        cut,
+        "models/validation.csv: it is not the file that models/model.json was written with",
+    ),
 ]
 
 
@@ -743,3 +737,145 @@ def test_damaged_results_of_earlier_stages(workplace):
         assert not Path("metrics/test.json").exists()
         Path(path).write_bytes(intact)
     assert run_stage("evaluate").returncode == 0
+
+
+def changed(**changes):
+    """Change values of a JSON file, given as text: what it holds need not be what JSON allows."""
+
+    def change(path):
+        content = json.loads(path.read_text())
+        marks = {}
+        for name, text in changes.items():
+            *parents, last = name.split("__")
+            node = content
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            marks[f"<{name}>"] = text
+            node[last] = f"<{name}>"
+        written = json.dumps(content)
+        for mark, text in marks.items():
+            written = written.replace(f'"{mark}"', text)
+        path.write_text(written)
+
+    return change
+
+
+def another_array(**arrays):
+    def change(path):
+        with np.load(path) as held:
+            content = dict(held) | arrays
+        np.savez(path, **content)
+
+    return change
+
+
+NOT_THIS_TRAINING = "it is not the file that folder/model.json was written with"
+ANOTHER_MODEL = "it was made for another model than folder/model.keras"
+# Kind: (file in the folder of a model, what is done to it, what is said).
+MODEL_FOLDERS = {
+    "another network": ("model.keras", lambda path: path.write_bytes(b"another"), NOT_THIS_TRAINING),
+    "another stain": ("stain.json", lambda path: path.write_text('{"normalization":"none","learned":{}}'), NOT_THIS_TRAINING),
+    "other validation predictions": ("validation.csv", lambda path: path.write_text("path\n"), NOT_THIS_TRAINING),
+    "a threshold of another training": ("threshold.json", changed(validation_sha256=f'"{64 * "1"}"'), ANOTHER_MODEL),
+    "a likeness of another manifest": ("likeness.npz", another_array(made_from=np.array(["1", "2", "3"])), ANOTHER_MODEL),
+    "a likeness of other features": ("likeness.npz", another_array(made_from=np.array([64 * "0", 64 * "0", "1"])), ANOTHER_MODEL),
+    "a card of another network": ("model.json", changed(**{"files_sha256__model.keras": f'"{64 * "1"}"'}), NOT_THIS_TRAINING),
+    "a card without digests": ("model.json", changed(files_sha256="{}"), NOT_THIS_TRAINING),
+    "a card of another split": ("model.json", changed(dataset__split_sha256=f'"{64 * "1"}"'), "likeness.npz: it was made for"),
+    "a digest that is none": ("model.json", changed(dataset__split_sha256='"abc"'), "dataset.split_sha256: String should match"),
+    "a size that is none": ("model.json", changed(size="-1"), "model.json is not as its stage wrote it (size: "),
+    "a size of text": ("model.json", changed(size='"16"'), "model.json is not as its stage wrote it (size: "),
+    "a padding that is none": ("model.json", changed(padding='"blue"'), "model.json is not as its stage wrote it (padding: "),
+    "one class": ("model.json", changed(classes='["a"]'), "model.json is not as its stage wrote it (classes: "),
+    "a map without its threshold": (
+        "model.json",
+        changed(localized='{"shift":{"slope":1.0,"offset":2.0}}'),
+        "its calibration is not",
+    ),
+    "a localized threshold": (
+        "threshold.json",
+        changed(calibration__local='{"slope":1.0,"offset":2.0}'),
+        "threshold.json: its calibration is not that of folder/model.json",
+    ),
+    "a threshold of 7": ("threshold.json", changed(threshold="7"), "threshold: Input should be less than or equal to 1"),
+    "a threshold below 0": ("threshold.json", changed(threshold="-0.1"), "threshold: Input should be greater than or equal to 0"),
+    "a threshold of NaN": ("threshold.json", changed(threshold="NaN"), "NaN is not a finite number"),
+    "a threshold of infinity": ("threshold.json", changed(threshold="Infinity"), "Infinity is not a finite number"),
+    "a threshold that overflows": ("threshold.json", changed(threshold="1e999"), "1e999 is not a finite number"),
+    "a threshold of text": ("threshold.json", changed(threshold='"0.5"'), "threshold: Input should be a valid number"),
+    "a threshold that is true": ("threshold.json", changed(threshold="true"), "threshold: Input should be a valid number"),
+    "no threshold": ("threshold.json", changed(threshold="null"), "threshold: Input should be a valid number"),
+    "a threshold that stands twice": (
+        "threshold.json",
+        lambda path: path.write_text(path.read_text().replace("{", '{"threshold": 0.1,', 1)),
+        "the key 'threshold' appears twice",
+    ),
+    "a band above 1": ("threshold.json", changed(uncertain__high="1.5"), "uncertain.high: Input should be less than"),
+    "a band below 0": ("threshold.json", changed(uncertain__low="-0.5"), "uncertain.low: Input should be greater than"),
+    "half a band": ("threshold.json", changed(uncertain__low="null"), "low and high are both null"),
+    "a band upside down": ("threshold.json", changed(uncertain__low="0.9"), "low is not above high"),
+    "a band elsewhere": (
+        "threshold.json",
+        changed(uncertain__low="0.7", uncertain__high="0.8"),
+        "the uncertain band is from 0.7 to 0.8, without the threshold 0.5",
+    ),
+    "a rule that is none": ("threshold.json", changed(rule='"best"'), "rule: Input should be 'fixed', 'youden'"),
+    "a target above 1": ("threshold.json", changed(rule='"sensitivity"', target="1.5"), "target: Input should be less than"),
+    "a target without its rule": ("threshold.json", changed(target="0.9"), "target must be a number with rule 'sensitivity'"),
+    "a rule without its target": ("threshold.json", changed(rule='"sensitivity"'), "target must be a number with rule"),
+    "a calibration that is none": (
+        "threshold.json",
+        changed(calibration__method='"beta"'),
+        "calibration.method: Input should be",
+    ),
+    "a slope without its method": ("threshold.json", changed(calibration__slope="2.0"), "those of a calibration by none"),
+    "a slope that falls": (
+        "threshold.json",
+        changed(calibration='{"method":"sigmoid","slope":-1.0,"offset":0.0}'),
+        "calibration.slope: Input should be greater than or equal to 0",
+    ),
+    "a slope that is not finite": (
+        "threshold.json",
+        changed(calibration='{"method":"sigmoid","slope":-Infinity}'),
+        "not a finite",
+    ),
+    "points that fall": (
+        "threshold.json",
+        changed(calibration='{"method":"isotonic","points":[[0.1,0.5],[0.9,0.4]]}'),
+        "those of a calibration by isotonic, or do not rise",
+    ),
+    "points out of order": (
+        "threshold.json",
+        changed(calibration='{"method":"isotonic","points":[[0.9,0.1],[0.1,0.4]]}'),
+        "those of a calibration by isotonic, or do not rise",
+    ),
+    "no points": ("threshold.json", changed(calibration='{"method":"isotonic"}'), "those of a calibration by isotonic"),
+    "points beyond 1": (
+        "threshold.json",
+        changed(calibration='{"method":"isotonic","points":[[0.1,0.5],[0.9,1.4]]}'),
+        "calibration.points.1.1: Input should be less than",
+    ),
+    "a key that is not known": ("threshold.json", changed(treshold="0.1"), "treshold: Extra inputs are not permitted"),
+    "a list": ("threshold.json", lambda path: path.write_text("[]"), "threshold.json is not as its stage wrote it"),
+    "an empty file": ("threshold.json", lambda path: path.write_text(""), "threshold.json is not as its stage wrote it"),
+    "a nest of lists": ("threshold.json", lambda path: path.write_text(100_000 * "["), "it is nested too deeply"),
+    "no likeness": ("likeness.npz", Path.unlink, "likeness.npz does not exist; the folder of a model holds"),
+    "distances that are no numbers": ("likeness.npz", another_array(distances=np.array([np.nan])), "distances holds what is not"),
+    "distances out of order": ("likeness.npz", another_array(distances=np.array([2.0, 1.0])), "its arrays do not fit together"),
+    "fewer features": ("likeness.npz", another_array(mean=np.zeros(3)), "its arrays do not fit together"),
+    "halved numbers": ("likeness.npz", another_array(mean=np.zeros(0, np.float32)), "mean must hold 64-bit numbers"),
+    "half an archive": ("likeness.npz", cut, "likeness.npz is damaged"),
+}
+
+
+@pytest.mark.parametrize("kind", MODEL_FOLDERS)
+def test_the_folder_of_a_model(workplace, kind):
+    folder = Path("folder")
+    folder.mkdir()
+    (folder / "model.keras").write_bytes(b"a network")
+    write_beside(folder)
+    name, damage, said = MODEL_FOLDERS[kind]
+    damage(folder / name)
+    with pytest.raises(UserError) as error:
+        read_classifier(folder)
+    assert said in str(error.value) and all(line.startswith("folder/") for line in str(error.value).splitlines())

@@ -49,7 +49,9 @@ def test_a_feature_that_is_the_same_in_all_crops_says_nothing():
 
 
 def test_a_model_of_which_nothing_is_known(tmp_path):
-    assert not nothing_known() and not read_likeness(tmp_path / "none.npz")
+    assert not nothing_known()
+    with pytest.raises(UserError, match=r"none.npz does not exist; the folder of a model holds model.keras"):
+        read_likeness(tmp_path / "none.npz")
     nothing_known().save(tmp_path / "likeness.npz")
     assert not read_likeness(tmp_path / "likeness.npz")
 

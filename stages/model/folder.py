@@ -1,0 +1,70 @@
+"""The folder of a model, whose files belong to one training: who writes says what it was made from, and who reads compares.
+
+`train` writes model.json last, with the SHA-256 of what it wrote and of what it learned from. `threshold` and `likeness` say in
+their own files what these were made from.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from stages.base.errors import refuse
+from stages.base.files import Sha256, sha256
+
+FOLDER = Path("models")
+CARD = "model.json"
+# What model.json vouches for.
+TRAINED = ("model.keras", "stain.json", "validation.csv")
+WHOLE = "run dvc repro, or copy the model's folder as a whole"
+
+
+class Trained(BaseModel):
+    """What model.json says of the training: the SHA-256 of the files that it wrote, and of those that it learned from."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+    class Dataset(BaseModel):
+        """The dataset that the model learned from."""
+
+        model_config = ConfigDict(strict=True, frozen=True)
+
+        name: str
+        manifest_sha256: Sha256
+        split_sha256: Sha256
+        features_sha256: Sha256 | None
+
+        @property
+        def made_from(self) -> tuple[str, str, str]:
+            """What a likeness of the same training says that it was made from."""
+            return self.manifest_sha256, self.split_sha256, self.features_sha256 or ""
+
+    dataset: Dataset
+    files_sha256: dict[str, Sha256]
+
+    def of_another(self, folder: Path, names: Sequence[str] = TRAINED) -> list[str]:
+        """Return a line for each file of a model's folder that is not the one which its model.json was written with.
+
+        A file that is not there is left to who reads it: a localized model comes without the validation predictions.
+        """
+        return [
+            f"{folder / name}: it is not the file that {folder / CARD} was written with; {WHOLE}"
+            for name in names
+            if (folder / name).is_file() and self.files_sha256.get(name) != sha256(folder / name)
+        ]
+
+    def refuse_other_data(self, manifest: Path, split: Path) -> None:
+        """Raise `UserError` if these are not the tables that the model learned from: its test crops may be others."""
+        known = {manifest: self.dataset.manifest_sha256, split: self.dataset.split_sha256}
+        refuse(
+            [
+                f"{path}: it is not the file that {FOLDER / CARD} was trained with; run dvc repro"
+                for path, digest in known.items()
+                if sha256(path) != digest
+            ]
+        )
+
+
+def digests(folder: Path, names: Sequence[str] = TRAINED) -> dict[str, str]:
+    """Return the SHA-256 of files in a folder, by name."""
+    return {name: sha256(folder / name) for name in names}

@@ -1,0 +1,41 @@
+"""What stands beside a model in its folder, as if it had been trained on nothing in particular."""
+
+from stages.base.files import write_json
+from stages.evaluation.classifier import ModelCard
+from stages.measures.decision import Decision
+from stages.measures.likeness import nothing_known
+from stages.model.folder import digests
+
+DIGEST = 64 * "0"
+
+
+def a_card(card, **changes):
+    dataset = {"name": "t", "manifest_sha256": DIGEST, "split_sha256": DIGEST, "features_sha256": None, "card": card}
+    fields = {"step": "logistic", "padding": "white", "size": 16, "classes": ["a", "b"], "dataset": dataset, "files_sha256": {}}
+    return ModelCard.model_validate(fields | changes)
+
+
+def a_decision(**changes):
+    fields = {
+        "threshold": 0.5,
+        "rule": "fixed",
+        "target": None,
+        "uncertain": {"low": 0.4, "high": 0.6},
+        "calibration": {"method": "none"},
+        "validation": {"sensitivity": 1.0, "specificity": 1.0},
+        "validation_sha256": DIGEST,
+    }
+    return Decision.model_validate(fields | changes)
+
+
+def write_beside(folder, **changes):
+    """Write all that stands beside model.keras, which is there, in the folder of a model without features."""
+    write_json(folder / "stain.json", {"normalization": "none", "learned": {}})
+    (folder / "validation.csv").write_text("path,slide,label,probability\n")
+    written = digests(folder)
+    made = a_card({"title": "Crops"}, files_sha256=written, **changes)
+    write_json(folder / "model.json", made.model_dump())
+    write_json(folder / "threshold.json", a_decision(validation_sha256=written["validation.csv"]).model_dump())
+    likeness = nothing_known()
+    likeness.made_from = made.dataset.made_from
+    likeness.save(folder / "likeness.npz")
