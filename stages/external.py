@@ -6,20 +6,23 @@ NAME is a dataset, data/NAME/ with its card. dvc.yaml has this stage once for ea
 measures it says what `python -m stages.localize` on some labelled crops of the dataset gives on its other slides.
 """
 
+import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from stages.base.arguments import argument_parser
-from stages.base.errors import refuse, run_program
+from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import write_json, write_table
 from stages.base.parameters import read_params
-from stages.dataset.card import read_dataset
+from stages.dataset.card import Dataset, read_dataset
+from stages.dataset.seen import Seen
 from stages.evaluation.classifier import Crops, judge, read_classifier
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
 from stages.evaluation.results import certain, deciding, measure, say
 from stages.images.sheets import save_png
-from stages.intake.crops import ManifestParameters, Unreadable, make_manifest
+from stages.intake.crops import Glomerulus, ManifestParameters, Unreadable, make_manifest
 from stages.measures.calibration import log_odds
 from stages.measures.decision import EvaluateParameters
 from stages.measures.localizing_curve import Point, localizing_curve
@@ -34,8 +37,12 @@ def main() -> None:
     params, manifest = read_params("evaluate", EvaluateParameters), read_params("manifest", ManifestParameters)
     classifier = read_classifier(Path("models"))
     unreadable_list = OUTPUT / f"{dataset.name}.unreadable.csv"
+    if dataset.name == classifier.made.dataset.name:
+        raise UserError(f"{dataset.folder}: it is the dataset that the model was trained on; `external` measures it on another")
     crops, unreadable = make_manifest(dataset, unreadable_list, skip_unreadable=manifest.unreadable == "skip")
-    y_score, problems, _ = judge(classifier, Crops([dataset.folder / crop.path for crop in crops], classifier.preparation))
+    listed = len(crops)
+    crops = without_training_crops(dataset, crops, classifier.seen, params.trained_on)
+    y_score, problems, _, _ = judge(classifier, Crops([dataset.folder / crop.path for crop in crops], classifier.preparation))
     refuse([problems[row] for row in sorted(problems)])
 
     y_true, slides = np.array([crop.label for crop in crops]), np.array([crop.slide for crop in crops])
@@ -43,6 +50,7 @@ def main() -> None:
     y_pred = (y_score >= threshold).astype(np.int64)
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
     results["corrected_labels"] = sum(crop.label != crop.published for crop in crops)
+    results["trained_on"] = listed - len(crops)
     results["certain"] = certain(y_true, y_score, threshold, band)
     odds, cut = log_odds(y_score), float(log_odds(threshold))
     curve = localizing_curve(y_true, odds, cut, slides, params.seed)
@@ -59,6 +67,25 @@ def main() -> None:
     paths, mistakes = np.array([crop.path for crop in crops]), worst_mistakes(y_true, y_score, y_pred)
     save_png(OUTPUT / f"{dataset.name}.png", mistakes_picture(dataset, paths, slides, y_score, mistakes, threshold))
     say(results)
+
+
+def without_training_crops(
+    dataset: Dataset, crops: list[Glomerulus], seen: Seen, trained_on: Literal["leave_out", "refuse"]
+) -> list[Glomerulus]:
+    """Return the crops that the model was not trained on, and say how many there are besides.
+
+    Raises:
+        UserError: all crops are of the training dataset, or some are and `trained_on` is `refuse`.
+    """
+    rest = [crop for crop in crops if not seen.trained_on(crop.pixels)]
+    if count := len(crops) - len(rest):
+        found = f"{dataset.folder}: the model was trained on {count} of these {len(crops)} crops, which have the same pixels"
+        if all(seen.knows(crop.pixels) for crop in crops):
+            raise UserError(f"{dataset.folder}: all of its {len(crops)} crops are of the dataset that the model was trained on")
+        if trained_on == "refuse":
+            raise UserError(f"{found}; remove them, or set evaluate.trained_on to leave_out (params.yaml)")
+        print(f"warning: {found}; they are left out", file=sys.stderr)
+    return rest
 
 
 if __name__ == "__main__":

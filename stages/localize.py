@@ -46,8 +46,14 @@ def main() -> None:
     names = sorted(labels)
     of_table = columns.of("slide") if columns else None
     slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, needed=False, of_table=of_table)
-    y_score, problems, _ = judge(classifier, Crops([folder / name for name in names], classifier.preparation))
-    refuse([problems[row] for row in sorted(problems)])
+    judgement = judge(classifier, Crops([folder / name for name in names], classifier.preparation))
+    refuse([judgement.problems[row] for row in sorted(judgement.problems)])
+    y_score = judgement.probability
+    if judgement.trained_on:
+        print(f"left out: {len(judgement.trained_on)} crops that the model was trained on")
+        rest = [row for row in range(len(names)) if row not in judgement.trained_on]
+        names, y_score = [names[row] for row in rest], y_score[rest]
+        refuse_few({name: labels[name] for name in names}, arguments.labels)
 
     y_true = np.array([labels[name] for name in names])
     localized = Localized(classifier, y_true, y_score, [slides[name] for name in names])

@@ -15,6 +15,7 @@ from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
 from stages.dataset.cohort import CLASS_NAMES, FEATURES, MANIFEST, SPLIT, open_squares, read_cohort
 from stages.dataset.predictions import VALIDATION, write_predictions
+from stages.dataset.seen import write_crops
 from stages.images.squares import PadParameters
 from stages.model.backend import circumstances, keras, make_deterministic, on_devices
 from stages.model.encoder_card import encoder_card
@@ -69,6 +70,7 @@ def main() -> None:
     )
 
     write_predictions(VALIDATION, cohort, np.flatnonzero(validated), probability[validated])
+    write_crops(cohort.pixels, np.where(cohort.folds > 0, "train", "test") if params.ensemble else cohort.splits)
     card = {
         "step": model_params.step,
         "weights": model.count_params(),

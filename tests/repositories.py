@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from PIL import Image, ImageOps
 from ruamel.yaml import YAML
 
 from stages.experiments.commands import environment
@@ -76,6 +77,17 @@ def set_params(changes: dict[str, object]) -> None:
             node = node[block]
         node[key] = value
     yaml.dump(params, Path("params.yaml"))
+
+
+def make_another_laboratory(name="theirs"):
+    """Make data/<name> of the crops of data/demo, each upside down, so that no model was trained on them."""
+    for crop in sorted(Path("data/demo").rglob("*.png")):
+        file = Path("data", name) / crop.relative_to("data/demo")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(crop) as image:
+            ImageOps.flip(image).save(file)
+    shutil.copy("data/demo.yaml", f"data/{name}.yaml")
+    return Path("data", name)
 
 
 def make_repository(folder):

@@ -9,8 +9,14 @@ import pytest
 
 import stages.localize
 from stages.base.errors import UserError
-from stages.base.files import sha256
-from tests.repositories import run_program
+from stages.base.files import read_table, sha256
+from tests.repositories import make_another_laboratory, run_program
+
+
+def trained_on():
+    """The crops of data/demo that the model learned from, by the split."""
+    parts = {row[0]: row[1] for row in zip(*read_table("data/split.csv", ("path", "split")))}
+    return [Path("data/demo") / path for path, part in parts.items() if part != "test"]
 
 
 def table(rows, name="few.csv"):
@@ -19,54 +25,57 @@ def table(rows, name="few.csv"):
 
 
 def test_a_few_labels_make_a_model_folder(repository):
-    crops = sorted(Path("data/demo").rglob("*.png"))
+    theirs = make_another_laboratory()
+    crops = sorted(theirs.rglob("*.png"))
     chosen = {crop: int(crop.parent.name == "globally_sclerotic") for crop in crops[:5] + crops[-7:]}
     labels = table([(crop.name, label) for crop, label in chosen.items()])
-    code, printed, error = run_program("localize", "data/demo", "--labels", labels, "--output", "models-ours")
+    code, printed, error = run_program("localize", "data/theirs", "--labels", labels, "--output", "models-ours")
     assert code == 0, error
     assert printed.startswith("12 labelled crops of ") and ": 5 positive, 7 negative" in printed.splitlines()[0]
     assert " before, " in printed and "to be sure of 0.95" in printed
     record, card = (json.loads(Path(f"models-ours/{name}.json").read_text()) for name in ("localization", "model"))
     assert (record["crops"], record["positive"]) == (12, 5) and record["sensitivity"]["after"]["n"] == 5
     assert card["localized"]["from_sha256"]["model.keras"] == sha256("models/model.keras") == sha256("models-ours/model.keras")
-    digests = {crop.relative_to("data/demo").as_posix(): sha256(crop) for crop in chosen}
+    digests = {crop.relative_to(theirs).as_posix(): sha256(crop) for crop in chosen}
     assert card["localized"]["crops_sha256"] == digests and "Platt" in card["localized"]["method"]
 
     # It judges as any other, by the map behind the calibration, at the same threshold.
     old, new = (json.loads(Path(f"{folder}/threshold.json").read_text()) for folder in ("models", "models-ours"))
     assert new["calibration"].pop("local") == record["shift"] and new == old
-    assert run_program("predict", "data/demo", "--model", "models-ours")[0] == 0
-    code, _, error = run_program("localize", "data/demo", "--labels", labels, "--output", "again", "--model", "models-ours")
+    assert run_program("predict", "data/theirs", "--model", "models-ours")[0] == 0
+    code, _, error = run_program("localize", "data/theirs", "--labels", labels, "--output", "again", "--model", "models-ours")
     assert code == 1 and "models-ours was localized before" in error and not Path("again").exists()
     assert [path.name for path in Path(".").glob(".localize-*")] == []
     # Its calibration is for this folder alone.
     shutil.copytree("models", "mixed")
     shutil.copy("models-ours/threshold.json", "mixed")
-    code, _, error = run_program("predict", "data/demo", "--model", "mixed")
+    code, _, error = run_program("predict", "data/theirs", "--model", "mixed")
     assert code == 1 and "mixed/threshold.json: its calibration is not that of mixed/model.json" in error
 
 
 def test_it_proposes_what_to_label(repository):
-    code, printed, error = run_program("predict", "data/demo", "--propose", "24")
+    make_another_laboratory()
+    code, printed, error = run_program("predict", "data/theirs", "--propose", "24")
     assert code == 0 and "to be labelled, for `python -m stages.localize`: evaluation.propose.csv" in printed, error
     lines = Path("evaluation.propose.csv").read_text().splitlines()
     assert lines[0] == "name,ground truth" and len(lines) == 25 and lines[1:] == sorted(lines[1:])
-    code, _, error = run_program("localize", "data/demo", "--labels", "evaluation.propose.csv", "--output", "models-ours")
+    code, _, error = run_program("localize", "data/theirs", "--labels", "evaluation.propose.csv", "--output", "models-ours")
     assert code == 1 and "line 2: the label of" in error and "is ''; it must be 0 or 1" in error
     truth = [f"{line.rstrip(',')},{int(line.startswith('globally'))}" for line in lines[1:]]
     Path("evaluation.propose.csv").write_text("\n".join([lines[0], *truth]) + "\n")
-    code, printed, error = run_program("localize", "data/demo", "--labels", "evaluation.propose.csv", "--output", "models-ours")
+    code, printed, error = run_program("localize", "data/theirs", "--labels", "evaluation.propose.csv", "--output", "models-ours")
     assert code == 0 and printed.startswith("24 labelled crops of "), error
-    code, _, error = run_program("predict", "data/demo", "--propose", "3")
+    code, _, error = run_program("predict", "data/theirs", "--propose", "3")
     assert code == 2 and "--propose is 3; it must be 4 or more" in error
 
 
 def test_mistakes_are_a_line_and_leave_nothing(repository, monkeypatch):
-    crops = sorted(Path("data/demo").rglob("*.png"))
+    theirs = make_another_laboratory()
+    crops = sorted(theirs.rglob("*.png"))
     first, last = crops[0].name, [crop.name for crop in crops[-6:]]
 
     def refused(said, rows, *arguments, output="models-ours"):
-        given = ["localize", "data/demo", "--labels", str(table(rows)), "--output", output, *map(str, arguments)]
+        given = ["localize", "data/theirs", "--labels", str(table(rows)), "--output", output, *map(str, arguments)]
         monkeypatch.setattr(sys, "argv", given)
         with pytest.raises(UserError) as error:
             stages.localize.main()
@@ -83,13 +92,27 @@ def test_mistakes_are_a_line_and_leave_nothing(repository, monkeypatch):
     refused("the folder of a model holds model.keras", [(first, 1), *((name, 0) for name in last)], "--model", "data")
     refused("models is there already", [(first, 1)], output="models")
     refused(" is there already", [(first, 1)], output="")
-    shutil.copytree("data/demo/globally_sclerotic", "mixed")
+    shutil.copytree("data/theirs/globally_sclerotic", "mixed")
     (Path("mixed") / first).write_bytes(b"")
     rows = [(name, int(number > 2)) for number, name in enumerate(sorted(path.name for path in Path("mixed").iterdir())[:6])]
     monkeypatch.setattr(sys, "argv", ["localize", "mixed", "--labels", str(table(rows)), "--output", "models-ours"])
     with pytest.raises(UserError, match="does not open as an image"):
         stages.localize.main()
     assert not Path("models-ours").exists()
+
+
+def test_crops_that_the_model_was_trained_on_do_not_count(repository):
+    theirs, seen = make_another_laboratory(), trained_on()
+    for crop in seen[:5]:
+        shutil.copy(crop, theirs / crop.parent.name / f"copy-{crop.name}")
+    crops = [*sorted(theirs.rglob("synthetic*"))[::4], *theirs.rglob("copy-*")]
+    labels = table([(crop.name, int(crop.parent.name == "globally_sclerotic")) for crop in crops])
+    code, printed, error = run_program("localize", theirs, "--labels", labels, "--output", "models-ours")
+    assert code == 0 and "left out: 5 crops that the model was trained on" in printed, error
+    assert json.loads(Path("models-ours/localization.json").read_text())["crops"] == len(crops) - 5
+    labels = table([(crop.name, int(crop.parent.name == "globally_sclerotic")) for crop in seen])
+    code, _, error = run_program("localize", "data/demo", "--labels", labels, "--output", "again")
+    assert code == 1 and "labels 0 positive and 0 negative crops; it lacks" in error and not Path("again").exists()
 
 
 def test_the_laboratory_of_the_real_sample(repository, real_data):

@@ -16,7 +16,7 @@ from stages.experiments.settings import flatten
 from tests.conftest import PROJECT, save_crop, set_params
 from tests.fork_server import python
 from tests.imports import code_of, expanded, without_docstrings
-from tests.repositories import dvc, git, stages_run
+from tests.repositories import dvc, git, make_another_laboratory, stages_run
 
 DVC_FILES = ("data/dvc.yaml", "dvc.yaml")
 
@@ -96,15 +96,18 @@ def test_nothing_is_computed_twice(repository):
     changes = {"manifest.unreadable": "skip", "split.fold": 1, "pad.mode": "edge", "train.seed": 5, "evaluate.bootstrap": 30}
     main = git("branch", "--show-current").strip()
     dvc("remote", "add", "-d", "store", str(repository.parent / "store"))
+    make_another_laboratory()
+    dvc("add", "data/theirs")
+    git("add", "-A")
     git("commit", "-q", "-a", "-m", "A remote")
     git("checkout", "-q", "-b", "other")
-    set_params(changes | {"evaluate.threshold": "youden", "external": ["demo"]})
+    set_params(changes | {"evaluate.threshold": "youden", "external": ["theirs"]})
     output = dvc("repro")
     # Without a backbone there are no features.
-    assert {*stages_run(output), "features"} == {*STAGES, "external@demo"}, output
+    assert {*stages_run(output), "features"} == {*STAGES, "external@theirs"}, output
     git("add", "-A")
     git("commit", "-q", "-m", "Other results")
-    results = {main: STAGES, "other": [*STAGES, "external@demo"]}
+    results = {main: STAGES, "other": [*STAGES, "external@theirs"]}
     for branch in (main, "other"):
         for folder in ("models", "metrics", "data/padded"):
             shutil.rmtree(folder)
@@ -164,9 +167,10 @@ def test_an_experiment_shows_and_compares(workspace):
 
 def test_what_a_terminal_shows_is_read_without_wrapping(workspace):
     """And nothing in it is called `error`, which DVC takes for a failure to read."""
-    dvc("exp", "run", "-n", "shown", "-S", "evaluate.threshold=youden", "-S", "external=[demo]")
+    make_another_laboratory()
+    dvc("exp", "run", "-n", "shown", "-S", "evaluate.threshold=youden", "-S", "external=[theirs]")
     shown = dvc("metrics", "show")
-    assert "failed to load" not in shown and "metrics/external/demo.json" in shown
+    assert "failed to load" not in shown and "metrics/external/theirs.json" in shown
     differences = dvc("metrics", "diff", "--all")
     assert max(map(len, [*shown.splitlines(), *differences.splitlines()])) <= 120
     assert {"roc_auc", "sensitivity", "specificity", "f1", "certain", "leakage"} <= set(shown.split())
@@ -176,6 +180,8 @@ def test_what_a_terminal_shows_is_read_without_wrapping(workspace):
     assert few["roc_auc"] == round(all_of_them["roc_auc"], 4) and few["certain"] == round(all_of_them["certain"]["coverage"], 4)
     for file in {*Path("metrics").rglob("*.json")} - {Path("metrics/plots/made_with.json")}:
         assert "error" not in {key.split(".")[-1] for key in flatten(json.loads(file.read_text()))}, file
+    shutil.rmtree("data/theirs")
+    Path("data/theirs.yaml").unlink()
 
 
 def test_own_data_in_five_lines(workspace):

@@ -14,7 +14,7 @@ import pytest
 
 import stages.predict
 from stages.base.errors import UserError
-from tests.repositories import dvc, run_program, set_params
+from tests.repositories import dvc, make_another_laboratory, run_program, set_params
 
 
 def predict(*arguments):
@@ -48,7 +48,8 @@ def test_a_folder_is_judged_as_evaluate_judged_it(repository):
 
 
 def test_a_table_of_names_labels_and_a_fetched_model(repository, tmp_path):
-    crops = sorted(Path("data/demo").rglob("*.png"))[:3] + sorted(Path("data/demo").rglob("*.png"))[-3:]
+    crops = sorted(make_another_laboratory().rglob("*.png"))
+    crops = crops[:3] + crops[-3:]
     (tmp_path / "crops").mkdir()
     for crop in crops:
         shutil.copy(crop, tmp_path / "crops")
@@ -69,6 +70,46 @@ def test_a_table_of_names_labels_and_a_fetched_model(repository, tmp_path):
     measures = json.loads(output.with_suffix(".metrics.json").read_text())
     assert measures["accuracy"] == pytest.approx(sum(row["label"] == row["predicted"] for row in judged) / 6)
     assert f"accuracy: {measures['accuracy']:.3f}" in printed
+    assert measures["trained_on"] == 0 and "left out" not in printed
+
+
+def test_crops_that_the_model_was_trained_on_are_judged_and_not_measured(repository, tmp_path):
+    """Under whatever name; those of its test set were not trained on."""
+    (tmp_path / "crops").mkdir()
+    lines, parts = ["name,ground truth"], {row["path"]: row["split"] for row in rows("data/split.csv")}
+    for number, path in enumerate(parts):
+        shutil.copy(Path("data/demo") / path, tmp_path / f"crops/{number}.png")
+        lines.append(f"{number}.png,{int(path.startswith('globally'))}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    code, printed, error = predict(tmp_path / "crops", "--labels", tmp_path / "labels.csv", "--slide", r"(?P<slide>\d+)\.png")
+    tests = sum(part == "test" for part in parts.values())
+    assert code == 0 and f"left out: {len(parts) - tests} crops that the model was trained on" in printed, error
+    assert f"warning: the model was trained on {len(parts) - tests} of these {len(parts)} crops" in error
+    assert len(rows("evaluation.csv")) == len(parts)
+    measures, tested = (json.loads(Path(name).read_text()) for name in ("evaluation.metrics.json", "metrics/measures.json"))
+    assert measures["trained_on"] == len(parts) - tests and measures["roc_auc"] == pytest.approx(tested["roc_auc"])
+
+
+def test_a_dataset_that_the_model_was_trained_on_is_no_external_one(repository):
+    set_params({"external": []})
+    code, _, error = run_program("external", "demo")
+    assert code == 1 and "data/demo: it is the dataset that the model was trained on" in error
+    shutil.copytree("data/demo", "data/renamed")
+    shutil.copy("data/demo.yaml", "data/renamed.yaml")
+    code, _, error = run_program("external", "renamed")
+    assert code == 1 and "crops are of the dataset that the model was trained on" in error
+    for crop in make_another_laboratory("theirs").rglob("*.png"):
+        shutil.copy(crop, Path("data/renamed") / crop.parent.name / f"x-{crop.name}")
+    Path("data/renamed.yaml").write_text(Path("data/renamed.yaml").read_text().replace("<slide>synthetic", "<slide>.*synthetic"))
+    code, _, error = run_program("external", "renamed")
+    assert code == 0, error
+    trained = sum(row["split"] != "test" for row in rows("data/split.csv"))
+    measures = json.loads(Path("metrics/external/renamed.measures.json").read_text())
+    assert measures["trained_on"] == trained and measures["images"] == len(rows("metrics/external/renamed.csv"))
+    assert f"the model was trained on {trained} of these" in error and "they are left out" in error
+    set_params({"evaluate.trained_on": "refuse"})
+    code, _, error = run_program("external", "renamed")
+    assert code == 1 and "remove them, or set evaluate.trained_on to leave_out" in error
 
 
 def test_a_model_of_one_training_with_the_threshold_of_another_is_refused(repository):

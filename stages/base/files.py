@@ -21,7 +21,7 @@ from stages.base.errors import UserError, refuse
 Record = TypeVar("Record", bound=BaseModel)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # What the folder of a model holds, wherever it is.
-MODEL_FILES = ("model.keras", "model.json", "stain.json", "threshold.json", "likeness.npz")
+MODEL_FILES = ("model.keras", "model.json", "stain.json", "threshold.json", "likeness.npz", "crops.csv")
 # The earliest date that a zip archive can hold.
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 

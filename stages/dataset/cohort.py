@@ -19,8 +19,8 @@ CLASS_NAMES = ("non_globally_sclerotic", "globally_sclerotic")  # of label 0 and
 class Cohort(NamedTuple):
     """N images in the order of the manifest; row i of the squares is image i.
 
-    `paths`, `slides` and `splits` are text arrays (N,), `labels`, `published` and `folds` int64 (N,). A label differs from the
-    published one where the dataset's card corrects it. Fold 0 is the test set.
+    `paths`, `slides`, `splits` and `pixels`, the digests of what they show, are text arrays (N,), `labels`, `published` and
+    `folds` int64 (N,). A label differs from the published one where the dataset's card corrects it. Fold 0 is the test set.
     """
 
     paths: np.ndarray
@@ -29,6 +29,7 @@ class Cohort(NamedTuple):
     splits: np.ndarray
     folds: np.ndarray
     published: np.ndarray
+    pixels: np.ndarray
 
     @property
     def has_no_test(self) -> bool:
@@ -57,12 +58,12 @@ def read_cohort() -> Cohort:
     Raises:
         UserError: a file is damaged, or the two are not of the same images.
     """
-    paths, labels, slides, published = read_table(MANIFEST, ("path", "label", "slide", "published"))
+    paths, labels, slides, published, pixels = read_table(MANIFEST, ("path", "label", "slide", "published", "pixels"))
     split_paths, splits, folds = read_table(SPLIT, ("path", "split", "fold"))
     if split_paths != paths:
         raise damaged(SPLIT, f"it does not list the images of {MANIFEST}")
     y, number, as_published = (np.array(column, dtype=np.int64) for column in (labels, folds, published))
-    return Cohort(np.array(paths), y, np.array(slides), np.array(splits), number, as_published)
+    return Cohort(np.array(paths), y, np.array(slides), np.array(splits), number, as_published, np.array(pixels))
 
 
 def open_squares() -> np.ndarray:

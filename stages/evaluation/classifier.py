@@ -3,6 +3,7 @@
 Keras takes seconds to import: it is, where it is needed, so that crops are opened meanwhile.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,8 @@ from stages.base.errors import UserError, refuse, warn
 from stages.base.files import is_number, read_json_as
 from stages.base.memory import keep_freed_memory
 from stages.base.packages import warn_of_other_versions
-from stages.images.opening import doubts_of, load_image
+from stages.dataset.seen import CROPS, Seen, read_crops
+from stages.images.opening import doubts_of, load_image, pixel_digest
 from stages.images.squares import Mode, make_square
 from stages.images.stains import StainNormalizer, read_normalization
 from stages.measures.decision import THRESHOLD, Decision, read_decision
@@ -117,6 +119,7 @@ class Classifier(NamedTuple):
     model: "keras.Model"
     decision: Decision
     likeness: Likeness
+    seen: Seen
 
     @property
     def made(self) -> ModelCard:
@@ -134,6 +137,7 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     """
     preparation, decision = read_preparation(folder), read_decision(folder / THRESHOLD.name)
     made, likeness = preparation.made, read_likeness(folder / LIKENESS.name)
+    seen = read_crops(folder / CROPS.name)
     problems = [*made.of_another(folder), *of_another_model(folder, made, decision)]
     if likeness.made_from != made.dataset.made_from:
         problems.append(f"{folder / LIKENESS.name}: it was made for another model than {folder / MODEL.name}; {WHOLE}")
@@ -145,7 +149,7 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     model = read_network(folder, made, weights)
     if model.input_shape[1:] != (made.size, made.size, 3):
         raise UserError(f"{folder}/model.keras takes {model.input_shape[1:]}; model.json says size {made.size}")
-    return Classifier(preparation, model, decision, likeness)
+    return Classifier(preparation, model, decision, likeness, seen)
 
 
 def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> "keras.Model":
@@ -163,24 +167,28 @@ def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> 
 
 class Judgement(NamedTuple):
     """What is said of n files: the calibrated probability of global sclerosis, float64 (n,); by row what is wrong with those that
-    do not open; and how unlike the training crops each is, float64 (n,), or None where nothing is known of them.
+    do not open; how unlike the training crops each is, float64 (n,), or None where nothing is known of them; and the rows of
+    crops that the model was trained on.
     """
 
     probability: np.ndarray
     problems: dict[int, str]
     unlike: np.ndarray | None
+    trained_on: set[int]
 
 
 class Crops:
     """Squares of crops in files, which threads open from now on, a few ahead of who takes them.
 
-    What does not open is black in its place and noted in `problems`, by row; what is doubtful in `doubts`.
+    What does not open is black in its place and noted in `problems`, by row; what is doubtful in `doubts`. `digests` are of the
+    pixels, by row.
     """
 
     def __init__(self, files: Sequence[Path], preparation: Preparation):
         self.files, self.preparation = files, preparation
         self.problems: dict[int, str] = {}
         self.doubts: dict[int, list[str]] = {}
+        self.digests: dict[int, str] = {}
         waiting = max(BATCH, READY // (3 * preparation.made.size**2))
         self._squares = ahead(self._square, ((row,) for row in range(len(files))), waiting)
 
@@ -194,6 +202,7 @@ class Crops:
             image = load_image(self.files[row])
             if found := doubts_of(image, self.files[row]):
                 self.doubts[row] = found
+            self.digests[row] = pixel_digest(image)
             return self.preparation.square(image)
         except (UserError, OSError) as error:
             self.problems[row] = str(error)
@@ -201,7 +210,7 @@ class Crops:
 
 
 def judge(classifier: Classifier, crops: Crops) -> Judgement:
-    """Return what the model says of crops; warn of those that are doubtful."""
+    """Return what the model says of crops; warn of those that are doubtful, or that it was trained on."""
     from stages.model.networks import with_features
 
     model = with_features(classifier.model) if classifier.likeness else classifier.model
@@ -217,4 +226,7 @@ def judge(classifier: Classifier, crops: Crops) -> Judgement:
             bar.update(len(squares))
     warn("read, with a doubt", [doubt for row in sorted(crops.doubts) for doubt in crops.doubts[row]])
     unlike = classifier.likeness.unlike(np.concatenate(features)) if features else None
-    return Judgement(classifier.decision.calibration(np.concatenate(probability)), crops.problems, unlike)
+    trained_on = {row for row, digest in crops.digests.items() if classifier.seen.trained_on(digest)}
+    if trained_on:
+        print(f"warning: the model was trained on {len(trained_on)} of these {len(crops.files)} crops", file=sys.stderr)
+    return Judgement(classifier.decision.calibration(np.concatenate(probability)), crops.problems, unlike, trained_on)

@@ -24,7 +24,7 @@ SKIPPED, MEASURES = "the list of what does not open", "the file of measures"
 
 class Judged(NamedTuple):
     """What is said of one crop: probability is that of global sclerosis; `unlike`, how far it is from the training crops, and
-    `label` are None where they are not known.
+    `label` are None where they are not known. `trained_on`, whether the model was trained on the crop, is in no table.
     """
 
     name: str
@@ -34,6 +34,11 @@ class Judged(NamedTuple):
     slide: str
     unlike: float | None
     label: int | None
+    trained_on: bool = False
+
+
+# What the table of all crops holds.
+TABLE = Judged._fields[:-1]
 
 
 def outputs_of(options: Mapping[str, Path | None], proposes: bool) -> dict[str, Path]:
@@ -66,6 +71,7 @@ def call(
             slides[name],
             None if unlike is None else round(float(unlike[row]), 3),
             labels.get(name),
+            row in judgement.trained_on,
         )
         for row, name in enumerate(names)
         if row not in judgement.problems
@@ -126,7 +132,7 @@ def write_judged(
         further, rows: columns of the table that named the crops, and their values by crop. They are carried through, but for
             those that are called as ours.
     """
-    columns = [name for name in Judged._fields if any(getattr(one, name) is not None for one in judged)]
+    columns = [name for name in TABLE if any(getattr(one, name) is not None for one in judged)]
     kept = [(place, name) for place, name in enumerate(further) if name not in columns]
     if replaced := [name for name in further if name in columns and name not in ("name", "slide")]:
         print(
@@ -196,14 +202,18 @@ def write_slides(path: Path, judged: Sequence[Judged]) -> None:
 
 
 def say_measures(judged: Sequence[Judged], path: Path) -> None:
-    """Write and print the measures against the known labels, as in metrics/measures.json."""
+    """Write and print the measures against the known labels, as in metrics/measures.json, of the crops not trained on."""
+    count = sum(one.trained_on for one in judged)
+    judged = [one for one in judged if not one.trained_on]
     y_true = np.array([one.label for one in judged], dtype=np.int64)
     y_score = np.array([one.probability for one in judged]).astype(np.float64)
     measures = score(y_true, y_score, np.array([one.predicted for one in judged]))
-    write_json(path, measures)
+    write_json(path, measures | {"trained_on": count})
     for name in ("roc_auc", "sensitivity", "specificity", "accuracy"):
         print(f"{name}: {measures[name]:.3f}" if measures[name] is not None else f"{name}: not defined")
     slides = len({one.slide for one in judged} - {""})
+    if count:
+        print(f"left out: {count} crops that the model was trained on")
     print(f"on {len(judged)} crops" + (f" of {slides} slide{'s' * (slides != 1)}" if slides else ""))
     if small := slides and too_small(slides, {}):
         print(small)

@@ -25,6 +25,7 @@ class EvaluateParameters(Parameters):
     target: float = Field(gt=0, le=1)
     uncertain: float = Field(ge=0, lt=1)
     bootstrap: int = Field(ge=0, le=1_000_000)
+    trained_on: Literal["leave_out", "refuse"]
     seed: int = Field(ge=0, lt=2**32)
 
 

@@ -1,6 +1,7 @@
 """What stands beside a model in its folder, as if it had been trained on nothing in particular."""
 
 from stages.base.files import write_json
+from stages.dataset.seen import write_crops
 from stages.evaluation.classifier import ModelCard
 from stages.measures.decision import Decision
 from stages.measures.likeness import nothing_known
@@ -32,6 +33,7 @@ def write_beside(folder, **changes):
     """Write all that stands beside model.keras, which is there, in the folder of a model without features."""
     write_json(folder / "stain.json", {"normalization": "none", "learned": {}})
     (folder / "validation.csv").write_text("path,slide,label,probability\n")
+    write_crops([], [], folder / "crops.csv")
     written = digests(folder)
     made = a_card({"title": "Crops"}, files_sha256=written, **changes)
     write_json(folder / "model.json", made.model_dump())

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from stages.dataset.seen import Seen
 from stages.evaluation.classifier import BATCH, Classifier, Crops, Preparation, judge
 from stages.images.opening import load_image
 from stages.images.stains import StainNormalizer
@@ -36,7 +37,7 @@ def test_a_crop_is_judged_alike_whatever_else_there_is(tmp_path):
     made = a_card({"title": "t"}, step="conv1-dense1")
     preparation = Preparation(made, StainNormalizer(normalization="none", learned={}))
     decision = a_decision()
-    classifier = Classifier(preparation, model, decision, nothing_known())
+    classifier = Classifier(preparation, model, decision, nothing_known(), Seen({}))
     files = [save_crop(tmp_path / f"{n}.png", n, (12 + n % 7, 9 + n % 5)) for n in range(2 * BATCH + 3)]
     files[BATCH + 1].write_bytes(b"nothing")
     together = judge(classifier, Crops(files, preparation))

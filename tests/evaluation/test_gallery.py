@@ -12,6 +12,7 @@ from PIL import Image
 import stages.evaluation.gallery as gallery
 from stages.base.errors import UserError
 from stages.dataset.card import CardFields, Dataset
+from stages.dataset.seen import Seen
 from stages.evaluation.classifier import Classifier, Preparation
 from stages.evaluation.gallery import pages_folder, refuse_pages, write_gallery
 from stages.evaluation.judged import Judged
@@ -49,7 +50,7 @@ def crops(tmp_path_factory):
     (folder / "model").mkdir()
     (folder / "model/model.keras").write_bytes(b"a model")
     preparation = Preparation(made, StainNormalizer(normalization="none", learned={}))
-    classifier = Classifier(preparation, model, decision, nothing_known())
+    classifier = Classifier(preparation, model, decision, nothing_known(), Seen({}))
     return folder, judged, classifier
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from stages.base.errors import UserError
 from stages.experiments.label_doubts import find_doubts, out_of_fold
 from stages.experiments.reading import Experiment, read_experiments
 from tests.fork_server import python
-from tests.repositories import dvc
+from tests.repositories import dvc, make_another_laboratory
 
 
 def test_turned_labels_are_found():
@@ -53,10 +54,14 @@ def test_predictions_of_several_experiments(monkeypatch):
 
 def test_with_experiments_of_dvc_and_external_data_beside(repository):
     """An experiment that measures on a further dataset, too, trains nothing; and its predictions can be doubted."""
-    printed = dvc("exp", "run", "-n", "beside", "-S", "external=[demo]")
-    assert "Running stage 'external@demo'" in printed and "Running stage 'train'" not in printed
-    assert "metrics/external/demo.json" in dvc("exp", "show", "--json")
-    with open("metrics/external/demo.csv", newline="") as file:
+    theirs = make_another_laboratory()
+    with open("metrics/predictions.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            shutil.copy(Path("data/demo") / row["path"], theirs / row["path"])
+    printed = dvc("exp", "run", "-n", "beside", "-S", "external=[theirs]")
+    assert "Running stage 'external@theirs'" in printed and "Running stage 'train'" not in printed
+    assert "metrics/external/theirs.json" in dvc("exp", "show", "--json")
+    with open("metrics/external/theirs.csv", newline="") as file:
         everywhere = {row["path"]: row for row in csv.DictReader(file)}
     with open("metrics/predictions.csv", newline="") as file:
         for row in csv.DictReader(file):
