@@ -181,7 +181,7 @@ def read_json_as(path: str | Path, schema: type[Record]) -> Record:
     try:
         return schema.model_validate(read_json(path))
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; the folder of a model holds {', '.join(MODEL_FILES)}") from None
+        raise missing_of_model(path) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"{part}: " for part in (".".join(map(str, first["loc"])),) if part)
@@ -250,6 +250,11 @@ def parse_table(lines: Iterable[str], columns: Sequence[str], where: object) -> 
         return table
     except (ValueError, IndexError, csv.Error) as error:
         raise damaged(where, error) from None
+
+
+def missing_of_model(path: object) -> UserError:
+    """Return the error for a file that is not in the folder of a model."""
+    return UserError(f"{path} does not exist; the folder of a model holds {', '.join(MODEL_FILES)}")
 
 
 def damaged(path: object, reason: object) -> UserError:

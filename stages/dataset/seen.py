@@ -1,9 +1,9 @@
 """The crops that a model knows, by what they show: a crop that it was trained on says nothing of how good it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from stages.base.files import damaged, read_table, write_table
+from stages.base.files import damaged, missing_of_model, read_table, write_table
 
 CROPS = Path("models/crops.csv")
 # So many hexadecimal digits of the digest of a crop's pixels: among a million crops two agree by chance once in forty million.
@@ -11,7 +11,7 @@ DIGITS = 16
 SPLITS = ("train", "val", "test")
 
 
-def write_crops(pixels: Sequence[str], splits: Sequence[str], path: Path = CROPS) -> None:
+def write_crops(pixels: Iterable[str], splits: Iterable[str], path: Path = CROPS) -> None:
     """Write the crops of a training, sorted by their digests.
 
     Args:
@@ -37,8 +37,11 @@ class Seen:
 
 
 def read_crops(path: Path) -> Seen:
-    """Return what `write_crops` wrote. Raises `UserError` if it is damaged."""
-    pixels, splits = read_table(path, ("pixels", "split"))
+    """Return what `write_crops` wrote. Raises `UserError` if it is missing or damaged."""
+    try:
+        pixels, splits = read_table(path, ("pixels", "split"))
+    except FileNotFoundError:
+        raise missing_of_model(path) from None
     if not set(splits) <= set(SPLITS):
         raise damaged(path, f"split must be one of {', '.join(SPLITS)}")
     return Seen(dict(zip(pixels, splits)))

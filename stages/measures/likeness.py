@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.base.errors import UserError
-from stages.base.files import MODEL_FILES, write_archive
+from stages.base.files import missing_of_model, write_archive
 
 LIKENESS = Path("models/likeness.npz")
 # A folder of crops is another laboratory's where half of its crops are farther than so many of those that the model learnt from.
@@ -104,7 +104,7 @@ def read_likeness(path: Path) -> Likeness:
             found.made_from = tuple(held[MADE_FROM].tolist())
         _check(found)
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; the folder of a model holds {', '.join(MODEL_FILES)}") from None
+        raise missing_of_model(path) from None
     except Exception as error:  # NumPy and zipfile raise many kinds.
         raise UserError(f"{path} is damaged: {' '.join(str(error).split())}; `dvc repro` writes it anew") from None
     return found

@@ -860,7 +860,7 @@ MODEL_FOLDERS = {
     "an empty file": ("threshold.json", lambda path: path.write_text(""), "threshold.json is not as its stage wrote it"),
     "a nest of lists": ("threshold.json", lambda path: path.write_text(100_000 * "["), "it is nested too deeply"),
     "other training crops": ("crops.csv", lambda path: path.write_text("pixels,split\n0,train\n"), NOT_THIS_TRAINING),
-    "no training crops": ("crops.csv", Path.unlink, "crops.csv"),
+    "no training crops": ("crops.csv", Path.unlink, "crops.csv does not exist; the folder of a model holds"),
     "no likeness": ("likeness.npz", Path.unlink, "likeness.npz does not exist; the folder of a model holds"),
     "distances that are no numbers": ("likeness.npz", another_array(distances=np.array([np.nan])), "distances holds what is not"),
     "distances out of order": ("likeness.npz", another_array(distances=np.array([2.0, 1.0])), "its arrays do not fit together"),
