@@ -21,7 +21,7 @@ from stages.base.parameters import quoted
 from stages.intake.spreadsheets import Doubtful
 
 # A workbook is a compressed archive. A table of 10^5 rows and 20 columns of numbers takes less than this.
-LARGEST, MOST_ELEMENTS, MOST_COLUMNS = 2**27, 5 * 10**6, 2**14
+LARGEST, MOST_ELEMENTS, MOST_COLUMNS, DEEPEST = 2**27, 5 * 10**6, 2**14, 100
 # `MERGE_TAG` is the list of these.
 MERGED_TAG = MERGE_TAG.removesuffix("s")
 # The name of a namespace of Office Open XML, in a "Strict" workbook; openpyxl knows the others.
@@ -55,7 +55,8 @@ def read_workbook(path: Path, fits: Callable[[Sequence[str]], bool]) -> Sheet:
         with warnings.catch_warnings(), _opened(path) as (file, computed):
             warnings.simplefilter("ignore")  # Of what openpyxl would lose if it wrote the file.
             book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
-            headers = {sheet: row for sheet in book.worksheets for _, row in _first(_Parser(sheet, computed))}
+            first = {sheet: next(_Parser(sheet, computed).rows(), None) for sheet in book.worksheets}
+            headers = {sheet: _filled(row[1]) for sheet, row in first.items() if row}
             chosen = _choose(path, {sheet: fits(header) for sheet, header in headers.items()})
             return _read(path, chosen, computed) if chosen else Sheet([], [], set())
     except UserError:
@@ -79,7 +80,9 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
             if size > LARGEST:
                 raise UserError(f"{path} holds more than {LARGEST:,} bytes when it is unpacked; save only the table, as CSV")
             part = archive.read(name)
-            elements += part.count(b"<") - part.count(b"</")
+            # A text or a format takes openpyxl several times as long as a cell.
+            weight = {"sharedStrings.xml": 3, "styles.xml": 10}.get(name.rpartition("/")[2], 1)
+            elements += weight * (part.count(b"<") - part.count(b"</"))
             if elements > MOST_ELEMENTS:
                 raise UserError(
                     f"{path} has more cells than are read, with those that are empty and formatted; delete the empty rows and "
@@ -128,6 +131,8 @@ class _Parser(WorkSheetParser):
         for event, element in iterparse(self.source, ("start", "end")):
             if event == "start":
                 around.append(element)
+                if len(around) > DEEPEST:
+                    raise ValueError("its elements are nested too deeply")
                 if element.tag == ROW_TAG:
                     row, self.col_counter = {}, 0
                     self.row_counter = int(float(element.get("r", self.row_counter + 1)))
@@ -161,12 +166,6 @@ class _Parser(WorkSheetParser):
             if empty or (not self.computed and cell["value"] in (None, 0)):
                 cell["value"] = Doubtful("", NEVER_COMPUTED)
         return cell
-
-
-def _first(parser: _Parser) -> Iterator[tuple[int, list[str]]]:
-    for line, row in parser.rows():
-        yield line, _filled(row)
-        return
 
 
 def _filled(row: dict[int, str]) -> list[str]:

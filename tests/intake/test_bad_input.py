@@ -498,6 +498,14 @@ CONTENTS = {
         with_cells(b'<row r="9">' + b"<c/>" * 5_000_000 + b"</row>"),
         "data/table/labels.csv has more cells than are read, with those that are empty and formatted; delete the empty rows",
     ),
+    "a hundred thousand formats too many": (
+        repacked(lambda name, part: part.replace(b"</cellXfs>", b"<xf/>" * 600_000 + b"</cellXfs>")),
+        "data/table/labels.csv has more cells than are read, with those that are empty and formatted; delete the empty rows",
+    ),
+    "elements nested deeply": (
+        with_cells(b"<a>" * 10**5 + b"</a>" * 10**5),
+        "data/table/labels.csv does not open as a workbook of Excel: its elements are nested too deeply",
+    ),
     "more than a hundred million bytes": (
         with_cells(b"<!--" + bytes(2**27).replace(b"\0", b" ") + b"-->"),
         "data/table/labels.csv holds more than 134,217,728 bytes when it is unpacked; save only the table, as CSV",

@@ -1,6 +1,7 @@
 """One reader of tables and one matcher of names, whoever asks: the manifest, the corrections, `predict` and its labels."""
 
 import os
+import re
 import tracemalloc
 import unicodedata
 import zipfile
@@ -161,6 +162,27 @@ def test_workbooks_of_excel(workplace, capsys):
         of(workbook({"one": [["name"], ["a.png"]]}))
     with pytest.raises(UserError, match=r"has no column 'name'; it is empty"):
         of(workbook({"one": []}))
+
+
+def test_texts_that_cells_share_are_read_as_excel_writes_them(workplace):
+    """In parts, with line ends by their number, and with a reading aid for Japanese that is no part of the text."""
+    path = workbook({"one": [["name", "label"], ["a.png", 1]]})
+    strings = (
+        '<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si><t>name</t></si><si><t>label</t></si>'
+        '<si><r><t>\u6f22</t></r><r><t>1.png</t></r><rPh sb="0" eb="1"><t>kan</t></rPh></si><si><t>1_x000D_</t></si></sst>'
+    )
+    row = '<row r="{}"><c t="s"><v>{}</v></c><c t="s"><v>{}</v></c></row>'
+    cells = row.format(1, 0, 1) + row.format(4, 2, 3)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name).decode() for name in archive.namelist()}
+    sheet, types = "xl/worksheets/sheet1.xml", "[Content_Types].xml"
+    parts[sheet] = re.sub("<sheetData>.*</sheetData>", f"<sheetData>{cells}</sheetData>", parts[sheet])
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+    parts[types] = parts[types].replace("</Types>", f'<Override PartName="/xl/sharedStrings.xml" ContentType="{kind}"/></Types>')
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, part in (parts | {"xl/sharedStrings.xml": strings}).items():
+            archive.writestr(name, part)
+    assert of(path) == [(4, "\u6f221.png", "1")]
 
 
 def test_hidden_rows_are_read_and_said(workplace, capsys):
