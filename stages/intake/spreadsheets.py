@@ -74,12 +74,17 @@ def check_names(column: str, cells: Iterable[tuple[str, str]]) -> None:
     long = [name for name in names if re.fullmatch(r"\d{16,}", name)]
     rounded = sum(len(name) - 15 for name in long) > 2 and not any(name[15:].strip("0") for name in long)
     numbers = [name for name in names if re.fullmatch(r"\d+", name)]
+    decimals = {name for name in names if re.fullmatch(r"\d+[.,]\d+", name)}
+    cut = {name[:-1] for name in decimals} & decimals if not any(name.endswith("0") for name in decimals) else set()
     doubts = {
         "is a date; did a spreadsheet make it of a name such as 1-2?": [
             name for name in names if name in dates and (not others or _is_shortened(name))
         ],
         "is the number of a day, as Excel counts them; did it make a date of a name such as 1-2?": [
-            name for name in numbers if len(numbers) < len(names) and 40000 <= int(name) < 50000
+            name for name in numbers if len(numbers) < len(names) and re.fullmatch(r"4\d{4}", name)
+        ],
+        "is a number; did a spreadsheet cut a zero off its end, as it makes 12.1 of 12.10?": [
+            name for name in names if name in cut
         ],
         "is a truth value; did a spreadsheet make it of a name?": [
             name for name in names if name in ("TRUE", "FALSE") and not names.keys() <= {"TRUE", "FALSE"}

@@ -20,6 +20,8 @@ def check(*names):
         ["2024-01-02", "2024-02-03b"],
         ["10.11.12", "10.40.12"],
         ["1.0", "1.1", "2.0"],
+        ["12.1", "12.10", "12.11"],
+        ["12.1", "12.2", "13.11"],
         ["MAR-01", "BER-02"],
         ["MAY-1", "JUN-2", "1-2"],
         ["May", "Mar", "Müller"],
@@ -45,6 +47,7 @@ def test_a_laboratorys_own_names_pass_without_a_word(names, capsys):
         (["02-Jan", "04-Mar"], "02-Jan", "is a date; did a spreadsheet make it of a name such as 1-2? (2 names)"),
         (["Mar-01", "Lee-02"], "Mar-01", "is a date; did a spreadsheet make it of a name such as 1-2?"),
         (["45323", "1-2"], "45323", "is the number of a day, as Excel counts them; did it make a date of a name such as 1-2?"),
+        (["12.1", "12.2", "12.11"], "12.1", "is a number; did a spreadsheet cut a zero off its end, as it makes 12.1 of 12.10?"),
         (["TRUE", "S1"], "TRUE", "is a truth value; did a spreadsheet make it of a name?"),
         (["M?ller"], "M?ller", "has a question mark, which programs write for a letter that they lack; is it the whole name?"),
         (
