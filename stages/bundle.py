@@ -13,7 +13,8 @@ from pathlib import Path
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
-from stages.experiments.commands import output_of
+from stages.experiments.commands import find_repository, output_of
+from stages.experiments.inputs import refuse_unrecorded
 from stages.offline.packing import pack
 
 DEFAULT = ("requirements.txt", "requirements-backbones.txt")
@@ -36,6 +37,12 @@ def main() -> None:
         raise UserError(f"for Python {arguments.python} in place of {here} say --platform, too, such as manylinux_2_28_x86_64")
     needed = [*arguments.requirements, *arguments.dataset]
     refuse([f"{name} is not a file of this repository" for name in needed if not Path(name).is_file()])
+    find_repository(whole=True)
+    datasets = [note.removesuffix(".dvc") for note in arguments.dataset]
+    cards = [card for dataset in datasets if Path(card := f"{dataset}.yaml").exists()]
+    refuse_unrecorded([*datasets, *cards])
+    if changed := output_of(["git", "status", "--porcelain", "--", *arguments.dataset, *cards]).split("\n")[0]:
+        raise UserError(f"{changed[3:]} is changed and not committed; a bundle has what the last commit has")
     if output_of(["git", "status", "--porcelain", "--untracked-files=no"]).strip():
         print("warning: what is not committed is not in the bundle", file=sys.stderr)
     pack(arguments.output, arguments.requirements, arguments.python, arguments.platform, arguments.dataset)

@@ -20,7 +20,7 @@ from stages.base.arguments import argument_parser, output_folder
 from stages.base.errors import run_program
 from stages.base.files import refuse_outputs, replacing
 from stages.base.parameters import check
-from stages.experiments.commands import refuse_beyond_ascii
+from stages.experiments.commands import find_repository, refuse_unfit_paths
 from stages.experiments.settings import flatten, params_with
 from stages.ladder.chart import draw
 from stages.ladder.decisions import Verdict, best_of
@@ -38,7 +38,8 @@ def main() -> None:
     arguments = parser.parse_args()
     output = arguments.output
     refuse_outputs({str(output / name): output / name for name in WRITTEN})
-    refuse_beyond_ascii(".")
+    refuse_unfit_paths(".")
+    find_repository(whole=True)
     wanted = params_with(arguments.set_param)
     params = check(wanted["climb"], ClimbParameters, "params.yaml", "climb")
     trainings = Trainings(arguments.set_param, flatten(wanted), params)

@@ -14,8 +14,9 @@ from stages.base.arguments import argument_parser, output_folder
 from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import refuse_outputs, write_table
 from stages.dataset.card import read_dataset
+from stages.experiments.inputs import digest
 from stages.experiments.label_doubts import Doubt, find_doubts, out_of_fold
-from stages.experiments.reading import read_experiments
+from stages.experiments.reading import read_experiments, refuse_ambiguous
 from stages.images.opening import load_image
 from stages.images.sheets import contact_sheet, save_png
 
@@ -29,7 +30,9 @@ def main() -> None:
     parser.add_argument("--output", type=output_folder, default=Path("doubts"), help="the folder to write to (default: doubts)")
     arguments = parser.parse_args()
     refuse_outputs({str(arguments.output / name): arguments.output / name for name in ("doubts.csv", "doubts.png")})
-    known = {experiment.name: experiment for experiment in read_experiments(arguments.rev, 1)}
+    found = read_experiments(arguments.rev, 1)
+    known = {experiment.name: experiment for experiment in found}
+    refuse_ambiguous(found, arguments.experiments)
     refuse(
         [f"there is no experiment {name}; there are {', '.join(known)}" for name in arguments.experiments if name not in known]
     )
@@ -39,6 +42,14 @@ def main() -> None:
     names = sorted({str(experiment.params["data"]) for experiment in experiments})
     if len(names) > 1:
         raise UserError(f"the experiments are of several datasets: {', '.join(names)}")
+    refuse(
+        [
+            f"{path} is not as it was for experiment {one.name}, whose labels are others; run it again"
+            for one in experiments
+            for path, was in one.data().items()
+            if digest(path) not in (was, None)
+        ]
+    )
     dataset = read_dataset(names[0])
     paths, slides, y_true, y_score = out_of_fold(experiments)
     doubts = find_doubts(paths, slides, y_true, y_score)

@@ -15,6 +15,7 @@ from stages.base.arguments import argument_parser, output_folder
 from stages.base.errors import run_program
 from stages.base.files import refuse_outputs, replacing
 from stages.comparison.verdict import verdict
+from stages.experiments.commands import find_repository
 from stages.experiments.diff_page import plots, remove_pictures, section
 
 WRITTEN = ("report.md", "summary.md")
@@ -29,6 +30,7 @@ def main() -> None:
     revisions = [arguments.base, *filter(None, [arguments.revision])]
     output = arguments.output
     refuse_outputs({str(output / name): output / name for name in WRITTEN})
+    find_repository()
     remove_pictures(output / "report.md")
     summary = [
         f"# {arguments.revision or 'The workspace'} against {arguments.base}",

@@ -15,7 +15,8 @@ import sys
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, run_program
-from stages.experiments.commands import refuse_beyond_ascii
+from stages.experiments.commands import find_repository, refuse_unfit_paths
+from stages.experiments.inputs import input_paths, refuse_unrecorded
 from stages.experiments.reading import has_run, read_experiments
 from stages.experiments.running import home, run_all
 from stages.experiments.settings import flatten, grid, params_with
@@ -24,8 +25,11 @@ from stages.workers.cluster import scheduler_address
 
 def main() -> None:
     arguments = parse_arguments()
-    refuse_beyond_ascii(".")
+    refuse_unfit_paths(".")
+    find_repository(whole=True)
     combinations = grid(arguments.set_param)
+    inputs = {path: None for overrides in combinations for path in input_paths(params_with(overrides))}
+    refuse_unrecorded([*inputs, "stages"], from_cache=not (arguments.cache or arguments.remote))
     known = read_experiments()
     orders = []
     for number, overrides in enumerate(combinations, start=1):
@@ -36,10 +40,14 @@ def main() -> None:
     taken = sorted({name for name, _ in orders} & {one.name for one in known})
     if taken:
         raise UserError(f"there are other experiments named {', '.join(taken)}; choose another --name")
-    failed = run_all(orders, home(arguments), arguments.scheduler, arguments.workers)
+    there = home(arguments)
+    failed = run_all(orders, there, arguments.scheduler, arguments.workers)
     for name, reason in sorted(failed.items()):
         print(f"{name} failed:\n{reason}", file=sys.stderr)
-    print(f"{len(combinations) - len(failed)} of {len(combinations)} experiments are here, {len(failed)} failed: `dvc exp show`")
+    place, command = "here", "dvc exp show"
+    if arguments.repository:
+        place, command = f"in {there.repository}", f"dvc exp pull {there.repository} --rev {there.commit[:7]}"
+    print(f"{len(combinations) - len(failed)} of {len(combinations)} experiments are {place}, {len(failed)} failed: `{command}`")
     if failed:
         sys.exit(1)
 

@@ -95,5 +95,6 @@ def test_experiments_in_a_folder_with_other_letters(program, tmp_path):
     done = run(program, folder=folder)
     assert done.returncode == 1
     assert (
-        done.stderr == f"error: {folder} has letters beyond ASCII, with which DVC cannot run experiments; use a folder without\n"
+        done.stderr
+        == f"error: {folder}: the path of this folder has 'ö', with which DVC cannot run experiments; use a folder without\n"
     )

@@ -1,6 +1,7 @@
 """Which experiments may be compared, and as what: settings with their repetitions over folds and seeds."""
 
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,7 +9,8 @@ import numpy as np
 
 from stages.base.errors import UserError, refuse
 from stages.dataset.predictions import Predictions
-from stages.experiments.reading import Experiment
+from stages.experiments.inputs import kind_of
+from stages.experiments.reading import Experiment, refuse_ambiguous
 from stages.experiments.settings import IRRELEVANT, Value, as_yaml, flatten, params_with, read_values
 from stages.measures.pooled import Pooled, pool
 from stages.measures.scores import OF_PROBABILITIES, rates
@@ -57,6 +59,7 @@ def choose(experiments: Sequence[Experiment], names: Sequence[str], where: Seque
     known = {experiment.name for experiment in experiments}
     refuse([f"there is no finished experiment {name}; `dvc exp list` names them" for name in names if name not in known])
     chosen = [experiment for experiment in experiments if not names or experiment.name in names]
+    refuse_ambiguous(chosen, names)
     for condition in where:
         name, _, value = condition.partition("=")
         _known(chosen, [name], "--where")
@@ -107,20 +110,37 @@ def group(experiments: Sequence[Experiment], by: Sequence[str]) -> list[Setting]
     predictions: dict[str, Predictions] = {}
     for experiment in progress(experiments, desc="reading", unit="experiment"):
         experiment.refuse_if_partial()
-        predictions[experiment.name] = experiment.predictions(TEST)
+        predictions[experiment.commit] = experiment.predictions(TEST)
         setting = runs.setdefault(tuple(experiment.params[name] for name in by), {})
         key = tuple(experiment.params.get(name) for name in (FOLD, *SEEDS))
         twin = setting.setdefault(key, experiment)
-        if not all(np.array_equal(a, b) for a, b in zip(predictions[twin.name], predictions[experiment.name])):
+        if not all(np.array_equal(a, b) for a, b in zip(predictions[twin.commit], predictions[experiment.commit])):
             raise UserError(
-                f"{twin.name} and {experiment.name} have the same parameters and other predictions: they are of different code; "
+                f"{twin.name} and {experiment.name} have the same parameters and other predictions: "
+                f"{apart([twin, experiment]) or 'nothing on record explains it'}; "
                 "name the experiments to compare, or remove one with `dvc exp remove`"
             )
     _refuse_other_glomeruli(runs, predictions, by)
-    if len({tuple(sorted(experiment.inputs.items())) for experiment in experiments}) > 1:
-        changed = sorted(f for f in experiments[0].inputs if len({e.inputs.get(f) for e in experiments}) > 1)
-        print(f"warning: the experiments are of different code ({', '.join(changed)})", file=sys.stderr)
+    if differ := apart(experiments):
+        print(f"warning: the experiments differ in more than parameters: {differ}", file=sys.stderr)
     return [Setting(values, runs[values], _pool(runs[values], predictions)) for values in sorted(runs, key=_order)]
+
+
+def apart(experiments: Sequence[Experiment]) -> str:
+    """Return in what else than parameters experiments differ, such as `other data (data/mine)`, or nothing."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in sorted({path for experiment in experiments for path in experiment.inputs}):
+        if len({experiment.inputs.get(path) for experiment in experiments}) > 1:
+            about = experiments[0].params
+            kind = kind_of(path, about.get("data"), about.get("model.weights"))
+            # Other weights by name are another parameter.
+            if kind:
+                found[kind].append(path)
+    made = [experiment.made_with() for experiment in experiments]
+    for name in sorted({name for one in made for name in one}):
+        if len(values := sorted({one.get(name, "not said") for one in made})) > 1:
+            found[name].append(" and ".join(values))
+    return "; ".join(f"other {kind} ({', '.join(paths)})" for kind, paths in found.items())
 
 
 def _refuse_other_glomeruli(runs: dict, predictions: dict[str, Predictions], by: Sequence[str]) -> None:
@@ -136,12 +156,20 @@ def _refuse_other_glomeruli(runs: dict, predictions: dict[str, Predictions], by:
     refuse(missing)
     for setting in runs.values():
         for key, experiment in setting.items():
-            ours, theirs = predictions[experiment.name], predictions[runs[first][key].name]
-            if not (np.array_equal(ours.paths, theirs.paths) and np.array_equal(ours.y_true, theirs.y_true)):
+            other = runs[first][key]
+            ours, theirs = predictions[experiment.commit], predictions[other.commit]
+            if not all(np.array_equal(a, b) for a, b in zip(ours[:3], theirs[:3])):
                 raise UserError(
-                    f"{experiment.name} and {runs[first][key].name} were tested on other glomeruli or labels, though their "
-                    "parameters are the same: the dataset or the split has changed between them"
+                    f"not comparable: {experiment.name} and {other.name} were tested on other glomeruli, slides or labels, "
+                    f"though by the same parameters: {apart([experiment, other]) or 'the split has changed between them'}"
                 )
+            if experiment.data() != other.data():
+                pixels = [one.pixels() for one in (experiment, other)]
+                if changed := [path for path in ours.paths if pixels[0][path] != pixels[1][path]]:
+                    raise UserError(
+                        f"not comparable: {len(changed)} test glomeruli of {experiment.name} have other pixels in {other.name}, "
+                        f"such as {changed[0]}: the dataset has changed between them"
+                    )
 
 
 def _pool(runs: dict[Key, Experiment], predictions: dict[str, Predictions]) -> list[Pooled]:
@@ -149,7 +177,7 @@ def _pool(runs: dict[Key, Experiment], predictions: dict[str, Predictions]) -> l
     for seeds in sorted({key[1:] for key in runs}, key=_order):
         folds = [runs[key] for key in sorted(runs, key=_order) if key[1:] == seeds]
         thresholds = [experiment.measures()["threshold"] for experiment in folds]
-        pooled.append(pool([predictions[experiment.name] for experiment in folds], thresholds))
+        pooled.append(pool([predictions[experiment.commit] for experiment in folds], thresholds))
     return pooled
 
 

@@ -11,12 +11,12 @@ from stages.base.errors import UserError
 from stages.base.files import damaged
 from stages.dataset.predictions import parse_predictions
 from stages.experiments.markdown import markdown_table
-from stages.experiments.reading import MEASURES, read_at
+from stages.experiments.reading import MEASURES, PREDICTIONS, read_at
+from stages.experiments.sides import changed_pixels, refuse_stale
 from stages.measures.pooled import Pooled, differences, measure_draws
 from stages.measures.resampling import WITH_INTERVALS, interval, too_small
 from stages.measures.scores import title
 
-PREDICTIONS = "metrics/predictions.csv"
 # To decide by.
 METRIC = "roc_auc"
 REPLICATES, SEED = 2000, 0
@@ -42,7 +42,12 @@ class Change(NamedTuple):
 def verdict(before: str, after: str | None) -> list[str]:
     """Return, as Markdown, whether a revision (None: the workspace) judges the test glomeruli better than the one before it."""
     try:
-        return judge(read_side(before), read_side(after), before, after or "workspace")
+        for side in (before, after):
+            refuse_stale(side)
+        old, new = read_side(before), read_side(after)
+        if not _apart(old, new) and (changed := changed_pixels(before, after, old.predictions.paths)):
+            return [f"**Not comparable**: {len(changed)} test glomeruli have other pixels now, such as `{changed[0]}`."]
+        return judge(old, new, before, after or "workspace")
     except UserError as error:
         return [f"**Not comparable**: {error}."]
 

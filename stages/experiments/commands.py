@@ -1,16 +1,21 @@
 """Running git and dvc, as the stages' own Python would."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from stages.base.errors import UserError
 
 DVC = (sys.executable, "-m", "dvc")
 # Where git's hooks say that the repository is: commands for a clone would work on the repository of the hook.
 OF_A_HOOK = ("GIT_COMMON_DIR", "GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_WORK_TREE")
+# What the path of a folder may not hold (tried with DVC 3.67): it is written into a configuration as ASCII and with
+# interpolation, is a URL at another place, and a template at a third. With {} not even `dvc repro` runs.
+UNFIT = re.compile(r"[^\x00-\x7f]|[\t-\r#?{}]|%(?=\(|[0-9A-Fa-f]{2})")
 
 
 def environment() -> dict[str, str]:
@@ -19,14 +24,58 @@ def environment() -> dict[str, str]:
     return {**kept, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
 
 
-def refuse_beyond_ascii(*folders: str | Path) -> None:
-    """Raise `UserError` if DVC cannot run experiments in a folder: it writes paths into its configuration, as ASCII alone
-    (iterative/dvc#1512), and ends in an error that names no folder.
-    """
+def refuse_unfit_paths(*folders: str | Path) -> None:
+    """Raise `UserError` if DVC cannot run experiments in a folder: it fails in its own words, or loses the results silently."""
     for folder in folders:
         path = str(Path(folder).resolve())
-        if not path.isascii():
-            raise UserError(f"{path} has letters beyond ASCII, with which DVC cannot run experiments; use a folder without")
+        if found := UNFIT.search(path):
+            shown = path if path.isprintable() else repr(path)
+            raise UserError(
+                f"{shown}: the path of this folder has {found[0]!r}, with which DVC cannot run experiments; use a folder without"
+            )
+
+
+class Repository(NamedTuple):
+    """The git repository of the current folder: its top folder, and the way from there to here, `.` at the top."""
+
+    top: Path
+    inside: str
+
+
+def find_repository(whole: bool = False) -> Repository:
+    """Return the git repository of the current folder.
+
+    Args:
+        whole: refuse a shallow clone, in which DVC loses the experiments of temporary folders.
+
+    Raises:
+        UserError: there is none, it belongs to somebody else, or it is shallow.
+    """
+    command = ["git", "rev-parse", "--is-shallow-repository", "--show-prefix", "--show-toplevel"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment() | {"LC_ALL": "C"})
+    if owned := re.search(r"dubious ownership in repository at '(.*?)'\n", done.stderr, re.DOTALL):
+        raise UserError(
+            f"{owned[1]}: another user owns this repository; `git config --global --add safe.directory {owned[1]}` allows its use"
+        )
+    if done.returncode:
+        raise UserError(f"{Path.cwd()}: it is not in a git repository ({' '.join(done.stderr.split())})")
+    shallow, inside, top = done.stdout.split("\n", 2)
+    if whole and shallow == "true":
+        raise UserError("this clone is shallow, without its earlier commits; `git fetch --unshallow` brings them")
+    return Repository(Path(top.removesuffix("\n")), inside or ".")
+
+
+def find_experiment(name: str) -> str:
+    """Return the commit of the experiment of HEAD with this name, be there a branch of that name or not.
+
+    Raises:
+        UserError: there is none.
+    """
+    head = output_of(["git", "rev-parse", "HEAD"]).strip()
+    try:
+        return output_of(["git", "rev-parse", "--verify", f"refs/exps/{head[:2]}/{head[2:]}/{name}"]).strip()
+    except UserError:
+        raise UserError(f"experiment {name} ran, and DVC has not kept its results") from None
 
 
 def run_dvc(arguments: Sequence[str], folder: str | Path = ".", variables: Mapping[str, str] | None = None) -> bool:

@@ -1,9 +1,9 @@
 """Reading DVC experiments: their parameters, their measures and their predictions, through DVC's own API."""
 
-import hashlib
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -14,12 +14,16 @@ from dvc.exceptions import DvcException
 from dvc.scm import SCMError
 from ruamel.yaml import YAML
 
-from stages.base.errors import UserError
+from stages.base.errors import UserError, refuse
+from stages.base.files import parse_table
 from stages.base.parameters import read_yaml
 from stages.dataset.predictions import Predictions, parse_predictions
+from stages.experiments.commands import find_repository
+from stages.experiments.inputs import digest, kind_of
 from stages.experiments.settings import Value, as_yaml, flatten, params_with, plain
 
-MEASURES = "metrics/measures.json"
+MANIFEST, PREDICTIONS, MEASURES = "data/manifest.csv", "metrics/predictions.csv", "metrics/measures.json"
+MADE_WITH = "metrics/plots/made_with.json"
 
 
 class Experiment(NamedTuple):
@@ -49,18 +53,27 @@ class Experiment(NamedTuple):
 
         In dvc.lock a stage's dependency then has another digest than the output that it is.
         """
-        stages = YAML(typ="safe", pure=True).load(self.read("dvc.lock"))["stages"]
-        made = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
-        for name, stage in stages.items():
-            # No test prediction comes from another dataset; of one that is no longer measured DVC keeps the old entry.
-            if name.startswith("external@"):
-                continue
-            for dependency in stage.get("deps", []):
-                if made.get(dependency["path"], dependency["md5"]) != dependency["md5"]:
-                    raise UserError(
-                        f"of experiment {self.name} stage {name} has not run after {dependency['path']} changed; run it whole, "
-                        "with `dvc exp run` and without the name of a stage, or leave it out"
-                    )
+        for name, path in partly_run(stages_in(self.read("dvc.lock"))):
+            raise UserError(
+                f"of experiment {self.name} stage {name} has not run after {path} changed; run it whole, "
+                "with `dvc exp run` and without the name of a stage, or leave it out"
+            )
+
+    def data(self) -> dict[str, str]:
+        """Return the digests of its dataset and the dataset's card, by path."""
+        dataset = f"data/{self.params.get('data')}"
+        return {path: found for path, found in self.inputs.items() if path in (dataset, f"{dataset}.yaml")}
+
+    def pixels(self) -> dict[str, str]:
+        """Return the digest of the pixels of each crop, by path."""
+        return parse_pixels(self.read(MANIFEST), f"{MANIFEST} of experiment {self.name}")
+
+    def made_with(self) -> dict[str, str]:
+        """Return what the bytes of its training depend on beside code, data and parameters; nothing where that is not said."""
+        try:
+            return {row["what"]: str(row["found"]) for row in json.loads(self.read(MADE_WITH))}
+        except UserError:
+            return {}
 
     def measures(self) -> dict[str, float]:
         """Return its measures on the test set by their dotted names, such as `interval_95.roc_auc.low`; only those defined."""
@@ -70,6 +83,31 @@ class Experiment(NamedTuple):
     def predictions(self, path: str | Path) -> Predictions:
         """Return what it predicted, from metrics/predictions.csv (test) or models/validation.csv."""
         return parse_predictions(io.StringIO(self.read(path), newline=""), f"{path} of experiment {self.name}")
+
+
+def stages_in(lock: str) -> dict[str, dict]:
+    """Return the stages in the text of a dvc.lock that decide over test predictions.
+
+    No test prediction comes from another dataset; of one that is no longer measured DVC keeps the old entry.
+    """
+    stages = YAML(typ="safe", pure=True).load(lock)["stages"]
+    return {name: stage for name, stage in stages.items() if not name.startswith("external@")}
+
+
+def partly_run(stages: dict[str, dict]) -> list[tuple[str, str]]:
+    """Return each stage in a dvc.lock that has not run after another one, and the output of that one."""
+    made = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+    return [
+        (name, dependency["path"])
+        for name, stage in stages.items()
+        for dependency in stage.get("deps", [])
+        if made.get(dependency["path"], dependency["md5"]) != dependency["md5"]
+    ]
+
+
+def parse_pixels(manifest: str, where: str) -> dict[str, str]:
+    """Return the digest of the pixels of each crop in the text of a manifest, by path."""
+    return dict(zip(*parse_table(io.StringIO(manifest, newline=""), ("path", "pixels"), where)))
 
 
 @cache
@@ -101,6 +139,7 @@ def read_experiments(revisions: Sequence[str] = (), commits: int = 1) -> list[Ex
     Raises:
         UserError: this is no repository, or there is no such revision.
     """
+    find_repository()
     names = list(flatten(params_with()))
     try:
         rows = dvc.api.exp_show(revs=list(revisions) or None, num=commits)
@@ -113,6 +152,13 @@ def read_experiments(revisions: Sequence[str] = (), commits: int = 1) -> list[Ex
     return sorted((_experiment(row, names) for row in finished), key=lambda experiment: experiment.name)
 
 
+def refuse_ambiguous(experiments: Sequence[Experiment], names: Sequence[str]) -> None:
+    """Raise `UserError` if several experiments have one of `names`: those of several commits may be called the same."""
+    counts = Counter(experiment.name for experiment in experiments)
+    several = [name for name in dict.fromkeys(names) if counts[name] > 1]
+    refuse([f"several experiments are named {name}; --rev says which commit it starts from" for name in several])
+
+
 def _experiment(row: dict, names: Sequence[str]) -> Experiment:
     return Experiment(
         name=row["Experiment"] or row["rev"],
@@ -123,14 +169,13 @@ def _experiment(row: dict, names: Sequence[str]) -> Experiment:
 
 
 def is_input(path: str, params: dict) -> bool:
-    """Return whether a dependency in dvc.lock is code, the dataset, its card or a file of weights."""
-    dataset, weights = f"data/{params.get('data')}", f"data/weights/{params.get('model.weights')}"
-    return path.startswith("stages/") or path in (dataset, f"{dataset}.yaml", weights)
+    """Return whether a dependency in dvc.lock is code, the dataset, its card, a file of weights or the list of packages."""
+    return kind_of(path, params.get("data"), params.get("model.weights")) is not None
 
 
 def made_here(experiment: Experiment) -> bool:
     """Return whether an experiment's code and dataset are those that stand in this folder now."""
-    return all(digest == _digest(Path(path)) for path, digest in experiment.inputs.items() if path != "data/demo")
+    return all(found == _digest(path) for path, found in experiment.inputs.items() if path != "data/demo")
 
 
 def has_run(experiments: Sequence[Experiment], wanted: dict[str, Value], but_for: tuple[str, ...] = ()) -> Experiment | None:
@@ -147,17 +192,7 @@ def has_run(experiments: Sequence[Experiment], wanted: dict[str, Value], but_for
     return None
 
 
-def _digest(path: Path) -> str | None:
-    if path.is_file():
-        return _md5(path.read_bytes())
-    tracked = path.with_name(path.name + ".dvc")
-    if tracked.is_file():
-        return read_yaml(tracked)["outs"][0]["md5"]
-    # As DVC hashes a folder: the list of its files, of which .dvcignore lets the modules through.
-    files = sorted((file.relative_to(path).as_posix(), _md5(file.read_bytes())) for file in path.rglob("*.py"))
-    listing = json.dumps([{"md5": md5, "relpath": name} for name, md5 in files], sort_keys=True)
-    return f"{_md5(listing.encode())}.dir" if files else None
-
-
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+def _digest(path: str) -> str | None:
+    """Return the digest of a path of this folder; of data that is on record and not checked out, that of the record."""
+    note = Path(f"{path}.dvc")
+    return digest(path) or (read_yaml(note)["outs"][0]["md5"] if note.is_file() else None)

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.base.errors import UserError
-from stages.experiments.commands import DVC, clone_at, output_of, refuse_beyond_ascii, start_dvc
+from stages.experiments.commands import DVC, clone_at, find_experiment, find_repository, output_of, refuse_unfit_paths, start_dvc
 from stages.workers.cluster import connect, in_any_order
 from stages.workers.progress import progress
 
 
-def run_experiment(name: str, overrides: Sequence[str]) -> None:
+def run_experiment(name: str, overrides: Sequence[str]) -> str:
     """Run an experiment in a temporary folder, with parameters `name=value` as in `dvc exp run -S`; the workspace stays as it is.
 
     Its epochs are a progress bar; what else it prints is shown if it fails.
+
+    Returns:
+        Its commit.
 
     Raises:
         UserError: it failed.
@@ -33,6 +36,7 @@ def run_experiment(name: str, overrides: Sequence[str]) -> None:
     if run.returncode:
         sys.stderr.writelines(printed)
         raise UserError(f"experiment {name} failed; what it printed above says why")
+    return find_experiment(name)
 
 
 SHOWN_LINES = 5
@@ -41,11 +45,13 @@ SHOWN_LINES = 5
 class Home(NamedTuple):
     """Where a worker finds the code and the data, and where it brings the experiment.
 
-    `repository` and `cache` are folders that workers reach, or `repository` is an address for git; `remote` is the name of a DVC
-    remote, in place of `cache`. `author` is who git says has made the experiment.
+    `repository` and `cache` are folders that workers reach, or `repository` is an address for git; `inside` is the way from
+    its top to the project. `remote` is the name of a DVC remote, instead of `cache`. `author` is who git says has made the
+    experiment.
     """
 
     repository: str
+    inside: str
     commit: str
     cache: str | None
     remote: str | None
@@ -58,9 +64,13 @@ def home(arguments: argparse.Namespace) -> Home:
         raise UserError(f"{changed[3:]} is changed and not committed; experiments on other machines start from the last commit")
     cache = None if arguments.remote else str(Path(arguments.cache or output_of([*DVC, "cache", "dir"]).strip()).absolute())
     # Workers clone to their temporary folders, and are told where the cache is.
-    refuse_beyond_ascii(tempfile.gettempdir(), *filter(None, [cache]))
+    refuse_unfit_paths(tempfile.gettempdir(), *filter(None, [cache]))
+    here = find_repository(whole=True)
+    repository = arguments.repository or str(here.top)
     return Home(
-        arguments.repository or str(Path.cwd()),
+        # Workers stand in another folder.
+        str(Path(repository).absolute()) if Path(repository).is_dir() else repository,
+        here.inside,
         output_of(["git", "rev-parse", "HEAD"]).strip(),
         cache,
         arguments.remote,
@@ -100,12 +110,13 @@ def run_and_push(name: str, overrides: Sequence[str], home: Home, clone: Path) -
     for key, value in zip(("user.name", "user.email"), home.author):
         output_of(["git", "-C", str(clone), "config", key, value])
     settings = {"core.analytics": "false", "core.site_cache_dir": str(clone.parent / "site")}
+    project = str(clone / home.inside)
     if home.cache:
         settings["cache.dir"] = home.cache
     for key, value in settings.items():
-        output_of([*DVC, "--cd", str(clone), "config", "--local", key, value])
+        output_of([*DVC, "--cd", project, "config", "--local", key, value])
     pull = ["--pull"] if home.remote else []
     changes = [argument for override in overrides for argument in ("-S", override)]
-    output_of([*DVC, "--cd", str(clone), "exp", "run", "--temp", "--name", name, *pull, *changes], last_lines=SHOWN_LINES)
+    output_of([*DVC, "--cd", project, "exp", "run", "--temp", "--name", name, *pull, *changes], last_lines=SHOWN_LINES)
     share = ["--remote", home.remote] if home.remote else ["--no-cache"]
-    output_of([*DVC, "--cd", str(clone), "exp", "push", "--force", *share, "origin", name], last_lines=SHOWN_LINES)
+    output_of([*DVC, "--cd", project, "exp", "push", "--force", *share, "origin", name], last_lines=SHOWN_LINES)

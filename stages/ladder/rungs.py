@@ -7,15 +7,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
+from stages.base.errors import UserError
 from stages.base.parameters import Parameters
 from stages.dataset.predictions import VALIDATION
+from stages.experiments.inputs import digest, input_paths, refuse_unrecorded
 from stages.experiments.reading import Experiment, has_run, read_experiments
 from stages.experiments.running import run_experiment
-from stages.experiments.settings import IRRELEVANT, Value
+from stages.experiments.settings import Value, params_with
 from stages.measures.pooled import Pooled, pool
 
 # What does not matter to a model and its validation predictions.
-BEHIND_VALIDATION = (*IRRELEVANT, "evaluate.")
+BEHIND_VALIDATION = ("train.resume", "evaluate.", "climb.", "external")
 LOG = "metrics/train/plots/metrics"
 
 
@@ -53,8 +55,15 @@ class Trainings:
 
     def __init__(self, overrides: Sequence[str], wanted: dict[str, Value], params: ClimbParameters):
         self.overrides, self.wanted, self.params = overrides, wanted, params
+        self.inputs = [*input_paths(params_with(overrides)), "stages", "dvc.yaml", "params.yaml"]
+        refuse_unrecorded(self.inputs)
+        self.began = self.states()
         self.found = read_experiments()
         self.names = {experiment.name for experiment in self.found}
+
+    def states(self) -> dict[str, str | None]:
+        """Return the digest of everything that a training here is made of, by path."""
+        return {path: digest(path) for path in self.inputs}
 
     def rung(self, step: str, reached_by: str) -> Rung:
         """Return the rung `step`, trained for each validation fold and seed of `climb` in params.yaml."""
@@ -86,9 +95,11 @@ class Trainings:
         taken, number = name, 2
         while name in self.names:
             name, number = f"{taken}-{number}", number + 1
-        run_experiment(name, [*self.overrides, *(f"{key}={value}" for key, value in changes.items())])
+        if changed := sorted(path for path, state in self.states().items() if state != self.began[path]):
+            raise UserError(f"{', '.join(changed)}: changed since the climb began; begin it again, what still holds is kept")
+        commit = run_experiment(name, [*self.overrides, *(f"{key}={value}" for key, value in changes.items())])
         self.names.add(name)
-        return Experiment(name, name, {}, {})
+        return Experiment(name, commit, {}, {})
 
 
 def read_log(experiment: Experiment) -> dict[str, list[float]]:

@@ -10,10 +10,17 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from stages.base.errors import UserError
+from stages.base.errors import UserError, refuse
 
 if TYPE_CHECKING:
     from distributed import Client
+
+
+# What the bytes of results, or an experiment that comes home, depend on.
+COMPUTING = (
+    *("dvc", "dvclive", "imagecodecs", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn", "scipy"),
+    *("tensorflow", "tifffile", "torchstain"),
+)
 
 
 def scheduler_address() -> str | None:
@@ -28,7 +35,7 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
     Workers get the code of stages/ from here: they need the packages of requirements.txt, and no copy of this repository.
 
     Raises:
-        UserError: Dask is not installed, or no scheduler answers.
+        UserError: Dask is not installed, no scheduler answers, or its workers have other versions of Python or of packages.
     """
     try:
         from distributed import Client, LocalCluster
@@ -43,7 +50,27 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}") from None
     with client:
+        refuse_other_versions(client.get_versions(packages=COMPUTING))
         yield client
+
+
+def refuse_other_versions(found: Any) -> None:
+    """Raise `UserError` with a line for each worker that has other versions than this Python of what results depend on.
+
+    Args:
+        found: as of `distributed.Client.get_versions`.
+    """
+    ours = found["client"]["packages"]
+    problems = []
+    for address, worker in sorted(found["workers"].items()):
+        theirs = (worker or {}).get("packages", {})
+        # The two first numbers of Python's say which code it reads.
+        pairs = [("Python", *(".".join(str(one.get("python")).split(".")[:2]) for one in (theirs, ours)))]
+        pairs += [(name, theirs.get(name), ours.get(name)) for name in COMPUTING]
+        other = [f"{name} {there or 'not installed'}, here {here}" for name, there, here in pairs if there != here]
+        if other:
+            problems.append(f"worker {address}: {'; '.join(other)}; install there what requirements.txt pins")
+    refuse(problems)
 
 
 class ByValue:

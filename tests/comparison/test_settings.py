@@ -16,7 +16,7 @@ from stages.base.errors import UserError
 from stages.comparison.differences import bootstrap
 from stages.comparison.page import report
 from stages.comparison.ranks import rank
-from stages.comparison.settings import choose, find_reference, group, varying
+from stages.comparison.settings import apart, choose, find_reference, group, varying
 from stages.dataset.predictions import Predictions
 from stages.experiments.reading import Experiment
 from stages.experiments.settings import as_yaml, flatten, params_with
@@ -35,13 +35,20 @@ class Made(Experiment):
     """An experiment whose predictions are at hand instead of in a repository."""
 
     made: ClassVar[dict[str, Predictions]] = {}
+    crops: ClassVar[dict[str, dict[str, str]]] = {}
     measured: ClassVar[dict[str, dict[str, float]]] = {}
 
     def measures(self):
         return self.measured[self.name]
 
     def predictions(self, path):
-        return self.made[self.name]
+        return self.made[self.commit]
+
+    def pixels(self):
+        return self.crops[self.commit]
+
+    def made_with(self):
+        return {}
 
     def refuse_if_partial(self):
         pass
@@ -188,10 +195,63 @@ def test_what_is_not_comparable_is_refused_with_the_reason(make):
     )  # fmt: skip
     refused("white and twin have the same parameters and other predictions", white, make("twin", y_score=PERFECT))
     moved = predictions(0, PERFECT)._replace(paths=np.array([f"x{n}" for n in range(12)]))
-    refused("were tested on other glomeruli or labels", white, make("moved", made=moved, pad_mode="zero"))
+    other = "not comparable: .* were tested on other glomeruli, slides or labels"
+    refused(other, white, make("moved", made=moved, pad_mode="zero"))
     relabelled = predictions(0, PERFECT)._replace(y_true=1 - white.predictions("").y_true)
-    refused("were tested on other glomeruli or labels", white, make("new", made=relabelled, pad_mode="zero"))
+    refused(other, white, make("new", made=relabelled, pad_mode="zero"))
+    one_slide = predictions(0, PERFECT)._replace(slides=np.array(["s"] * 12))
+    refused(other, white, make("slides", made=one_slide, pad_mode="zero"))
     refused("--by: pad.colour is not a parameter", white, by=("pad.colour",))
+
+
+def of_data(experiment, digest, pixels):
+    """The experiment as one of another state of its dataset, with the digests of its crops' pixels."""
+    changed = experiment._replace(inputs={**experiment.inputs, "data/demo": digest})
+    Made.crops[changed.commit] = dict(zip(changed.predictions("").paths, pixels))
+    return changed
+
+
+def test_other_pixels_in_the_test_set_are_refused_and_in_training_said(make, capsys):
+    one, two = make("one"), make("two", pad_mode="zero")
+    with pytest.raises(UserError, match=r"not comparable: 1 test glomeruli of two have other pixels in one, such as fold0\.0-2"):
+        group([of_data(one, "a", "abcdefghijkl"), of_data(two, "b", "abXdefghijkl")], ["pad.mode"])
+    capsys.readouterr()
+    group([of_data(one, "a", "abcdefghijkl"), of_data(two, "b", "abcdefghijkl")], ["pad.mode"])
+    assert "warning: the experiments differ in more than parameters: other data (data/demo)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("data/demo", "other data (data/demo)"),
+        ("data/demo.yaml", "other card (data/demo.yaml)"),
+        ("data/weights/w.h5", "other weights (data/weights/w.h5)"),
+        ("stages/train.py", "other code (stages/train.py)"),
+        ("requirements.txt", "other packages (requirements.txt)"),
+    ],
+)
+def test_what_experiments_differ_in_is_named(make, path, said):
+    one = make("one", model_weights="w.h5")
+    one = one._replace(inputs={"stages/pad.py": "a"})
+    assert apart([one, one]) == ""
+    assert apart([one._replace(inputs={path: "a"}), one._replace(inputs={path: "b"})]) == said
+    assert apart([one, one._replace(inputs={**one.inputs, path: "b"})]) == said
+
+
+def test_another_machine_is_named(make, monkeypatch):
+    made = {"one": {"arithmetic": "portable", "threads": "2"}, "two": {"arithmetic": "portable", "threads": "4"}, "old": {}}
+    monkeypatch.setattr(Made, "made_with", lambda experiment: made[experiment.name])
+    assert apart([make("one"), make("two")]) == "other threads (2 and 4)"
+    assert apart([make("one"), make("old")]) == "other arithmetic (not said and portable); other threads (2 and not said)"
+
+
+def test_experiments_of_several_commits_may_have_one_name(make):
+    """Each with its own predictions, and to be asked for by the commit that it starts from."""
+    one, two = make("same"), make("other", y_score=PERFECT, pad_mode="zero")._replace(name="same")
+    settings = group([one, two], ["pad.mode"])
+    assert [list(setting.pooled[0].predictions.y_score) for setting in settings][1] == list(PERFECT)
+    with pytest.raises(UserError, match="several experiments are named same; --rev says"):
+        choose([one, two], ["same"], [])
 
 
 @pytest.mark.parametrize(("stage", "partial"), [("evaluate", True), ("external@other", False)])

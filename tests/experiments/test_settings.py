@@ -4,6 +4,7 @@ import pytest
 
 from stages.experiments.reading import Experiment, has_run, is_input
 from stages.experiments.settings import IRRELEVANT, as_yaml
+from tests.repositories import dvc, git
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,8 @@ def test_a_value_as_params_yaml_has_it(value, text):
 
 def test_has_run_knows_seeds_apart_and_asks_for_the_code_of_this_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    git("init", "-q")
+    dvc("init", "-q")
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages/pad.py").write_text("x")
     here = {"stages/pad.py": "9dd4e461268c8034f5c8564e155c67a6"}  # echo -n x | md5sum
