@@ -29,7 +29,7 @@ def main() -> None:
     find_repository(whole=True)
     combinations = grid(arguments.set_param)
     inputs = {path: None for overrides in combinations for path in input_paths(params_with(overrides))}
-    refuse_unrecorded([*inputs, "stages"], from_cache=not (arguments.cache or arguments.remote))
+    refuse_unrecorded([*inputs, "stages", "pins"], from_cache=not (arguments.cache or arguments.remote))
     known = read_experiments()
     orders = []
     for number, overrides in enumerate(combinations, start=1):

@@ -42,24 +42,32 @@ def kind_of(path: str, data: object, weights: object) -> str | None:
     match path.split("/"):
         case ["stages", *_]:
             return "code"
+        case ["pins", *_]:
+            return "packages"
         case ["data", name] if name == data:
             return "data"
         case ["data", name] if name == f"{data}.yaml":
             return "card"
         case ["data", "weights", name] if name == weights:
             return "weights"
-        case [name] if name.endswith(".txt"):
-            return "packages"
     return None
 
 
-def digest(path: str | Path) -> str | None:
+def digest(path: str) -> str | None:
     """Return the MD5 digest of a file or folder as `dvc.lock` notes it; None if it does not exist."""
-    path = os.path.abspath(path)
+    return digests([path])[path]
+
+
+def digests(paths: Iterable[str]) -> dict[str, str | None]:
+    """Return the digest of each path, as `digest` does, at a fraction of its cost."""
+    with Repo() as repo:
+        return {path: _digest(repo, os.path.abspath(path)) for path in paths}
+
+
+def _digest(repo: Repo, path: str) -> str | None:
     if not os.path.exists(path):
         return None
-    with Repo() as repo:
-        _, _, found = build(repo.cache.local, path, repo.fs, "md5", ignore=repo.dvcignore, dry_run=True)
+    _, _, found = build(repo.cache.local, path, repo.fs, "md5", ignore=repo.dvcignore, dry_run=True)
     return str(found.hash_info.value) if found.hash_info else None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from stages.base.errors import UserError
-from stages.experiments.inputs import digest
+from stages.experiments.inputs import digests
 from stages.experiments.reading import MANIFEST, MEASURES, PREDICTIONS, parse_pixels, partly_run, read_at, stages_in
 
 
@@ -19,7 +19,9 @@ def refuse_stale(revision: str | None) -> None:
         revision: where they are committed; None: the workspace.
     """
     name = revision or "the workspace"
-    stages = stages_in(read_at("dvc.lock", revision))
+    # DVC keeps what it noted of stages that are no more.
+    known = YAML(typ="safe", pure=True).load(read_at("dvc.yaml", revision))["stages"]
+    stages = {stage: about for stage, about in stages_in(read_at("dvc.lock", revision)).items() if stage in known}
     reasons = [f"stage {stage} has not run after {path} changed" for stage, path in partly_run(stages)]
     params = YAML(typ="safe", pure=True).load(read_at("params.yaml", revision))
     for stage, about in stages.items():
@@ -31,12 +33,10 @@ def refuse_stale(revision: str | None) -> None:
                 reasons.append(f"stage {stage} has not run with {key} of params.yaml as it is")
     if revision is None:
         made = {out["path"]: out["md5"] for about in stages.values() for out in about.get("outs", [])}
-        used = {dep["path"]: dep["md5"] for about in stages.values() for dep in about.get("deps", [])}
-        reasons += [
-            f"{path} is not as dvc.lock has it"
-            for path, was in {**used, **{path: made.get(path) for path in (PREDICTIONS, MEASURES)}}.items()
-            if (path not in made or path in (PREDICTIONS, MEASURES)) and digest(path) not in (was, None)
-        ]
+        used = {one["path"]: one["md5"] for about in stages.values() for one in about.get("deps", []) if one["path"] not in made}
+        used |= {path: made.get(path) for path in (PREDICTIONS, MEASURES)}
+        # What is not here, such as data that are not checked out, has not changed.
+        reasons += [f"{path} is not as it was" for path, found in digests(used).items() if found not in (used[path], None)]
     if reasons:
         raise UserError(f"the results of {name} are not of its code, data and parameters: {reasons[0]}; `dvc repro` renews them")
 

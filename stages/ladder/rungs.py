@@ -10,7 +10,7 @@ from pydantic import Field
 from stages.base.errors import UserError
 from stages.base.parameters import Parameters
 from stages.dataset.predictions import VALIDATION
-from stages.experiments.inputs import digest, input_paths, refuse_unrecorded
+from stages.experiments.inputs import digests, input_paths, refuse_unrecorded
 from stages.experiments.reading import Experiment, has_run, read_experiments
 from stages.experiments.running import run_experiment
 from stages.experiments.settings import Value, params_with
@@ -55,7 +55,7 @@ class Trainings:
 
     def __init__(self, overrides: Sequence[str], wanted: dict[str, Value], params: ClimbParameters):
         self.overrides, self.wanted, self.params = overrides, wanted, params
-        self.inputs = [*input_paths(params_with(overrides)), "stages", "dvc.yaml", "params.yaml"]
+        self.inputs = [*input_paths(params_with(overrides)), "stages", "pins", "dvc.yaml", "params.yaml"]
         refuse_unrecorded(self.inputs)
         self.began = self.states()
         self.found = read_experiments()
@@ -63,7 +63,7 @@ class Trainings:
 
     def states(self) -> dict[str, str | None]:
         """Return the digest of everything that a training here is made of, by path."""
-        return {path: digest(path) for path in self.inputs}
+        return digests(self.inputs)
 
     def rung(self, step: str, reached_by: str) -> Rung:
         """Return the rung `step`, trained for each validation fold and seed of `climb` in params.yaml."""

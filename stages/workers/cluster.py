@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from packaging.requirements import Requirement
 
 from stages.base.errors import UserError, refuse
 
@@ -16,11 +19,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
-# What the bytes of results, or an experiment that comes home, depend on.
-COMPUTING = (
-    *("dvc", "dvclive", "imagecodecs", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn", "scipy"),
-    *("tensorflow", "tifffile", "torchstain"),
-)
+# The packages that compute, with their versions.
+PINS = Path(__file__).parents[2] / "pins"
 
 
 def scheduler_address() -> str | None:
@@ -50,8 +50,14 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}") from None
     with client:
-        refuse_other_versions(client.get_versions(packages=COMPUTING))
+        refuse_other_versions(client.get_versions(packages=computing()))
         yield client
+
+
+def computing() -> list[str]:
+    """Return the names of the packages that results depend on."""
+    lines = (line.split("#")[0].strip() for file in sorted(PINS.glob("*.txt")) for line in file.read_text("utf-8").splitlines())
+    return [Requirement(line).name for line in lines if line]
 
 
 def refuse_other_versions(found: Any) -> None:
@@ -66,8 +72,8 @@ def refuse_other_versions(found: Any) -> None:
         theirs = (worker or {}).get("packages", {})
         # The two first numbers of Python's say which code it reads.
         pairs = [("Python", *(".".join(str(one.get("python")).split(".")[:2]) for one in (theirs, ours)))]
-        pairs += [(name, theirs.get(name), ours.get(name)) for name in COMPUTING]
-        other = [f"{name} {there or 'not installed'}, here {here}" for name, there, here in pairs if there != here]
+        pairs += [(name, theirs.get(name), ours.get(name)) for name in computing()]
+        other = [f"{name} {there or 'not installed'}, here {here}" for name, there, here in pairs if here and there != here]
         if other:
             problems.append(f"worker {address}: {'; '.join(other)}; install there what requirements.txt pins")
     refuse(problems)

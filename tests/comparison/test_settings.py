@@ -227,7 +227,7 @@ def test_other_pixels_in_the_test_set_are_refused_and_in_training_said(make, cap
         ("data/demo.yaml", "other card (data/demo.yaml)"),
         ("data/weights/w.h5", "other weights (data/weights/w.h5)"),
         ("stages/train.py", "other code (stages/train.py)"),
-        ("requirements.txt", "other packages (requirements.txt)"),
+        ("pins/numbers.txt", "other packages (pins/numbers.txt)"),
     ],
 )
 def test_what_experiments_differ_in_is_named(make, path, said):

@@ -37,3 +37,8 @@ def edit(path):
     content = Path(path).read_bytes()
     Path(path).unlink()
     Path(path).write_bytes(content + b" ")
+
+
+def append(path, text):
+    with open(path, "a") as file:
+        file.write(text)

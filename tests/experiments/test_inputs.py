@@ -9,16 +9,11 @@ import pytest
 from stages.base.errors import UserError
 from stages.experiments.commands import find_experiment, find_repository, refuse_unfit_paths
 from stages.experiments.inputs import digest, input_paths, kind_of, refuse_unrecorded
-from tests.experiments.conftest import edit
+from tests.experiments.conftest import append, edit
 from tests.repositories import dvc, git
 
 SMALL = ["data/small", "data/small.yaml"]
 CROP = "data/small/GS/s0-0.png"
-
-
-def append(path, text):
-    with open(path, "a") as file:
-        file.write(text)
 
 
 def add_a_crop(folder, name="GS/new.png"):
@@ -137,6 +132,7 @@ def test_the_paths_that_parameters_name():
         ("data/padded", None),
         ("stages/base", "code"),
         ("stages/pad.py", "code"),
+        ("pins/numbers.txt", "packages"),
         ("models/model.keras", None),
     ],
 )

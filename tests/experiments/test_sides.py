@@ -1,0 +1,69 @@
+"""Results that are not of the parameters, code and data beside them, after the real dvc repro."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stages.base.errors import UserError
+from stages.comparison.verdict import verdict
+from stages.experiments.sides import changed_pixels, refuse_stale
+from tests.experiments.conftest import append
+from tests.repositories import dvc, git, set_params
+
+
+def pad_alone():
+    set_params({"pad.mode": "zero"})
+    dvc("repro", "pad")
+
+
+def repro_was_interrupted():
+    """Its last stage had written, and DVC not yet noted it."""
+    append("metrics/predictions.csv", "")
+    Path("metrics/measures.json").write_text(Path("metrics/measures.json").read_text().replace("{", "{ ", 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda: set_params({"evaluate.bootstrap": 30}),
+            "stage evaluate has not run with evaluate.bootstrap of params.yaml as it is",
+        ),
+        (lambda: set_params({"split.seed": 5}), "stage split has not run with split of params.yaml as it is"),
+        (pad_alone, r"stage \w+ has not run after data/padded changed"),
+        (repro_was_interrupted, "metrics/measures.json is not as it was"),
+        (lambda: append("stages/evaluate.py", "# another"), "stages/evaluate.py is not as it was"),
+        (lambda: append("data/demo.yaml", "# another"), "data/demo.yaml is not as it was"),
+    ],
+    ids=["parameter", "block", "partly", "interrupted", "code", "card"],
+)
+def test_the_workspace_is_not_reported_by_results_of_another_state(repository, change, said):
+    change()
+    with pytest.raises(
+        UserError, match=f"^the results of the workspace are not of its code, data and parameters: {said}"
+    ) as error:
+        refuse_stale(None)
+    assert verdict("HEAD", None) == [f"**Not comparable**: {error.value}."]
+
+
+def test_a_commit_is_not_reported_by_results_of_another_state(repository):
+    refuse_stale(None)
+    refuse_stale("HEAD")
+    # Of data that are not here it cannot be said that they have changed.
+    shutil.rmtree("data/demo")
+    refuse_stale(None)
+    pad_alone()
+    git("commit", "-q", "-a", "-m", "A part")
+    with pytest.raises(UserError, match="the results of HEAD are not of its code, data and parameters: stage"):
+        refuse_stale("HEAD")
+    assert verdict("HEAD~1", "HEAD")[0].startswith("**Not comparable**: the results of HEAD ")
+
+
+def test_crops_that_have_other_pixels(repository):
+    paths = [line.split(",")[0] for line in Path("data/manifest.csv").read_text().splitlines()[1:]]
+    assert changed_pixels("HEAD", None, paths) == []
+    set_params({"demo.seed": 1})
+    dvc("repro", "manifest")
+    changed = changed_pixels("HEAD", None, paths)
+    assert changed and set(changed) <= set(paths)

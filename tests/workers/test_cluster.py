@@ -1,0 +1,42 @@
+"""Workers of a cluster that would come to other results: by what Dask says of their versions."""
+
+import re
+
+import pytest
+from distributed.versions import get_versions
+
+from stages.base.errors import UserError
+from stages.workers.cluster import computing, refuse_other_versions
+
+
+def found(**other):
+    """What Dask's client says of two workers, of which the second has other versions."""
+    here = get_versions(packages=computing())
+    there = {"packages": {**here["packages"], **other}}
+    return {"client": here, "workers": {"tcp://10.0.0.2:1": here, "tcp://10.0.0.3:1": there}}
+
+
+def test_takes_workers_with_the_same_versions():
+    assert {"numpy", "tensorflow", "pillow"} <= set(computing())
+    refuse_other_versions(found())
+    # What only they have, or a later repair of Python, changes no result.
+    refuse_other_versions(found(python=re.sub(r"\.\d+\.final\.0", ".99.final.0", found()["client"]["packages"]["python"])))
+    refuse_other_versions({"client": found()["client"], "workers": {}})
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (
+            {"python": "3.9.2.final.0"},
+            r"worker tcp://10\.0\.0\.3:1: Python 3\.9, here 3\.\d+; install there what requirements\.txt",
+        ),
+        ({"numpy": "1.26.4"}, r"numpy 1\.26\.4, here \d"),
+        ({"keras": "2.0", "scipy": "1.0"}, r"keras 2\.0, here .*; scipy 1\.0, here "),
+        ({"tensorflow": None}, "tensorflow not installed, here "),
+    ],
+)
+def test_refuses_workers_with_other_versions(other, said):
+    with pytest.raises(UserError, match=said) as error:
+        refuse_other_versions(found(**other))
+    assert len(str(error.value).splitlines()) == 1
