@@ -15,7 +15,7 @@ def kind_of(table: Path) -> str | None:
         start = file.read(16)
         if start.startswith(b"\xd0\xcf\x11\xe0"):
             return _kind_of_compound(file.read(MOST_READ))
-    if start.startswith(b"PK"):
+    if start.startswith(b"PK\3\4"):
         return _kind_of_archive(table)
     kinds = {
         b"\x1f\x8b": "a compressed file",
@@ -24,14 +24,15 @@ def kind_of(table: Path) -> str | None:
         b"\xff\xd8\xff": "an image",
         b"II*\0": "an image",
         b"MM\0*": "an image",
-        b"PAR1": "a Parquet file",
+        b"PAR1\x15": "a Parquet file",
         b"<?xml": "XML",
         b"<!doctype": "a web page",
         b"<html": "a web page",
         b"{\\rtf": "a document",
     }
-    start = start.removeprefix(b"\xef\xbb\xbf").lower()
-    return next((kind for magic, kind in kinds.items() if start.startswith(magic.lower())), None)
+    if start.removeprefix(b"\xef\xbb\xbf").startswith(b"<"):
+        start = start.removeprefix(b"\xef\xbb\xbf").lower()
+    return next((kind for magic, kind in kinds.items() if start.startswith(magic)), None)
 
 
 def _kind_of_compound(content: bytes) -> str:

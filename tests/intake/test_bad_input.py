@@ -373,6 +373,8 @@ TABLES = {
         ROWS + "\ufeffc1.png,1\n",
         "labels.csv, line 5: a second table begins here; save one table as CSV UTF-8",
     ),
+    "a first column that is called PK": ("PK,name,truth\n1,a1.png,1\n2,a2.png,0\n3,b1.png,0\n", None),
+    "a first column that is called Par1": ("Par1,name,truth\n1,a1.png,1\n2,a2.png,0\n3,b1.png,0\n", None),
     "two marks": ("\ufeff\ufeff" + ROWS, None),
     "a line of two million characters": (
         "name,truth\n" + "," * 2_000_000,
@@ -536,6 +538,7 @@ CONTENTS = {
         archive(**{"Index/Document.iwa": "x"}),
         "data/table/labels.csv is a spreadsheet of Apple Numbers, not a table; save the table as CSV UTF-8 or as .xlsx",
     ),
+    "a file of Parquet": (b"PAR1\x15\x04\x15", "data/table/labels.csv is a Parquet file, not a table"),
     "a page of the web": (b"<!DOCTYPE html>\n<title>Sign in</title>", "data/table/labels.csv is a web page, not a table"),
     "a table of Excel 2003 in XML": (
         b'\xef\xbb\xbf<?xml version="1.0"?><Workbook/>',
