@@ -117,6 +117,8 @@ def _unreadable_name(file: Path) -> str | None:
         return f"{quoted(str(file))} has a name that is not UTF-8 text; rename it"
     if has_control(file.name):
         return f"{quoted(str(file))} has a control character in its name; rename it"
+    if file.suffix != file.suffix.rstrip() and file.suffix.rstrip().lower() in SUFFIXES:
+        return f"{quoted(str(file))} has a space at the end of its name; rename it"
     return None
 
 

@@ -245,6 +245,8 @@ IMAGES = {
     "a formula for a name": ("s1-=HYPERLINK(1).png", picture(), None),
     "an emoji in the name": ("s1-\U0001f600.png", picture(), None),
     "a space that does not break": ("s1-7\u00a07.png", picture(), None),
+    "a space before the name": (" s1-77.png", picture(), "it does not match nonGS/ s1-77.png"),
+    "a space behind the name": ("s1-77.png ", picture(), "'data/small/nonGS/s1-77.png ' has a space at the end of its name"),
     "a tab in the name": ("s1-7\t7.png", picture(), "has a control character in its name"),
     "an escape sequence in the name": ("s1-\x1b[31m.png", picture(), "has a control character in its name"),
     "12 bits in 16": ("s1-77.tif", array(np.full((9, 9), 4095, dtype=np.uint16)), "its brightest value is 15 of 255"),

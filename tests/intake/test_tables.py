@@ -137,6 +137,13 @@ def test_what_is_no_table(workplace, content, said):
     assert str(error.value).startswith(said)
 
 
+def test_a_file_that_is_too_large_is_refused_unread(workplace):
+    path = table("name,label\na.png,1\n")
+    os.truncate(path, 2**30)
+    with pytest.raises(UserError, match=r"^table.csv has 1,073,741,824 bytes; tables of at most 268,435,456 are read$"):
+        of(path)
+
+
 def test_a_pipe_is_no_table(workplace):
     os.mkfifo("table.csv")
     with pytest.raises(UserError, match=r"^table.csv is a pipe or a device; a table is asked for$"):
