@@ -4,15 +4,18 @@ ruamel.yaml reads, because it is what DVC itself reads params.yaml with: both th
 number, `no` is a word, and a key that stands twice is an error.
 """
 
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from stages.base.errors import UserError, refuse
 
+# Of characters, of values with all aliases written out, and of brackets, each of which looks at those around it: far more than
+# any card or params.yaml has.
+LONGEST, MOST_VALUES, MOST_BRACKETS = 200_000, 10_000, 1_000
 BLOCKS = ("data", "demo", "manifest", "split", "pad", "stain", "model", "train", "evaluate", "external", "climb")
 # `dvc exp run -S` writes into params.yaml, and leaves there what was refused.
 STAYS = " (params.yaml keeps it until it is set anew)"
@@ -60,19 +63,43 @@ def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
     """Return the mapping that a YAML file holds; with `round_trip`, one that knows the line of each key (`.lc`).
 
     Raises:
-        UserError: the file is missing, is not YAML, or does not hold a mapping.
+        UserError: the file is missing, is not YAML, is larger than any that a person writes, or does not hold a mapping.
     """
     # `pure`: its reader in C, where that is installed, kills the process over brackets that are nested deep enough.
     yaml = YAML(typ="rt") if round_trip else YAML(typ="safe", pure=True)
+    path = Path(path)
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is not a file")  # A pipe would be waited for without an end.
+        text = path.read_text(encoding="utf-8")
+        if len(text) > LONGEST:
+            raise UserError(f"{path} has {len(text):,} characters; at most {LONGEST:,} are read")
+        if (brackets := text.count("[") + text.count("{")) > MOST_BRACKETS:
+            raise UserError(f"{path} has {brackets:,} brackets; at most {MOST_BRACKETS:,} are read")
+        if "&" in text and "*" in text and _values(yaml.compose(text), {}) > MOST_VALUES:
+            raise UserError(f"{path}: its aliases, such as *a, stand for more than {MOST_VALUES:,} values; write these out")
+        content = yaml.load(text)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except (UserError, OSError):
+        raise
+    except RecursionError:
+        raise UserError(f"{path} is not valid YAML: its brackets or lists are nested too deeply") from None
+    except Exception as error:  # Values that do not fit a tag, as of `!!int ''`, raise nearly every kind.
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold `key: value` lines; it holds {quoted(content)}")
     return content
+
+
+def _values(node: Any, known: dict[int, float]) -> float:
+    """Return how many values a node of YAML stands for, its aliases written out; infinity if it is a part of itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        parts = node.value if isinstance(getattr(node, "value", None), list) else []
+        inner = [one for part in parts for one in (part if isinstance(part, tuple) else (part,))]
+        known[id(node)] = 1 + sum(_values(one, known) for one in inner)
+    return known[id(node)]
 
 
 def check(content: Any, schema: type[Schema], where: str, block: str = "", note: str = "") -> Schema:
@@ -103,5 +130,8 @@ def _explain(problem: dict, block: str, note: str) -> str:
 
 def quoted(value: Any) -> str:
     """Return `value` as a short, one-line text for an error message."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        text = "a number of thousands of digits"
     return text if len(text) <= 80 else text[:77] + "..."
