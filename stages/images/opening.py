@@ -18,7 +18,9 @@ from stages.images.tiff import Decoded, is_tiff, read_tiff
 # Raster formats alone: Pillow would hand an EPS file to Ghostscript, a program.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 Image.init()  # Registers them all; Pillow would otherwise know the commonest five alone.
-SUFFIXES = frozenset(".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .gif .jp2 .j2k .ppm .pgm .pbm".split())
+SUFFIXES = frozenset(
+    ".png .apng .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .gif .jp2 .jpx .jpf .j2k .j2c .jpc .ppm .pgm .pbm .pnm".split()
+)
 
 # A glomerulus of 300 micrometres scanned at 40x (0.25 micrometres a pixel) is 1,200 pixels wide. 100 megapixels leave
 # room for eighty times that area, and keep a small file that claims to be huge from filling the memory.

@@ -1,15 +1,19 @@
 """What file systems leave behind is passed over and counted; of the rest all is read or named."""
 
+import io
 import os
+import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
+from stages.images.opening import SUFFIXES, load_image
 from stages.intake.crops import make_manifest
 from stages.intake.listing import is_left_behind, list_images
-from tests.conftest import make_classes, save_crop
+from tests.conftest import PROJECT, make_classes, save_crop
 
 LEFT_BEHIND = {
     "macOS": [
@@ -119,3 +123,24 @@ def test_other_characters_are_not(workplace, character):
     )
     rows, _ = make_manifest(dataset, Path("unreadable.csv"))
     assert f"nonGS/s0-{character}9.png" in [row.path for row in rows]
+
+
+def test_the_documented_suffixes_are_those_that_are_read():
+    text = (PROJECT / "docs/datasets.md").read_text().split("## Images")[1].split("are taken for images")[0]
+    assert set(re.findall(r"`(\.\w+)`", text)) == SUFFIXES
+
+
+FORMATS = {".jp": "JPEG", ".jf": "JPEG", ".ti": "TIFF", ".bm": "BMP", ".we": "WEBP", ".gi": "GIF", ".j2": "JPEG2000", ".p": "PPM"}
+FORMATS |= {".jp2": "JPEG2000", ".jpx": "JPEG2000", ".jpf": "JPEG2000", ".jpc": "JPEG2000", ".png": "PNG", ".ap": "PNG"}
+
+
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
+@pytest.mark.parametrize("change", [str.lower, str.upper])
+def test_each_documented_suffix_is_read(tmp_path, suffix, change):
+    kind = FORMATS[max((start for start in FORMATS if suffix.startswith(start)), key=len)]
+    content = io.BytesIO()
+    Image.new("RGB", (9, 7), (200, 100, 50)).save(content, format=kind)
+    file = tmp_path / f"crop{change(suffix)}"
+    file.write_bytes(content.getvalue())
+    assert list_images(tmp_path).images == [file.name]
+    assert load_image(file).size == (9, 7)
