@@ -12,7 +12,7 @@ import numpy as np
 from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import read_table, write_json, write_table
 from stages.base.parameters import read_params
-from stages.dataset.cohort import CLASS_NAMES, MANIFEST, SPLIT, SPLITS
+from stages.dataset.cohort import CLASS_NAMES, MANIFEST, SINGLE, SPLIT, SPLITS, are_single
 from stages.intake.folds import Folds, SplitParameters, joined_by_copies, merge_groups, number_folds, summarize
 
 METRICS = Path("metrics/split.json")
@@ -50,13 +50,17 @@ def main() -> None:
     write_table(SPLIT, ("path", "split", "fold"), zip(paths, splits, numbers))
     summary = summarize(y, np.array(slides), splits)
     summary["identical_images"] = len(pixels) - len(set(pixels))
+    if are_single(np.array(slides)):
+        summary["note"] = SINGLE
     write_json(METRICS, summary)
     balance = [(name, kind, count) for name, counts in summary["images"].items() for kind, count in counts.items()]
     write_table(CLASS_BALANCE, ("split", "class", "images"), [(f"{name}, {kind}", kind, n) for name, kind, n in balance])
     print(
         f"by {params.by}: "
         + ", ".join(f"{np.sum(splits == name)} {name}" for name in SPLITS)
-        + (f"; leakage {summary['leakage']:.3f}" if params.test == "fold" else "; no test set: a model of all slides")
+        + ("; no test set: a model of all slides" if params.test == "none" else "")
+        + (f"; leakage {summary['leakage']:.3f}" if summary["leakage"] is not None else "")
+        + (f"; {SINGLE}" if are_single(np.array(slides)) else "")
     )
 
 

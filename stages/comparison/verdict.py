@@ -9,6 +9,7 @@ import numpy as np
 
 from stages.base.errors import UserError
 from stages.base.files import damaged
+from stages.dataset.cohort import SINGLE, are_single
 from stages.dataset.predictions import parse_predictions
 from stages.experiments.markdown import markdown_table
 from stages.experiments.reading import MEASURES, PREDICTIONS, read_at
@@ -61,7 +62,8 @@ def judge(old: Pooled, new: Pooled, before: str, after: str) -> list[str]:
     if np.array_equal(old.predictions.y_score, new.predictions.y_score) and np.array_equal(old.called, new.called):
         return [f"**The same**: each of the {counts} has the probability and the call that it had before."]
     changes = compare_sides(old, new)
-    return [sentence(changes, counts), "", *_note(changes, slides), *table(changes, before, after)]
+    single = [f"Caution: {SINGLE}.", ""] if are_single(new.predictions.slides) else []
+    return [sentence(changes, counts), "", *single, *_note(changes, slides), *table(changes, before, after)]
 
 
 def read_side(revision: str | None) -> Pooled:

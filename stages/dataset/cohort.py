@@ -13,6 +13,8 @@ IMAGES = Path("data/padded/images.npy")
 STAINED = Path("data/stained/images.npy")
 FEATURES = Path("data/features/features.npy")
 SPLITS = ("train", "val", "test")
+# What is said where no two images share a slide.
+SINGLE = "each crop is a slide of its own: nothing keeps a patient's crops together, and leakage is not known"
 CLASS_NAMES = ("non_globally_sclerotic", "globally_sclerotic")  # of label 0 and of label 1
 
 
@@ -42,14 +44,21 @@ class Cohort(NamedTuple):
 
 
 def leakage(slides: np.ndarray, splits: np.ndarray) -> float | None:
-    """Return the share of test images whose slide also stands in train: 0 where slides are kept apart, None without a test set.
+    """Return the share of test images whose slide is also in train: 0 where slides are kept apart.
+
+    None without a test set, and where no two images share a slide: nothing is then known of patients.
 
     Args:
         slides, splits: text arrays (N,).
     """
-    if not np.any(splits == "test"):
+    if not np.any(splits == "test") or are_single(slides):
         return None
     return float(np.mean(np.isin(slides[splits == "test"], slides[splits == "train"])))
+
+
+def are_single(slides: np.ndarray) -> bool:
+    """Return whether each of several images has a slide of its own, as with `group: none` in a card."""
+    return 1 < len(np.unique(slides)) == len(slides)
 
 
 def read_cohort() -> Cohort:

@@ -27,7 +27,8 @@ class SplitParameters(Parameters):
     test: Literal["fold", "none"]
     by: Literal["slide", "site", "image"]
     validation_by: Literal["same", "slide"]
-    folds: int = Field(ge=3, le=1000)
+    # Each slide is tried in each fold: of thousands of slides a hundred folds take a minute, a thousand hours.
+    folds: int = Field(ge=3, le=100)
     fold: int = Field(ge=0)
     validation: int = Field(ge=1)
     seed: int = Field(ge=0, lt=2**32)
