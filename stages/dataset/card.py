@@ -8,7 +8,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from stages.base.errors import UserError
 from stages.base.parameters import Parameters, check, read_yaml
-from stages.dataset.slides import composed, slide_pattern
+from stages.dataset.polarity import names_the_others, order_doubt
+from stages.dataset.slides import NO_GROUP, SlidePattern, composed, slide_pattern
 
 
 def _as_name(value: Any) -> Any:
@@ -37,7 +38,8 @@ class Columns(Parameters):
 class CardFields(Parameters):
     """What a card may say. Exactly one of `classes` and `labels`; slides from `group` or from `columns.slide`.
 
-    A `*` in `classes` stands for any folder: `*/sclerotic` is a folder in each patient's. `group` is a `SlidePattern`.
+    A `*` in `classes` stands for any folder: `*/sclerotic` is a folder in each patient's. `group` is a `SlidePattern`, or `none`
+    where each crop is of another patient. `positive` is the folder, or the value in the table, of the sclerotic ones.
     `corrections` is a table in the dataset's folder, with the columns path and label, of labels to use in place of those.
     """
 
@@ -45,6 +47,7 @@ class CardFields(Parameters):
     classes: list[Name] | None = Field(default=None, min_length=2, max_length=2)
     labels: str | None = None
     columns: Columns | None = None
+    positive: Name | None = None
     corrections: str | None = None
     group: str | None = None
     source: str | None = None
@@ -70,7 +73,7 @@ class CardFields(Parameters):
     @field_validator("group")
     @classmethod
     def _regular_expression(cls, group: str | None) -> str | None:
-        if group is not None:
+        if group is not None and group != NO_GROUP:
             slide_pattern(group)
         return group
 
@@ -83,6 +86,35 @@ class CardFields(Parameters):
         if self.group is None and not (self.columns and self.columns.slide):
             raise ValueError("`group:` is missing: without it (or `columns.slide`) nothing keeps a patient's crops together")
         return self
+
+    @model_validator(mode="after")
+    def _positive_class(self) -> "CardFields":
+        if self.positive is not None:
+            allowed = self.classes or ["0", "1"]
+            if not any(composed(self.positive) == composed(name) for name in allowed):
+                raise ValueError(f"positive is {self.positive!r}; it must be {' or '.join(map(repr, allowed))}")
+        elif self.classes and (name := order_doubt(*self.classes)):
+            first, second = self.classes
+            raise ValueError(
+                f"classes is [{first}, {second}], which makes {first!r} label 0, not sclerotic, and {second!r} label 1; "
+                f"write [{second}, {first}], or which folder is the sclerotic one: `positive: {name}`"
+            )
+        elif self.columns and names_the_others(self.columns.label):
+            raise ValueError(
+                f"columns.label is {self.columns.label!r}, whose 1 seems to be for glomeruli that are not sclerotic; "
+                "say which value is for the sclerotic ones: `positive: 0`, or `positive: 1`"
+            )
+        return self
+
+    @property
+    def inverted(self) -> bool:
+        """Whether the table's 0 stands for the sclerotic ones."""
+        return self.labels is not None and self.positive == "0"
+
+    @property
+    def pattern(self) -> SlidePattern | None:
+        """The pattern of slides, if the card has one."""
+        return None if self.group in (None, NO_GROUP) else slide_pattern(str(self.group))
 
 
 def _check_inside(name: str) -> None:
@@ -116,6 +148,8 @@ def read_dataset(name: str, root: str | Path = "data") -> Dataset:
         cards = ", ".join(sorted(path.stem for path in Path(root).glob("*.yaml"))) or "none"
         raise UserError(f"{card_path} does not exist; params.yaml: data is {name!r}, and the datasets with a card are: {cards}")
     card = check(read_yaml(card_path), CardFields, str(card_path))
+    if card.classes and card.positive is not None and composed(card.positive) == composed(card.classes[0]):
+        card = card.model_copy(update={"classes": card.classes[::-1]})
     if not folder.is_dir():
         tracked = Path(f"{folder}.dvc")
         pull = (

@@ -1,15 +1,35 @@
 """Which slide and which site a crop is of, by its name; and slides that may be one, written in two ways."""
 
+import json
 import re
+import subprocess
+import sys
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from stages.base.errors import UserError
 from stages.base.files import is_number
 
 GROUPS = {"slide", "site"}
+# What a card says as `group` where each crop is of another patient.
+NO_GROUP = "none"
+# For one pattern on all names; a name takes microseconds where the pattern is a good one.
+SECONDS, SECONDS_PER_NAME = 10, 0.001
+_MATCH_ALL = """
+import json, re, sys
+pattern, names = json.load(sys.stdin)
+found = (re.match(pattern, name) for name in names)
+json.dump([one.groupdict() if one else {} for one in found], sys.stdout)
+"""
+# What tables, databases and people write where they know no slide.
+_NO_NAME = re.compile(
+    r"[\W_]*|#(n/a|ref|name|value|num|null|div/0|spill|calc)[!?]?|[\W_]*(na|n[\W_]+[ad]|k[\W_]+a|nan|null|none|nil|unknown|unbekannt|missing"
+    r"|tb[ad]|undefined|unspecified|unassigned|not[\W_]*(available|applicable|known)|keine[\W_]+angabe|inconnu|desconocido|sconosciuto"
+    r"|onbekend)[\W_]*"
+)
 
 
 def composed(name: str) -> str:
@@ -35,10 +55,40 @@ class SlidePattern(NamedTuple):
         Args:
             path: below the dataset's folder, with forward slashes.
         """
-        name = composed(path if self.of_path else PurePosixPath(path).name)
-        found = self.expression.match(name)
-        named = found.groupdict() if found else {}
-        return named.get("slide") or "", named.get("site") or ""
+        found = self.expression.match(self._name(path))
+        return _slide_and_site(found.groupdict() if found else {})
+
+    def match_all(self, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Return what `match` returns of each path.
+
+        Some patterns try exponentially many ways to divide a name, and nothing stops Python's `re` within its own process.
+
+        Raises:
+            UserError: it takes longer than a good pattern ever does.
+        """
+        limit = SECONDS + SECONDS_PER_NAME * len(paths)
+        names = [self._name(path) for path in paths]
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", "-S", "-c", _MATCH_ALL],
+                input=json.dumps([self.expression.pattern, names]).encode(),
+                stdout=subprocess.PIPE,
+                timeout=limit,
+                check=True,
+            )
+        except subprocess.SubprocessError:
+            raise UserError(
+                f"it takes more than {limit:.0f} s for {len(names)} names; a repetition within a repetition, such as (a+)+, "
+                "tries all ways to divide a name: write a+"
+            ) from None
+        return {path: _slide_and_site(groups) for path, groups in zip(paths, json.loads(done.stdout))}
+
+    def _name(self, path: str) -> str:
+        return composed(path if self.of_path else PurePosixPath(path).name)
+
+
+def _slide_and_site(groups: dict[str, str | None]) -> tuple[str, str]:
+    return groups.get("slide") or "", groups.get("site") or ""
 
 
 def slide_pattern(text: str) -> SlidePattern:
@@ -59,15 +109,25 @@ def slide_pattern(text: str) -> SlidePattern:
     return SlidePattern(expression, "/" in re.sub(r"\[\^?\]?[^\]]*\]", "", text))
 
 
+def is_no_name(text: str) -> bool:
+    """Return whether a slide's or site's name says that it is not known, such as `NA`, `?` or `#N/A`.
+
+    >>> [is_no_name(text) for text in ("NA", "n.a.", "--", "#N/A", "0", "NA1", "Nan Li")]
+    [True, True, True, True, False, False, False]
+    """
+    plain = unicodedata.normalize("NFKC", text).strip()
+    return plain == "NaT" or _NO_NAME.fullmatch(plain.casefold()) is not None
+
+
 def written_alike(names: Iterable[str]) -> list[str]:
-    """Return a line for each set of names that differ by case, spaces, invisible characters or as numbers are written alone, such
-    as 'a' and 'A ', '007' and '7'.
+    """Return a line for each set of names that may be one: they differ only by case, spaces, invisible characters, as numbers are
+    written or as parts of one specimen, such as 'a' and 'A ', '007' and '7', 'a 1of2' and 'a 2of2'.
     """
     spellings = defaultdict(set)
     for name in names:
         text = unicodedata.normalize("NFKC", name)
         seen = "".join(character for character in text if unicodedata.category(character) != "Cf")
-        plain = " ".join(seen.split()).casefold()
+        plain = re.sub(r"\d+(?=[ _-]?of[ _-]?\d)", "", " ".join(seen.split()).casefold())
         # A spreadsheet makes 7 or 7.0 of 007.
         spellings[repr(float(plain)) if is_number(plain) else plain].add(name)
     return sorted(" and ".join(map(repr, sorted(same))) for same in spellings.values() if len(same) > 1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.base.errors import UserError, warn
 from stages.base.files import write_json, write_table
-from stages.dataset.slides import composed, slide_pattern, written_alike
+from stages.dataset.slides import NO_GROUP, composed, is_no_name, slide_pattern, written_alike
 from stages.evaluation.classifier import Judgement
 from stages.measures.calibration import log_odds
 from stages.measures.decision import Decision
@@ -97,12 +97,16 @@ def find_slides(
         UserError: a pattern does not fit that must, is none, or is needed.
     """
     if of_table is not None and not given:
-        if needed and (empty := [name for name in names if not of_table.get(name)]):
-            raise UserError(f"the table says no slide of {empty[0]} ({len(empty)} of {len(names)} crops)")
-        warn("slides that are kept apart, and may be one", written_alike(set(of_table.values())))
-        return {name: composed(of_table.get(name, "")) for name in names}
-    text = given or of_model
-    what = f"--slide {given}" if given else f"the pattern of the model's own slides, {of_model},"
+        found = {name: "" if is_no_name(slide := composed(of_table.get(name, ""))) else slide for name in names}
+        if empty := [name for name in names if not found[name]]:
+            problem = f"the table says no slide of {empty[0]} ({len(empty)} of {len(names)} crops)"
+            if needed:
+                raise UserError(problem)
+            print(f"warning: {problem}: their slide is not known", file=sys.stderr)
+        warn("slides that are kept apart, and may be one", written_alike(set(found.values())))
+        return found
+    text = given or (None if of_model == NO_GROUP else of_model)
+    what = f"--slide {given}" if given else f"the pattern of the model's own slides, {text},"
     if text is None:
         if needed:
             raise UserError(
@@ -110,10 +114,10 @@ def find_slides(
             )
         return dict.fromkeys(names, "")
     try:
-        pattern = slide_pattern(text)
-    except ValueError as error:
+        matched = slide_pattern(text).match_all(names)
+    except (ValueError, UserError) as error:
         raise UserError(f"{what}: {error}") from None
-    slides = {name: pattern.match(name)[0] for name in names}
+    slides = {name: "" if is_no_name(slide) else slide for name, (slide, _) in matched.items()}
     if unmatched := [name for name, slide in slides.items() if not slide]:
         problem = f"{what} does not match {unmatched[0]} ({len(unmatched)} of {len(names)} names do not)"
         if needed or (given and len(unmatched) == len(names)):

@@ -10,13 +10,16 @@ from stages.base.errors import UserError, refuse, warn
 from stages.base.files import sha256
 from stages.base.parameters import Parameters, quoted
 from stages.dataset.card import Dataset
-from stages.dataset.slides import composed, slide_pattern, written_alike
+from stages.dataset.slides import NO_GROUP, composed, is_no_name, written_alike
 from stages.images.opening import doubts_of, load_image, pixel_digest
 from stages.intake.labels import Groups, labels_from_folders, labels_from_table, read_corrections
 from stages.intake.listing import list_images, no_image
 from stages.intake.names import refuse_twins
 from stages.intake.source import LEFT_OUT
 from stages.workers.cores import on_all_cores
+
+# The share of slides with one crop above which a pattern hardly finds patients, and so few crops that it may be chance.
+MANY, FEW = 0.9, 10
 
 
 class Glomerulus(NamedTuple):
@@ -75,7 +78,7 @@ def make_manifest(
     if dataset.card.classes:
         labels = labels_from_folders(dataset, listing.images)
     else:
-        labels, groups = labels_from_table(dataset, listing.images)
+        labels, groups = labels_from_table(dataset, listing)
     slides = find_slides(dataset, sorted(labels), groups)
     corrected = labels | read_corrections(dataset, labels)
     jobs = [(path, corrected[path], *slides[path], labels[path]) for path in sorted(labels)]
@@ -90,28 +93,74 @@ def make_manifest(
 
 def find_slides(dataset: Dataset, paths: Iterable[str], groups: Groups) -> dict[str, tuple[str, str]]:
     """Return (slide, site) of each path, from the labels' table where it has them and else from the file's name."""
-    slides, unmatched, slide_sites = {}, [], defaultdict(set)
-    pattern = slide_pattern(dataset.card.group) if dataset.card.group else None
+    paths, pattern = list(paths), dataset.card.pattern
+    try:
+        named = pattern.match_all(paths) if pattern else {}
+    except UserError as error:
+        raise dataset.error("group", str(error)) from None
+    slides, slide_sites = {}, defaultdict(set)
+    apart = dataset.card.group == NO_GROUP
     for path in paths:
-        slide, site = groups.get(path, (None, None))
-        named = pattern.match(path) if pattern else ("", "")
-        slide, site = slide or named[0], site or named[1]
-        if not slide:
-            unmatched.append(path)
+        slide, site = (one or two for one, two in zip(groups.get(path, ("", "")), named.get(path, ("", ""))))
+        if not slide and apart:
+            slide = composed(path)
         slides[path] = (sys.intern(slide), sys.intern(site))
         slide_sites[slide].add(site)
-    if unmatched:
+    if unmatched := [path for path, (slide, _) in slides.items() if not slide]:
         count = f" ({len(unmatched)} of {len(slides)} names do not)" if len(unmatched) > 1 else ""
         raise dataset.error("group", f"it does not match {unmatched[0]}{count}")
+    _refuse_no_names(dataset, slides)
     if pattern and pattern.of_path:
         _refuse_class_in_slide(dataset, slide_sites)
     # A slide is of one site: otherwise keeping sites apart would tear a slide in two.
     refuse(
         [f"slide {slide} is of several sites: {', '.join(sorted(s))}" for slide, s in sorted(slide_sites.items()) if len(s) > 1]
     )
-    warn("slides that are kept apart, and may be one", written_alike(slide_sites))
+    _check_sizes(dataset, slides)
+    if not apart:
+        warn("slides that are kept apart, and may be one", written_alike(slide_sites))
     warn("sites that are kept apart, and may be one", written_alike({site for sites in slide_sites.values() for site in sites}))
     return slides
+
+
+def _error_of(dataset: Dataset, kind: Literal["slide", "site"], message: str) -> UserError:
+    """Return the error for what the card says of slides or sites, whichever line it is."""
+    of_table = dataset.card.columns and getattr(dataset.card.columns, kind)
+    return dataset.error(f"columns.{kind}" if of_table else "group", message)
+
+
+def _refuse_no_names(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> None:
+    """Refuse slides and sites that are not known: as one of the name NA, all of them would be one patient."""
+    kinds: tuple[Literal["slide", "site"], ...] = ("slide", "site")
+    for place, kind in enumerate(kinds):
+        if paths := [path for path, names in slides.items() if names[place] and is_no_name(names[place])]:
+            texts = " or ".join(quoted(text) for text in sorted({slides[path][place] for path in paths}))
+            raise _error_of(
+                dataset,
+                kind,
+                f"the {kind} of {len(paths)} of {len(slides)} crops is {texts}, such as of {paths[0]}, which names none; "
+                f"name the {'slide (or patient)' if kind == 'slide' else kind} of each, or leave these crops out",
+            )
+
+
+def _check_sizes(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> None:
+    """Refuse slides of one crop each unless the card says so: split by them, a patient's crops are on both sides, unnoticed."""
+    counts = Counter(slide for slide, _ in slides.values())
+    if dataset.card.group == NO_GROUP:
+        if shared := [path for path, (slide, _) in slides.items() if counts[slide] > 1]:
+            raise dataset.error(
+                "group", f"{shared[0]} shares its slide, {quoted(slides[shared[0]][0])}, with another crop; remove the line"
+            )
+    elif FEW <= len(counts) == len(slides):
+        path, (slide, _) = next(iter(slides.items()))
+        raise _error_of(
+            dataset,
+            "slide",
+            f"each of the {len(slides)} crops is a slide of its own, as {quoted(slide)} of {path}, so that nothing keeps a "
+            f"patient's crops together; name what these share, or say `group: {NO_GROUP}` if no two crops are of one patient",
+        )
+    elif (single := sum(count == 1 for count in counts.values())) > max(1, MANY * len(counts)):
+        warn("do slides (or patients) have so few crops", [f"{single} of {len(counts)} have one, of {len(slides)} crops"])
 
 
 def _refuse_class_in_slide(dataset: Dataset, slides: Iterable[str]) -> None:

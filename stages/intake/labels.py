@@ -10,8 +10,10 @@ from pathlib import Path, PurePosixPath
 from stages.base.errors import UserError, refuse, warn
 from stages.base.parameters import quoted
 from stages.dataset.card import Dataset
-from stages.dataset.slides import composed, slide_pattern
-from stages.intake.listing import is_left_behind
+from stages.dataset.cohort import CLASS_NAMES
+from stages.dataset.polarity import names_the_others
+from stages.dataset.slides import composed
+from stages.intake.listing import Listing, is_left_behind, may_follow
 from stages.intake.names import Names
 from stages.intake.spreadsheets import check_names
 from stages.intake.tables import MissingColumn, missing, read_rows
@@ -30,7 +32,7 @@ class Labels:
         self.table, self.names = table, names
         self.labels: dict[str, int] = {}
         self.problems: list[str] = []
-        self.taken: dict[str, int] = {}
+        self.texts: dict[str, int] = {}
         # The files of which a row nearly has the name: that is said already.
         self.nearly: set[str] = set()
 
@@ -50,16 +52,14 @@ class Labels:
             both = self.labels[path] != label
             self.problems.append(f"{here}{name} stands there twice{', under both labels' if both else ''}")
         else:
-            self.labels[path] = label
-            if text not in ("0", "1"):
-                self.taken[text] = label
+            self.labels[path] = self.texts[text] = label
         return path
 
     def finish(self, further: Sequence[str] = ()) -> dict[str, int]:
         """Return the labels by path; raise `UserError` for all that was wrong, and `further` problems."""
         refuse([*self.problems, *further])
-        if self.taken:
-            words = ", ".join(f"{quoted(text)} for {label}" for text, label in sorted(self.taken.items()))
+        if taken := self.texts.keys() - {"0", "1"}:
+            words = ", ".join(f"{quoted(text)} for {self.texts[text]}" for text in sorted(taken))
             print(f"warning: {self.table}: as labels are taken {words}", file=sys.stderr)
         return self.labels
 
@@ -98,9 +98,18 @@ def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, in
             stray.append(f"{dataset.folder / path} is in {where} the class folders {' and '.join(dataset.card.classes or [])}")
     _refuse_missing(dataset, labels)
     refuse(stray)
-    if not slide_pattern(dataset.card.group or "(?P<slide>)").of_path:
+    if dataset.card.pattern and not dataset.card.pattern.of_path:
         _refuse_same_names(dataset, labels)
+    _say(labels, [f"in {dataset.folder / name}" for name in dataset.card.classes or []])
     return labels
+
+
+def _say(labels: dict[str, int], where: Sequence[str]) -> None:
+    """Print what stands for label 0 and for label 1, with counts and an example: nothing else shows that they are inverted."""
+    for label, name in enumerate(CLASS_NAMES):
+        paths = [path for path, one in labels.items() if one == label]
+        example = f", such as {min(paths)}" if paths else ""
+        print(f"label {label}, {name.replace('_', ' ')}: {len(paths)} {where[label]}{example}", flush=True)
 
 
 def _matcher(name: str) -> Callable[[PurePosixPath], bool]:
@@ -142,11 +151,12 @@ def _refuse_same_names(dataset: Dataset, labels: dict[str, int]) -> None:
     )
 
 
-def labels_from_table(dataset: Dataset, images: list[str]) -> tuple[dict[str, int], Groups]:
+def labels_from_table(dataset: Dataset, listing: Listing) -> tuple[dict[str, int], Groups]:
     """Return the label of each image, and (slide, site) where the table has columns for them."""
     table, columns = dataset.folder / str(dataset.card.labels), dataset.card.columns
     assert columns is not None
     named = {key: column for key, column in columns.model_dump().items() if column is not None}
+    _refuse_leading_out(dataset, "labels", table)
     try:
         rows = read_rows(table, list(dict.fromkeys(named.values())))
     except FileNotFoundError:
@@ -154,9 +164,9 @@ def labels_from_table(dataset: Dataset, images: list[str]) -> tuple[dict[str, in
     except MissingColumn as error:
         key = next(key for key, column in named.items() if column == error.column)
         raise dataset.error(f"columns.{key}", f"{table} has no such column; {error.there}") from None
-    labels = Labels(table, Names(images, "the folder"))
+    labels = Labels(table, Names(listing.images, "the folder", unread=listing.unread))
     groups: Groups = {}
-    without_row, problems = set(images), []
+    without_row, problems = set(listing.images), []
     for key in ("slide", "site"):
         if key in named:
             check_names(named[key], ((row.fields[named[key]].strip(), f"{table}, line {row.line}") for row in rows))
@@ -168,7 +178,17 @@ def labels_from_table(dataset: Dataset, images: list[str]) -> tuple[dict[str, in
             without_row.discard(path)
             groups[path] = (slide, site)
     problems += [f"{dataset.folder / path} has no row in {table}" for path in sorted(without_row - labels.nearly)]
-    return labels.finish(problems), groups
+    found, inverted = labels.finish(problems), dataset.card.inverted
+    if inverted:
+        found = {path: 1 - label for path, label in found.items()}
+    texts = [" or ".join(text for text, meant in sorted(labels.texts.items()) if meant == one ^ inverted) for one in (0, 1)]
+    _say(found, [f"with {text or 'nothing'} in the column {quoted(columns.label)} of {table}" for text in texts])
+    return found, groups
+
+
+def _refuse_leading_out(dataset: Dataset, key: str, table: Path) -> None:
+    if table.exists() and not may_follow(table, dataset.folder):
+        raise dataset.error(key, f"{table} is a link that leads out of {dataset.folder}")
 
 
 def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]:
@@ -177,6 +197,7 @@ def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]
         return {}
     table = dataset.folder / dataset.card.corrections
     corrections = Labels(table, Names(labels, dataset.folder))
+    _refuse_leading_out(dataset, "corrections", table)
     try:
         rows = read_rows(table, CORRECTIONS)
     except FileNotFoundError:
@@ -197,6 +218,11 @@ def read_few_labels(table: Path, name_column: str, label_column: str, paths: Seq
 def _rows_of(table: Path, name_column: str, label_column: str) -> Iterator[tuple[int, str, str]]:
     """Return (line, name, label) of a table's rows; of one of corrections, too, where no other columns were asked for."""
     columns = (name_column, label_column)
+    if names_the_others(label_column):
+        raise UserError(
+            f"{table}: the 1 of the column {quoted(label_column)} seems to be for glomeruli that are not sclerotic; "
+            "a column of labels must hold 1 for the sclerotic ones, and be called so"
+        )
     try:
         try:
             rows = read_rows(table, columns)

@@ -27,6 +27,8 @@ LEFT_BEHIND = (
 )
 
 
+# Nobody orders crops so; a program that made folders in a loop does.
+DEEPEST = 100
 _LEFT_BEHIND = re.compile("|".join(map(translate, LEFT_BEHIND)))
 
 
@@ -53,6 +55,16 @@ class Listing(NamedTuple):
                 file=sys.stderr,
             )
 
+    @property
+    def unread(self) -> dict[str, str]:
+        """Return why each path that a person may name is not among the images."""
+        of_no_format = f"is in {self.folder}, but not of a format that is read; these end in {', '.join(sorted(SUFFIXES))}"
+        passed_over = (
+            f"is passed over in {self.folder}, as all that is hidden or that file systems, editors or archives leave behind"
+        )
+        reasons = {path: f"{quoted(path)} {of_no_format}" for path in self.others}
+        return reasons | {path: f"{quoted(path)} {passed_over}" for path in self.left_behind} | self.problems
+
     def refuse_problems(self) -> None:
         """Raise `UserError` with all the problems, where everything below the folder is asked for."""
         refuse([self.problems[path] for path in sorted(self.problems)])
@@ -69,13 +81,14 @@ def list_images(folder: Path) -> Listing:
         raise error
 
     found = Listing(folder, [], [], [], {})
-    home = folder.resolve()
     for parent, folders, names in os.walk(folder, onerror=stop):
         inside = PurePosixPath(Path(parent).relative_to(folder).as_posix())
         for name in [*folders]:
             path = str(inside / name)
             if is_left_behind(name):
                 found.left_behind.append(_shown(path) + "/")
+            elif len(inside.parts) >= DEEPEST:
+                found.problems[path] = f"{quoted(str(folder / path))} is in {DEEPEST} folders; at most so many are looked into"
             elif problem := _unreadable_name(Path(parent) / name):
                 found.problems[path] = problem
             elif (Path(parent) / name).is_symlink():
@@ -91,7 +104,9 @@ def list_images(folder: Path) -> Listing:
                 found.problems[path] = problem
             elif file.suffix.lower() not in SUFFIXES:
                 found.others.append(path)
-            elif file.is_symlink() and not _may_follow(file, home):
+            elif file.is_symlink() and not file.exists():
+                found.problems[path] = f"{quoted(str(file))} is not a file, but a link that leads nowhere"
+            elif file.is_symlink() and not may_follow(file, folder):
                 found.problems[path] = f"{quoted(str(file))} is a link that leads out of {folder}"
             elif not file.is_file():
                 found.problems[path] = f"{quoted(str(file))} is not a file"
@@ -126,10 +141,11 @@ def _shown(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _may_follow(link: Path, home: Path) -> bool:
-    # With `cache.type = symlink`, DVC itself lays a dataset out as links into its cache.
-    target = link.resolve()
-    return target.is_relative_to(home) or is_in_cache(target)
+def may_follow(link: Path, folder: Path) -> bool:
+    """Return whether a link stays in a folder or leads into DVC's cache: `cache.type = symlink` lays a dataset out so."""
+    # Not `Path.resolve`, which raises RuntimeError for a link to itself before Python 3.13.
+    target = Path(os.path.realpath(link))
+    return target.is_relative_to(os.path.realpath(folder)) or is_in_cache(target)
 
 
 def no_image(folder: Path) -> UserError:

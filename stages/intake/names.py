@@ -1,7 +1,7 @@
 """Which file a row of a table means: one matcher of names, whatever the table is for."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 
 from stages.base.errors import refuse
@@ -17,10 +17,14 @@ class Names:
     """The paths of some files, to be found by their whole path or by its last part, in whatever form accents are written.
 
     A row is looked up here and never joined to a path: none reaches outside the folder.
+
+    Args:
+        unread: why paths that a row may mean are not among `paths`.
     """
 
-    def __init__(self, paths: Iterable[str], where: object, what: str = "files"):
+    def __init__(self, paths: Iterable[str], where: object, what: str = "files", unread: Mapping[str, str] | None = None):
         self.where, self.what = where, what
+        self.unread = unread or {}
         self.known: dict[str, list[str]] = defaultdict(list)
         self.loose: dict[str, list[str]] = {}
         for path in paths:
@@ -42,6 +46,8 @@ class Names:
         if found := self.find(name):
             more = ", ..." * (len(found) > SHOWN)
             return f"{quoted(name)} fits {len(found)} {self.what}: {', '.join(found[:SHOWN])}{more}"
+        if why := [self.unread[path] for path in Names(self.unread, self.where).find(name)]:
+            return why[0]
         likely = self.likely(name)
         return f"{quoted(name)} is not in {self.where}" + (f"; is {' or '.join(map(quoted, likely))} meant?" if likely else "")
 

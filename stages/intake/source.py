@@ -69,17 +69,14 @@ def find_crops(source: Path, labels: Path | None = None) -> Found:
         return Found(source.parent, [source.name], None)
     table = read_table(source, ("name",))
     listing = list_images(source.parent)
-    names = Names(listing.images, source.parent)
-    # What a name means that is there and cannot be read; of what no row asks for nothing is said.
-    unread = Names(listing.problems, source.parent)
+    names = Names(listing.images, source.parent, unread=listing.unread)
     found, problems = [], []
     for number, (line, row) in enumerate(table.rows):
         name = row["name"]
         if len(paths := names.find(name)) == 1:
             found.append((paths[0], number))
         else:
-            why = [listing.problems[path] for path in unread.find(name)]
-            problems.append(f"{source}, line {line}: {why[0] if why else names.problem(name)}")
+            problems.append(f"{source}, line {line}: {names.problem(name)}")
     refuse(problems)
     columns = _columns(table, found)
     return Found(source.parent, sorted(columns.rows), columns)

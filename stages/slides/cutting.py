@@ -96,8 +96,9 @@ def patients_of(slides: Sequence[Path], pattern: str | None) -> dict[Path, str]:
         warn("slides that are kept apart, and may be of one patient (see --slide)", written_alike(stems))
         return dict(zip(slides, stems))
     try:
-        found = {slide: slide_pattern(pattern).match(slide.name)[0] for slide in slides}
-    except ValueError as error:
+        matched = slide_pattern(pattern).match_all([slide.name for slide in slides])
+        found = {slide: matched[slide.name][0] for slide in slides}
+    except (ValueError, UserError) as error:
         raise UserError(f"--slide {pattern}: {error}") from None
     refuse([f"--slide {pattern} does not match {slide.name}" for slide, patient in found.items() if not patient])
     return found

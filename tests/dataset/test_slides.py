@@ -4,7 +4,9 @@ import unicodedata
 
 import pytest
 
-from stages.dataset.slides import slide_pattern, written_alike
+from stages.base.errors import UserError
+from stages.dataset import slides
+from stages.dataset.slides import is_no_name, slide_pattern, written_alike
 
 
 def test_names_are_compared_in_one_form_of_unicode():
@@ -48,3 +50,35 @@ def test_numbers_that_are_written_in_two_ways():
 
 def test_slides_that_are_others():
     assert written_alike(["1-12", "11-2", "a_1", "a1", "Muller", "Müller"]) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"(?P<slide>(\w+-?)+)_PAX",
+        r"(?P<slide>([A-Za-z0-9_-]+)*)!",
+        r"(?P<slide>(.*)*)!\.",
+        r"(?P<slide>(.*?,?)*)\t",
+        r"(?P<slide>(-|\w|\w\d)+)!",
+    ],
+)
+def test_a_pattern_that_tries_all_ways_is_stopped(monkeypatch, text):
+    monkeypatch.setattr(slides, "SECONDS", 0.3)
+    with pytest.raises(UserError, match=r"for 1 names; a repetition within a repetition"):
+        slide_pattern(text).match_all(["S-1905-017737_PAS_2of2_64758281435c92704a43df4f.png"])
+
+
+def test_all_names_are_matched_as_each():
+    pattern = slide_pattern(r"(?i)(?P<slide>mü\w(?:l+er)?|[^_]+)(?:_(?P<site>[A-Z]))?")
+    paths = ["x/Müller_A", unicodedata.normalize("NFD", "Müller"), "", "_", "\U0001f600_b", "a\"b'\\"]
+    assert pattern.match_all(paths) == {path: pattern.match(path) for path in paths}
+
+
+def test_parts_of_one_specimen_may_be_one():
+    names = ["S-1905_PAS_1of2", "S-1905_PAS_2of2", "S-1905_PAS_1of3", "S-1906_PAS_1of2"]
+    assert written_alike(names) == ["'S-1905_PAS_1of2' and 'S-1905_PAS_2of2'"]
+
+
+@pytest.mark.parametrize("text", ["#N/A", "#REF!", "#DIV/0!", "#NAME?", "", " ", "\u200b", "_", "n. a.", "Not Known", "tbd"])
+def test_what_names_no_slide(text):
+    assert is_no_name(text)

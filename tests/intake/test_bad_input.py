@@ -10,6 +10,7 @@ import json
 import os
 import re
 import resource
+import socket
 import struct
 import sys
 import zipfile
@@ -395,14 +396,59 @@ TABLES = {
     "decimal commas": (ROWS.replace(",1", ";1,0").replace(",", ";", 1).replace("png,", "png;"), None),
     "spaces around names": (ROWS.replace("a1.png", " a1.png\t"), None),
     "a NUL": (ROWS + "c\0,1\n", "labels.csv, line 5: a zero byte, which no text has; save one table as CSV UTF-8"),
+    "a format that is not read": (ROWS + "c1.heic,1\n", "line 5: 'c1.heic' is in data/table, but not of a format that is read"),
+    "a slide scanner's file": (
+        ROWS + "sub/c1.SVS,1\n",
+        "line 5: 'sub/c1.SVS' is in data/table, but not of a format that is read",
+    ),
+    "a hidden file": (ROWS + ".c1.png,1\n", "line 5: '.c1.png' is passed over in data/table"),
+    "what a Mac left behind": (ROWS + "sub/._b1.png,1\n", "line 5: 'sub/._b1.png' is passed over in data/table"),
 }
 
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_tables(workplace, kind):
     rows, said = TABLES[kind]
-    make_table(rows, NAMES)
+    folder = make_table(rows, NAMES)
+    for name in ("c1.heic", "sub/c1.SVS", ".c1.png", "sub/._b1.png"):
+        (folder / name).write_bytes(b"\0\0\0\x18ftypheic")
     check(run_stage("manifest"), said)
+
+
+# What stands in the column of slides, or of sites, where none is known.
+NO_NAMES = (
+    "NA nan NaN NULL None nil N/A n/a n.a. <NA> ? ?? - -- \u2013 ... unknown UNKNOWN unbekannt k.A. missing "
+    "TBD NaT (null) undefined not\u00a0available \uff2e\uff21"
+).split(" ")
+
+
+@pytest.mark.parametrize("text", NO_NAMES)
+@pytest.mark.parametrize("kind", ["slide", "site"])
+def test_slides_and_sites_that_are_none(workplace, kind, text):
+    rows = [("a1.png", 1, "A"), ("a2.png", 0, "A"), ("b1.png", 0, text), ("b2.png", 1, text)]
+    lines = [f"{name},{label},{one if kind == 'slide' else 'A'},{one}" for name, label, one in rows]
+    card = "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: slide, site: site}\n"
+    make_table(
+        "name,truth,slide,site\n" + "\n".join(lines),
+        [name for name, *_ in rows],
+        card=card.replace(", slide: slide", "") if kind == "site" else card,
+    )
+    if kind == "site":
+        with open("data/table.yaml", "a") as file:
+            file.write("group: '(?P<slide>.)'\n")
+    check(run_stage("manifest"), f"the {kind} of 2 of 4 crops is {text!r}, such as of b1.png, which names none")
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "7", "NA1", "Nan", "A-1", "1-2", "ND", "REF", "unknown2", "\u5317", "KA", "Naomi", "N", "x"]
+)
+def test_slides_that_are_some(workplace, text):
+    card = "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: slide}\n"
+    make_table(f"name,truth,slide\na1.png,1,A\na2.png,0,{text}\nb1.png,0,{text}\n", NAMES, card=card)
+    if text == "Nan":
+        check(run_stage("manifest"), "the slide of 2 of 3 crops is 'Nan'")
+    else:
+        check(run_stage("manifest"), None)
 
 
 CONTENTS = {
@@ -606,8 +652,56 @@ CARDS = {
     "one class": ("classes: [GS]", "classes is ['GS']"),
     "three classes": ("classes: [GS, nonGS, x]", "classes is ['GS', 'nonGS', 'x']"),
     "classes that are truth values": ("classes: [true, GS]", "classes.0 is True"),
-    "a class folder that is passed over": ("classes: [.GS, .]", ".GS is passed over"),
+    "a class folder that is passed over": ("classes: [., .GS]", ".GS is passed over"),
     "everything and a part of it": ("classes: [., GS]", None),
+    "classes as Keras numbers them": ("classes: [GS, nonGS]", "which makes 'GS' label 0, not sclerotic, and 'nonGS' label 1"),
+    "a part of the sclerotic ones that are not": ("classes: [GS, GS/non]", "write [GS/non, GS], or which folder is the"),
+    "the sclerotic ones and everything": ("classes: [GS, .]", "which makes 'GS' label 0"),
+    "numbers, the larger one first": ("classes: [1, 0]", "which makes '1' label 0, not sclerotic"),
+    "numbers that are text, the larger one first": ("classes: ['class2', 'class1']", "which makes 'class2' label 0"),
+    "sclerotic and healthy": ("classes: [sclerotic, healthy]", "write [healthy, sclerotic], or which folder is the sclerotic"),
+    "German names, inverted": ("classes: [sklerotisch, gesund]", "write [gesund, sklerotisch]"),
+    "classes within each patient's folder, inverted": ("classes: ['*/GS', '*/nonGS']", "write [*/nonGS, */GS]"),
+    "a positive class that is none of the two": ("classes: [nonGS, GS]\npositive: gs", "positive is 'gs'; it must be 'nonGS' or"),
+    "a positive class that is a truth value": ("classes: [nonGS, GS]\npositive: true", "positive is True"),
+    "the positive class first, which the card says": ("classes: [GS, nonGS]\npositive: GS", None),
+    "the positive class second, which the card says": ("classes: [nonGS, GS]\npositive: GS", None),
+    "a column of those that are not sclerotic": (
+        "labels: l.csv\ncolumns: {name: n, label: non_sclerotic}",
+        "columns.label is 'non_sclerotic', whose 1 seems to be for glomeruli that are not sclerotic",
+    ),
+    "a column of the healthy ones": ("labels: l.csv\ncolumns: {name: n, label: healthy}", "`positive: 0`, or `positive: 1`"),
+    "a positive value that is no label": ("labels: l.csv\ncolumns: {name: n, label: y}\npositive: GS", "it must be '0' or '1'"),
+    "a pattern that takes the whole name": (
+        "classes: [nonGS, GS]\ngroup: '(?P<slide>.+)\\.png'",
+        "each of the 12 crops is a slide of its own, as 's0-0' of GS/s0-0.png",
+    ),
+    "a pattern that takes the crop's number": (
+        "classes: [nonGS, GS]\ngroup: '(?P<slide>s\\d-\\d)'",
+        "say `group: none` if no two crops are of one patient",
+    ),
+    "each crop of another patient, which the card says": ("classes: [nonGS, GS]\ngroup: none", None),
+    "a slide that is a sign": (
+        "classes: [nonGS, GS]\ngroup: 's\\d(?P<slide>-)'",
+        "the slide of 12 of 12 crops is '-', such as of",
+    ),
+    "a site that is a sign": (
+        "classes: [nonGS, GS]\ngroup: '(?P<slide>s\\d)(?P<site>-)'",
+        "the site of 12 of 12 crops is '-', such as of GS/s0-0.png, which names none; name the site of each",
+    ),
+    "corrections of another dataset": ("classes: [nonGS, GS]\ncorrections: other.csv", "line 2: 'x9-1.png' is not in data/small"),
+    "corrections that were once right": (
+        "classes: [nonGS, GS]\ncorrections: stale.csv",
+        "line 3: 'GS/s9-0.png' is not in data/small",
+    ),
+    "corrections behind a link that leads out": (
+        "classes: [nonGS, GS]\ncorrections: out.csv",
+        "out.csv is a link that leads out of",
+    ),
+    "a table behind a link that leads out": (
+        "labels: out.csv\ncolumns: {name: path, label: label}",
+        "data/small/out.csv is a link that leads out of data/small",
+    ),
     "a pattern without a slide": ("classes: [nonGS, GS]\ngroup: '(.+)-'", "it must have the named group (?P<slide>...)"),
     "a pattern that is none": ("classes: [nonGS, GS]\ngroup: '(?P<slide>'", "not a regular expression"),
     "a pattern that fits nothing": (
@@ -639,6 +733,10 @@ def test_cards(workplace, kind):
     defaults = {"title": "title: t", "group": "group: '(?P<slide>s\\d)'"}
     added = [line for key, line in defaults.items() if not re.search(f"^{key}:", lines, re.MULTILINE)]
     Path("data/small.yaml").write_text("\n".join([lines, *added, ""]))
+    Path("elsewhere.csv").write_text("path,label\nGS/s0-0.png,1\n")
+    Path("data/small/out.csv").symlink_to(Path("elsewhere.csv").resolve())
+    Path("data/small/other.csv").write_text("path,label\nx9-1.png,1\n")
+    Path("data/small/stale.csv").write_text("path,label\nGS/s0-0.png,0\nGS/s9-0.png,0\n")
     check(run_stage("manifest"), said, images=12)
 
 
@@ -647,8 +745,8 @@ def test_there_are_at_least_240_kinds():
 
 
 def test_a_table_and_a_disk_that_compose_accents_differently(workplace):
-    make_table("name,truth\na\u00e9.png,1\nb.png,0\n", ["ae\u0301.png", "b.png"])
-    check(run_stage("manifest"), None, images=2)
+    make_table("name,truth\na\u00e9.png,1\na2.png,0\nb.png,0\n", ["ae\u0301.png", "a2.png", "b.png"])
+    check(run_stage("manifest"), None, images=3)
 
 
 def link_out(folder):
@@ -661,6 +759,50 @@ def link_folder(folder):
 
 def dangling(folder):
     (folder / "GS/s9-0.png").symlink_to("nothing.png")
+
+
+def link_to_itself(folder):
+    (folder / "GS/s9-0.png").symlink_to("s9-0.png")
+
+
+def links_in_a_circle(folder):
+    (folder / "GS/s9-0.png").symlink_to("s9-1")
+    (folder / "GS/s9-1").symlink_to("../GS/s9-0.png")
+
+
+def link_to_its_parent(folder):
+    (folder / "GS/more").symlink_to("..")
+
+
+def link_to_a_device(folder):
+    (folder / "GS/s9-0.png").symlink_to("/dev/zero")
+
+
+def socket_of_a_program(folder):
+    with contextlib.chdir(folder / "GS"), socket.socket(socket.AF_UNIX) as server:
+        server.bind("s9-0.png")
+
+
+def deep_folders(folder):
+    with contextlib.chdir(folder):
+        for _ in range(150):
+            os.mkdir("a")
+            os.chdir("a")
+
+
+def table_that_is_a_pipe(folder):
+    os.mkfifo(folder / "labels.csv")
+    Path("data/small.yaml").write_text("title: t\nlabels: labels.csv\ncolumns: {name: n, label: y}\ngroup: '(?P<slide>s.)'\n")
+
+
+def card_that_is_a_pipe(folder):
+    Path("data/small.yaml").unlink()
+    os.mkfifo("data/small.yaml")
+
+
+def params_that_are_a_pipe(folder):
+    Path("params.yaml").unlink()
+    os.mkfifo("params.yaml")
 
 
 def fifo(folder):
@@ -690,6 +832,15 @@ FOLDERS = {
     link_out: "'data/small/GS/s9-0.png' is a link that leads out of data/small",
     link_folder: "'data/small/GS/more' is a link to a folder",
     dangling: "'data/small/GS/s9-0.png' is not a file",
+    link_to_itself: "'data/small/GS/s9-0.png' is not a file, but a link that leads nowhere",
+    links_in_a_circle: "'data/small/GS/s9-0.png' is not a file, but a link that leads nowhere",
+    link_to_its_parent: "'data/small/GS/more' is a link to a folder; links to folders are not followed",
+    link_to_a_device: "'data/small/GS/s9-0.png' is a link that leads out of data/small",
+    socket_of_a_program: "'data/small/GS/s9-0.png' is not a file",
+    deep_folders: "is in 100 folders; at most so many are looked into",
+    table_that_is_a_pipe: "data/small/labels.csv is a pipe or a device; a table is asked for",
+    card_that_is_a_pipe: "data/small.yaml does not exist",
+    params_that_are_a_pipe: "params.yaml is not a file",
     fifo: "'data/small/GS/s9-0.png' is not a file",
     directory: None,
     unreadable: "data/small/GS/s0-0.png does not open as an image: Permission denied",
@@ -704,9 +855,19 @@ def test_folders(workplace, change):
     check(run_stage("manifest"), FOLDERS[change], images=12)
 
 
+# A billion values in nine lines.
+ALIASES = b"a: &a [{x: 1}]\n" + b"".join(b"%c: &%c [%s]\n" % (n, n, b",".join([b"*%c" % (n - 1)] * 9)) for n in range(98, 107))
+
+
 @pytest.mark.parametrize("name", ["params.yaml", "data/small.yaml"])
 @pytest.mark.parametrize(
-    "content", [b"", b"[1, 2]", b"just text", b"\xff\xfe\x00", b"a: [", b"a: 1\na: 2", b"!!python/object:os.system {}"]
+    "content",
+    [
+        *(b"", b"[1, 2]", b"just text", b"\xff\xfe\x00", b"a: [", b"a: 1\na: 2", b"!!python/object:os.system {}"),
+        *(b"a: !!int ''", b"a: !!bool x", b"a: *b", b"a: &a [*a]", b"<<: 1", b"a: " + b"[" * 900, b"a: " + b"[" * 10**6),
+        *(b"- " * 90_000, b"a: " + b"x" * 10**6, ALIASES, ALIASES.replace(b"[", b"{<<: [").replace(b"]", b"]}")),
+    ],
+    ids=lambda content: repr(content[:20]),
 )
 def test_nonsense_in_yaml(workplace, name, content):
     make_classes(slides=3)

@@ -229,11 +229,12 @@ BY_NAME, BY_PATH = r"(?P<slide>[a-z]+)\d", r"[^/]+/(?P<slide>[^/]+)/"
         ("non, gs", BY_PATH, {"non/a/001.png": 0, "non/b/001.png": 0, "gs/a/001.png": 1, "gs/a/002.png": 1}),
         ("'*/non', '*/gs'", r"(?P<slide>[^/]+)/", {"a/non/001.png": 0, "a/gs/001.png": 1, "b/non/001.png": 0, "b/gs/001.png": 1}),
         ("gs/non, gs", BY_NAME, {"gs/a1.png": 1, "gs/non/a2.png": 0, "gs/non/x/a3.png": 0}),
-        ("gs, gs/non", BY_NAME, {"gs/a1.png": 0, "gs/non/a2.png": 1}),
+        ("gs, gs/non]\npositive: gs #", BY_NAME, {"gs/a1.png": 1, "gs/non/a2.png": 0}),
+        ("gs, gs/non]\npositive: gs/non #", BY_NAME, {"gs/a1.png": 0, "gs/non/a2.png": 1}),
         ("x, .", BY_NAME, {"x/a1.png": 0, "a2.png": 1, "y/a3.png": 1}),
         ("., x", BY_NAME, {"x/a1.png": 1, "a2.png": 0, "y/a3.png": 0}),
         ("0, 1", BY_NAME, {"0/a1.png": 0, "1/a2.png": 1}),
-        ("gs, ngs", BY_NAME, {"gs/a1.png": 0, "ngs/a2.png": 1}),
+        ("ngs, gs", BY_NAME, {"gs/a1.png": 1, "ngs/a2.png": 0}),
         ("gesünder, kränker", BY_NAME, {"gesu\u0308nder/a1.png": 0, "kra\u0308nker/a2.png": 1}),
         ("'a?', '[b]'", BY_NAME, {"a?/a1.png": 0, "[b]/a2.png": 1}),
     ],
@@ -306,7 +307,7 @@ def test_an_empty_folder_is_refused(workplace):
     folder = make_classes(slides=1)
     for file in folder.rglob("*.png"):
         file.unlink()
-    assert refused("small").startswith("data/small holds no image; formats that are read end in .bmp")
+    assert refused("small").startswith("data/small holds no image; formats that are read end in .apng, .bmp")
 
 
 def test_the_order_of_the_files_on_the_disk_does_not_matter(workplace, monkeypatch):
@@ -328,7 +329,14 @@ def test_the_stage_writes_the_table_or_nothing(workplace):
     command = [python(), "-m", "stages.manifest"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "small: 24 glomeruli, 6 of them globally sclerotic, 6 slides\n")
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0,
+        [
+            "label 0, non globally sclerotic: 18 in data/small/nonGS, such as nonGS/s0-1.png",
+            "label 1, globally sclerotic: 6 in data/small/GS, such as GS/s0-0.png",
+            "small: 24 glomeruli, 6 of them globally sclerotic, 6 slides",
+        ],
+    )
     with open("data/manifest.csv", newline="") as file:
         assert next(csv.reader(file)) == ["path", "label", "slide", "site", "width", "height", "sha256", "pixels", "published"]
     Path("data/manifest.csv").unlink()

@@ -9,7 +9,7 @@ import io
 import os
 import shutil
 import unicodedata
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import imagecodecs
 import numpy as np
@@ -23,11 +23,12 @@ from PIL import Image
 from stages.base.errors import UserError
 from stages.base.files import as_cell
 from stages.dataset.card import CardFields, Dataset
+from stages.dataset.polarity import order_doubt
 from stages.dataset.slides import slide_pattern
 from stages.images.opening import SUFFIXES, load_image
-from stages.intake.crops import find_slides
+from stages.intake.crops import FEW, find_slides
 from stages.intake.labels import labels_from_folders, labels_from_table
-from stages.intake.listing import list_images
+from stages.intake.listing import Listing, list_images
 from stages.intake.tables import read_rows
 
 many = settings(
@@ -38,6 +39,7 @@ many = settings(
 
 LETTERS = "abAB19 _-.,;'\"=+@#()üé漢\u0301\u202e\u00a0<&"
 stems = st.text(LETTERS, min_size=1, max_size=8).map(str.strip).filter(lambda text: text.strip(". ") and not text.startswith("."))
+UNKNOWN = ["NA", "nan", "?", "--", "Unknown", "n.a.", "#REF!"]
 WORDS = {0: ["0", "0.0", "false", "No", "F", "0,0"], 1: ["1", "1.0", "TRUE", "yes", "y", "1."]}
 NEITHER = ["", "2", "-1", "maybe", "01", "nan", "1 0", "\u0661"]
 
@@ -63,7 +65,7 @@ def tables(draw):
     header = [draw(st.sampled_from([column, column.upper(), f" {column} "])) for column in columns]
     truth, rows, fault = {}, [], None
     wanted = draw(st.permutations(list(zip(paths, disk))))
-    kinds = ["label", "unknown", "twice", "long", "header", "slide"]
+    kinds = ["label", "unknown", "twice", "long", "header", "slide", "unread", "hidden"]
     broken, at = draw(st.sampled_from([None, None, *kinds])), draw(st.integers(0, len(wanted) - 1))
     for number, (path, on_disk) in enumerate(wanted):
         label, slide = draw(st.sampled_from([0, 1])), draw(st.sampled_from(["1-2", "3-40", "MAR1", "007", "3E12"]))
@@ -82,6 +84,10 @@ def tables(draw):
             row[columns.index("truth")], fault = draw(st.sampled_from(NEITHER)), "it must be 0 or 1"
         elif broken == "unknown" and number == at:
             row[columns.index("name")], fault = "../" + name, "is not in the folder"
+        elif broken == "unread" and number == at:
+            row[columns.index("name")], fault = "sub/is not.heic", "but not of a format that is read"
+        elif broken == "hidden" and number == at:
+            row[columns.index("name")], fault = "./.hidden.png", "is passed over"
         elif broken == "long" and number == at:
             row, fault = [*row, "", "x"], "fields where the header has "
         elif broken == "header" and number == at:
@@ -159,12 +165,16 @@ def test_a_table_is_read_exactly_or_refused_with_its_line(tmp_path_factory, case
         (folder / "labels.csv").write_bytes(content)
         columns = {"name": "name", "label": "truth", "slide": "slide"}
         dataset = dataset_of(folder, labels="labels.csv", columns=columns)
+        listing = Listing(folder, sorted(disk), ["is not.heic", "sub/is not.heic"], [".hidden.png"], {})
         if fault is None:
-            labels, groups = labels_from_table(dataset, sorted(disk))
+            labels, groups = labels_from_table(dataset, listing)
             assert {path: (label, groups[path][0]) for path, label in labels.items()} == truth
+            # The opposite, where the card says that 0 is for the sclerotic ones.
+            opposite = dataset_of(folder, labels="labels.csv", columns=columns, positive="0")
+            assert labels_from_table(opposite, listing)[0] == {path: 1 - label for path, label in labels.items()}
         else:
             with pytest.raises(UserError) as error:
-                labels_from_table(dataset, sorted(disk))
+                labels_from_table(dataset, listing)
             said = str(error.value).splitlines()
             assert said[0].startswith(f"{folder}/labels.csv, line {line}: ") and fault in said[0], said
     finally:
@@ -189,19 +199,56 @@ def test_of_any_text_all_rows_are_read_or_none(tmp_path_factory, text):
 # --- Names ----------------------------------------------------------------------------------------------------------
 
 
-@many
+@settings(many, max_examples=many.max_examples // 4)  # Each starts a process.
 @given(
-    st.lists(st.tuples(st.sampled_from(["Müller", "MU", "a b", "é漢", "x-1", "1"]), st.integers(0, 99)), min_size=1, max_size=12),
+    st.lists(
+        st.tuples(st.sampled_from(["Müller", "MU", "a b", "é漢", "x-1", "1", "NA1", "0", *UNKNOWN]), st.integers(0, 99))
+        | st.tuples(st.integers(2, 99).map(str), st.just(0)),
+        min_size=1,
+        max_size=16,
+    ),
     st.data(),
 )
-def test_crops_of_one_slide_are_of_one_slide_however_they_are_written(rows, data):
-    dataset = dataset_of(Path("d"), classes=["a", "b"], group=r"(?P<slide>.+)_\d+\.png$")
+def test_crops_of_one_slide_are_of_one_slide_however_they_are_written(tmp_path_factory, rows, data):
+    dataset = dataset_of(tmp_path_factory.getbasetemp(), classes=["a", "b"], group=r"(?P<slide>.+)_\d+\.png$")
     paths = {}
     for slide, number in rows:
         form = data.draw(st.sampled_from(["NFC", "NFD"]))
         paths[f"{data.draw(st.sampled_from('ab'))}/{unicodedata.normalize(form, slide)}_{number}.png"] = slide
-    found = find_slides(dataset, sorted(paths), {})
-    assert {path: slide for path, (slide, _) in found.items()} == paths
+    unknown = [path for path, slide in paths.items() if slide in UNKNOWN]
+    single = FEW <= len(paths) == len(set(paths.values()))
+    if unknown or single:
+        with pytest.raises(UserError, match=f"the slide of {len(unknown)} of {len(paths)}" if unknown else "a slide of its own"):
+            find_slides(dataset, sorted(paths), {})
+    else:
+        found = find_slides(dataset, sorted(paths), {})
+        assert {path: slide for path, (slide, _) in found.items()} == paths
+    one_form = {unicodedata.normalize("NFC", path) for path in paths}
+    apart = dataset_of(dataset.folder, classes=["a", "b"], group="none")
+    assert {slide for slide, _ in find_slides(apart, sorted(one_form), {}).values()} == one_form
+
+
+FILLERS = st.sampled_from(["", "PAS_", "kidney/", "*/", "2024-", "Ü_"])
+
+
+@many
+@given(
+    FILLERS,
+    st.sampled_from(["GS", "sclerotic", "globally_sclerotic", "Sklerose", "foo", "G"]),
+    FILLERS,
+    st.sampled_from(["non", "no_", "Non-", "not "]),
+)
+def test_a_class_and_its_negation_have_one_order(before, name, between, negator):
+    """Whatever both folders share, and however the negation is written."""
+    positive, negative = before + between + name, before + between + negator + name
+    assert order_doubt(negative, positive) is None
+    assert order_doubt(positive, negative) == positive
+
+
+@many
+@given(st.text(max_size=12), st.text(max_size=12))
+def test_of_two_orders_at_most_one_is_doubted(one, other):
+    assert order_doubt(one, other) is None or order_doubt(other, one) is None
 
 
 @many
@@ -222,7 +269,7 @@ CLUTTER = [".DS_Store", "._a.png", "Thumbs.db", "@eaDir", "__MACOSX", "#recycle"
 def trees(draw):
     """A folder's files, what is listed of them, and what is refused."""
     names = draw(st.lists(stems, max_size=8, unique_by=lambda stem: unicodedata.normalize("NFC", stem).casefold()))
-    images, others, clutter, bad = [], [], [], []
+    images, others, clutter, bad = [], [], [], {}
     for name in names:
         folder = draw(st.sampled_from(["", "gs/", "gs/non/", "gs/non/x/", "y/"]))
         suffix = draw(st.sampled_from([".png", ".PNG", ".tif", ".jp2", ".txt", "", ".heic"]))
@@ -233,8 +280,12 @@ def trees(draw):
         if draw(st.integers(0, 3)) == 0:
             clutter.append(folder + draw(st.sampled_from(CLUTTER)))
         if draw(st.integers(0, 9)) == 0:
-            bad.append(folder + name + draw(st.sampled_from(["\n", "\x1b", "\x85"])) + ".png")
-    return sorted(set(images)), sorted(set(others) - set(images)), sorted(set(clutter)), sorted(set(bad))
+            bad[folder + name + draw(st.sampled_from(["\n", "\x1b", "\x85"])) + ".png"] = None
+        if draw(st.integers(0, 4)) == 0:
+            bad[f"{folder}{name}.link.png"] = draw(
+                st.sampled_from([f"{name}.link.png", "gone.png", ".", "..", "/dev/null", "/etc/passwd"])
+            )
+    return sorted(set(images)), sorted(set(others) - set(images)), sorted(set(clutter)), bad
 
 
 @many
@@ -246,12 +297,15 @@ def test_a_folder_is_listed_whole_or_what_is_not_read_is_named(tmp_path_factory,
     try:
         for path in [*images, *others, *bad]:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(b"x")
+            if target := bad.get(path):
+                (folder / path).symlink_to(target)
+            else:
+                (folder / path).write_bytes(b"x")
         for path in clutter:
             (folder / path).mkdir(parents=True) if "." not in path else (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path / "a.png" if (folder / path).is_dir() else folder / path).write_bytes(b"x")
         found = list_images(folder)
-        assert (found.images, found.others, sorted(found.problems)) == (images, others, bad)
+        assert (found.images, found.others, sorted(found.problems)) == (images, others, sorted(bad))
         assert [name.rstrip("/") for name in found.left_behind] == sorted(clutter)
         # The deepest class folder decides; what is in none is named.
         dataset = dataset_of(folder, classes=["gs/non", "gs"], group=".*/(?P<slide>.)")
