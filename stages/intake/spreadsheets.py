@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from stages.base.errors import refuse
 from stages.base.parameters import quoted
+from stages.intake.listing import has_control
 
 # Months as spreadsheets shorten them, in the languages that Excel is most used in.
 _MONTHS = (
@@ -107,6 +108,8 @@ def _damage(name: str) -> str | None:
         return "an error of a spreadsheet; write the name"
     if SCIENTIFIC.fullmatch(name):
         return "a number without its last digits; write the names anew, in a column that is formatted as text"
+    if has_control(name):
+        return "which has a control character; is a quotation mark missing?"
     if "\ufffd" in name:
         return "where a letter was lost; save the table anew, as CSV UTF-8"
     return None

@@ -155,6 +155,10 @@ def strict(name, part):
     )
 
 
+def with_prefixes(name, part):
+    return re.sub(rb"<(/?)(\w)", rb"<\1x:\2", part).replace(b"xmlns=", b"xmlns:x=") if "sheet1" in name else part
+
+
 def hide(state):
     def change(book, sheet):
         sheet.title, sheet.sheet_state = "old", state
@@ -559,6 +563,34 @@ CONTENTS = {
     "more than a hundred million bytes": (
         with_cells(b"<!--" + bytes(2**27).replace(b"\0", b" ") + b"-->"),
         "data/table/labels.csv holds more than 134,217,728 bytes when it is unpacked; save only the table, as CSV",
+    ),
+    "a workbook with macros": (
+        repacked(
+            lambda name, part: part.replace(
+                b"openxmlformats-officedocument.spreadsheetml.sheet.main", b"ms-excel.sheet.macroEnabled.main"
+            )
+        ),
+        None,
+    ),
+    "a sheet in UTF-16": (
+        repacked(lambda name, part: part.decode().encode("utf-16") if "sheet1" in name else part),
+        None,
+    ),
+    "a sheet with prefixes": (
+        repacked(with_prefixes),
+        None,
+    ),
+    "cells without their places": (
+        repacked(lambda name, part: re.sub(rb' r="\w+"', b"", part) if "sheet1" in name else part),
+        None,
+    ),
+    "a strict workbook with a date": (
+        repacked(lambda name, part: strict(name, re.sub(rb'<c r="A2".*?</c>', b'<c r="A2" t="d"><v>2024-01-02</v></c>', part))),
+        "line 2: name is '2024-01-02', a date, which Excel makes of names such as 1-2; format the column as text",
+    ),
+    "columns that are folded away": (
+        altered(lambda book, sheet: sheet.column_dimensions.group("B", "C", hidden=True)),
+        "data/table/labels.csv: the column 'truth' is hidden; unhide it if it is the right one",
     ),
     "a size that is not true": (
         repacked(lambda name, part: re.sub(rb'ref="[^"]+"', b'ref="A1:XFD1048576"', part)),

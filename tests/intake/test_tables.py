@@ -268,6 +268,13 @@ def test_what_a_spreadsheet_changed_is_refused_where_it_is_used(workplace):
         columns.of("slide")
 
 
+def test_a_slide_that_swallowed_a_row_is_refused_where_it_is_used(workplace):
+    save_crop(Path("crops/a.png"), 0)
+    columns = find_crops(table('name,slide\na.png,"S1\nb.png,S2"\n', "crops/table.csv")).columns
+    with pytest.raises(UserError, match=r"a.png: slide is 'S1\\nb.png,S2', which has a control character; is a quotation mark"):
+        columns.of("slide")
+
+
 def test_a_damaged_workbook_is_one_line(workplace):
     path = workbook({"one": [["name", "label"], ["a.png", 1]]})
     content = path.read_bytes()
