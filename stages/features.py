@@ -14,7 +14,7 @@ from stages.base.files import replacing
 from stages.base.fingerprint import code_files, fingerprint
 from stages.base.memory import keep_freed_memory
 from stages.base.parameters import read_params
-from stages.dataset.cohort import FEATURES, IMAGES, STAINED, open_squares
+from stages.dataset.cohort import FEATURES, IMAGES, STAINED, open_squares, write_features_card
 from stages.model.augment import AugmentParameters, augment
 from stages.model.steps import ModelParameters
 from stages.workers.growing import growing_array
@@ -31,6 +31,7 @@ def main() -> None:
     if not params.frozen:
         with replacing(FEATURES, binary=True) as npy:
             np.save(npy, np.empty((0, 8, 0), dtype=np.float32))
+        write_features_card({})
         print(f"nothing to do: model.step {params.step} has no frozen backbone")
         return
     # Keras takes seconds to import, which a step without a backbone need not wait for.
@@ -41,7 +42,7 @@ def main() -> None:
     backbone, _ = backbone_parts(params, squares.shape[1])
     views, length = 8 + params.jittered_views, backbone.output_shape[1]
     key = fingerprint(
-        [params.model_dump(exclude={"head"}), changes.model_dump(), circumstances() | {"keras": keras.__version__}],
+        [params.of_features(changes), circumstances() | {"keras": keras.__version__}],
         [IMAGES, STAINED, *params.own_weights, *code_files()],
     )
     with (
@@ -59,6 +60,7 @@ def main() -> None:
                 features.append(np.asarray(backbone.predict_on_batch(jittered))[:, None])
             rows.append(np.concatenate(features, axis=1))
             bar.update(len(batch))
+    write_features_card(params.of_features(changes))
     print(f"{len(squares)} crops, {views} views, {length} features of {params.step}: {FEATURES}")
 
 

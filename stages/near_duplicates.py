@@ -12,11 +12,10 @@ from PIL import Image
 
 from stages.base.errors import run_program, warn
 from stages.base.files import read_table, write_table
-from stages.base.parameters import read_params
-from stages.dataset.cohort import MANIFEST, open_padded
+from stages.dataset.cohort import MANIFEST, open_padded, read_squares_card
 from stages.images.sheets import contact_sheet, save_png
 from stages.images.similarity import patterns, similar_pairs
-from stages.images.squares import PadParameters, content_box
+from stages.images.squares import content_box
 from stages.workers.progress import progress
 
 PAIRS = Path("metrics/near_duplicates.csv")
@@ -44,14 +43,13 @@ class Pair(NamedTuple):
 
 
 def main() -> None:
-    params = read_params("pad", PadParameters)
     columns = ("path", "label", "slide", "width", "height")
     paths, labels, slides, widths, heights = read_table(MANIFEST, columns)
-    squares = open_padded()
+    squares, padding = open_padded(), read_squares_card()
 
     def content(row: int) -> np.ndarray:
         crop = int(widths[row]), int(heights[row])
-        left, top, width, height = content_box(crop, params.mode, params.size)
+        left, top, width, height = content_box(crop, padding.mode, padding.size)
         return squares[row, top : top + height, left : left + width]
 
     rows = progress(range(len(paths)), desc="comparing", unit="crop")

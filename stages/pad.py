@@ -8,7 +8,7 @@ from pathlib import Path
 from stages.base.errors import run_program
 from stages.base.files import read_table
 from stages.base.parameters import read_dataset_name, read_params
-from stages.dataset.cohort import IMAGES, MANIFEST, open_padded
+from stages.dataset.cohort import IMAGES, MANIFEST, open_padded, write_squares_card
 from stages.images.padding import pad_all, padding_picture
 from stages.images.sheets import save_png
 from stages.images.squares import PadParameters
@@ -22,6 +22,7 @@ def main() -> None:
     folder = Path("data") / read_dataset_name()
     paths, labels, widths, heights = read_table(MANIFEST, ("path", "label", "width", "height"))
     pad_all([folder / path for path in paths], params.mode, params.size, IMAGES, scheduler_address())
+    write_squares_card(params.mode, params.size)
     save_png(PICTURE, padding_picture(folder, paths, labels, widths, heights, open_padded(), params.mode))
     print(f"{len(paths)} crops, {params.mode}, {params.size} x {params.size}: {IMAGES}")
 

@@ -47,7 +47,9 @@ def main() -> None:
             if not np.any((splits == name) & (y == label))
         ]
     )
-    write_table(SPLIT, ("path", "split", "fold"), zip(paths, splits, numbers))
+    # Labels and slides as well: a split that was drawn for others is refused by whoever reads it.
+    columns = ("path", "label", "slide", "split", "fold")
+    write_table(SPLIT, columns, zip(paths, labels, slides, splits, numbers))
     summary = summarize(y, np.array(slides), splits)
     summary["identical_images"] = len(pixels) - len(set(pixels))
     if are_single(np.array(slides)):

@@ -13,10 +13,17 @@ from stages.base.files import sha256, write_json
 from stages.base.fingerprint import STAGES, code_files
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
-from stages.dataset.cohort import CLASS_NAMES, FEATURES, MANIFEST, SPLIT, open_squares, read_cohort
+from stages.dataset.cohort import (
+    CLASS_NAMES,
+    FEATURES,
+    MANIFEST,
+    SPLIT,
+    open_squares,
+    read_cohort,
+    read_squares_card,
+)
 from stages.dataset.predictions import VALIDATION, write_predictions
 from stages.dataset.seen import write_crops
-from stages.images.squares import PadParameters
 from stages.model.backend import circumstances, keras, make_deterministic, on_devices
 from stages.model.encoder_card import encoder_card
 from stages.model.file import MODEL, save_model
@@ -31,7 +38,6 @@ MADE_WITH = Path("metrics/plots/made_with.json")
 def main() -> None:
     params = read_params("train", TrainParameters)
     model_params = read_params("model", ModelParameters)
-    padding = read_params("pad", PadParameters)
     dataset = read_dataset(read_dataset_name())
     make_deterministic(params.seed)
     here = circumstances()
@@ -42,7 +48,7 @@ def main() -> None:
             f"with {THREADS[1]} threads on x86-64 processors with AVX2 they are the same everywhere"
         )
 
-    cohort, squares = read_cohort(), open_squares()
+    cohort, squares, padding = read_cohort(), open_squares(), read_squares_card()
     if cohort.has_no_test and not params.ensemble:
         raise UserError(
             "params.yaml: split.test is 'none', so train.ensemble must be true: each member leaves one fold out, on which "

@@ -1,17 +1,21 @@
 """The images of the chosen dataset as the manifest and the split list them, and their squares."""
 
+import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
-from stages.base.files import damaged, read_table
+from stages.base.errors import UserError
+from stages.base.files import damaged, read_json, read_table, write_json
 
 MANIFEST = Path("data/manifest.csv")
 SPLIT = Path("data/split.csv")
 IMAGES = Path("data/padded/images.npy")
 STAINED = Path("data/stained/images.npy")
 FEATURES = Path("data/features/features.npy")
+CARD = "card.json"  # Next to an array: what it was made from.
 SPLITS = ("train", "val", "test")
 # What is said where no two images share a slide.
 SINGLE = "each crop is a slide of its own: nothing keeps a patient's crops together, and leakage is not known"
@@ -68,9 +72,11 @@ def read_cohort() -> Cohort:
         UserError: a file is damaged, or the two are not of the same images.
     """
     paths, labels, slides, published, pixels = read_table(MANIFEST, ("path", "label", "slide", "published", "pixels"))
-    split_paths, splits, folds = read_table(SPLIT, ("path", "split", "fold"))
-    if split_paths != paths:
-        raise damaged(SPLIT, f"it does not list the images of {MANIFEST}")
+    *drawn_for, splits, folds = read_table(SPLIT, ("path", "label", "slide", "split", "fold"))
+    if drawn_for != [paths, labels, slides]:
+        raise UserError(f"{SPLIT}: it was drawn for other crops, labels or slides than {MANIFEST} lists; run `dvc repro`")
+    if unknown := sorted({*splits} - {*SPLITS}):
+        raise damaged(SPLIT, f"a split is {unknown[0]!r}; it must be one of {', '.join(SPLITS)}")
     y, number, as_published = (np.array(column, dtype=np.int64) for column in (labels, folds, published))
     return Cohort(np.array(paths), y, np.array(slides), np.array(splits), number, as_published, np.array(pixels))
 
@@ -83,28 +89,116 @@ def open_squares() -> np.ndarray:
     Raises:
         UserError: a file is damaged.
     """
-    stained = _open(STAINED)
+    stained = _load(STAINED)
     return stained if len(stained) else open_padded()
 
 
 def open_padded() -> np.ndarray:
-    """Return the squares as the stage `pad` wrote them. Raises `UserError` if the file is damaged."""
-    return _open(IMAGES)
+    """Return the squares as the stage `pad` wrote them.
+
+    Raises:
+        UserError: the file is damaged, or holds the squares of other crops than the manifest lists.
+    """
+    card = read_squares_card()
+    if card.model_dump(include={"crops", "crops_sha256"}) != _crops():
+        raise UserError(f"{IMAGES}: it holds other crops than {MANIFEST} lists; run `dvc repro`")
+    return _open(IMAGES, np.uint8, (card.crops, card.size, card.size, 3), card.sample_sha256)
 
 
-def open_features() -> np.ndarray:
+class SquaresCard(BaseModel):
+    """How the squares were made, and of which crops: their number, and the digest of their names and pixels.
+
+    `sample_sha256` is of a sample of the rows, by which squares of another dataset or in another order are found.
+    """
+
+    mode: str
+    size: int
+    crops: int
+    crops_sha256: str
+    sample_sha256: str
+
+
+class FeaturesCard(BaseModel):
+    """What the features were made from: the squares, and the parameters of the backbone; their shape, and a sample."""
+
+    squares: SquaresCard
+    parameters: dict[str, Any]
+    shape: list[int]
+    sample_sha256: str
+
+
+AnyCard = TypeVar("AnyCard", SquaresCard, FeaturesCard)
+
+
+def write_squares_card(mode: str, size: int) -> None:
+    """Write the card of the squares that were made of the crops in the manifest."""
+    card = SquaresCard(mode=mode, size=size, sample_sha256=_sample(_load(IMAGES)), **_crops())
+    write_json(IMAGES.with_name(CARD), card.model_dump())
+
+
+def read_squares_card() -> SquaresCard:
+    """Return how the squares were made. Raises `UserError` if the file is damaged."""
+    return _read_card(IMAGES, SquaresCard)
+
+
+def _crops() -> dict[str, Any]:
+    rows = [f"{path}\t{pixels}\n" for path, pixels in zip(*read_table(MANIFEST, ("path", "pixels")))]
+    return {"crops": len(rows), "crops_sha256": hashlib.sha256("".join(rows).encode()).hexdigest()}
+
+
+def write_features_card(parameters: dict[str, Any]) -> None:
+    """Write what the features that are there were made from: the squares that are there, and `parameters`."""
+    features = _load(FEATURES)
+    card = FeaturesCard(
+        squares=read_squares_card(), parameters=parameters, shape=list(features.shape), sample_sha256=_sample(features)
+    )
+    write_json(FEATURES.with_name(CARD), card.model_dump())
+
+
+def _read_card(array: Path, schema: type[AnyCard]) -> AnyCard:
+    path = array.with_name(CARD)
+    try:
+        return schema.model_validate(read_json(path))
+    except ValidationError as error:
+        raise damaged(path, error.errors()[0]["msg"]) from None
+
+
+def open_features(parameters: dict[str, Any] | None = None) -> np.ndarray:
     """Return the backbone's features of views of the squares, float32 (N, views, D), memory-mapped.
 
     The first eight views are the orientations, the first of all the square as it is; jittered views follow.
 
+    Args:
+        parameters: those that they must have been made by; None: any.
+
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or the features are of other squares or another backbone.
     """
-    return _open(FEATURES)
+    card = _read_card(FEATURES, FeaturesCard)
+    if card.squares != read_squares_card():
+        raise UserError(f"{FEATURES}: it holds features of other squares than {IMAGES}; run `dvc repro`")
+    if parameters is not None and card.parameters != parameters:
+        raise UserError(f"{FEATURES}: it was made by other parameters than params.yaml holds now; run `dvc repro`")
+    return _open(FEATURES, np.float32, tuple(card.shape), card.sample_sha256)
 
 
-def _open(path: Path) -> np.ndarray:
+def _open(path: Path, dtype: type, shape: tuple[int, ...], sample_sha256: str) -> np.ndarray:
+    array = _load(path)
+    if array.dtype != dtype or array.shape != shape:
+        raise damaged(path, f"it holds {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
+    if _sample(array) != sample_sha256:
+        raise damaged(path, f"its rows are not those that {path.with_name(CARD)} was written for")
+    return array
+
+
+def _load(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r")
     except ValueError as error:
         raise damaged(path, error) from None
+
+
+def _sample(array: np.ndarray) -> str:
+    """Return the SHA-256 of at most 64 rows, spread evenly: the whole of a large array would take seconds to read."""
+    rows = np.linspace(0, max(0, len(array) - 1), min(64, len(array))).astype(np.int64)
+    return hashlib.sha256(array[rows].tobytes()).hexdigest()

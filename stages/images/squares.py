@@ -56,7 +56,7 @@ def make_square(image: Image.Image, mode: Mode, size: int) -> np.ndarray:
     return square
 
 
-def content_box(crop: tuple[int, int], mode: Mode, size: int) -> tuple[int, int, int, int]:
+def content_box(crop: tuple[int, int], mode: str, size: int) -> tuple[int, int, int, int]:
     """Return (left, top, width, height) of what is not margin in a square by `make_square`, in pixels.
 
     Args:

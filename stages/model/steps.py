@@ -6,7 +6,7 @@ add Dense layers until the model overfits, replace the largest by a convolutiona
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -103,6 +103,15 @@ class ModelParameters(Parameters):
         files = self.weights_file.iterdir() if self.is_encoder and self.weights_file.is_dir() else [self.weights_file]
         # A downloaded folder often has others in it, such as .cache.
         return sorted(file for file in files if not file.is_dir())
+
+    def of_features(self, augment: Parameters) -> dict[str, Any]:
+        """Return the parameters that the features of a frozen backbone depend on.
+
+        Args:
+            augment: `train.augment`, which matters to jittered views only.
+        """
+        changes = augment.model_dump() if self.jittered_views else None
+        return self.model_dump(exclude={"head"}) | {"augment": changes}
 
     @property
     def frozen(self) -> bool:

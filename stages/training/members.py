@@ -68,7 +68,7 @@ def train_member(
         model = build_model(model_params, squares.shape[1], *channel_statistics(squares, train), params.dropout)
         return Member(model, fit(model, squares, y, train, val, params, record), model)
     if model_params.frozen:
-        features = open_features()
+        features = open_features(model_params.of_features(params.augment))
         neighbours = model_params.head == "knn"
         head, best = fit_neighbours(features, y, train, val) if neighbours else fit_head(features, y, train, val, params)
         log_once(best, log)
