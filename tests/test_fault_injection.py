@@ -18,7 +18,6 @@ CHOSEN = [
     "threshold.json: of another training",
     "threshold.json: a threshold of 7",
     "validation.csv: flipped labels",
-    "params.yaml: a threshold rule that does not exist",
 ]
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.base.files import damaged
 from stages.base.fingerprint import code_files, fingerprint
 from stages.dataset.cohort import FEATURES, IMAGES, MANIFEST, SPLIT, STAINED, Cohort, open_features
 from stages.model.backbone import backbone_parts
@@ -69,6 +70,8 @@ def train_member(
         return Member(model, fit(model, squares, y, train, val, params, record), model)
     if model_params.frozen:
         features = open_features(model_params.of_features(params.augment))
+        if not all(np.isfinite(features[row]).all() for row in (*train, *val)):
+            raise damaged(FEATURES, "some features are not finite numbers")
         neighbours = model_params.head == "knn"
         head, best = fit_neighbours(features, y, train, val) if neighbours else fit_head(features, y, train, val, params)
         log_once(best, log)
