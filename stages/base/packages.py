@@ -6,7 +6,6 @@ runs a stage again after a new version.
 
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PINS = Path(__file__).resolve().parents[2] / "pins"
@@ -14,6 +13,9 @@ PINS = Path(__file__).resolve().parents[2] / "pins"
 
 def other_versions() -> list[str]:
     """Return the installed packages whose version is not the pinned one, such as `numpy 2.5.5 (pinned: 2.4.6)`."""
+    # It takes longer to import than all else that --help needs.
+    from importlib.metadata import PackageNotFoundError, version
+
     found = []
     for file in sorted(PINS.glob("*.txt")):
         for line in file.read_text(encoding="utf-8").splitlines():
