@@ -15,7 +15,7 @@ from stages.base.errors import UserError, refuse
 from stages.base.files import read_json
 from stages.base.parameters import read_yaml
 from stages.experiments.agreement import EXACT_STAGES, compare_contents
-from stages.experiments.commands import DVC, clone_at, find_repository, output_of, run_dvc
+from stages.experiments.commands import DVC, clone_at, find_repository, from_top, output_of, run_dvc
 from stages.experiments.inputs import digest, input_paths
 
 LOCKS = ("dvc.lock", "data/dvc.lock")
@@ -63,9 +63,8 @@ def make_clone(commit: str, folder: Path) -> Path:
             else:
                 shutil.copy(path, clone / path)
             continue
-        inside = os.path.normpath(Path(repository.inside) / path)
         try:
-            output_of([*DVC, "get", str(repository.top), inside, "--rev", commit, "--out", str(clone / path), "--force"])
+            output_of([*DVC, "get", str(repository.top), from_top(path), "--rev", commit, "--out", str(clone / path), "--force"])
         except UserError:
             problems.append(
                 f"{path}: it is not here as {commit[:7]} was run on it, and not in DVC's cache; `dvc pull` may bring it"
@@ -115,7 +114,7 @@ def committed_contents(commit: str, clone: Path, committed: Outputs) -> dict[str
             contents[path] = (clone / path).read_bytes()
             continue
         try:
-            contents[path] = dvc.api.read(path, rev=commit, mode="rb")
+            contents[path] = dvc.api.read(from_top(path), rev=commit, mode="rb")
         except Exception:  # DVC raises many kinds where a file is neither in the cache nor in a remote that answers.
             continue
     return contents

@@ -65,6 +65,11 @@ def find_repository(whole: bool = False) -> Repository:
     return Repository(Path(top.removesuffix("\n")), inside or ".")
 
 
+def from_top(path: str) -> str:
+    """Return a path of the current folder as one from the top of the git repository, as `dvc.api.read` asks for it."""
+    return os.path.normpath(Path(find_repository().inside, path))
+
+
 def find_experiment(name: str) -> str:
     """Return the commit of the experiment of HEAD with this name, be there a branch of that name or not.
 

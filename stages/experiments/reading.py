@@ -18,7 +18,7 @@ from stages.base.errors import UserError, refuse
 from stages.base.files import parse_table
 from stages.base.parameters import read_yaml
 from stages.dataset.predictions import Predictions, parse_predictions
-from stages.experiments.commands import find_repository
+from stages.experiments.commands import find_repository, from_top
 from stages.experiments.inputs import digest, kind_of
 from stages.experiments.settings import Value, as_yaml, flatten, params_with, plain
 
@@ -112,7 +112,7 @@ def parse_pixels(manifest: str, where: str) -> dict[str, str]:
 
 @cache
 def _read(path: str, commit: str) -> str:
-    return dvc.api.read(path, rev=commit)
+    return dvc.api.read(from_top(path), rev=commit)
 
 
 def read_at(path: str, revision: str | None) -> str:

@@ -2,9 +2,11 @@
 
 import argparse
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,11 +30,20 @@ def run_experiment(name: str, overrides: Sequence[str]) -> str:
     settings = [argument for override in overrides for argument in ("-S", override)]
     printed = []
     with start_dvc(["exp", "run", "--temp", "-n", name, *settings]) as run, progress(desc=name, unit="epoch") as bar:
-        for line in run.stdout or ():
-            printed.append(line)
-            if epoch := re.match(r"Epoch (\d+)/(\d+)", line):
-                bar.total, bar.n = int(epoch[2]), int(epoch[1])
-                bar.refresh()
+        try:
+            for line in run.stdout or ():
+                printed.append(line)
+                if epoch := re.match(r"Epoch (\d+)/(\d+)", line):
+                    bar.total, bar.n = int(epoch[2]), int(epoch[1])
+                    bar.refresh()
+        except KeyboardInterrupt:
+            bar.close()
+            print(INTERRUPTED, file=sys.stderr)
+            # From a terminal Ctrl-C has reached DVC, too, which clears up behind itself.
+            with suppress(subprocess.TimeoutExpired):
+                run.wait(CLEARING_UP)
+            run.terminate()
+            raise
     if run.returncode:
         sys.stderr.writelines(printed)
         raise UserError(f"experiment {name} failed; what it printed above says why")
@@ -40,6 +51,8 @@ def run_experiment(name: str, overrides: Sequence[str]) -> str:
 
 
 SHOWN_LINES = 5
+INTERRUPTED = "interrupted: the same command goes on with what has not run"
+CLEARING_UP = 10  # seconds
 
 
 class Home(NamedTuple):
@@ -84,11 +97,16 @@ def run_all(orders: Sequence[tuple[str, tuple[str, ...]]], home: Home, scheduler
         return {}
     failed = {}
     with connect(scheduler, workers) as client, progress(total=len(orders), desc="sweep", unit="experiment") as bar:
-        for (name, *_), reason in in_any_order(client, run_order, [(*order, home) for order in orders]):
-            if reason:
-                failed[name] = str(reason)
-            bar.update()
-            bar.set_postfix(failed=len(failed))
+        try:
+            for (name, *_), reason in in_any_order(client, run_order, [(*order, home) for order in orders]):
+                if reason:
+                    failed[name] = str(reason)
+                bar.update()
+                bar.set_postfix(failed=len(failed))
+        except KeyboardInterrupt:
+            bar.close()
+            print(INTERRUPTED, file=sys.stderr)
+            raise
     return failed
 
 

@@ -3,6 +3,7 @@
 Whoever reaches a Dask scheduler's port can run code on its workers. That is Dask's design: keep the port inside, or use its TLS.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+# Run in each process of this machine: Ctrl-C reaches all that the terminal has started. It ends the programs that a process runs,
+# and the process then clears up behind them instead of printing a traceback.
+LET_BE = "import signal; signal.signal(signal.SIGINT, lambda *_: None)"
 # The packages that compute, with their versions.
 PINS = Path(__file__).parents[2] / "pins"
 
@@ -42,7 +46,10 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
     except ImportError:
         raise UserError("this needs Dask: pip install -r requirements-cluster.txt") from None
     if address is None:
-        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        of_this_machine = LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR, preload=[LET_BE]
+        )
+        with of_this_machine as cluster, Client(cluster) as client:
             yield client
         return
     try:
@@ -115,8 +122,12 @@ def in_any_order(client: "Client", function: Callable, items: Iterable[tuple]) -
         return [*new]
 
     done = as_completed(ask(2 * sum(client.nthreads().values()) + 2))
-    for future in done:
-        item = asked.pop(future)
-        yield item, future.exception() if future.status == "error" else future.result()
-        for one in ask(1):
-            done.add(one)
+    try:
+        for future in done:
+            item = asked.pop(future)
+            yield item, future.exception() if future.status == "error" else future.result()
+            for one in ask(1):
+                done.add(one)
+    finally:
+        # After Ctrl-C, those that have not begun.
+        client.cancel([*asked])

@@ -8,6 +8,7 @@ import pytest
 from stages.base.errors import UserError
 from stages.experiments.clone import find_commit, make_clone
 from stages.experiments.inputs import digest
+from stages.experiments.reading import read_at
 from tests.experiments.conftest import edit
 from tests.repositories import git, set_params
 
@@ -55,6 +56,7 @@ def test_a_project_in_a_folder_of_a_larger_repository(locked, tmp_path, monkeypa
     git("init", "-q", str(tmp_path))
     git("add", "-A")
     git("commit", "-q", "-m", "All")
+    assert read_at("data/plain.yaml", "HEAD") == Path("data/plain.yaml").read_text()
     edit_all()
     clone = make_clone(find_commit("HEAD"), tmp_path / "clone")
     assert clone == tmp_path / "clone/mine"
