@@ -49,7 +49,7 @@ def test_the_workspace_is_not_reported_by_results_of_another_state(repository, c
 
 def test_a_commit_is_not_reported_by_results_of_another_state(repository):
     refuse_stale(None)
-    refuse_stale("HEAD")
+    refuse_stale(git("rev-parse", "HEAD").strip())
     # Of data that are not here it cannot be said that they have changed.
     shutil.rmtree("data/demo")
     refuse_stale(None)
