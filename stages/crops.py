@@ -10,11 +10,14 @@ back. Slides are what OpenSlide reads (SVS, NDPI, MRXS, SCN, pyramidal TIFF, ...
 """
 
 import argparse
+import re
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
+from stages.base.parameters import DATASET_NAME
 
 PACKAGES = ("defusedxml", "openslide", "shapely", "tiffslide")
 # A class that is called sclerotic alone may hold segmental sclerosis, too: it is not among them.
@@ -34,12 +37,21 @@ def main() -> None:
     output = arguments.output
     taken = [path for path in (output, card_of(output), outlines_of(output)) if path.exists() or path.is_symlink()]
     refuse([f"--output: {path} is there already; choose another name, or remove it" for path in taken])
+    if not arguments.no_labels and output.resolve().parent == Path("data").resolve():
+        _refuse_name(output)
     classes = Classes(
         arguments.positive or POSITIVE, arguments.negative or NEGATIVE, arguments.ignore or [], unlabelled=arguments.no_labels
     )
     refuse_overlap(classes)
     cut = Cut(arguments.resolution, arguments.margin, arguments.slide_resolution, arguments.beyond == "cut", arguments.origin)
     sources = open_sources(arguments.slides, arguments.annotations, classes, cut, arguments.slide)
+    if not arguments.no_labels:
+        for label, name in ((1, "globally sclerotic"), (0, "not globally sclerotic")):
+            of_class = Counter(
+                one.annotation.classification for source in sources for one in source.glomeruli if one.label == label
+            )
+            counts = ", ".join(f"{count} of the class {kind!r}" for kind, count in sorted(of_class.items())) or "none"
+            print(f"label {label}, {name}: {counts}", flush=True)
     crops = cut_all(sources, cut, output, arguments.title or output.name, not arguments.no_labels)
     for source in sources:
         source.slide.close()
@@ -47,6 +59,14 @@ def main() -> None:
     counts = "" if arguments.no_labels else f", {positive} of them globally sclerotic"
     of_slides = f"{crops} crops of {len(sources)} slide{'s' * (len(sources) != 1)}"
     print(f"{of_slides}{counts}, {cut.resolution:g} micrometres a pixel, {cut.margin:g} around: {output}")
+
+
+def _refuse_name(output: Path) -> None:
+    """Raise `UserError` if `data` of params.yaml cannot name a dataset's folder."""
+    name = output.resolve().name
+    if not re.search(DATASET_NAME, name):
+        valid = "a letter or digit of ASCII, then letters, digits, '.', '_' and '-'"
+        raise UserError(f"--output: {output} would be a dataset that params.yaml cannot name; a name has {valid}")
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -81,7 +81,8 @@ def write_gallery(path: Path, folder: Path, judged: Sequence[Judged], classifier
 
 def pages_folder(path: Path) -> Path:
     """Return the folder of the pages of each slide, beside the index."""
-    return path.with_name(f"{path.stem}-slides")
+    name = path.stem if path.suffix.lower() in (".html", ".htm") else path.name
+    return path.with_name(f"{name}-slides")
 
 
 def refuse_pages(path: Path, crops: int) -> None:

@@ -50,9 +50,11 @@ def outputs_of(options: Mapping[str, Path | None], proposes: bool) -> dict[str, 
     output = options["--output"]
     # Beside a device, such as /dev/stdout, nothing is written.
     table = Path("evaluation.csv") if output is None or output.is_char_device() or not output.name else output
-    beside = {SKIPPED: table.with_suffix(".unreadable.csv"), MEASURES: table.with_suffix(".metrics.json")}
+    # What stands behind another dot, as in S21.1234, belongs to the name.
+    name = table.stem if table.suffix.lower() in (".csv", ".tsv", ".txt") else table.name
+    beside = {SKIPPED: table.with_name(f"{name}.unreadable.csv"), MEASURES: table.with_name(f"{name}.metrics.json")}
     if proposes:
-        beside["--propose"] = table.with_suffix(".propose.csv")
+        beside["--propose"] = table.with_name(f"{name}.propose.csv")
     return {name: path for name, path in (dict(options) | beside).items() if path is not None}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ def feature(
         colour = COLOURS[label] if label is not None else (128, 128, 128)
         properties["classification"] = {"name": classification, "color": list(colour)}
     return {"type": "Feature", "id": identifier, "geometry": dict(geometry), "properties": properties | more}
+
+
+def tell_apart(features: Sequence[dict[str, Any]]) -> None:
+    """Give those of a slide's features that share an identifier, such as parts of one annotation, one of their own."""
+    counts = Counter(one["id"] for one in features)
+    for one in features:
+        if counts[one["id"]] > 1:
+            one["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{one['properties']['name']}/{one['id']}"))
 
 
 def rectangle(x: float, y: float, width: float, height: float) -> dict[str, Any]:

@@ -1,16 +1,25 @@
 """Where in which slide crops lie, by what stands beside them; and verdicts on them, brought back there."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, Field, ValidationError
 
 from stages.base.errors import UserError, refuse
+from stages.base.files import is_number
 from stages.intake.source import Columns, read_columns
 from stages.slides.geojson import feature, rectangle, write_features
 
 BOX = ("x", "y", "width", "height")
+# Of files of slides; what stands behind another dot, as in the accession number S21.1234, belongs to the name.
+SUFFIX = re.compile(
+    r"(\.ome)?\.(tiff?|btf|tf8)|\.(svs|svslide|ndpi|mrxs|scn|bif|vms|vmu|dcm|czi|isyntax|qptiff|vsi|zarr|jpe?g|png)",
+    re.IGNORECASE,
+)
 
 
 class Place(NamedTuple):
@@ -63,19 +72,81 @@ def find_places(folder: Path, names: Sequence[str], columns: Columns | None) -> 
     return found
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Ring = Annotated[list[Annotated[list[Finite], Field(min_length=2)]], Field(min_length=4)]
+Rings = Annotated[list[Ring], Field(min_length=1)]
+
+
+class _Polygon(BaseModel):
+    type: Literal["Polygon"]
+    coordinates: Rings
+
+
+class _MultiPolygon(BaseModel):
+    type: Literal["MultiPolygon"]
+    coordinates: Annotated[list[Rings], Field(min_length=1)]
+
+
+class _Metadata(BaseModel):
+    crop: str
+    image: Annotated[str, Field(min_length=1)]
+
+
+class _Properties(BaseModel):
+    metadata: _Metadata
+
+
+class _Outline(BaseModel):
+    """An outline as `stages.crops` wrote it; another program may have changed its identifier, which is then made anew."""
+
+    id: Any = None
+    geometry: Annotated[_Polygon | _MultiPolygon, Field(discriminator="type")]
+    properties: _Properties
+
+
+class _Outlines(BaseModel):
+    features: list[_Outline]
+
+
+def slide_name(image: str) -> str:
+    """Return a slide's name by its file: without folders and the suffix.
+
+    >>> slide_name("a/S21.1234.svs"), slide_name("S21.1234"), slide_name("S2.ome.tif")
+    ('S21.1234', 'S21.1234', 'S2')
+    """
+    name = re.split(r"[/\\]", image)[-1]
+    found = re.search(rf"({SUFFIX.pattern})\Z", name, re.IGNORECASE)
+    return name[: found.start()] if found and found.start() else name
+
+
 def places_by_outlines(file: Path, names: Sequence[str]) -> dict[str, Place]:
-    """Return where crops lie by the outlines that `stages.crops` wrote. Raises `UserError` if the file is damaged."""
+    """Return where crops lie by the outlines that `stages.crops` wrote beside them.
+
+    Raises:
+        UserError: the file is damaged, or another program changed what is needed of it.
+    """
     try:
-        features = json.loads(file.read_text(encoding="utf-8"))["features"]
-        drawn = {one["properties"]["metadata"]["crop"]: one for one in features}
-        found = {
-            name: Place(drawn[name]["properties"]["metadata"]["image"], drawn[name]["geometry"], drawn[name]["id"])
-            for name in names
-            if name in drawn
-        }
-    except (ValueError, KeyError, TypeError) as error:
+        found = _Outlines.model_validate(json.loads(file.read_text(encoding="utf-8-sig"))).features
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{file} is not as stages.crops wrote it ({where}: {first['msg']})") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not as stages.crops wrote it ({type(error).__name__} {error})") from None
-    return found
+    drawn: dict[str, _Outline] = {}
+    for one in found:
+        name = one.properties.metadata.crop
+        if drawn.setdefault(name, one) is not one:
+            raise UserError(f"{file} is not as stages.crops wrote it (it has two outlines of {name})")
+    return {
+        name: Place(
+            drawn[name].properties.metadata.image,
+            drawn[name].geometry.model_dump(),
+            drawn[name].id if isinstance(drawn[name].id, str) else "",
+        )
+        for name in names
+        if name in drawn
+    }
 
 
 def places_by_table(columns: Columns, names: Sequence[str]) -> dict[str, Place]:
@@ -96,11 +167,17 @@ def places_by_table(columns: Columns, names: Sequence[str]) -> dict[str, Place]:
         if name not in columns.rows:
             continue
         texts = {column: values[name] for column, values in found.items() if values}
+        image = images[name].strip() if images else ""
+        if not image:
+            problems.append(f"{columns.table}: it says no slide of {name}, in the column image or slide")
+            continue
         try:
-            x, y, width, height = map(float, texts.values())
-            if not (width > 0 and height > 0 and max(map(abs, (x, y, width, height))) < 1e9):
+            if not all(is_number(text.strip()) for text in texts.values()):
                 raise ValueError
-            places[name] = Place(images[name] if images else "", rectangle(x, y, width, height), "")
+            x, y, width, height = map(float, texts.values())
+            if not (width > 0 and height > 0 and all(abs(value) < 1e9 for value in (x, y, width, height))):
+                raise ValueError
+            places[name] = Place(image, rectangle(x, y, width, height), "")
         except ValueError:
             values = ", ".join(f"{column} {text!r}" for column, text in texts.items())
             problems.append(f"{columns.table}: of {name} {values} is no rectangle of a slide")
@@ -115,9 +192,9 @@ def files_of(path: Path, places: Mapping[str, Place]) -> dict[str, Path]:
         return {}
     if len(images) == 1:
         return {images[0]: path}
-    files = {image: path.with_name(f"{path.stem}-{Path(image).stem}{path.suffix}") for image in images}
-    if len(set(files.values())) < len(files):
-        raise UserError(f"--geojson: slides of one name but for the suffix: {', '.join(images)}")
+    files = {image: path.with_name(f"{path.stem}-{slide_name(image)}{path.suffix}") for image in images}
+    if len({file.name.casefold() for file in files.values()}) < len(files):
+        raise UserError(f"--geojson: slides of one name but for the suffix, the folder or capitals: {', '.join(images)}")
     return files
 
 
