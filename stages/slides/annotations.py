@@ -4,13 +4,13 @@ import functools
 import gzip
 import io
 import json
-import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import shapely
 import shapely.affinity
 from defusedxml import ElementTree
@@ -153,7 +153,7 @@ def _annotation(number: int, found: Found) -> Annotation:
     outline, problem = None, ""
     try:
         outline = found.make()
-        if not all(map(math.isfinite, outline.bounds)):
+        if outline.is_empty or not np.isfinite(shapely.get_coordinates(outline)).all():
             raise ValueError("it has no points, or some that are no numbers")
     except KeyError as error:
         outline, problem = None, f"{error} is missing"
