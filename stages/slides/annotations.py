@@ -1,11 +1,7 @@
 """What was drawn on a slide: GeoJSON of QuPath, XML of ImageScope, JSON of the Digital Slide Archive (HistomicsUI)."""
 
 import functools
-import gzip
-import io
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +13,8 @@ from defusedxml import ElementTree
 from shapely.geometry.base import BaseGeometry
 
 from stages.base.errors import UserError
+from stages.slides.packed import unpacked
 
-# A compressed file may grow to this many bytes: ten times the largest export of a whole slide's cells.
-MOST_BYTES = 2**29
 # What QuPath's measuring makes and nobody drew, by its names of today and of versions before 0.4.
 NOT_DRAWN = {
     "cell": "cell",
@@ -102,7 +97,7 @@ def read_annotations(path: Path) -> Drawn:
         UserError: the file is damaged or of another kind.
     """
     try:
-        content = _unpacked(path)
+        content = unpacked(path)
         if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             found, from_bounds = list(_of_imagescope(ElementTree.fromstring(content))), False
         else:
@@ -114,37 +109,15 @@ def read_annotations(path: Path) -> Drawn:
         raise UserError(f"{path} does not exist") from None
     except RecursionError:
         raise _no_annotations(path, "it is nested too deep") from None
-    # A file of another kind, an entity within XML, a number where a list belongs, or damage to what was compressed.
+    # A file of another kind, an entity within XML, or a number where a list belongs.
     except (ValueError, ElementTree.ParseError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise _no_annotations(path, f"{type(error).__name__} {error}") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be unpacked: {' '.join(str(error).split())[:200]}") from None
     return Drawn([_annotation(number, one) for number, one in enumerate(found, start=1)], from_bounds)
 
 
 def _no_annotations(path: Path, reason: str) -> UserError:
     kinds = "GeoJSON of QuPath, XML of ImageScope or JSON of the Digital Slide Archive"
     return UserError(f"{path} is not {kinds}: {' '.join(reason.split())[:200]}")
-
-
-def _unpacked(path: Path) -> bytes:
-    """Return the content of a file, unpacked if it is compressed."""
-    content = path.read_bytes()
-    if content.startswith(b"\x1f\x8b"):
-        with gzip.open(io.BytesIO(content)) as file:
-            content = file.read(MOST_BYTES + 1)
-    elif content.startswith(b"PK\x03\x04"):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = [name for name in archive.namelist() if name.lower().endswith((".json", ".geojson", ".xml"))]
-            if len(names) != 1:
-                raise ValueError(f"the zip archive holds {len(names)} files of annotations; it must hold one")
-            with archive.open(names[0]) as file:
-                content = file.read(MOST_BYTES + 1)
-    else:
-        return content
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes")
-    return content
 
 
 def _annotation(number: int, found: Found) -> Annotation:

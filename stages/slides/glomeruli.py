@@ -13,17 +13,13 @@ from shapely.geometry.base import BaseGeometry
 
 from stages.base.errors import refuse, warn
 from stages.slides.annotations import Annotation
+from stages.slides.outlines import CROSSINGS, NARROWEST, WIDEST, areas, crosses_often, made_valid, parts_of, sides
 from stages.slides.slide import Box, Crop, Slide
 
-# Micrometres that a glomerulus has from side to side: 70 to 350, and some room for how loosely it was drawn.
-NARROWEST, WIDEST = 20.0, 1000.0
 # Two outlines that share so much of what they cover are one glomerulus, drawn twice.
 SAME = 0.5
-# A part of an annotation below this share of its largest part's area is a speck, which the brush or the wand left behind.
-SPECK = 0.05
-# Two pieces of an outline that cross, of this many one is mended. `make_valid` takes 0.1 s for 270 crossings, 25 s for 8,900,
-# and hours for a thousand random points; a hand that slips crosses its own line a few times.
-CROSSINGS = 300
+# By this name a user can say what annotations without a class are.
+NO_CLASS = "(no class)"
 # How classes are called that are the opposite of globally sclerotic.
 OPPOSITE = re.compile(r"(non|not|no|without|un)\b|non\w|normal|healthy|viable|patent")
 
@@ -42,11 +38,11 @@ class Classes(NamedTuple):
     def label(self, name: str) -> int | None:
         """Return the label of a class, or None where it has none."""
         known = {plain(one): label for label, names in enumerate((self.negative, self.positive)) for one in names}
-        return None if self.unlabelled else known.get(plain(name))
+        return None if self.unlabelled else known.get(plain(name or NO_CLASS))
 
     def is_ignored(self, name: str) -> bool:
         """Return whether a class is of something else than glomeruli."""
-        return plain(name) in map(plain, self.ignored)
+        return plain(name or NO_CLASS) in map(plain, self.ignored)
 
 
 class Glomerulus(NamedTuple):
@@ -108,7 +104,7 @@ def find_glomeruli(annotations: Sequence[Annotation], classes: Classes, where: o
             aside[one.aside] += 1
             continue
         if label is None and not classes.unlabelled:
-            unknown[own or "(no class)"] += 1
+            unknown[own or NO_CLASS] += 1
             named += [one.name] if one.name and not own else []
         here = f"{where}, annotation {one.number}"
         if label is not None and (other := [name for name in broader if classes.label(name) == 1 - label]):
@@ -155,29 +151,29 @@ def check_outlines(
         drawn = shapely.affinity.translate(annotation.outline, *origin)
         outline = drawn
         if not drawn.is_valid:
-            if _crosses_often(drawn):
+            if crosses_often(drawn):
                 problems.append(f"{here} crosses itself more than {CROSSINGS} times; draw it again")
                 continue
             mended.append(f"{here}: {shapely.is_valid_reason(drawn)}")
-            outline = _made_valid(drawn)
-        outline = _areas(outline)
+            outline = made_valid(drawn)
+        outline = areas(outline)
         if outline.is_empty:
             problems.append(f"{here} is a {drawn.geom_type} without an area; an outline is needed")
             continue
         # The lobes of one line that crosses itself are one glomerulus; parts that were drawn one by one may be several.
         parts = [outline]
         if drawn.geom_type in ("MultiPolygon", "GeometryCollection"):
-            parts, specks = _parts(outline, slide.resolution)
+            parts, specks = parts_of(outline, slide.resolution)
             mended += [f"{here}: {len(parts)} parts, each a glomerulus of its own"] * (len(parts) > 1)
             mended += [f"{here}: {specks} of its parts left out, as specks"] * (specks > 0)
         for number, part in enumerate(parts, start=1):
-            width, height = _sides(part, slide.resolution)
+            width, height = sides(part, slide.resolution)
             if min(width, height) < NARROWEST or max(width, height) > WIDEST:
                 size = f"{width:.0f} x {height:.0f} micrometres, and glomeruli are {NARROWEST:.0f} to {WIDEST:.0f}"
                 problems.append(f"{here} is {size}: is the resolution right, and is it one glomerulus?")
                 continue
             if not whole.covers(part):
-                inside = _areas(part.intersection(whole))
+                inside = areas(part.intersection(whole))
                 if not cut or inside.is_empty:
                     how = "in part" if not inside.is_empty else "wholly"
                     hint = "; --beyond cut keeps what is inside" if not inside.is_empty else ""
@@ -190,61 +186,6 @@ def check_outlines(
     twice, both = _drawn_twice(kept, where)
     refuse([*problems, *both])
     return kept, mended + twice
-
-
-def _sides(outline: BaseGeometry, resolution: tuple[float, float]) -> tuple[float, float]:
-    """Return the width and height of an outline in micrometres."""
-    left, top, right, bottom = outline.bounds
-    return (right - left) * resolution[0], (bottom - top) * resolution[1]
-
-
-def _parts(outline: BaseGeometry, resolution: tuple[float, float]) -> tuple[list[BaseGeometry], int]:
-    """Return the parts of an outline that may be glomeruli, as they stand in it, and how many are specks.
-
-    What lies within the hole of another part belongs to that.
-    """
-    parts = list(shapely.get_parts(outline))
-    largest = max(parts, key=lambda part: part.area)
-    areas = [part for part in parts if part is largest or not shapely.Polygon(largest.exterior).covers(part)]
-    kept = [
-        part
-        for part in areas
-        if part is largest or (part.area >= SPECK * largest.area and min(_sides(part, resolution)) >= NARROWEST)
-    ]
-    # One glomerulus with nothing left out keeps its outline as it is.
-    return ([outline], 0) if len(areas) == 1 else (kept, len(areas) - len(kept))
-
-
-def _crosses_often(outline: BaseGeometry) -> bool:
-    """Return whether an outline's pieces cross or touch one another more than `CROSSINGS` times, but for neighbours."""
-    pieces: list[np.ndarray] = []
-    for ring in shapely.get_rings(shapely.remove_repeated_points(outline)):
-        points = shapely.get_coordinates(ring)
-        pieces.append(np.stack([points[:-1], points[1:]], axis=1))
-    if not pieces:
-        return False
-    lines = shapely.linestrings(np.concatenate(pieces))
-    tree, pairs, start, step = shapely.STRtree(lines), 0, 0, 8
-    # In growing steps, since the first pieces of a long tangle tell, and all have more pairs than memory holds.
-    while start < len(lines) and pairs <= 2 * CROSSINGS:
-        some = lines[start : start + step]
-        # Each piece meets itself and its two neighbours.
-        pairs += tree.query(some, predicate="intersects").shape[1] - 3 * len(some)
-        start, step = start + step, min(2 * step, 4096)
-    return pairs > 2 * CROSSINGS
-
-
-def _made_valid(outline: BaseGeometry) -> BaseGeometry:
-    """Return an outline that does not cross itself; parts that overlap become one."""
-    if outline.geom_type != "MultiPolygon":
-        return shapely.make_valid(outline)
-    return shapely.union_all([_areas(shapely.make_valid(part)) for part in shapely.get_parts(outline)])
-
-
-def _areas(geometry: BaseGeometry) -> BaseGeometry:
-    """Return what of a geometry has an area: a Polygon, a MultiPolygon, or one that is empty."""
-    parts = [part for part in getattr(geometry, "geoms", [geometry]) if part.geom_type in ("Polygon", "MultiPolygon")]
-    return shapely.union_all(parts) if len(parts) > 1 else parts[0] if parts else shapely.Polygon()
 
 
 def _drawn_twice(glomeruli: Sequence[Glomerulus], where: object) -> tuple[list[str], list[str]]:

@@ -218,7 +218,7 @@ ANNOTATIONS = {
         "'(no class)' (1); 1 of no class have a name, such as 'GS 1', which is no class",
     ),
     "a color without a class": (collection(feature(disk(), {"colorRGB": -65536})), [], None, "'(no class)' (1)"),
-    "no class, left out": (collection(feature(disk()), feature(disk(OTHER), None)), ["--ignore="], 1, ""),
+    "no class, left out": (collection(feature(disk()), feature(disk(OTHER), None)), ["--ignore", "(no class)"], 1, ""),
     "names of a class": (
         collection(feature(disk(), {"names": ["Globally", "sclerotic"]})),
         [],
@@ -251,7 +251,7 @@ ANNOTATIONS = {
     "line ends of Windows": (json.dumps(json.loads(GOOD), indent=1).replace("\n", "\r\n").encode(), [], 1, ""),
     "gzip": (gzip.compress(GOOD), [], 1, ""),
     "zip": (zipped(S1=GOOD), [], 1, ""),
-    "zip of two files": (zipped(S1=GOOD, S2=GOOD), [], None, "the zip archive holds 2 files of annotations"),
+    "zip of two files": (zipped(S1=GOOD, S2=GOOD), [], None, "is a zip archive of 2 files of annotations"),
     "gzip, cut short": (gzip.compress(GOOD)[:-20], [], None, "cannot be unpacked"),
     "zip, cut short": (zipped(S1=GOOD)[:-20], [], None, "cannot be unpacked"),
     "nothing": (b"", [], None, "is not GeoJSON"),
