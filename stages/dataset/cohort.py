@@ -119,9 +119,12 @@ class SquaresCard(BaseModel):
 
 
 class FeaturesCard(BaseModel):
-    """What the features were made from: the squares, and the parameters of the backbone; their shape, and a sample."""
+    """What the features were made from: the squares, and the parameters of the backbone; their shape, and a sample.
 
-    squares: SquaresCard
+    If there are no features, they were made from nothing: other squares are then no reason to train again.
+    """
+
+    squares: SquaresCard | None
     parameters: dict[str, Any]
     shape: list[int]
     sample_sha256: str
@@ -150,7 +153,10 @@ def write_features_card(parameters: dict[str, Any]) -> None:
     """Write what the features that are there were made from: the squares that are there, and `parameters`."""
     features = _load(FEATURES)
     card = FeaturesCard(
-        squares=read_squares_card(), parameters=parameters, shape=list(features.shape), sample_sha256=_sample(features)
+        squares=read_squares_card() if len(features) else None,
+        parameters=parameters,
+        shape=list(features.shape),
+        sample_sha256=_sample(features),
     )
     write_json(FEATURES.with_name(CARD), card.model_dump())
 
@@ -175,7 +181,7 @@ def open_features(parameters: dict[str, Any] | None = None) -> np.ndarray:
         UserError: the file is damaged, or the features are of other squares or another backbone.
     """
     card = _read_card(FEATURES, FeaturesCard)
-    if card.squares != read_squares_card():
+    if card.squares not in (None, read_squares_card()):
         raise UserError(f"{FEATURES}: it holds features of other squares than {IMAGES}; run `dvc repro`")
     if parameters is not None and card.parameters != parameters:
         raise UserError(f"{FEATURES}: it was made by other parameters than params.yaml holds now; run `dvc repro`")
