@@ -1,12 +1,18 @@
 """Workers of a cluster that would come to other results: by what Dask says of their versions."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from distributed.versions import get_versions
 
 from stages.base.errors import UserError
 from stages.workers.cluster import computing, refuse_other_versions
+from tests.repositories import PROJECT
 
 
 def found(**other):
@@ -40,3 +46,38 @@ def test_refuses_workers_with_other_versions(other, said):
     with pytest.raises(UserError, match=said) as error:
         refuse_other_versions(found(**other))
     assert len(str(error.value).splitlines()) == 1
+
+
+SLEEPING = """
+import subprocess, sys, tempfile
+from stages.workers.cluster import connect, in_any_order
+
+def sleep(number):
+    with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
+        return subprocess.run("touch started; exec sleep 1000", shell=True, cwd=folder).returncode
+
+if __name__ == "__main__":
+    try:
+        with connect(None, 1) as client:
+            print(*in_any_order(client, sleep, [(number,) for number in range(8)]))
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_processes_of_this_machine_without_a_traceback_and_leaves_nothing(tmp_path):
+    """From a terminal it reaches them all."""
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    (tmp_path / "work").mkdir()
+    command = [sys.executable, tmp_path / "sleeping.py", tmp_path / "work"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(
+        command, env=environment, cwd=tmp_path, stdout=-1, stderr=-1, text=True, start_new_session=True
+    ) as running:
+        while running.poll() is None and not [*tmp_path.glob("work/*/started")]:
+            time.sleep(0.1)
+        os.killpg(running.pid, signal.SIGINT)
+        printed, errors = running.communicate()
+    assert (running.returncode, printed, errors) == (130, "", "")
+    assert not [*tmp_path.glob("work/*")]
