@@ -25,7 +25,8 @@ from stages.experiments.settings import flatten, params_with
 from stages.ladder.chart import draw
 from stages.ladder.decisions import Verdict, best_of
 from stages.ladder.page import say, table, write_decisions
-from stages.ladder.rungs import ClimbParameters, Trainings
+from stages.ladder.parameters import ClimbParameters
+from stages.ladder.rungs import Trainings
 from stages.ladder.walk import climb, most_blocks, why_it_ended
 
 WRITTEN = ("climb.md", "climb.csv", "climb.png")

@@ -10,26 +10,16 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 
 from stages.base.errors import run_program
-from stages.base.parameters import Parameters, read_params
+from stages.base.parameters import read_params
+from stages.synthetic.parameters import SITES, DemoParameters
 from stages.synthetic.stains import make_slide
 from stages.synthetic.tissue import draw_glomerulus, make_tuft
 from stages.workers.cores import on_all_cores
 
 FOLDER = Path("data/demo")
 CLASSES = ("non_globally_sclerotic", "globally_sclerotic")  # as in data/demo.yaml
-SITES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-class DemoParameters(Parameters):
-    """`demo` in params.yaml: how many sites, slides of each, and glomeruli of each slide (on average)."""
-
-    sites: int = Field(ge=1, le=len(SITES))
-    slides: int = Field(ge=1, le=1000)
-    glomeruli: int = Field(ge=2, le=1000)
-    seed: int = Field(ge=0, lt=2**32)
 
 
 def main() -> None:

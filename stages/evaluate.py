@@ -21,7 +21,8 @@ from stages.evaluation.out_of_fold import write_out_of_fold
 from stages.evaluation.pictures import attention_picture, mistakes_picture, worst_mistakes
 from stages.evaluation.results import certain, deciding, measure, say
 from stages.images.sheets import save_png
-from stages.measures.decision import EvaluateParameters, coverage_curve, read_decision
+from stages.measures.decision import coverage_curve, read_decision
+from stages.measures.parameters import EvaluateParameters
 from stages.model.backend import make_deterministic
 from stages.model.batches import predict
 from stages.model.file import MODEL

@@ -22,10 +22,11 @@ from stages.evaluation.classifier import Crops, judge, read_classifier
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
 from stages.evaluation.results import certain, deciding, measure, say
 from stages.images.sheets import save_png
-from stages.intake.crops import Glomerulus, ManifestParameters, Unreadable, make_manifest
+from stages.intake.crops import Glomerulus, Unreadable, make_manifest
+from stages.intake.parameters import ManifestParameters
 from stages.measures.calibration import log_odds
-from stages.measures.decision import EvaluateParameters
 from stages.measures.localizing_curve import Point, localizing_curve
+from stages.measures.parameters import EvaluateParameters
 
 OUTPUT = Path("metrics/external")
 

@@ -15,7 +15,8 @@ from stages.base.fingerprint import code_files, fingerprint
 from stages.base.memory import keep_freed_memory
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, IMAGES, STAINED, open_squares, write_features_card
-from stages.model.augment import AugmentParameters, augment
+from stages.model.augment import augment
+from stages.model.parameters import AugmentParameters
 from stages.model.steps import ModelParameters
 from stages.workers.growing import growing_array
 from stages.workers.progress import progress

@@ -11,7 +11,8 @@ from stages.base.files import write_table
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
 from stages.dataset.cohort import MANIFEST
-from stages.intake.crops import Glomerulus, ManifestParameters, Unreadable, make_manifest
+from stages.intake.crops import Glomerulus, Unreadable, make_manifest
+from stages.intake.parameters import ManifestParameters
 
 UNREADABLE = Path("metrics/unreadable.csv")
 CROP_SIZES = Path("metrics/plots/crop_sizes.csv")

@@ -10,8 +10,8 @@ from stages.base.files import read_table
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.cohort import IMAGES, MANIFEST, open_padded, write_squares_card
 from stages.images.padding import pad_all, padding_picture
+from stages.images.parameters import PadParameters
 from stages.images.sheets import save_png
-from stages.images.squares import PadParameters
 from stages.workers.cluster import scheduler_address
 
 PICTURE = Path("metrics/plots/padding.png")

@@ -13,7 +13,8 @@ from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import read_table, write_json, write_table
 from stages.base.parameters import read_params
 from stages.dataset.cohort import CLASS_NAMES, MANIFEST, SINGLE, SPLIT, SPLITS, are_single
-from stages.intake.folds import Folds, SplitParameters, joined_by_copies, merge_groups, number_folds, summarize
+from stages.intake.folds import Folds, joined_by_copies, merge_groups, number_folds, summarize
+from stages.intake.parameters import SplitParameters
 
 METRICS = Path("metrics/split.json")
 CLASS_BALANCE = Path("metrics/plots/class_balance.csv")

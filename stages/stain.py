@@ -9,7 +9,8 @@ from stages.base.errors import run_program
 from stages.base.files import replacing, write_json
 from stages.base.parameters import read_params
 from stages.dataset.cohort import STAINED, open_padded, read_cohort
-from stages.images.stains import STAIN, StainNormalizer, StainParameters, fit_normalization
+from stages.images.parameters import StainParameters
+from stages.images.stains import STAIN, StainNormalizer, fit_normalization
 from stages.workers.cores import on_all_cores
 
 # Enough for a mean and two stain colours; spread evenly over the training crops, which are sorted by slide.

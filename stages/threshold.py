@@ -8,7 +8,8 @@ from stages.base.files import read_json_as, write_json
 from stages.base.parameters import read_params
 from stages.dataset.predictions import VALIDATION, read_predictions
 from stages.measures.calibration import fit_calibration
-from stages.measures.decision import THRESHOLD, Decision, EvaluateParameters, Rates, choose_threshold, uncertain_band
+from stages.measures.decision import THRESHOLD, Decision, Rates, choose_threshold, uncertain_band
+from stages.measures.parameters import EvaluateParameters
 from stages.measures.scores import confusion, rates
 from stages.model.folder import CARD, FOLDER, Trained
 

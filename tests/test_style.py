@@ -29,7 +29,7 @@ def test_mypy_has_nothing_to_say(tmp_path):
 # Which folders the modules of a folder may import from; docs/architecture.md draws it.
 MAY_IMPORT = {
     "base": "",
-    "synthetic": "",
+    "synthetic": "base",
     "workers": "base",
     "dataset": "base",
     "model": "base",
@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "offline": "base experiments",
     "comparison": "base workers dataset measures experiments",
     "ladder": "base dataset model measures experiments",
+    "parameters": "base synthetic images intake model training measures ladder",
 }
 MOST_LINES = {"program": 120, "module": 250}
 

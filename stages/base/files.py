@@ -3,12 +3,10 @@
 import csv
 import hashlib
 import json
-import math
 import os
 import re
 import stat
 import zipfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import IO, Annotated, Any, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from stages.base.errors import UserError, refuse
+from stages.base.strict_json import parse_json
 
 Record = TypeVar("Record", bound=BaseModel)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -143,29 +142,6 @@ def write_archive(path: str | Path, entries: Iterable[tuple[str, bytes]]) -> Non
     with replacing(path, binary=True) as file, zipfile.ZipFile(file, "w") as archive:
         for name, content in entries:
             archive.writestr(zipfile.ZipInfo(name, FIXED_TIME), content)
-
-
-def parse_json(text: str | bytes) -> Any:
-    """Return what JSON holds, by the standard: Python's own reader takes NaN, numbers that overflow and keys that repeat.
-
-    Raises:
-        ValueError: the text is not JSON, or holds any of these.
-    """
-
-    def finite(number: str) -> float:
-        if not math.isfinite(value := float(number)):
-            raise ValueError(f"{number} is not a finite number")
-        return value
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if repeated := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
-            raise ValueError(f"the key {repeated[0]!r} appears twice")
-        return dict(pairs)
-
-    try:
-        return json.loads(text, parse_float=finite, parse_constant=finite, object_pairs_hook=unique)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def read_json(path: str | Path) -> Any:

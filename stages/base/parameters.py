@@ -5,8 +5,12 @@ number, `no` is a word, and a key that stands twice is an error.
 """
 
 import math
+import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -19,7 +23,9 @@ LONGEST, MOST_VALUES, MOST_BRACKETS = 200_000, 10_000, 1_000
 BLOCKS = ("data", "demo", "manifest", "split", "pad", "stain", "model", "train", "evaluate", "external", "climb")
 # `dvc exp run -S` writes into params.yaml, and leaves there what was refused.
 STAYS = " (params.yaml keeps it until it is set anew)"
-DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# The module with the schemas of all blocks.
+WHOLE = "stages.parameters.whole"
 
 
 class Parameters(BaseModel):
@@ -29,7 +35,7 @@ class Parameters(BaseModel):
 
 
 class _Data(Parameters):
-    data: str = Field(pattern=DATASET_NAME)
+    data: DatasetName
 
 
 Schema = TypeVar("Schema", bound=Parameters)
@@ -39,24 +45,51 @@ def read_params(block: str, schema: type[Schema], path: str | Path = "params.yam
     """Return the block `block` of params.yaml (a dot leads to a block within a block), checked against `schema`.
 
     Raises:
-        UserError: the file cannot be read, or a parameter is unknown, missing, of another type or out of range.
+        UserError: the file cannot be read, or a parameter is unknown, missing, of another type or out of range, be it one of
+            another block: the stage that reads it would fail after those before it have run for hours.
     """
-    found: Any = _read_all(path)
+    params = _read_all(path)
+    found: Any = params
     for name in block.split("."):
         found = found.get(name) if isinstance(found, dict) else None
-    return check(found, schema, str(path), block, STAYS)
+    checked = check(found, schema, str(path), block, STAYS)
+    refuse_wrong(params, path)
+    return checked
 
 
 def read_dataset_name(path: str | Path = "params.yaml") -> str:
     """Return `data` of params.yaml: the name of a folder in data/, never a path that leads elsewhere."""
-    return check({"data": _read_all(path).get("data")}, _Data, str(path), note=STAYS).data
+    params = _read_all(path)
+    name = check({"data": params.get("data")}, _Data, str(path), note=STAYS).data
+    refuse_wrong(params, path)
+    return name
 
 
 def _read_all(path: str | Path) -> dict:
     params = read_yaml(path)
-    unknown = [f"{path}: {name} is not a parameter; there are {', '.join(BLOCKS)}" for name in params if name not in BLOCKS]
-    refuse(unknown)
+    unknown = [name for name in params if name not in BLOCKS]
+    refuse([f"{path}: {name} is not a parameter; there are {', '.join(BLOCKS)}{_nearest(name, BLOCKS)}" for name in unknown])
     return params
+
+
+def refuse_wrong(params: dict, path: str | Path, note: str = STAYS) -> None:
+    """Raise `UserError` for all that is wrong anywhere in the parameters, also between the blocks.
+
+    The schemas are imported by name, and forgotten. They only refuse, so that they are no part of what a stage computes: an edit
+    of one block's schema makes no stage run again that reads another block, and no model's card names their code.
+    """
+    before = set(sys.modules)
+    try:
+        import_module(WHOLE).refuse_wrong(params, str(path), note)
+    finally:
+        for name in set(sys.modules) - before:
+            if name.startswith("stages."):
+                del sys.modules[name]
+
+
+def _nearest(name: object, known: Iterable[str]) -> str:
+    found = get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
@@ -109,21 +142,23 @@ def check(content: Any, schema: type[Schema], where: str, block: str = "", note:
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        refuse([f"{where}: {_explain(dict(problem), block, note)}" for problem in error.errors()])
+        refuse([f"{where}: {_explain(dict(problem), block, note, schema)}" for problem in error.errors()])
         raise
 
 
-def _explain(problem: dict, block: str, note: str) -> str:
+def _explain(problem: dict, block: str, note: str, schema: type[BaseModel]) -> str:
     # Messages of validators written in this project arrive behind pydantic's own "Value error, ".
     message = problem["msg"].removeprefix("Value error, ")
     name = ".".join(str(part) for part in (block, *problem["loc"]) if part != "")
     match problem["type"]:
         case "extra_forbidden":
-            return f"{name} is not a parameter here"
+            for part in problem["loc"][:-1]:
+                schema = schema.model_fields[part].annotation  # type: ignore[assignment]
+            return f"{name} is not a parameter here{_nearest(problem['loc'][-1], schema.model_fields)}"
         case "missing":
             return f"{name} is missing"
-        case "value_error" if not problem["loc"]:
-            return (f"{block}: {message}" if block else message) + note
+        case "value_error" if isinstance(problem["input"], dict):
+            return (f"{name}: {message}" if name else message) + note
         case _:
             return f"{name} is {quoted(problem['input'])}; {message[0].lower()}{message[1:]}{note}"
 

@@ -19,7 +19,8 @@ from stages.base.memory import keep_freed_memory
 from stages.base.packages import warn_of_other_versions
 from stages.dataset.seen import CROPS, Seen, read_crops
 from stages.images.opening import doubts_of, load_image, pixel_digest
-from stages.images.squares import Mode, make_square
+from stages.images.parameters import Mode
+from stages.images.squares import make_square
 from stages.images.stains import StainNormalizer, read_normalization
 from stages.measures.decision import THRESHOLD, Decision, read_decision
 from stages.measures.likeness import LIKENESS, Likeness, read_likeness

@@ -11,7 +11,8 @@ from stages.evaluation.curves import METRICS, write_curves, write_slides
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
 from stages.evaluation.results import certain, deciding, measure, say
 from stages.images.sheets import contact_sheet, save_png
-from stages.measures.decision import Decision, EvaluateParameters
+from stages.measures.decision import Decision
+from stages.measures.parameters import EvaluateParameters
 
 NAME = "out_of_fold"
 

@@ -7,7 +7,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.base.errors import UserError
-from stages.base.parameters import read_yaml
+from stages.base.parameters import read_yaml, refuse_wrong
 
 Value = str | float | None
 # Parameters that give other results neither by being better nor by being worse.
@@ -18,7 +18,7 @@ def params_with(overrides: Sequence[str] = ()) -> dict:
     """Return params.yaml with some parameters changed, each `name=value` with a dot between block and key.
 
     Raises:
-        UserError: there is no such parameter.
+        UserError: there is no such parameter, or one is wrong.
     """
     params = read_yaml("params.yaml")
     for override in overrides:
@@ -30,6 +30,7 @@ def params_with(overrides: Sequence[str] = ()) -> dict:
         if not isinstance(block, dict) or key not in block:
             raise UserError(f"{override}: {name} is not a parameter of params.yaml")
         block[key] = YAML(typ="safe", pure=True).load(value)
+    refuse_wrong(params, "params.yaml" if not overrides else f"params.yaml with {' '.join(overrides)}", note="")
     return params
 
 

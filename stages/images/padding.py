@@ -10,8 +10,9 @@ from PIL import Image
 from stages.base.errors import UserError, refuse
 from stages.base.files import replacing
 from stages.images.opening import load_image
+from stages.images.parameters import Mode
 from stages.images.sheets import contact_sheet
-from stages.images.squares import Mode, make_square
+from stages.images.squares import make_square
 from stages.workers.cluster import connect, in_any_order
 from stages.workers.cores import on_all_cores
 from stages.workers.progress import progress

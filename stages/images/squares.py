@@ -1,23 +1,11 @@
 """Making a crop of any shape a square of a given size."""
 
-from typing import Literal
-
 import numpy as np
 from PIL import Image
-from pydantic import Field
 
-from stages.base.parameters import Parameters
+from stages.images.parameters import Mode
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-
-Mode = Literal["white", "zero", "edge", "reflect", "mean", "stretch"]
-
-
-class PadParameters(Parameters):
-    """`pad` in params.yaml: how a crop becomes a square, and of how many pixels a side."""
-
-    mode: Mode
-    size: int = Field(ge=8, le=4096)
 
 
 def make_square(image: Image.Image, mode: Mode, size: int) -> np.ndarray:

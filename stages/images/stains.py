@@ -2,7 +2,6 @@
 
 import warnings
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel
@@ -10,19 +9,12 @@ from torchstain.numpy.normalizers import NumpyMacenkoNormalizer, NumpyReinhardNo
 
 from stages.base.errors import UserError
 from stages.base.files import read_json_as
-from stages.base.parameters import Parameters
+from stages.images.parameters import Normalization
 
-Normalization = Literal["none", "reinhard", "macenko"]
 STAIN = Path("models/stain.json")
 # What each method learns of the crops that it is fitted on: attributes of torchstain's classes.
 LEARNED = {"reinhard": ("target_means", "target_stds"), "macenko": ("HERef", "maxCRef")}
 METHODS = {"reinhard": NumpyReinhardNormalizer, "macenko": NumpyMacenkoNormalizer}
-
-
-class StainParameters(Parameters):
-    """`stain` in params.yaml."""
-
-    normalization: Normalization
 
 
 class StainNormalizer(BaseModel):

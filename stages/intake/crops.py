@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from stages.base.errors import UserError, refuse, warn
 from stages.base.files import sha256
-from stages.base.parameters import Parameters, quoted
+from stages.base.parameters import quoted
 from stages.dataset.card import Dataset
 from stages.dataset.slides import NO_GROUP, composed, is_no_name, written_alike
 from stages.images.opening import doubts_of, load_image, pixel_digest
@@ -46,12 +46,6 @@ class Unreadable(NamedTuple):
     path: str
     label: int
     reason: str
-
-
-class ManifestParameters(Parameters):
-    """`manifest` in params.yaml: what to do with an image that does not open."""
-
-    unreadable: Literal["refuse", "skip"]
 
 
 def make_manifest(

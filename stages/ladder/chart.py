@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stages.experiments.charts import BLUE, GREEN, GREY, save_chart
 from stages.ladder.decisions import Verdict, best_of
-from stages.ladder.rungs import ClimbParameters
+from stages.ladder.parameters import ClimbParameters
 from stages.measures.scores import title
 
 

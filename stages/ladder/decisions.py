@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.base.errors import UserError
-from stages.ladder.rungs import ClimbParameters, Rung
+from stages.ladder.parameters import ClimbParameters
+from stages.ladder.rungs import Rung
 from stages.measures.pooled import differences, measure_draws
 from stages.measures.resampling import interval
 from stages.measures.scores import LOWER_IS_BETTER

@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.base.files import write_table
 from stages.experiments.markdown import markdown_table
 from stages.ladder.decisions import Verdict, best_of
-from stages.ladder.rungs import ClimbParameters
+from stages.ladder.parameters import ClimbParameters
 from stages.measures.scores import title
 
 

@@ -2,36 +2,22 @@
 
 import csv
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field
 
 from stages.base.errors import UserError
-from stages.base.parameters import Parameters
 from stages.dataset.predictions import VALIDATION
 from stages.experiments.inputs import digests, input_paths, refuse_unrecorded
 from stages.experiments.reading import Experiment, has_run, read_experiments
 from stages.experiments.running import run_experiment
 from stages.experiments.settings import Value, params_with
+from stages.ladder.parameters import ClimbParameters
 from stages.measures.pooled import Pooled, pool
 
 # What does not matter to a model and its validation predictions.
 BEHIND_VALIDATION = ("train.resume", "evaluate.", "climb.", "external")
 LOG = "metrics/train/plots/metrics"
-
-
-class ClimbParameters(Parameters):
-    """`climb` in params.yaml."""
-
-    validations: int = Field(ge=1)
-    seeds: int = Field(ge=1, le=1000)
-    last_epochs: int = Field(ge=1)
-    gap: float = Field(ge=-1, le=1)
-    upturn: float = Field(ge=0)
-    measure: Literal["roc_auc", "average_precision", "brier"]
-    confidence: float = Field(ge=0.5, le=1)
-    bootstrap: int = Field(ge=100, le=1_000_000)
 
 
 class Rung(NamedTuple):

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from stages.ladder.decisions import Verdict, decide
-from stages.ladder.rungs import ClimbParameters, Rung
+from stages.ladder.parameters import ClimbParameters
+from stages.ladder.rungs import Rung
 from stages.model.steps import MOST_BLOCKS, MOST_DENSE, parse_step, step_name
 
 

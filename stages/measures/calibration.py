@@ -5,7 +5,7 @@ to import than the fit takes: it is, where it is needed.
 """
 
 from itertools import pairwise
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, assert_never
 
 import numpy as np
 import scipy
@@ -13,9 +13,9 @@ from pydantic import Field, model_validator
 
 from stages.base.parameters import Parameters
 from stages.measures.localization import Shift
+from stages.measures.parameters import Method
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Method = Literal["none", "temperature", "sigmoid", "isotonic"]
 # Beyond them a 32-bit probability is 0 or 1 and its log-odds are infinite.
 LIMIT = float(np.finfo(np.float32).eps)
 

@@ -4,7 +4,6 @@ An image is called positive where y_score >= threshold.
 """
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import scipy
@@ -12,21 +11,8 @@ from pydantic import Field, model_validator
 
 from stages.base.files import Sha256, read_json_as
 from stages.base.parameters import Parameters
-from stages.measures.calibration import Calibration, Method, Share, log_odds
-
-Rule = Literal["fixed", "youden", "balanced", "sensitivity"]
-
-
-class EvaluateParameters(Parameters):
-    """`evaluate` in params.yaml."""
-
-    calibration: Method
-    threshold: Rule
-    target: float = Field(gt=0, le=1)
-    uncertain: float = Field(ge=0, lt=1)
-    bootstrap: int = Field(ge=0, le=1_000_000)
-    trained_on: Literal["leave_out", "refuse"]
-    seed: int = Field(ge=0, lt=2**32)
+from stages.measures.calibration import Calibration, Share, log_odds
+from stages.measures.parameters import Rule
 
 
 def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: str, target: float) -> float:

@@ -4,9 +4,8 @@ import math
 
 import cv2
 import numpy as np
-from pydantic import Field
 
-from stages.base.parameters import Parameters
+from stages.model.parameters import AugmentParameters
 
 # Batches are made in several threads already; OpenCV's own would compete with them.
 cv2.setNumThreads(1)
@@ -20,18 +19,6 @@ DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255)
 
 # None, one, two and three, against the clock.
 QUARTER_TURNS = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
-
-
-class AugmentParameters(Parameters):
-    """`train.augment` in params.yaml. Zero or false switches a part off; a glomerulus has no up, so turns are free."""
-
-    orientations: bool
-    rotation: float = Field(ge=0, le=180)
-    shift: float = Field(ge=0, le=0.5)
-    scale: float = Field(ge=0, le=1)
-    aspect: float = Field(ge=0, le=1)
-    brightness: float = Field(ge=0, lt=1)
-    stain: float = Field(ge=0, lt=1)
 
 
 def augment(pixels: np.ndarray, params: AugmentParameters, random: np.random.Generator) -> np.ndarray:

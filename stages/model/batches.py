@@ -6,8 +6,9 @@ import joblib
 import numpy as np
 
 from stages.base.memory import keep_freed_memory
-from stages.model.augment import AugmentParameters, augment
+from stages.model.augment import augment
 from stages.model.backend import keras
+from stages.model.parameters import AugmentParameters
 
 
 class Batches(keras.utils.PyDataset):

@@ -5,6 +5,7 @@ add Dense layers until the model overfits, replace the largest by a convolutiona
 """
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,7 +157,9 @@ def step_name(blocks: int, dense_layers: int) -> str:
 
 def backbone_names() -> list[str]:
     """Return the names of the backbones that there are: what this version of Keras has, and the packaged one."""
-    # Keras takes seconds to import, which the ladder need not wait for.
-    from stages.model.backend import keras
-
-    return [PACKAGED, ENCODER, *sorted(name for name in dir(keras.applications) if name[0].isupper())]
+    # Keras takes seconds to import, which checking a name need not wait for: its list of them is read instead.
+    found = find_spec("keras")
+    if found is None or found.origin is None:
+        raise ImportError("keras is not installed")
+    text = (Path(found.origin).parent / "applications/__init__.py").read_text(encoding="utf-8")
+    return [PACKAGED, ENCODER, *sorted(set(re.findall(r"\bimport ([A-Z]\w+) as \1\b", text)))]

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.base.errors import refuse
 from stages.base.files import damaged
 from stages.base.fingerprint import code_files, fingerprint
-from stages.dataset.cohort import FEATURES, IMAGES, MANIFEST, SPLIT, STAINED, Cohort, open_features
+from stages.dataset.cohort import CLASS_NAMES, FEATURES, IMAGES, MANIFEST, SPLIT, STAINED, Cohort, open_features
 from stages.model.backbone import backbone_parts
 from stages.model.backend import circumstances, keras
 from stages.model.batches import outputs, predict
@@ -27,10 +28,30 @@ def memberships(cohort: Cohort, ensemble: bool) -> list[tuple[np.ndarray, np.nda
 
     In an ensemble each fold is validated on once, by the member that has not seen it: the operating threshold and the
     calibration then rest on all slides but those of the test set.
+
+    Raises:
+        UserError: a class is missing where a member is trained or validated: its ROC AUC would not be defined.
     """
     if not ensemble:
+        refuse(
+            [
+                f"{SPLIT}: {part} has no {CLASS_NAMES[label].replace('_', ' ')} glomerulus; `dvc repro` draws it anew"
+                for part in ("train", "val")
+                for label in (0, 1)
+                if not np.any(cohort.labels[cohort.rows(part)] == label)
+            ]
+        )
         return [(cohort.rows("train"), cohort.rows("val"))]
     numbers = [number for number in np.unique(cohort.folds) if number > 0]
+    refuse(
+        [
+            f"params.yaml: train.ensemble is true, but fold {number} of {SPLIT} has no {CLASS_NAMES[label].replace('_', ' ')} "
+            "glomerulus to validate on; lower split.folds, or add slides that have some"
+            for number in numbers
+            for label in (0, 1)
+            if not np.any(cohort.labels[cohort.folds == number] == label)
+        ]
+    )
     return [
         (np.flatnonzero((cohort.folds > 0) & (cohort.folds != number)), np.flatnonzero(cohort.folds == number))
         for number in numbers

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from stages.base.parameters import Parameters
-from stages.model.augment import AugmentParameters
+from stages.model.parameters import AugmentParameters
 
 
 class TrainParameters(Parameters):

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from stages.base.errors import UserError
 from stages.base.parameters import read_dataset_name, read_params, read_yaml
-from stages.demo import DemoParameters
-from stages.images.squares import PadParameters
-from stages.intake.crops import ManifestParameters
-from stages.intake.folds import SplitParameters
-from stages.measures.decision import EvaluateParameters
+from stages.images.parameters import PadParameters
+from stages.intake.parameters import ManifestParameters, SplitParameters
+from stages.measures.parameters import EvaluateParameters
 from stages.model.networks import ModelParameters
+from stages.synthetic.parameters import DemoParameters
 from stages.training.parameters import TrainParameters
 from tests.conftest import set_params
 

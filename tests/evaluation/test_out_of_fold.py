@@ -22,15 +22,15 @@ SMALL = {"pad.size": 8, "split.folds": 3, "train.epochs": 1, "model.step": "logi
 def test_trained_on_all_and_measured_out_of_fold(workplace, capsys):
     make_classes(slides=6)
     set_params({**SMALL, "split.test": "none"})
+    with pytest.raises(UserError, match=r"split.test is 'none', so train.ensemble must be true"):
+        manifest.main()
+    set_params({"train.ensemble": True})
     for stage in (manifest, split, pad, stain, features):
         stage.main()
     assert "no test set: a model of all slides" in capsys.readouterr().out
     assert json.loads(Path("metrics/split.json").read_text())["leakage"] is None
     cohort = read_cohort()
     assert sorted(set(cohort.folds)) == [1, 2, 3] and set(cohort.splits) == {"train", "val"}
-    with pytest.raises(UserError, match=r"split.test is 'none', so train.ensemble must be true"):
-        train.main()
-    set_params({"train.ensemble": True})
     for stage in (train, threshold, evaluate):
         stage.main()
     # Every crop is judged once, by the member that has not seen its slide.
@@ -49,7 +49,10 @@ def test_what_goes_with_no_test_set(workplace):
     make_classes(slides=6)
     manifest.main()
     for params, said in (
-        ({"split.test": "none", "split.by": "site", "split.validation_by": "slide"}, "validation_by must be 'same'"),
+        (
+            {"train.ensemble": True, "split.test": "none", "split.by": "site", "split.validation_by": "slide"},
+            "validation_by must be 'same'",
+        ),
         ({"split.test": "all"}, "split.test is 'all'"),
         ({"split.test": "none", "split.folds": 3, "split.validation": 4}, "validation is 4; it must be from 1 to 3"),
     ):

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.images.squares import Mode, make_square, rim_colour
+from stages.images.parameters import Mode
+from stages.images.squares import make_square, rim_colour
 
 MODES = get_args(Mode)
 

@@ -14,7 +14,8 @@ from stages.dataset.predictions import Predictions
 from stages.experiments.reading import made_here, read_experiments
 from stages.ladder.decisions import best_of, decide
 from stages.ladder.page import table
-from stages.ladder.rungs import ClimbParameters, Rung, overfitting
+from stages.ladder.parameters import ClimbParameters
+from stages.ladder.rungs import Rung, overfitting
 from stages.ladder.walk import climb, most_blocks
 from stages.measures.pooled import pool
 from tests.repositories import dvc, git, run_program, set_params

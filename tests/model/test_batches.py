@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from stages.model.augment import AugmentParameters, augment
+from stages.model.augment import augment
 from stages.model.backend import keras
 from stages.model.batches import Batches, predict
+from stages.model.parameters import AugmentParameters
 
 NONE = {"orientations": False, "rotation": 0.0, "shift": 0.0, "scale": 0.0, "aspect": 0.0, "brightness": 0.0, "stain": 0.0}
 ALL = {"orientations": True, "rotation": 45.0, "shift": 0.1, "scale": 0.2, "aspect": 0.1, "brightness": 0.2, "stain": 0.2}

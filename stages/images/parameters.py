@@ -1,0 +1,25 @@
+"""`pad` and `stain` in params.yaml."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from stages.base.parameters import Parameters
+
+Mode = Literal["white", "zero", "edge", "reflect", "mean", "stretch"]
+
+
+class PadParameters(Parameters):
+    """`pad` in params.yaml: how a crop becomes a square, and of how many pixels a side."""
+
+    mode: Mode
+    size: int = Field(ge=8, le=4096)
+
+
+Normalization = Literal["none", "reinhard", "macenko"]
+
+
+class StainParameters(Parameters):
+    """`stain` in params.yaml."""
+
+    normalization: Normalization

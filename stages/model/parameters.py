@@ -1,0 +1,17 @@
+"""`train.augment` in params.yaml."""
+
+from pydantic import Field
+
+from stages.base.parameters import Parameters
+
+
+class AugmentParameters(Parameters):
+    """`train.augment` in params.yaml. Zero or false switches a part off; a glomerulus has no up, so turns are free."""
+
+    orientations: bool
+    rotation: float = Field(ge=0, le=180)
+    shift: float = Field(ge=0, le=0.5)
+    scale: float = Field(ge=0, le=1)
+    aspect: float = Field(ge=0, le=1)
+    brightness: float = Field(ge=0, lt=1)
+    stain: float = Field(ge=0, lt=1)

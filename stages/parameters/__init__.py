@@ -1,0 +1,1 @@
+"""All of params.yaml, checked before anything runs."""

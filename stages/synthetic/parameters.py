@@ -1,0 +1,16 @@
+"""`demo` in params.yaml."""
+
+from pydantic import Field
+
+from stages.base.parameters import Parameters
+
+SITES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class DemoParameters(Parameters):
+    """`demo` in params.yaml: how many sites, slides of each, and glomeruli of each slide (on average)."""
+
+    sites: int = Field(ge=1, le=len(SITES))
+    slides: int = Field(ge=1, le=1000)
+    glomeruli: int = Field(ge=2, le=1000)
+    seed: int = Field(ge=0, lt=2**32)
