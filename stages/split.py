@@ -13,7 +13,15 @@ from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import read_table, write_json, write_table
 from stages.base.parameters import read_params
 from stages.dataset.cohort import CLASS_NAMES, MANIFEST, SINGLE, SPLIT, SPLITS, are_single
-from stages.intake.folds import Folds, joined_by_copies, merge_groups, number_folds, summarize
+from stages.intake.folds import (
+    Folds,
+    folds_without_a_class,
+    joined_by_copies,
+    merge_groups,
+    number_folds,
+    seeds_that_work,
+    summarize,
+)
 from stages.intake.parameters import SplitParameters
 
 METRICS = Path("metrics/split.json")
@@ -37,6 +45,16 @@ def main() -> None:
         inner = merge_groups(np.array(slides)[rest], np.array(pixels)[rest])
         said = Folds("split.validation_by is 'slide', for which the number of folds", "slides outside of the test set", joined)
         numbers[rest] = 1 + number_folds(y[rest], inner, params.others, params.seed, said)
+    if params.test == "none" and (lacking := folds_without_a_class(y, numbers)):
+        seeds = seeds_that_work(y, groups, params.folds)
+        try_others = f"seeds {', '.join(map(str, seeds))} give each fold both" if seeds else "lower split.folds"
+        refuse(
+            [
+                f"params.yaml: with split.seed {params.seed} and split.folds {params.folds} fold {fold} has no "
+                f"{CLASS_NAMES[label].replace('_', ' ')} glomerulus to validate on; {try_others}"
+                for fold, label in lacking
+            ]
+        )
     splits = np.where(numbers == 0, "test", np.where(numbers == params.validation, "val", "train"))
     refuse(
         [

@@ -4,6 +4,7 @@ scikit-learn takes longer to import than all else here: it is, where it draws.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -97,6 +98,23 @@ def number_folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int, said:
     for number, (_, test) in enumerate(parts):
         fold_of_part[test] = number
     return fold_of_part[followers]
+
+
+def folds_without_a_class(y: np.ndarray, numbers: np.ndarray) -> list[tuple[int, int]]:
+    """Return (fold, label) for each fold that has no image of a label: a member that validates on it has no ROC AUC.
+
+    Args:
+        y, numbers: int arrays (N,) of labels 0 and 1, and of folds.
+    """
+    return [(int(fold), label) for fold in np.unique(numbers) for label in (0, 1) if not np.any(y[numbers == fold] == label)]
+
+
+def seeds_that_work(y: np.ndarray, groups: np.ndarray, folds: int) -> list[int]:
+    """Return up to three of the seeds 0 to 19 that give each fold images of both classes; none if no seed can."""
+    if any(len(np.unique(groups[y == label])) < folds for label in (0, 1)):
+        return []
+    found = (seed for seed in range(20) if not folds_without_a_class(y, number_folds(y, groups, folds, seed)))
+    return list(islice(found, 3))
 
 
 def summarize(y: np.ndarray, slides: np.ndarray, splits: np.ndarray) -> dict:

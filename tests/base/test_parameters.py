@@ -1,6 +1,9 @@
 """Every parameter is checked where it is read; what does not fit is named, with what is allowed."""
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from stages.measures.parameters import EvaluateParameters
 from stages.model.networks import ModelParameters
 from stages.synthetic.parameters import DemoParameters
 from stages.training.parameters import TrainParameters
-from tests.conftest import set_params
+from tests.conftest import PROJECT, set_params
 
 SCHEMAS = {
     "demo": DemoParameters,
@@ -72,6 +75,66 @@ def test_what_does_not_fit_is_one_line(workplace, name, value, said):
     assert "\n" not in message
     for text in said:
         assert text in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"evaluate.threshold": "yuden"}, "evaluate.threshold is 'yuden'; input should be 'fixed', 'youden'"),
+        ({"evaluate.calibration": "platt"}, "evaluate.calibration is 'platt'"),
+        ({"train.epochs": 0}, "train.epochs is 0"),
+        ({"train.augment.rotation": -1}, "train.augment.rotation is -1"),
+        ({"train.batch_size": 33, "train.devices": 2}, "train: batch_size is 33; with 2 devices it must be a multiple of that"),
+        ({"model.head": "svm"}, "model.head is 'svm'"),
+        ({"model.head": "knn"}, "model: head knn is for a frozen backbone"),
+        ({"model.step": "EfficientNetV9"}, "model.step is 'EfficientNetV9'"),
+        ({"stain.normalization": "macenco"}, "stain.normalization is 'macenco'"),
+        ({"split.fold": 7}, "split: fold is 7; with 5 folds it must be from 0 to 4"),
+        ({"climb.measure": "auc"}, "climb.measure is 'auc'"),
+        ({"climb.validations": 5}, "climb.validations is 5; with split.folds 5 it must be at most 4"),
+        ({"demo.sites": 99}, "demo.sites is 99"),
+        ({"external": "kpmp"}, "external is 'kpmp'; input should be a valid list"),
+        ({"external": ["a/b"]}, "external.0 is 'a/b'"),
+        ({"external": ["demo"]}, "external names 'demo', the dataset that the model is trained on"),
+        ({"external": ["kpmp"]}, "external names 'kpmp', but data/kpmp.yaml does not exist"),
+        ({"data": "kpmp", "external": ["other", "other"]}, "it must name each dataset once"),
+        ({"split.test": "none"}, "split.test is 'none', so train.ensemble must be true"),
+        ({"model.step": "conv5-dense1", "pad.size": 16}, "pad.size is 16; model.step conv5-dense1 halves it 5 times"),
+    ],
+)
+def test_what_is_wrong_in_any_block_stops_every_stage(workplace, changes, said):
+    set_params(changes)
+    with pytest.raises(UserError, match=r"^params.yaml: ") as error:
+        read_params("manifest", ManifestParameters)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_a_misspelt_name_may_mean_is_said(workplace):
+    text = Path("params.yaml").read_text()
+    for wrong, said in {"  treshold:": "evaluate.treshold is not a parameter here; did you mean threshold?"}.items():
+        Path("params.yaml").write_text(text.replace("  threshold:", wrong))
+        with pytest.raises(UserError) as error:
+            read_params("manifest", ManifestParameters)
+        assert said in str(error.value) and "evaluate.threshold is missing" in str(error.value)
+    Path("params.yaml").write_text(text.replace("\nevaluate:", "\nevalute:"))
+    with pytest.raises(UserError, match=r"evalute is not a parameter; there are .*; did you mean evaluate\?"):
+        read_params("manifest", ManifestParameters)
+
+
+def test_the_whole_check_imports_little_and_leaves_no_trace(workplace):
+    """Each program waits for it; and the card of a model lists the modules that it ran."""
+    code = """
+import sys
+from stages.base.parameters import read_dataset_name
+before = set(sys.modules)
+read_dataset_name()
+found = {name.split(".")[0] for name in set(sys.modules) - before}
+assert not found & {"stages", "numpy", "scipy", "keras", "tensorflow", "sklearn", "cv2", "PIL", "dvc"}, found
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_missing_parameter_is_named(workplace):

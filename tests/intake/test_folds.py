@@ -13,7 +13,7 @@ from PIL import Image
 
 from stages import manifest, split
 from stages.base.errors import UserError
-from stages.intake.folds import merge_groups, number_folds, summarize
+from stages.intake.folds import folds_without_a_class, merge_groups, number_folds, seeds_that_work, summarize
 from tests.conftest import PROJECT, make_classes, save_crop, set_params
 
 
@@ -252,3 +252,13 @@ def test_a_site_is_left_out_and_slides_of_the_others_validate(workplace):
         assert all(len(numbers) == 1 for numbers in folds.values())
     with pytest.raises(UserError, match=r"validation is 5; it must be from 1 to 4"):
         run(validation=5)
+
+
+def test_seeds_that_give_each_fold_both_classes_are_found():
+    """Ten slides of two crops, of which five have a positive: some draws put two of these into one fold."""
+    groups = np.repeat(np.arange(10), 2)
+    y = np.array([number % 2 * (group % 2) for group in range(10) for number in (0, 1)])
+    for seed in seeds_that_work(y, groups, 3):
+        assert not folds_without_a_class(y, number_folds(y, groups, 3, seed))
+    assert seeds_that_work(y, groups, 3) and not seeds_that_work(y, groups, 6)
+    assert folds_without_a_class(np.array([0, 1, 0, 0]), np.array([1, 1, 2, 2])) == [(2, 1)]
