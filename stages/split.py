@@ -18,6 +18,7 @@ from stages.intake.folds import (
     folds_without_a_class,
     joined_by_copies,
     merge_groups,
+    most_folds,
     number_folds,
     seeds_that_work,
     summarize,
@@ -47,7 +48,11 @@ def main() -> None:
         numbers[rest] = 1 + number_folds(y[rest], inner, params.others, params.seed, said)
     if params.test == "none" and (lacking := folds_without_a_class(y, numbers)):
         seeds = seeds_that_work(y, groups, params.folds)
-        try_others = f"seeds {', '.join(map(str, seeds))} give each fold both" if seeds else "lower split.folds"
+        try_others = (
+            f"seeds {', '.join(map(str, seeds))} give each fold both"
+            if seeds
+            else f"at most {most_folds(y, groups)} folds can have both"
+        )
         refuse(
             [
                 f"params.yaml: with split.seed {params.seed} and split.folds {params.folds} fold {fold} has no "

@@ -109,9 +109,14 @@ def folds_without_a_class(y: np.ndarray, numbers: np.ndarray) -> list[tuple[int,
     return [(int(fold), label) for fold in np.unique(numbers) for label in (0, 1) if not np.any(y[numbers == fold] == label)]
 
 
+def most_folds(y: np.ndarray, groups: np.ndarray) -> int:
+    """Return how many folds can have images of both classes: as many as there are groups with images of the rarer one."""
+    return min(len(np.unique(groups[y == label])) for label in (0, 1))
+
+
 def seeds_that_work(y: np.ndarray, groups: np.ndarray, folds: int) -> list[int]:
     """Return up to three of the seeds 0 to 19 that give each fold images of both classes; none if no seed can."""
-    if any(len(np.unique(groups[y == label])) < folds for label in (0, 1)):
+    if most_folds(y, groups) < folds:
         return []
     found = (seed for seed in range(20) if not folds_without_a_class(y, number_folds(y, groups, folds, seed)))
     return list(islice(found, 3))

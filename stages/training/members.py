@@ -46,7 +46,8 @@ def memberships(cohort: Cohort, ensemble: bool) -> list[tuple[np.ndarray, np.nda
     refuse(
         [
             f"params.yaml: train.ensemble is true, but fold {number} of {SPLIT} has no {CLASS_NAMES[label].replace('_', ' ')} "
-            "glomerulus to validate on; lower split.folds, or add slides that have some"
+            f"glomerulus to validate on; {len(np.unique(cohort.slides[cohort.labels == label]))} slides have any: lower "
+            "split.folds, or try another split.seed"
             for number in numbers
             for label in (0, 1)
             if not np.any(cohort.labels[cohort.folds == number] == label)
