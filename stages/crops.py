@@ -10,14 +10,15 @@ back. Slides are what OpenSlide reads (SVS, NDPI, MRXS, SCN, pyramidal TIFF, ...
 """
 
 import argparse
-import re
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
-from stages.base.parameters import DATASET_NAME
+from stages.base.parameters import DatasetName
 
 PACKAGES = ("defusedxml", "openslide", "shapely", "tiffslide")
 # A class that is called sclerotic alone may hold segmental sclerosis, too: it is not among them.
@@ -63,10 +64,11 @@ def main() -> None:
 
 def _refuse_name(output: Path) -> None:
     """Raise `UserError` if `data` of params.yaml cannot name a dataset's folder."""
-    name = output.resolve().name
-    if not re.search(DATASET_NAME, name):
+    try:
+        TypeAdapter(DatasetName).validate_python(output.resolve().name)
+    except ValidationError:
         valid = "a letter or digit of ASCII, then letters, digits, '.', '_' and '-'"
-        raise UserError(f"--output: {output} would be a dataset that params.yaml cannot name; a name has {valid}")
+        raise UserError(f"--output: {output} would be a dataset that params.yaml cannot name; a name has {valid}") from None
 
 
 def parse_arguments() -> argparse.Namespace:
