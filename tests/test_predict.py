@@ -169,7 +169,7 @@ def test_mistakes_are_a_line(repository, tmp_path, monkeypatch):
     refused("threshold.json is not as its stage wrote it", "data/demo", "--model", tmp_path / "broken")
     shutil.copy("models/threshold.json", tmp_path / "broken")
     (tmp_path / "broken/model.keras").write_bytes(b"PK")
-    refused("does not load as a Keras model", "data/demo", "--model", tmp_path / "broken")
+    refused("model.keras: it is not the file that", "data/demo", "--model", tmp_path / "broken")
 
 
 def crops_of_no_slide(folder):
