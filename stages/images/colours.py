@@ -7,12 +7,14 @@ import numpy as np
 from PIL import Image
 
 from stages.images.damage import NotRead
+from stages.images.profiles import to_srgb
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
 # Of Pillow.
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+GREY_MODES = ("1", "L", "LA", "La")
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 # Photometric interpretations of TIFF, how many channels each has, and the compressions that turn YCbCr into RGB themselves.
 GREY, RGB, PALETTE, CMYK, YCBCR, LAB = (0, 1), 2, 3, 5, 6, 8
@@ -21,25 +23,28 @@ JPEG = (7, 33007)
 ASSOCIATED, UNASSOCIATED = 1, 2
 
 
-def as_8_bit(image: Image.Image, stretched: bool) -> Image.Image:
-    """Return what Pillow has decoded as 8-bit RGB, or as RGBA where it may be transparent.
+def as_8_bit(image: Image.Image, stretched: bool, doubts: list[str]) -> Image.Image:
+    """Return what Pillow has decoded as 8-bit RGB, or as RGBA where it may be transparent, in sRGB.
 
     Args:
         stretched: whether 32-bit numbers are 16-bit ones over the full range, as Pillow makes them of PGM.
+        doubts: to which is added what is doubtful.
 
     Raises:
         NotRead: it has 32-bit numbers.
     """
-    if stretched and image.mode == "I":
-        # Of PGM, whose largest value, which the file states, Pillow has stretched to 65535.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    profile = image.info.get("icc_profile")
+    if image.mode in SIXTEEN_BIT_MODES or (stretched and image.mode == "I"):
+        # Pillow's own conversion to 8 bits clips at 255 instead of scaling. PGM, whose largest value the file states, it has
+        # stretched to 65535.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise NotRead(f"it has 32-bit pixels ({image.mode}), whose white is not defined; save it with 8 or 16 bits a channel")
-    if image.mode in SIXTEEN_BIT_MODES:
-        # Pillow's own conversion to 8 bits clips at 255 instead of scaling.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    transparent = image.mode in TRANSPARENT_MODES or "transparency" in image.info
-    return image.convert("RGBA" if transparent else "RGB")
+    if image.mode != "CMYK":
+        transparent = image.mode in TRANSPARENT_MODES or "transparency" in image.info
+        alpha = "A" if transparent else ""
+        image = image.convert(("L" if image.mode in GREY_MODES else "RGB") + alpha)
+    return to_srgb(image, profile, doubts)
 
 
 def as_rgb(data: bytes, page: "TiffPage", extra: int, doubts: list[str]) -> Image.Image:
@@ -59,7 +64,7 @@ def as_rgb(data: bytes, page: "TiffPage", extra: int, doubts: list[str]) -> Imag
     bits = int(page.bitspersample)
     colours, further = values[..., : values.shape[-1] - extra], values[..., values.shape[-1] - extra :]
     kind = page.extrasamples[-1] if page.extrasamples else 0
-    if extra and kind not in (ASSOCIATED, UNASSOCIATED):
+    if extra and (kind not in (ASSOCIATED, UNASSOCIATED) or page.photometric == CMYK):
         doubts.append(f"channel {values.shape[-1]} is not said to be transparency, and is left out")
         extra = 0
     if page.photometric == PALETTE:
@@ -71,17 +76,21 @@ def as_rgb(data: bytes, page: "TiffPage", extra: int, doubts: list[str]) -> Imag
     if page.photometric == 0:
         rgb = 255 - rgb
     if page.photometric == CMYK:
-        return Image.fromarray(np.ascontiguousarray(rgb), mode="CMYK").convert("RGB")
+        return to_srgb(Image.fromarray(np.ascontiguousarray(rgb), mode="CMYK"), page.iccprofile, doubts)
     if page.photometric == YCBCR and page.compression not in JPEG:
         rgb = np.asarray(Image.fromarray(np.ascontiguousarray(rgb), mode="YCbCr").convert("RGB"))
-    if rgb.shape[-1] == 1:
-        rgb = np.repeat(rgb, 3, axis=-1)
+    grey = rgb.shape[-1] == 1
     if not extra:
-        return Image.fromarray(np.ascontiguousarray(rgb))
+        plain = np.ascontiguousarray(rgb[..., 0] if grey else rgb)
+        return to_srgb(Image.fromarray(plain), page.iccprofile, doubts)
+    if grey:
+        rgb = np.repeat(rgb, 3, axis=-1)
     pixels = np.ascontiguousarray(np.concatenate([rgb, to_8_bits(further, bits)], axis=-1))
     if kind == ASSOCIATED:
-        return Image.frombytes("RGBa", pixels.shape[1::-1], pixels.tobytes()).convert("RGBA")
-    return Image.fromarray(pixels)
+        image = Image.frombytes("RGBa", pixels.shape[1::-1], pixels.tobytes()).convert("RGBA")
+    else:
+        image = Image.fromarray(pixels)
+    return to_srgb(image.convert("LA") if grey else image, page.iccprofile, doubts)
 
 
 def to_8_bits(values: np.ndarray, bits: int) -> np.ndarray:

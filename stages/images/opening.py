@@ -8,12 +8,23 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL.GifImagePlugin import GifImageFile
 
 from stages.base.errors import UserError
 from stages.images.colours import SIXTEEN_BIT_MODES, as_8_bit, to_8_bits
-from stages.images.damage import NotRead, ends_with_pixels, refuse_damaged_png, refuse_half_read
+from stages.images.damage import (
+    PNG,
+    NotRead,
+    decode_jpeg,
+    ends_with_pixels,
+    png_chunks,
+    refuse_damaged_png,
+    refuse_half_read,
+)
+from stages.images.profiles import to_srgb
 from stages.images.tiff import Decoded, is_tiff, read_tiff
+from stages.workers.cores import take_room
 
 # Raster formats alone: Pillow would hand an EPS file to Ghostscript, a program.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
@@ -27,6 +38,8 @@ SUFFIXES = frozenset(
 PIXEL_LIMIT = 100_000_000
 # Pillow warns of damaged metadata; damaged pixels raise. Once and for all: catch_warnings() is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+# Profiles of printers have up to a few megabytes; Pillow refuses a PNG with more than one.
+PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
 Image.MAX_IMAGE_PIXELS = None  # The limit above is checked instead, before any pixel is decoded.
 
 DOUBTS = "doubts"
@@ -38,8 +51,8 @@ def load_image(path: str | Path) -> Image.Image:
     """Return the first picture of the file `path`, upright, as 8-bit `RGB`, or `RGBA` where a pixel is transparent.
 
     Grey, palette, CMYK, YCbCr and Lab are converted; more than 8 bits a channel keep their upper 8, over the full range; an EXIF
-    orientation is applied; an alpha channel that is opaque everywhere is dropped. Colour profiles are not applied. What is
-    doubtful about the picture, `doubts_of` tells.
+    orientation is applied; an alpha channel that is opaque everywhere is dropped. Color profiles other than sRGB
+    and scanners' are applied. What is doubtful about the picture, `doubts_of` tells.
 
     Raises:
         UserError: the file is not an image, is damaged or cut short, or is larger than 100 megapixels; it holds signed, 32-bit or
@@ -79,22 +92,66 @@ def _decode(path: str | Path) -> Decoded:
     def check_size(width: int, height: int) -> None:
         if width * height > PIXEL_LIMIT:
             raise UserError(f"{path} has {width} x {height} pixels; at most {PIXEL_LIMIT:,} are read")
+        take_room(width * height)
 
     if is_tiff(data[:4]):
         return read_tiff(data, check_size)
+    if data.startswith(PNG):
+        refuse_damaged_png(data)
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         check_size(*image.size)
-        if image.format == "PNG":
-            refuse_damaged_png(data)
+        doubts = _color_doubts(data) if image.format == "PNG" else []
         if decoded := _decode_plain_png(image, data):
-            return Decoded(decoded, 8, [])
+            profile = image.info.get("icc_profile")
+            return Decoded(to_srgb(decoded, profile, doubts) if profile else decoded, 8, doubts)
         bits, frames = _bits(image, data), getattr(image, "n_frames", 1)
-        doubts = [f"it holds {frames} pictures; the first is read"] if frames > 1 else []
+        if frames > 1:
+            doubts.append(f"it holds {frames} pictures; the first is read")
         if image.format == "JPEG2000" and bits > 8:
             return Decoded(_deep_jpeg2000(image, data, bits), bits, doubts)
-        image.load()
-        refuse_half_read(image, data)
-        return Decoded(as_8_bit(ImageOps.exif_transpose(image), stretched=image.format == "PPM"), bits, doubts)
+        upright = ImageOps.exif_transpose(_pixels(image, data, bits, doubts))
+        return Decoded(as_8_bit(upright, stretched=image.format == "PPM", doubts=doubts), bits, doubts)
+
+
+def _pixels(image: ImageFile.ImageFile, data: bytes, bits: int, doubts: list[str]) -> Image.Image:
+    """Decode a picture and check that all of it is there; its `info` stays."""
+    if image.format in ("JPEG", "MPO"):
+        return decode_jpeg(image, data, doubts)
+    if image.format == "PNG" and bits == 16:
+        # Pillow compares a transparent color of 16 bits with pixels of 8.
+        deep = Image.fromarray(to_8_bits(imagecodecs.png_decode(data), 16))
+        deep.info = {key: value for key, value in image.info.items() if key != "transparency"}
+        return deep
+    image.load()
+    refuse_half_read(image, data)
+    if isinstance(image, GifImageFile) and (box := image.dispose_extent) and box != (0, 0, *image.size):
+        # What a first frame leaves of its canvas is transparent, as browsers show it.
+        canvas = Image.new("RGBA", image.size)
+        canvas.paste(image.convert("RGBA").crop(box), box[:2])
+        return canvas
+    return image
+
+
+# What says how colors are meant besides a profile: which follows from the first that is there.
+SRGB_GAMMA, SRGB_CICP = 45455, b"\1\x0d\0\1"
+
+
+def _color_doubts(data: bytes) -> list[str]:
+    """Return what is doubtful about a PNG file's colors: a gamma or a code that is not sRGB's, without a profile."""
+    found: dict[bytes, bytes] = {}
+    for name, place, length in png_chunks(data):
+        if name == b"IDAT":
+            break
+        found.setdefault(name, data[place + 8 : place + 8 + length])
+    if b"cICP" in found:
+        code = found[b"cICP"]
+        return [] if code == SRGB_CICP else [f"its colors have the code {list(code)} (cICP), which is not applied"]
+    if b"iCCP" in found or b"sRGB" in found or b"gAMA" not in found:
+        return []
+    gamma = int.from_bytes(found[b"gAMA"], "big")
+    if abs(gamma - SRGB_GAMMA) <= 0.05 * SRGB_GAMMA:
+        return []
+    return [f"it has a gamma of {gamma / 100000:g} and not sRGB's (gAMA), which is not applied"]
 
 
 def _bits(image: ImageFile.ImageFile, data: bytes) -> int:

@@ -9,11 +9,12 @@ import math
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, cast
+from xml.etree import ElementTree
 
 from PIL import Image
 
-from stages.images.colours import COLOURS, GREY, JPEG, LAB, PALETTE, as_rgb
-from stages.images.damage import NotRead
+from stages.images.colours import CMYK, COLOURS, GREY, JPEG, LAB, PALETTE, as_rgb
+from stages.images.damage import NotRead, refuse_damaged_jpeg
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -37,6 +38,8 @@ TURNS = {
 TAGS = {
     int(code) for code in "254 256 257 258 259 262 266 273 274 277 278 279 284 317 320 322 323 324 325 338 339 530 532".split()
 }
+FLOATING = {3: "floating-point ", 5: "complex ", 6: "complex "}  # By the number format.
+MOST_CHANNELS = 999
 MOST_PAGES = 16  # that are looked at, to say what else a file holds
 
 
@@ -75,10 +78,11 @@ def read_tiff(data: bytes, check_size: Callable[[int, int], None]) -> Decoded:
         assert isinstance(page, TiffPage)
         check_size(page.imagewidth, page.imagelength)
         _check_tags(file, page)
+        _refuse_channels(file, page)
         doubts = _further_pages(file, page)
         extra = _check(page)
         _check_segments(page, file.filehandle.size)
-        _check_pictures(page, check_size)
+        _check_pictures(page, check_size, doubts)
         image = as_rgb(data, page, extra, doubts)
         orientation = page.tags.valueof(274)
     turn = TURNS.get(orientation) if isinstance(orientation, int) else None
@@ -93,6 +97,39 @@ def _check_tags(file: "TiffFile", page: "TiffPage") -> None:
     codes = (struct.unpack_from(f"{file.byteorder}H", entries, place)[0] for place in range(0, len(entries), file.tiff.tagsize))
     if lost := [code for code in codes if code in TAGS and code not in page.tags]:
         raise NotRead(f"it is damaged: its tag {lost[0]} cannot be read")
+
+
+def ome_channels(description: str | None) -> list[str] | None:
+    """Return the names of the channels of an OME-TIFF's first image, such as ["DAPI", "FITC"]; [""] for RGB.
+
+    A name is empty where none is stated. RGB is one channel, of three samples, or three in a page that is RGB.
+
+    Args:
+        description: the first page's ImageDescription.
+
+    Returns:
+        None if that is not OME-XML.
+    """
+    if not description or "<OME" not in description[:1000] + description[-1000:]:
+        return None
+    try:
+        pixels = ElementTree.fromstring(description.strip().strip("\0")).find("{*}Image/{*}Pixels")
+        if pixels is None:
+            return None
+        channels = pixels.findall("{*}Channel")
+        missing = int(pixels.get("SizeC") or 1) - sum(int(c.get("SamplesPerPixel") or 1) for c in channels)
+    except (ElementTree.ParseError, ValueError):
+        return None
+    return [channel.get("Name") or "" for channel in channels] + [""] * min(missing, MOST_CHANNELS)
+
+
+def _refuse_channels(file: "TiffFile", page: "TiffPage") -> None:
+    """Refuse an OME-TIFF of several channels, as of fluorescence: the second would be taken for transparency."""
+    channels = ome_channels(page.description)
+    if not channels or len(channels) < 2 or (page.photometric not in GREY and page.samplesperpixel == 3):
+        return
+    names = ", ".join(name for name in channels if name)
+    raise NotRead(f"it is an OME-TIFF of {len(channels)} channels{f' ({names})' if names else ''}; save it as RGB")
 
 
 def _further_pages(file: "TiffFile", first: "TiffPage") -> list[str]:
@@ -126,8 +163,9 @@ def _check(page: "TiffPage") -> int:
     bits = page.bitspersample
     if not isinstance(bits, int) or isinstance(page.sampleformat, tuple):
         raise NotRead("its channels differ in their bits; save it with 8 bits a channel")
-    if bits > 16 or page.sampleformat == 3:
-        raise NotRead(f"it has {bits}-bit pixels, whose white is not defined; save it with 8 or 16 bits a channel")
+    if bits > 16 or page.sampleformat in FLOATING:
+        kind = FLOATING.get(page.sampleformat, "")
+        raise NotRead(f"it has {bits}-bit {kind}pixels, whose white is not defined; save it as whole numbers of 8 or 16 bits")
     if page.sampleformat != 1:
         raise NotRead("its numbers are signed, and their white is not defined; save it with unsigned ones")
     if page.photometric not in GREY and (258 not in page.tags or (277 not in page.tags and colours > 1)):
@@ -139,7 +177,10 @@ def _check(page: "TiffPage") -> int:
     if page.photometric in (PALETTE, LAB) and bits > 8:
         raise NotRead(f"it has {bits} bits of palette or Lab; save it as RGB")
     extra = page.samplesperpixel - colours
-    if extra < 0 or extra > 1:
+    unknown = page.photometric in GREY and extra and not {1, 2} & set(page.extrasamples)
+    if page.photometric == CMYK and page.tags.valueof(332, 1) != 1:
+        raise NotRead("its inks are not cyan, magenta, yellow and black; save it as RGB")
+    if extra < 0 or extra > 1 or unknown:
         kind = "grey" if colours == 1 else "colour"
         raise NotRead(
             f"it has {page.samplesperpixel} channels of {kind}, and which are red, green and blue is not said; save it as RGB"
@@ -176,16 +217,21 @@ def _bytes_of(page: "TiffPage") -> int:
     return planes * height * math.ceil(width * channels * int(page.bitspersample) / 8)
 
 
-def _check_pictures(page: "TiffPage", check_size: Callable[[int, int], None]) -> None:
-    """Refuse strips or tiles that are pictures far larger than their place, and would fill the memory."""
+def _check_pictures(page: "TiffPage", check_size: Callable[[int, int], None], doubts: list[str]) -> None:
+    """Refuse strips or tiles that are pictures far larger than their place, and would fill the memory; and damaged JPEG."""
     if page.is_tiled:
         check_size(page.tilewidth, page.tilelength)
     if page.compression not in PICTURES:
         return
+    tables = page.jpegtables if page.compression in JPEG else None
     for offset, count in zip(page.dataoffsets, page.databytecounts):
         page.parent.filehandle.seek(offset)
-        with Image.open(io.BytesIO(page.parent.filehandle.read(count)), formats=("JPEG", "JPEG2000", "WEBP")) as inner:
+        data = page.parent.filehandle.read(count)
+        with Image.open(io.BytesIO(data), formats=("JPEG", "JPEG2000", "WEBP")) as inner:
             check_size(*inner.size)
             width, height = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, 1)
             if inner.width < min(page.imagewidth, width) or inner.height < min(page.imagelength, height):
                 raise NotRead("it is damaged: a strip or tile is smaller than its place")
+            if inner.format == "JPEG":
+                # The tables of all strips stand once, as a JPEG file without a picture, between its mark and its end.
+                refuse_damaged_jpeg(tables[:-2] + data[2:] if tables else data, inner.mode, doubts)

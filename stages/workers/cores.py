@@ -12,6 +12,9 @@ import joblib
 from stages.base.memory import keep_freed_memory
 from stages.workers.progress import progress
 
+# Pixels that items on several threads may have decoded at a time: with pictures of 100 megapixels,
+# of which each thread would hold one, many cores fill the memory. Small pictures never wait.
+ROOM = 200_000_000
 # How many results wait to be taken, so that their memory does not grow with the number of items.
 WAITING = 64
 
@@ -50,13 +53,54 @@ def ahead(function: Callable, items: Iterable[tuple], waiting: int = WAITING) ->
     def run(*item: Any) -> Any:
         # One item begins the next: of many that are begun at once Python would wait for the last before it ends.
         try:
-            return function(*item)
+            with _room.for_an_item():
+                return function(*item)
         finally:
             begin()
 
     for _ in range(joblib.cpu_count()):
         begin()
     return _taken(pool, begun, begin)
+
+
+class _Room:
+    """What items on threads have taken of ROOM, each for its largest picture, until they are done."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.freed = threading.Condition()
+        self.own = threading.local()
+
+    @contextlib.contextmanager
+    def for_an_item(self) -> Iterator[None]:
+        self.own.size = 0
+        try:
+            yield
+        finally:
+            with self.freed:
+                self.taken -= self.own.size
+                self.freed.notify_all()
+            del self.own.size
+
+    def take(self, size: int) -> None:
+        if (own := getattr(self.own, "size", None)) is None or size <= own:
+            return
+        with self.freed:
+            # Who holds some already never waits: two that wait for each other would never end.
+            self.freed.wait_for(lambda: own or not self.taken or self.taken + size <= ROOM)
+            self.taken += size - own
+        self.own.size = size
+
+
+_room = _Room()
+
+
+def take_room(size: int) -> None:
+    """Wait, in a thread of `ahead`, until there is room for a picture of `size` pixels; elsewhere do nothing.
+
+    The room is free again when the item is done.
+    """
+    _room.take(size)
 
 
 def _taken(pool: ThreadPoolExecutor, begun: deque[Future], begin: Callable[[], None]) -> Iterator[Any]:

@@ -1,5 +1,8 @@
 """Whatever a laboratory has opens as 8-bit RGB (or RGBA, where something is transparent), or is refused by name."""
 
+import struct
+import zlib
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -145,6 +148,26 @@ def test_a_transparent_palette_colour(tmp_path):
     assert [loaded.getpixel((x, 0)) for x in (0, 1)] == [(*RED, 255), (0, 0, 255, 0)]
 
 
+@pytest.mark.parametrize("colors", [1, 3])
+def test_a_transparent_color_of_sixteen_bits(tmp_path, colors):
+    """It is compared with all sixteen: of 8 bits, 0x0102 would be the same as 0x01ff."""
+    numbers = np.full((2, 3, colors), 0xFFFF, dtype=np.uint16)
+    numbers[0] = [[0x0102], [0x01FF], [0xFFFF]]
+    data = imagecodecs.png_encode(numbers[..., 0] if colors == 1 else numbers)
+    name = b"tRNS" + struct.pack(">H", 0x0102) * colors
+    chunk = struct.pack(">I", 2 * colors) + name + struct.pack(">I", zlib.crc32(name))
+    (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
+    image = np.asarray(load_image(tmp_path / "a.png"))
+    assert image[0, :, 3].tolist() == [0, 255, 255] and image[0, :, 0].tolist() == [1, 1, 255]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif", "a.jpg"])
+def test_orientation_is_applied_in_every_format_that_has_one(tmp_path, name):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert load_image(saved(tmp_path, Image.new("RGB", (40, 20), RED), name, exif=exif)).size == (20, 40)
+
+
 def test_exif_orientation_is_applied(tmp_path):
     image = Image.new("RGB", (4, 2))
     image.putpixel((0, 0), RED)
@@ -225,5 +248,5 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, monkeypat
 
 def test_32_bit_pixels_are_refused(tmp_path):
     file = saved(tmp_path, Image.fromarray(np.ones((3, 3), dtype=np.float32)), "a.tif")
-    with pytest.raises(UserError, match="has 32-bit pixels"):
+    with pytest.raises(UserError, match="has 32-bit floating-point pixels"):
         load_image(file)

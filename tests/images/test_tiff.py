@@ -14,6 +14,7 @@ from PIL import Image
 
 from stages.base.errors import UserError
 from stages.images.opening import doubts_of, load_image
+from stages.images.tiff import ome_channels
 
 HEIGHT, WIDTH = 37, 53
 LOSSLESS = ["none", "lzw", "zlib", "packbits", "zstd", "lzma", "jpeg2000", "webp"]
@@ -195,6 +196,35 @@ def test_big_tiff_fill_order_and_ome(tmp_path):
     assert np.array_equal(np.asarray(load_image(file))[..., 0], grey)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "channels", "found"),
+    [
+        ('SizeC="3"', '<Channel SamplesPerPixel="3"/>', [""]),
+        ('SizeC="2"', '<Channel Name="DAPI"/><Channel/>', ["DAPI", ""]),
+        ('SizeC="4"', "", [""] * 4),
+        ("", "", [""]),
+        ('SizeC="x"', "", None),
+    ],
+)
+def test_the_channels_of_an_ome_tiff(sizes, channels, found):
+    assert ome_channels(OME.format(sizes=sizes, channels=channels)) == found
+
+
+@pytest.mark.parametrize("description", [None, "", "Aperio", "<OME", "<OME/>", '<OME xmlns="x"><Image/></OME>'])
+def test_what_is_not_ome_has_no_channels(description):
+    assert ome_channels(description) is None
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_an_ome_tiff_in_rgb_is_read(tmp_path, planes):
+    file, numbers = tmp_path / "a.ome.tif", values(3, 8)
+    axes = {"axes": "YXS" if planes == "contig" else "SYX"}
+    written = numbers if planes == "contig" else np.moveaxis(numbers, -1, 0)
+    tifffile.imwrite(file, written, photometric="rgb", planarconfig=planes, metadata=axes)
+    image = load_image(file)
+    assert np.array_equal(np.asarray(image), numbers) and doubts_of(image, "") == []
+
+
 def test_smaller_copies_and_masks_are_no_further_pictures(tmp_path):
     file = tmp_path / "a.tif"
     numbers = values(3, 8)
@@ -237,6 +267,10 @@ def of(numbers, **options):
 
 
 GREY, RGB, CONTIG = {"photometric": "minisblack"}, {"photometric": "rgb"}, {"planarconfig": "contig"}
+OME = (
+    '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image>'
+    '<Pixels {sizes} Type="uint8">{channels}</Pixels></Image></OME>'
+)
 CLEAR = np.dstack([values(3, 8), np.zeros((HEIGHT, WIDTH), np.uint8)])
 REFUSED = {
     "planes of R, G and B": (of(np.moveaxis(values(3, 8), -1, 0), **GREY), "it holds 3 pictures in grey of one size"),
@@ -252,9 +286,35 @@ REFUSED = {
     "signed": (of(values(3, 12).astype(np.int16), **RGB), "its numbers are signed"),
     "signed, 8 bits": (of(values(3, 7).astype(np.int8), **RGB), "its numbers are signed"),
     "32 bits": (of(values(3, 16).astype(np.uint32), **RGB), "it has 32-bit pixels"),
-    "half precision": (of(np.ones((9, 9), np.float16), **GREY), "it has 16-bit pixels, whose white is not defined"),
-    "floating point": (of(np.ones((9, 9), np.float32), **GREY), "it has 32-bit pixels"),
-    "complex": (of(np.ones((9, 9), np.complex64), **GREY), "it has 64-bit pixels"),
+    "half precision": (of(np.ones((9, 9), np.float16), **GREY), "it has 16-bit floating-point pixels, whose white is"),
+    "floating point": (of(np.ones((9, 9), np.float32), **GREY), "it has 32-bit floating-point pixels"),
+    "complex": (of(np.ones((9, 9), np.complex64), **GREY), "it has 64-bit complex pixels"),
+    "two channels, the second of no known meaning": (
+        of(values(2, 8), **GREY, **CONTIG),
+        "it has 2 channels of grey, and which are red, green and blue is not said",
+    ),
+    "inks that are not CMYK": (
+        of(values(4, 8), photometric="separated", extratags=[(332, "H", 1, 2, True)]),
+        "its inks are not cyan, magenta, yellow and black",
+    ),
+    "channels of fluorescence as pages": (
+        of(
+            np.moveaxis(values(3, 16), -1, 0), ome=True, metadata={"axes": "CYX", "Channel": {"Name": ["DAPI", "a", "b"]}}, **GREY
+        ),
+        "it is an OME-TIFF of 3 channels (DAPI, a, b); save it as RGB",
+    ),
+    "channels of fluorescence, the second said to be transparency": (
+        of(
+            np.full((HEIGHT, WIDTH, 2), 99, np.uint8),
+            description=OME.format(sizes='SizeC="2"', channels="<Channel/>" * 2),
+            metadata=None,
+            extrasamples=["unassalpha"],
+            **GREY,
+            **CONTIG,
+        ),
+        "it is an OME-TIFF of 2 channels; save it as RGB",
+    ),
+    "planes of focus": (of(np.moveaxis(values(3, 8), -1, 0), ome=True, metadata={"axes": "ZYX"}, **GREY), "3 pictures in grey"),
     "three channels of grey": (
         of(values(3, 8), **GREY, **CONTIG),
         "it has 3 channels of grey, and which are red, green and blue is not said",

@@ -210,6 +210,52 @@ def transparent_palette():
     return content.getvalue()
 
 
+def spoiled(suffix, damage, **options):
+    """A file that decoders make a picture of, although its data are damaged."""
+    content = picture(suffix, size=(120, 110), **options)
+    half, quarter = len(content) // 2, len(content) // 4
+    return {
+        "zeros": content[:half] + bytes(len(content) - half),
+        "cut": content[:half] + b"\xff\xd9",
+        "hole": content[:half] + bytes(quarter) + content[half + quarter :],
+        "other": content[:half] + np.random.default_rng(3).bytes(quarter) + content[half + quarter :],
+        "lost": content[:half] + content[half + quarter :],
+    }[damage]
+
+
+def png(*chunks, depth=8, kind=2, rows=b"\0" + b"\x66" * 27):
+    """A PNG of 9 x 9 pixels with more chunks before its pixels."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, depth, kind, 0, 0, 0))
+    more = b"".join(chunk(*one) for one in chunks)
+    return b"\x89PNG\r\n\x1a\n" + header + more + chunk(b"IDAT", zlib.compress(rows * 9)) + chunk(b"IEND", b"")
+
+
+def ome(values, **metadata):
+    content = io.BytesIO()
+    tifffile.imwrite(content, values, ome=True, metadata=metadata, **({"photometric": "minisblack"} if values.ndim < 4 else {}))
+    return content.getvalue()
+
+
+def small_gif():
+    """A GIF whose frame fills a part of its canvas."""
+    content = bytearray(picture("gif", size=(20, 16), mode="L"))
+    content[6:10] = struct.pack("<HH", 40, 32)
+    return bytes(content)
+
+
+def bmp(colors, gap=0):
+    pixels, start = bytes([0, 1, 2, 3]) * 2, 54 + 4 * colors + gap
+    header = struct.pack("<2sIIIIiiHHIIiiII", b"BM", start + 8, 0, start, 40, 4, 2, 1, 8, 0, 8, 0, 0, colors, 0)
+    return header + bytes(range(4 * colors)) + bytes(gap) + pixels
+
+
+GRAY_16 = {"depth": 16, "kind": 0, "rows": b"\0" + b"\xee\x60" * 9}
+
+
 # Kind: (name of the file among the images of label 0, its content, None if it is right or else what is said of it).
 IMAGES = {
     **{f"truncated {s}": (f"s1-77.{s}", picture(s)[: len(picture(s)) // 2], "does not open as an image") for s in FORMATS},
@@ -229,7 +275,53 @@ IMAGES = {
     "32-bit floating point": (
         "s1-77.tif",
         array(np.ones((9, 9), dtype=np.float32)),
-        "it has 32-bit pixels, whose white is not defined; save it with 8 or 16",
+        "it has 32-bit floating-point pixels, whose white is not defined; save it as whole numbers",
+    ),
+    **{
+        f"a {damage} JPEG, {kind}": (
+            "s1-77.jpg",
+            spoiled("jpg", damage, quality=90, **options),
+            "does not open as an image",
+        )
+        for damage in ("zeros", "cut", "hole", "other", "lost")
+        for kind, options in (("baseline", {}), ("progressive", {"progressive": True}), ("gray", {"mode": "L"}))
+    },
+    **{
+        f"a {damage} WebP": ("s1-77.webp", spoiled("webp", damage), "does not open as an image")
+        for damage in ("zeros", "hole", "other", "lost")
+    },
+    "a JPEG of many parts": ("s1-77.jpg", picture("jpg", restart_marker_blocks=1), None),
+    "a JPEG with something behind its end": ("s1-77.jpg", picture("jpg") + b"appended" * 99, None),
+    "a JPEG with padding before its end": ("s1-77.jpg", picture("jpg")[:-2] + b"\0\0\xff\xd9", None),
+    "a PNG of Xcode": ("s1-77.png", png((b"CgBI", b"\x50\0\x20\2")), "it is a PNG that Xcode rewrote for iPhones"),
+    "a critical chunk": ("s1-77.png", png((b"JDAT", b"x")), "it has the critical chunk 'JDAT', which PNG does not know"),
+    "a chunk that is not critical": ("s1-77.png", png((b"vpAg", b"x" * 9)), None),
+    "a transparent gray of 16 bits": ("s1-77.png", png((b"tRNS", b"\0\0"), **GRAY_16), None),
+    "all of a transparent gray of 16 bits": ("s1-77.png", png((b"tRNS", b"\xee\x60"), **GRAY_16), "is transparent all over"),
+    "a damaged profile": ("s1-77.png", png((b"iCCP", b"x\0\0" + zlib.compress(b"no profile"))), None),
+    "a profile of 3 MiB": ("s1-77.png", png((b"iCCP", b"x\0\0" + zlib.compress(bytes(3 * 2**20)))), None),
+    "a linear gamma": ("s1-77.png", png((b"gAMA", struct.pack(">I", 100_000))), None),
+    "a GIF that fills a part of its canvas": ("s1-77.gif", small_gif(), None),
+    "a BMP with a gap": ("s1-77.bmp", bmp(4, 4), None),
+    "a BMP with colors beyond its palette": ("s1-77.bmp", bmp(3), "a pixel has color 3 of a palette of 3"),
+    "CMYK TIFF": ("s1-77.tif", picture("tif", mode="CMYK"), None),
+    "half floats": (
+        "s1-77.tif",
+        tiff(np.full((9, 9, 3), 0.5, np.float16), photometric="rgb"),
+        "it has 16-bit floating-point pixels, whose white is not defined",
+    ),
+    "64-bit floats": ("s1-77.tif", tiff(np.full((9, 9), 0.5)), "it has 64-bit floating-point pixels"),
+    "OME-TIFF of channels": (
+        "s1-77.tif",
+        ome(np.full((2, 9, 9), 60000, np.uint16), axes="CYX", Channel={"Name": ["DAPI", "FITC"]}),
+        "it is an OME-TIFF of 2 channels (DAPI, FITC); save it as RGB",
+    ),
+    "OME-TIFF of a Z stack": ("s1-77.tif", ome(np.full((3, 9, 9), 99, np.uint8), axes="ZYX"), "it holds 3 pictures in grey"),
+    "OME-TIFF of a time series": ("s1-77.tif", ome(np.full((2, 9, 9), 99, np.uint8), axes="TYX"), "it holds 2 pictures in grey"),
+    "two channels of gray": (
+        "s1-77.tif",
+        tiff(np.full((9, 9, 2), 99, np.uint8), planarconfig="contig"),
+        "it has 2 channels of grey, and which are red, green and blue is not said",
     ),
     "a palette that is transparent all over": ("s1-77.png", transparent_palette(), "is transparent all over"),
     "CMYK JPEG": ("s1-77.jpg", picture("jpg", mode="CMYK"), None),
