@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from stages.workers import cores
 from stages.workers.cores import ahead, on_all_cores
 from tests.repositories import PROJECT
 
@@ -70,3 +71,20 @@ sys.exit("error: no model")
 
 def test_nothing_to_do():
     assert list(ahead(abs, [])) == [] and list(on_all_cores(abs, [], "nothing")) == []
+
+
+def test_large_pictures_wait_for_room_and_the_result_is_the_same(monkeypatch):
+    """Each of eight takes more than half of it: never two at a time, whatever the number of threads."""
+    monkeypatch.setattr(cores.joblib, "cpu_count", lambda: 4)
+    size, inside, most = cores.ROOM // 2 + 1, [], []
+
+    def item(number):
+        cores.take_room(size)
+        inside.append(number)
+        most.append(len(inside))
+        inside.remove(number)
+        return number
+
+    assert list(cores.ahead(item, [(number,) for number in range(8)])) == list(range(8))
+    assert max(most) == 1 and cores._room.taken == 0
+    cores.take_room(10 * cores.ROOM)  # Elsewhere nobody waits.
