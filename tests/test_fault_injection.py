@@ -18,6 +18,7 @@ CHOSEN = [
     "threshold.json: of another training",
     "threshold.json: a threshold of 7",
     "validation.csv: flipped labels",
+    "params.yaml: a threshold rule that does not exist",
 ]
 
 
