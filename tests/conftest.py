@@ -18,7 +18,7 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 # What takes more than a few seconds: DVC in a repository, emulation, many trainings. `pytest -m "not slow"` is for working.
-SLOW_FIXTURES = {"reproduced", "repository", "branches", "shared", "workspace", "s3", "bundle"}
+SLOW_FIXTURES = {"reproduced", "repository", "branches", "shared", "workspace", "s3", "bundle", "team"}
 
 
 def pytest_collection_modifyitems(items):

@@ -16,6 +16,8 @@ from tests.fork_server import FOLDER, python
 
 PROJECT = Path(__file__).resolve().parent.parent
 SMALL = {
+    "data": "demo",
+    "external": [],
     "demo.sites": 2,
     "demo.slides": 3,
     "demo.glomeruli": 7,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import tests.repositories
-from tests.repositories import dvc, git, stages_run
+from tests.repositories import dvc, git, make_repository, set_params, stages_run
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
 
@@ -113,3 +113,52 @@ def test_the_public_dataset_is_an_import(real_data, tmp_path, monkeypatch):
         line for line in ours.splitlines() if "md5: " in line and ".dir" in line
     ]
     assert "path: Patches/Raw/Images" in ours and "rev_lock: 6db7d77" in ours
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A repository of the project's files, without results, to work in."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project").mkdir()
+    make_repository(tmp_path / "project")
+    return tmp_path / "project"
+
+
+def test_a_clone_by_git_for_windows_has_the_same_bytes(project):
+    git("clone", "-q", "-c", "core.autocrlf=true", ".", "../windows")
+    names = git("ls-files", "-z").split("\0")[:-1]
+    assert [name for name in names if (project / name).read_bytes() != (project / "../windows" / name).read_bytes()] == []
+
+
+def test_git_adds_nothing_that_shows_patients(project):
+    """Whatever the user calls it; and what belongs to the project is added as before."""
+    own = ["data/mine.yaml", "data/mine.dvc", "crops.dvc", "stages/new.py", "docs/new.png", "data/weights/uni.dvc", "CHANGES.md"]
+    patients = """data/mine/GS/a.png data/mine/labels.csv data/my.crops/a.png data/mine.xlsx data/S1.geojson crops/labels.csv
+        models-ours/validation.csv models/ours/model.json models/checkpoint.npz evaluation.csv evaluation.html page.html
+        slides.csv evaluation.propose.csv S1.geojson S1.svs notes.xlsx Crop.PNG report/report.md data/weights/uni/model.json"""
+    for name in [*own, *patients.split()]:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("x")
+    git("add", "-A")
+    assert sorted(git("diff", "--cached", "--name-only").split()) == sorted(own)
+    assert git("ls-files", "-ci", "--exclude-standard") == ""
+
+
+def test_results_of_two_branches_leave_no_markers_and_repro_makes_those_of_both(repository):
+    main = git("branch", "--show-current").strip()
+    git("checkout", "-q", "-b", "theirs")
+    set_params({"evaluate.threshold": "youden"})
+    dvc("repro")
+    git("commit", "-q", "-a", "-m", "Another rule")
+    git("checkout", "-q", main)
+    set_params({"evaluate.bootstrap": 30})
+    dvc("repro")
+    git("commit", "-q", "-a", "-m", "More draws")
+    before = Path("dvc.lock").read_bytes()
+    merge = subprocess.run(["git", "merge", "-q", "theirs"], capture_output=True, text=True)
+    assert merge.returncode == 1 and "dvc.lock" in merge.stdout, merge.stdout
+    assert Path("dvc.lock").read_bytes() == before and "youden" in Path("params.yaml").read_text()
+    assert stages_run(dvc("repro")) == ["evaluate"]
+    git("add", "-A")
+    git("commit", "-q", "-m", "Both")
+    assert "up to date" in dvc("status") and git("status", "--short") == ""

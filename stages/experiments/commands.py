@@ -114,6 +114,24 @@ def output_of(command: Sequence[str], last_lines: int | None = None) -> str:
     return done.stdout
 
 
+def stages_to_run() -> list[str]:
+    """Return the names of the stages whose results are not those of the workspace's code, parameters and data, as far as
+    dvc.lock and the files that are here tell; files that are only in a remote are not missed. Nothing runs.
+
+    Stages that depend on those returned are left out. Raises `UserError` if DVC cannot tell, as in a broken dvc.yaml.
+    """
+    command = [*DVC, "repro", "--dry", "--allow-missing", "--keep-going"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment())
+    names = re.findall(r"^Running stage '(.+)':$", done.stdout, flags=re.MULTILINE)
+    if done.returncode:
+        # A stage whose data is not here cannot even be tried.
+        failed = re.findall(r"^ERROR: failed to reproduce(?: stages:)? ('.+')$", done.stderr, flags=re.MULTILINE)
+        names += re.findall(r"'([^']+)'", " ".join(failed))
+        if not names:
+            raise UserError(f"`{' '.join(command)}` failed: {' '.join(done.stderr.split())}")
+    return sorted(set(names))
+
+
 def clone_at(repository: str, commit: str, folder: Path) -> None:
     """Clone a repository (a folder or an address) into `folder`, at a commit. Raises `UserError` if that fails."""
     output_of(["git", "clone", "--quiet", "--no-checkout", repository, str(folder)])

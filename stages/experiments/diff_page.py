@@ -29,11 +29,11 @@ def folded(summary: str, lines: Sequence[str]) -> list[str]:
     return ["<details>", f"<summary>{summary}</summary>", "", *lines, "", "</details>"]
 
 
-def plots(revisions: Sequence[str], output: Path) -> list[str]:
+def plots(revisions: Sequence[str], output: Path, pictures: bool = True) -> list[str]:
     """Draw what `dvc plots diff` has as pictures in `output`, and return the Markdown that shows them.
 
     Plots are drawn by their Vega-Lite specifications; pictures stand side by side. Of a revision whose
-    files are not in DVC's cache, the page says so.
+    files are not in DVC's cache, the page says so. Without `pictures`, which show crops, only charts are drawn.
     """
     names = [*revisions, WORKSPACE][:2]
     lines: list[str] = []
@@ -42,18 +42,21 @@ def plots(revisions: Sequence[str], output: Path) -> list[str]:
         found = json.loads(output_of([*DVC, "plots", "diff", *revisions, "--json", "--out", folder]))
         missing = {(error.get("name"), error.get("rev")) for error in found.get("errors", [])}
         for name, drawings in progress(sorted(found.get("data", {}).items()), desc="drawing plots", unit="plot"):
-            pictures = [drawing for drawing in drawings if drawing["type"] == "image"]
+            images = [drawing for drawing in drawings if drawing["type"] == "image"]
+            if Path(name).suffix == ".png" and not pictures:
+                lines.append(f"{name} shows crops: not shown.\n")
+                continue
             charts = [drawing for drawing in drawings if drawing["type"] == "vega"]
             lines += [f"### {_title(name, charts)}", ""]
             for chart in charts:
                 file = _unused(f"plots/{_file_name(name)}", files)
                 save_chart(output / file, chart["content"])
                 lines += [f"![{name}]({file})", ""]
-            if pictures:
-                lines += _side_by_side(name, pictures, names, output, files)
+            if images:
+                lines += _side_by_side(name, images, names, output, files)
             drawn = {revision for drawing in drawings for revision in drawing["revisions"]}
             lines += [
-                f"Not drawn for {revision}: not in DVC's cache (`dvc pull` may bring it) or not there.\n"
+                f"Not drawn for {revision}: not in DVC's cache (`dvc push` there and `dvc fetch` here bring it) or not there.\n"
                 for revision in names
                 if revision not in drawn or (name, revision) in missing
             ]

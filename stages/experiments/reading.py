@@ -123,8 +123,12 @@ def read_at(path: str, revision: str | None) -> str:
     """
     try:
         return Path(path).read_text(encoding="utf-8") if revision is None else _read(path, revision)
-    except (DvcException, SCMError, OSError):
-        raise UserError(f"{path} of {revision or 'the workspace'} is not there, and not in DVC's cache") from None
+    # A remote without keys or network fails in its own library's words.
+    except Exception as error:
+        raise UserError(
+            f"{path} of {revision or 'the workspace'} is neither in git nor in DVC's cache ({' '.join(str(error).split())}); "
+            "`dvc push` where it was made and `dvc fetch` here bring it, which takes the remote's keys: a fork's run has none"
+        ) from None
 
 
 def read_experiments(revisions: Sequence[str] = (), commits: int = 1) -> list[Experiment]:

@@ -71,7 +71,7 @@ def test_what_cannot_be_compared_is_said(workplace):
 
 
 def test_what_is_not_there_is_said(workplace):
-    with pytest.raises(UserError, match="metrics/predictions.csv of the workspace is not there, and not in DVC's cache"):
+    with pytest.raises(UserError, match="metrics/predictions.csv of the workspace is neither in git nor in DVC's cache"):
         read_side(None)
     write(workplace, [])
     with pytest.raises(UserError, match="the workspace has no test set: it is trained on all slides"):
