@@ -34,7 +34,7 @@ def main() -> None:
     dataset = read_dataset(read_dataset_name())
     make_deterministic(params.seed)
     decision, made = read_decision(), read_card(FOLDER)
-    refuse([*made.of_another(FOLDER), *of_another_model(FOLDER, made, decision)])
+    refuse([*made.of_another(FOLDER), *of_another_model(FOLDER, decision)])
     made.refuse_other_data(MANIFEST, SPLIT)
     threshold, band = decision.threshold, decision.uncertain
 

@@ -4,7 +4,7 @@ The stage is apart from `train` so that another rule or target takes a second an
 """
 
 from stages.base.errors import refuse, run_program
-from stages.base.files import read_json_as, write_json
+from stages.base.files import read_json_as, sha256, write_json
 from stages.base.parameters import read_params
 from stages.dataset.predictions import VALIDATION, read_predictions
 from stages.measures.calibration import fit_calibration
@@ -31,7 +31,7 @@ def main() -> None:
         uncertain=band,
         calibration=calibration,
         validation=Rates(sensitivity=measured["sensitivity"], specificity=measured["specificity"]),
-        validation_sha256=trained.files_sha256[VALIDATION.name],
+        model_sha256=sha256(FOLDER / CARD),
     )
     written = decision.model_dump()
     write_json(THRESHOLD, written | {"calibration": calibration.model_dump(exclude_defaults=True)})

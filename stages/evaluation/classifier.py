@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from stages.base.errors import UserError, refuse, warn
-from stages.base.files import is_number, read_json_as
+from stages.base.files import is_number, read_json_as, sha256
 from stages.base.memory import keep_freed_memory
 from stages.base.packages import warn_of_other_versions
 from stages.dataset.seen import CROPS, Seen, read_crops
@@ -24,7 +24,6 @@ from stages.images.squares import make_square
 from stages.images.stains import StainNormalizer, read_normalization
 from stages.measures.decision import THRESHOLD, Decision, read_decision
 from stages.measures.likeness import LIKENESS, Likeness, read_likeness
-from stages.measures.localization import Shift
 from stages.model.encoder_card import EncoderCard, behind_encoder
 from stages.model.file import MODEL, load_model
 from stages.model.folder import CARD, WHOLE, Trained
@@ -37,12 +36,6 @@ if TYPE_CHECKING:
 BATCH = 32
 # Bytes of squares that are ready before the model takes them: a few seconds' work, which is done while Keras is imported.
 READY = 2**26
-
-
-class Origin(BaseModel):
-    """What prediction needs of `localized` in the model.json of a localized model: the map that its threshold.json has."""
-
-    shift: Shift
 
 
 class ModelCard(Trained):
@@ -64,7 +57,7 @@ class ModelCard(Trained):
     classes: list[str] = Field(min_length=2, max_length=2)
     dataset: Dataset
     encoder: EncoderCard | None = None
-    localized: Origin | None = None
+    localized: dict | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -83,13 +76,10 @@ def read_card(folder: Path) -> ModelCard:
     return read_json_as(folder / CARD, ModelCard)
 
 
-def of_another_model(folder: Path, made: ModelCard, decision: Decision) -> list[str]:
-    """Return a line if the threshold in the folder of a model was not chosen for this model."""
-    local = decision.calibration.local
-    if decision.validation_sha256 != made.files_sha256.get("validation.csv"):
-        return [f"{folder / THRESHOLD.name}: it was made for another model than {folder / MODEL.name}; {WHOLE}"]
-    if local != (made.localized and made.localized.shift):
-        return [f"{folder / THRESHOLD.name}: its calibration is not that of {folder / CARD}; {WHOLE}"]
+def of_another_model(folder: Path, decision: Decision) -> list[str]:
+    """Return a line if the threshold in the folder of a model was not chosen for the model.json there."""
+    if decision.model_sha256 != sha256(folder / CARD):
+        return [f"{folder / THRESHOLD.name}: it was made for another model than {folder / CARD}; {WHOLE}"]
     return []
 
 
@@ -139,7 +129,7 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     preparation, decision = read_preparation(folder), read_decision(folder / THRESHOLD.name)
     made, likeness = preparation.made, read_likeness(folder / LIKENESS.name)
     seen = read_crops(folder / CROPS.name)
-    problems = [*made.of_another(folder), *of_another_model(folder, made, decision)]
+    problems = [*made.of_another(folder), *of_another_model(folder, decision)]
     if likeness.made_from != made.dataset.made_from:
         problems.append(f"{folder / LIKENESS.name}: it was made for another model than {folder / MODEL.name}; {WHOLE}")
     refuse(problems)

@@ -84,13 +84,12 @@ def write_model(output: Path, model: Path, localized: Localized, folder: Path, n
             shutil.copyfile(model / name, made / name)
         origin = {
             "from_sha256": {name: sha256(model / name) for name in MODEL_FILES},
-            "shift": localized.shift.model_dump(),
             "crops_sha256": {name: sha256(folder / name) for name in names},
             "method": METHOD,
         }
-        threshold = read_json(model / "threshold.json")
+        write_json(made / "model.json", read_json(model / "model.json") | {"localized": origin})
+        threshold = read_json(model / "threshold.json") | {"model_sha256": sha256(made / "model.json")}
         threshold["calibration"] |= {"local": localized.shift.model_dump()}
         write_json(made / "threshold.json", threshold)
-        write_json(made / "model.json", read_json(model / "model.json") | {"localized": origin})
         write_json(made / "localization.json", localized.record())
         made.rename(output)

@@ -129,7 +129,8 @@ class Decision(Parameters):
     """How a model's probability becomes a call: what models/threshold.json holds.
 
     The probability is calibrated first. Then it is called positive from `threshold` on, and `uncertain` between the bounds
-    of the band. `rule`, with its `target`, chose the threshold; `validation` has the rates of the file of this digest.
+    of the band. `rule`, with its `target`, chose the threshold; `validation` has the rates on the
+    validation slides. `model_sha256` is of the model.json that it belongs to.
     """
 
     threshold: Share
@@ -138,7 +139,7 @@ class Decision(Parameters):
     uncertain: Band
     calibration: Calibration
     validation: Rates
-    validation_sha256: Sha256
+    model_sha256: Sha256
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Decision":

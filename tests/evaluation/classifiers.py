@@ -1,6 +1,6 @@
 """What stands beside a model in its folder, as if it had been trained on nothing in particular."""
 
-from stages.base.files import write_json
+from stages.base.files import sha256, write_json
 from stages.dataset.seen import write_crops
 from stages.evaluation.classifier import ModelCard
 from stages.measures.decision import Decision
@@ -24,7 +24,7 @@ def a_decision(**changes):
         "uncertain": {"low": 0.4, "high": 0.6},
         "calibration": {"method": "none"},
         "validation": {"sensitivity": 1.0, "specificity": 1.0},
-        "validation_sha256": DIGEST,
+        "model_sha256": DIGEST,
     }
     return Decision.model_validate(fields | changes)
 
@@ -37,7 +37,7 @@ def write_beside(folder, **changes):
     written = digests(folder)
     made = a_card({"title": "Crops"}, files_sha256=written, **changes)
     write_json(folder / "model.json", made.model_dump())
-    write_json(folder / "threshold.json", a_decision(validation_sha256=written["validation.csv"]).model_dump())
+    write_json(folder / "threshold.json", a_decision(model_sha256=sha256(folder / "model.json")).model_dump())
     likeness = nothing_known()
     likeness.made_from = made.dataset.made_from
     likeness.save(folder / "likeness.npz")

@@ -1068,13 +1068,13 @@ def another_array(**arrays):
 
 
 NOT_THIS_TRAINING = "it is not the file that folder/model.json was written with"
-ANOTHER_MODEL = "it was made for another model than folder/model.keras"
+ANOTHER_MODEL = "it was made for another model than folder/model."
 # Kind: (file in the folder of a model, what is done to it, what is said).
 MODEL_FOLDERS = {
     "another network": ("model.keras", lambda path: path.write_bytes(b"another"), NOT_THIS_TRAINING),
     "another stain": ("stain.json", lambda path: path.write_text('{"normalization":"none","learned":{}}'), NOT_THIS_TRAINING),
     "other validation predictions": ("validation.csv", lambda path: path.write_text("path\n"), NOT_THIS_TRAINING),
-    "a threshold of another training": ("threshold.json", changed(validation_sha256=f'"{64 * "1"}"'), ANOTHER_MODEL),
+    "a threshold of another training": ("threshold.json", changed(model_sha256=f'"{64 * "1"}"'), ANOTHER_MODEL),
     "a likeness of another manifest": ("likeness.npz", another_array(made_from=np.array(["1", "2", "3"])), ANOTHER_MODEL),
     "a likeness of other features": ("likeness.npz", another_array(made_from=np.array([64 * "0", 64 * "0", "1"])), ANOTHER_MODEL),
     "a card of another network": ("model.json", changed(**{"files_sha256__model.keras": f'"{64 * "1"}"'}), NOT_THIS_TRAINING),
@@ -1085,16 +1085,8 @@ MODEL_FOLDERS = {
     "a size of text": ("model.json", changed(size='"16"'), "model.json is not as its stage wrote it (size: "),
     "a padding that is none": ("model.json", changed(padding='"blue"'), "model.json is not as its stage wrote it (padding: "),
     "one class": ("model.json", changed(classes='["a"]'), "model.json is not as its stage wrote it (classes: "),
-    "a map without its threshold": (
-        "model.json",
-        changed(localized='{"shift":{"slope":1.0,"offset":2.0}}'),
-        "its calibration is not",
-    ),
-    "a localized threshold": (
-        "threshold.json",
-        changed(calibration__local='{"slope":1.0,"offset":2.0}'),
-        "threshold.json: its calibration is not that of folder/model.json",
-    ),
+    "another padding mode": ("model.json", changed(padding='"zero"'), ANOTHER_MODEL),
+    "a localized card": ("model.json", changed(localized='{"method":"m"}'), ANOTHER_MODEL),
     "a threshold of 7": ("threshold.json", changed(threshold="7"), "threshold: Input should be less than or equal to 1"),
     "a threshold below 0": ("threshold.json", changed(threshold="-0.1"), "threshold: Input should be greater than or equal to 0"),
     "a threshold of NaN": ("threshold.json", changed(threshold="NaN"), "NaN is not a finite number"),
