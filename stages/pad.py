@@ -9,7 +9,7 @@ from stages.base.errors import run_program
 from stages.base.files import read_table
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.cohort import IMAGES, MANIFEST, open_padded, write_squares_card
-from stages.images.padding import pad_all, padding_picture
+from stages.images.padding import Crop, pad_all, padding_picture
 from stages.images.parameters import PadParameters
 from stages.images.sheets import save_png
 from stages.workers.cluster import scheduler_address
@@ -20,8 +20,10 @@ PICTURE = Path("metrics/plots/padding.png")
 def main() -> None:
     params = read_params("pad", PadParameters)
     folder = Path("data") / read_dataset_name()
-    paths, labels, widths, heights = read_table(MANIFEST, ("path", "label", "width", "height"))
-    pad_all([folder / path for path in paths], params.mode, params.size, IMAGES, scheduler_address())
+    columns = ("path", "label", "width", "height", "pixels")
+    paths, labels, widths, heights, pixels = read_table(MANIFEST, columns)
+    crops = [Crop(folder / path, digest) for path, digest in zip(paths, pixels)]
+    pad_all(crops, params.mode, params.size, IMAGES, scheduler_address())
     write_squares_card(params.mode, params.size)
     save_png(PICTURE, padding_picture(folder, paths, labels, widths, heights, open_padded(), params.mode))
     print(f"{len(paths)} crops, {params.mode}, {params.size} x {params.size}: {IMAGES}")

@@ -34,7 +34,7 @@ from stages.base.arithmetic import FIXED, SETTINGS, THREADS
 from stages.base.files import read_json, write_json, write_table
 from stages.experiments.commands import DVC, environment
 from stages.images.opening import load_image
-from stages.images.padding import pad_all
+from stages.images.padding import Crop, pad_all
 from stages.workers.cores import on_all_cores
 from tests.evaluation.classifiers import write_beside
 from tests.growth import MEASURED, SIZE, make_crops
@@ -169,7 +169,7 @@ def pad(folder: Path, rounds: int) -> Iterator[Row]:
     files = native_crops() * 20
 
     def ours() -> None:
-        pad_all(files, "white", 224, folder / "images.npy")
+        pad_all([Crop(file) for file in files], "white", 224, folder / "images.npy")
 
     def notebooks() -> None:
         for number, file in enumerate(files):

@@ -41,6 +41,7 @@ def test_a_few_labels_make_a_model_folder(repository):
 
     # It judges as any other, by the map behind the calibration, at the same threshold.
     old, new = (json.loads(Path(f"{folder}/threshold.json").read_text()) for folder in ("models", "models-ours"))
+    assert new.pop("model_sha256") == sha256("models-ours/model.json") != old.pop("model_sha256")
     assert new["calibration"].pop("local") == record["shift"] and new == old
     assert run_program("predict", "data/theirs", "--model", "models-ours")[0] == 0
     code, _, error = run_program("localize", "data/theirs", "--labels", labels, "--output", "again", "--model", "models-ours")

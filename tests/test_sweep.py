@@ -12,7 +12,7 @@ import pytest
 
 from stages.base.errors import UserError
 from stages.experiments.settings import grid
-from stages.images.padding import pad_all
+from stages.images.padding import Crop, pad_all
 from stages.workers.cluster import connect
 from tests.conftest import save_crop
 from tests.fork_server import python
@@ -127,13 +127,14 @@ def test_through_a_remote_without_a_shared_cache(repository, tmp_path):
 
 def test_padding_on_a_cluster_gives_the_same_bytes(cluster, tmp_path):
     files = [save_crop(tmp_path / f"{n}.png", n, (12 + n % 7, 9 + n % 5)) for n in range(150)]
-    pad_all(files, "reflect", 16, tmp_path / "here.npy")
-    pad_all(files, "reflect", 16, tmp_path / "there.npy", scheduler=cluster[0])
+    crops = [Crop(file) for file in files]
+    pad_all(crops, "reflect", 16, tmp_path / "here.npy")
+    pad_all(crops, "reflect", 16, tmp_path / "there.npy", scheduler=cluster[0])
     assert (tmp_path / "here.npy").read_bytes() == (tmp_path / "there.npy").read_bytes()
     assert np.load(tmp_path / "there.npy").shape == (150, 16, 16, 3)
     files[70].write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"70\.png does not open"):
-        pad_all(files, "reflect", 16, tmp_path / "there.npy", scheduler=cluster[0])
+        pad_all(crops, "reflect", 16, tmp_path / "there.npy", scheduler=cluster[0])
 
 
 def test_no_scheduler_is_one_line():

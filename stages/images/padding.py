@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from stages.base.errors import UserError, refuse
 from stages.base.files import replacing
-from stages.images.opening import load_image
+from stages.images.opening import load_image, pixel_digest
 from stages.images.parameters import Mode
 from stages.images.sheets import contact_sheet
 from stages.images.squares import make_square
@@ -20,17 +21,24 @@ from stages.workers.progress import progress
 GROUP = 64  # crops that a worker of a cluster pads at a time
 
 
-def pad_all(files: Sequence[Path], mode: Mode, size: int, output: Path, scheduler: str | None = None) -> None:
-    """Write the squares of all `files` to the .npy file `output`, uint8 (N, size, size, 3), over all cores.
+class Crop(NamedTuple):
+    """A file to pad, and the digest of the picture that it must show (see `pixel_digest`); None: whatever it shows."""
+
+    file: Path
+    pixels: str | None = None
+
+
+def pad_all(crops: Sequence[Crop], mode: Mode, size: int, output: Path, scheduler: str | None = None) -> None:
+    """Write the squares of all `crops` to the .npy file `output`, uint8 (N, size, size, 3), over all cores.
 
     Each worker writes its square to its row of the file: the memory used does not grow with N, and the bytes do not
     depend on the number of workers. With the address of a Dask `scheduler`, whose workers reach the files by the same paths,
     they open and pad them.
 
     Raises:
-        UserError: with their names, files that cannot be read.
+        UserError: with their names, files that cannot be read, or show another picture.
     """
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), size, size, 3)}
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(crops), size, size, 3)}
     with replacing(output, binary=True) as npy:
         np.lib.format.write_array_header_1_0(npy, header)
         start, turn = npy.tell(), threading.Lock()
@@ -42,38 +50,41 @@ def pad_all(files: Sequence[Path], mode: Mode, size: int, output: Path, schedule
                 npy.write(square.tobytes())
 
         def pad_here(row: int) -> str | None:
-            square, problem = pad_one(files[row], mode, size)
+            square, problem = pad_one(crops[row], mode, size)
             if square is not None:
                 write(row, square)
             return problem
 
         if scheduler is None:
-            rows = [(row,) for row in range(len(files))]
+            rows = [(row,) for row in range(len(crops))]
             refuse([problem for problem in on_all_cores(pad_here, rows, "padding") if problem])
         else:
-            pad_on_cluster(files, mode, size, write, scheduler)
+            pad_on_cluster(crops, mode, size, write, scheduler)
 
 
-def pad_one(file: Path, mode: Mode, size: int) -> tuple[np.ndarray | None, str | None]:
-    """Return the square of a file, or what is wrong with the file."""
+def pad_one(crop: Crop, mode: Mode, size: int) -> tuple[np.ndarray | None, str | None]:
+    """Return the square of a crop, or what is wrong with its file."""
     try:
-        return make_square(load_image(file), mode, size), None
+        image = load_image(crop.file)
+        if crop.pixels is not None and crop.pixels != pixel_digest(image):
+            return None, f"{crop.file}: it shows another picture than when the manifest was written; run `dvc repro`"
+        return make_square(image, mode, size), None
     except UserError as error:
         return None, str(error)
 
 
 def pad_on_cluster(
-    files: Sequence[Path], mode: Mode, size: int, write: Callable[[int, np.ndarray], None], scheduler: str
+    crops: Sequence[Crop], mode: Mode, size: int, write: Callable[[int, np.ndarray], None], scheduler: str
 ) -> None:
-    """Have the workers of a Dask cluster pad the files, some at a time, and `write` each square, by its row, here."""
+    """Have the workers of a Dask cluster pad the crops, some at a time, and `write` each square, by its row, here."""
     # Workers have other working folders.
-    files = [file.absolute() for file in files]
+    crops = [crop._replace(file=crop.file.absolute()) for crop in crops]
     problems: dict[int, str] = {}
-    with connect(scheduler) as client, progress(total=len(files), desc="padding", unit="image") as bar:
-        groups = ((row, files[row : row + GROUP], mode, size) for row in range(0, len(files), GROUP))
+    with connect(scheduler) as client, progress(total=len(crops), desc="padding", unit="image") as bar:
+        groups = ((row, crops[row : row + GROUP], mode, size) for row in range(0, len(crops), GROUP))
         for (first, *_), padded in in_any_order(client, pad_group, groups):
             if isinstance(padded, BaseException):
-                raise UserError(f"the cluster at {scheduler} failed to pad {files[first]} and what follows: {padded}")
+                raise UserError(f"the cluster at {scheduler} failed to pad {crops[first].file} and what follows: {padded}")
             for row, (square, problem) in enumerate(padded, start=first):
                 if square is not None:
                     write(row, square)
@@ -83,9 +94,9 @@ def pad_on_cluster(
     refuse([problems[row] for row in sorted(problems)])
 
 
-def pad_group(first: int, files: Sequence[Path], mode: Mode, size: int) -> list[tuple[np.ndarray | None, str | None]]:
-    """Return what `pad_one` does of each of some files, the `first` of which is that row."""
-    return [pad_one(file, mode, size) for file in files]
+def pad_group(first: int, crops: Sequence[Crop], mode: Mode, size: int) -> list[tuple[np.ndarray | None, str | None]]:
+    """Return what `pad_one` does of each of some crops, the `first` of which is that row."""
+    return [pad_one(crop, mode, size) for crop in crops]
 
 
 def padding_picture(

@@ -40,6 +40,17 @@ def test_row_i_is_row_i_of_the_manifest(workplace):
         assert (square == make_square(load_image(folder / path), "mean", 16)).all()
 
 
+def test_refuses_a_picture_that_was_replaced_after_the_manifest(workplace):
+    folder = make_classes()
+    manifest.main()
+    save_crop(folder / "GS" / "s2-0.png", seed=1)
+    with pytest.raises(UserError) as error:
+        pad.main()
+    said = "it shows another picture than when the manifest was written; run `dvc repro`"
+    assert str(error.value) == f"{folder / 'GS' / 's2-0.png'}: {said}"
+    assert not Path("data/padded/images.npy").exists()
+
+
 def test_the_bytes_do_not_depend_on_the_workers(workplace, monkeypatch):
     make_classes()
     contents = []
