@@ -51,7 +51,7 @@ def test_a_few_labels_make_a_model_folder(repository):
     shutil.copytree("models", "mixed")
     shutil.copy("models-ours/threshold.json", "mixed")
     code, _, error = run_program("predict", "data/theirs", "--model", "mixed")
-    assert code == 1 and "mixed/threshold.json: its calibration is not that of mixed/model.json" in error
+    assert code == 1 and "mixed/threshold.json: it was made for another model than mixed/model.json" in error
 
 
 def test_it_proposes_what_to_label(repository):
