@@ -116,7 +116,7 @@ def test_a_model_of_one_training_with_the_threshold_of_another_is_refused(reposi
     """As after `dvc repro train` alone, or a run that stopped there."""
     set_params({"train.seed": 5, "train.learning_rate": 0.01})
     dvc("repro", "train")
-    said = "models/threshold.json: it was made for another model than models/model.keras; run dvc repro"
+    said = "models/threshold.json: it was made for another model than models/model.json; run dvc repro"
     for program in (["predict", "data/demo"], ["evaluate"]):
         code, _, error = run_program(*program)
         assert code == 1 and said in error and error.count("\n") == 1, error

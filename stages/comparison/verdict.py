@@ -1,7 +1,6 @@
 """Whether a change made the model better: the sentence and the table that head the report on it."""
 
 import io
-import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from stages.base.errors import UserError
 from stages.base.files import damaged
+from stages.base.strict_json import parse_json
 from stages.dataset.cohort import SINGLE, are_single
 from stages.dataset.predictions import parse_predictions
 from stages.experiments.markdown import markdown_table
@@ -76,7 +76,7 @@ def read_side(revision: str | None) -> Pooled:
     text = read_at(PREDICTIONS, revision)
     measures = read_at(MEASURES, revision)
     try:
-        threshold = json.loads(measures).get("threshold")
+        threshold = parse_json(measures).get("threshold")
     except (ValueError, AttributeError) as error:
         raise damaged(f"{MEASURES} of {name}", error) from None
     found = parse_predictions(io.StringIO(text, newline=""), f"{PREDICTIONS} of {name}")

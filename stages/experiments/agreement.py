@@ -6,11 +6,11 @@ with four other ways to round (docs/reproducibility.md); what is allowed is twic
 
 import csv
 import io
-import json
 from typing import NamedTuple
 
 import numpy as np
 
+from stages.base.strict_json import parse_json
 from stages.experiments.settings import flatten
 
 # Largest difference that is allowed of the probability of one image, and on average over all.
@@ -36,7 +36,7 @@ def compare_contents(path: str, committed: bytes, here: bytes) -> Agreement | No
     if path.endswith("predictions.csv") or path.endswith("validation.csv"):
         return compare_predictions(committed.decode(), here.decode())
     if path.endswith(("test.json", "measures.json")):
-        return compare_measures(json.loads(committed), json.loads(here))
+        return compare_measures(parse_json(committed), parse_json(here))
     return None
 
 

@@ -1,7 +1,6 @@
 """Reading DVC experiments: their parameters, their measures and their predictions, through DVC's own API."""
 
 import io
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from ruamel.yaml import YAML
 from stages.base.errors import UserError, refuse
 from stages.base.files import parse_table
 from stages.base.parameters import read_yaml
+from stages.base.strict_json import parse_json
 from stages.dataset.predictions import Predictions, parse_predictions
 from stages.experiments.commands import find_repository, from_top
 from stages.experiments.inputs import digest, kind_of
@@ -71,13 +71,13 @@ class Experiment(NamedTuple):
     def made_with(self) -> dict[str, str]:
         """Return what the bytes of its training depend on beside code, data and parameters; nothing where that is not said."""
         try:
-            return {row["what"]: str(row["found"]) for row in json.loads(self.read(MADE_WITH))}
+            return {row["what"]: str(row["found"]) for row in parse_json(self.read(MADE_WITH))}
         except UserError:
             return {}
 
     def measures(self) -> dict[str, float]:
         """Return its measures on the test set by their dotted names, such as `interval_95.roc_auc.low`; only those defined."""
-        found = flatten(json.loads(self.read(MEASURES)))
+        found = flatten(parse_json(self.read(MEASURES)))
         return {name: value for name, value in found.items() if isinstance(value, (int, float))}
 
     def predictions(self, path: str | Path) -> Predictions:

@@ -1,6 +1,5 @@
 """A pathology encoder in a folder, as it was published: config.json beside model.safetensors, read without PyTorch."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -10,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from stages.base.errors import UserError
+from stages.base.strict_json import parse_json
 from stages.model.steps import Tokens
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
@@ -52,7 +52,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not there; it must be a folder with an encoder's {CONFIG} and {WEIGHTS}")
     try:
-        found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        found = parse_json((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / CONFIG} cannot be read ({error}); it must be the one that came with the weights") from None
     if not isinstance(found, dict):
