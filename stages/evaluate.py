@@ -1,4 +1,4 @@
-"""Measure the model on the test slides: -> metrics/test.json, measures.json, predictions.csv, slides.csv and plots.
+"""Measure the model on the test slides: -> metrics/test.json, measures.json, predictions.csv, tables of slides and plots.
 
 Where split.test is none there are no test slides: both files of measures then hold one entry, `out_of_fold`, of the validation
 predictions of the ensemble's members; the tables and curves of a test set are empty.
@@ -23,6 +23,7 @@ from stages.evaluation.results import certain, deciding, measure, say
 from stages.images.sheets import save_png
 from stages.measures.decision import coverage_curve, read_decision
 from stages.measures.parameters import EvaluateParameters
+from stages.measures.pseudonyms import read_key
 from stages.model.backend import make_deterministic
 from stages.model.batches import predict
 from stages.model.file import MODEL
@@ -31,7 +32,7 @@ from stages.model.folder import FOLDER
 
 def main() -> None:
     params = read_params("evaluate", EvaluateParameters)
-    dataset = read_dataset(read_dataset_name())
+    dataset, key = read_dataset(read_dataset_name()), read_key(params.pseudonyms)
     make_deterministic(params.seed)
     decision, made = read_decision(), read_card(FOLDER)
     refuse([*made.of_another(FOLDER), *of_another_model(FOLDER, decision)])
@@ -57,7 +58,7 @@ def main() -> None:
     write_json(METRICS / "test.json", deciding(results))
     write_json(METRICS / "measures.json", results)
     write_predictions(METRICS / "predictions.csv", cohort, rows, y_score.astype(np.float32), y_pred)
-    write_slides(y_true, y_pred, slides)
+    write_slides(y_true, y_pred, slides, key)
     write_curves(y_true, y_score, threshold)
     coverage, wrong, _ = coverage_curve(y_true, y_score, threshold)
     write_table(METRICS / "plots/coverage.csv", ("coverage", "wrong"), zip(coverage.tolist(), wrong.tolist()))

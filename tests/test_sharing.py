@@ -133,9 +133,11 @@ def test_a_clone_by_git_for_windows_has_the_same_bytes(project):
 def test_git_adds_nothing_that_shows_patients(project):
     """Whatever the user calls it; and what belongs to the project is added as before."""
     own = ["data/mine.yaml", "data/mine.dvc", "crops.dvc", "stages/new.py", "docs/new.png", "data/weights/uni.dvc", "CHANGES.md"]
+    own += ["data/keys/ours.dvc", "pins/new.txt", "tools/new.py"]
     patients = """data/mine/GS/a.png data/mine/labels.csv data/my.crops/a.png data/mine.xlsx data/S1.geojson crops/labels.csv
         models-ours/validation.csv models/ours/model.json models/checkpoint.npz evaluation.csv evaluation.html page.html
-        slides.csv evaluation.propose.csv S1.geojson S1.svs notes.xlsx Crop.PNG report/report.md data/weights/uni/model.json"""
+        slides.csv evaluation.propose.csv S1.geojson S1.svs notes.xlsx Crop.PNG report/report.md data/weights/uni/model.json
+        data/keys/ours"""
     for name in [*own, *patients.split()]:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text("x")

@@ -8,26 +8,31 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from stages.base.files import write_table
 from stages.measures.localization import wilson
+from stages.measures.pseudonyms import pseudonyms
 from stages.measures.scores import confusion
 
 METRICS = Path("metrics")
 CALIBRATION_BINS = 5  # A test set of one fold has a hundred crops or two: more bins would show noise.
 
 
-def write_slides(y_true: np.ndarray, y_pred: np.ndarray, slides: np.ndarray) -> None:
+def write_slides(y_true: np.ndarray, y_pred: np.ndarray, slides: np.ndarray, key: bytes | None = None) -> None:
     """Write the percentage of globally sclerotic glomeruli of each slide, true and predicted: what a report states.
 
     The predicted one with its 95 % interval (Wilson's): of the sampling of glomeruli, not of the model's errors.
+    With a key, slides have pseudonyms and stand in their order; metrics/slide_names.csv says which slide is which.
     """
     names, codes = np.unique(slides, return_inverse=True)
+    shown = pseudonyms(names.tolist(), key)
     glomeruli = np.bincount(codes)
     true, predicted = np.bincount(codes, weights=y_true).astype(int), np.bincount(codes, weights=y_pred).astype(int)
     rows = [
         (name, n, t, p, *(f"{100 * share:.1f}" for share in (t / n, p / n, *wilson(int(p), int(n)))))
-        for name, n, t, p in zip(names, glomeruli, true, predicted)
+        for name, n, t, p in zip(shown, glomeruli, true, predicted)
     ]
     columns = ("slide", "glomeruli", "sclerotic", "predicted_sclerotic", "percent", "predicted_percent", "low", "high")
-    write_table(METRICS / "slides.csv", columns, rows)
+    write_table(METRICS / "slides.csv", columns, sorted(rows))
+    known = sorted(zip(shown, names)) if key else []
+    write_table(METRICS / "slide_names.csv", ("pseudonym", "slide"), known)
 
 
 def write_curves(y_true: np.ndarray, y_score: np.ndarray, threshold: float) -> None:

@@ -25,11 +25,13 @@ KINDS = ("data", "card", "weights", "code", "packages")
 
 
 def input_paths(params: Mapping[str, Any]) -> list[str]:
-    """Return the datasets, their cards and the weights that parameters name, as paths from here."""
+    """Return the datasets, their cards, the weights and the key that parameters name, as paths from here."""
     external = params.get("external")
     names = [params.get("data"), *(external if isinstance(external, list) else [])]
     datasets = [path for name in names for path in (f"data/{name}", f"data/{name}.yaml")]
-    return [*dict.fromkeys(datasets), f"data/weights/{params['model']['weights']}"]
+    key = params.get("evaluate", {}).get("pseudonyms", "none")
+    keys = [f"data/keys/{key}"] if key != "none" else []
+    return [*dict.fromkeys(datasets), f"data/weights/{params['model']['weights']}", *keys]
 
 
 def kind_of(path: str, data: object, weights: object) -> str | None:

@@ -11,7 +11,15 @@ from stages.base.parameters import read_yaml, refuse_wrong
 
 Value = str | float | None
 # Parameters that give other results neither by being better nor by being worse.
-IRRELEVANT = ("train.resume", "manifest.unreadable", "evaluate.bootstrap", "evaluate.seed", "climb.", "external")
+IRRELEVANT = (
+    "train.resume",
+    "manifest.unreadable",
+    "evaluate.bootstrap",
+    "evaluate.seed",
+    "evaluate.pseudonyms",
+    "climb.",
+    "external",
+)
 
 
 def params_with(overrides: Sequence[str] = ()) -> dict:

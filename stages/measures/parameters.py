@@ -21,4 +21,6 @@ class EvaluateParameters(Parameters):
     uncertain: float = Field(ge=0, lt=1)
     bootstrap: int = Field(ge=0, le=1_000_000)
     trained_on: Literal["leave_out", "refuse"]
+    # No dot: of data/keys/a.dvc, DVC's note of the key a, git shows the content.
+    pseudonyms: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     seed: int = Field(ge=0, lt=2**32)

@@ -12,6 +12,7 @@ from stages.images.parameters import PadParameters, StainParameters
 from stages.intake.parameters import ManifestParameters, SplitParameters
 from stages.ladder.parameters import ClimbParameters
 from stages.measures.parameters import EvaluateParameters
+from stages.measures.pseudonyms import read_key
 from stages.model.steps import ModelParameters, is_backbone, parse_step
 from stages.synthetic.parameters import DemoParameters
 from stages.training.parameters import TrainParameters
@@ -56,5 +57,12 @@ class Whole(Parameters):
 
 
 def refuse_wrong(params: dict, path: str, note: str) -> None:
-    """Raise `UserError` with a line for each value of params.yaml that is wrong, whichever stage reads it."""
-    check(params, Whole, path, note=note)
+    """Raise `UserError` with a line for each value of params.yaml that is wrong, whichever stage reads it.
+
+    Args:
+        note: what a stage says behind each of them; empty of other programs.
+    """
+    whole = check(params, Whole, path, note=note)
+    # Of a stage. A program that only reads results needs no key.
+    if note:
+        read_key(whole.evaluate.pseudonyms)

@@ -119,7 +119,10 @@ def test_a_remote_has_what_is_not_here(here):
 
 def test_the_paths_that_parameters_name():
     params = {"data": "a", "external": ["b"], "model": {"weights": "w.h5"}}
-    assert input_paths(params) == ["data/a", "data/a.yaml", "data/b", "data/b.yaml", "data/weights/w.h5"]
+    paths = ["data/a", "data/a.yaml", "data/b", "data/b.yaml", "data/weights/w.h5"]
+    # Commits from before there were pseudonyms name no key.
+    assert input_paths(params) == input_paths(params | {"evaluate": {"pseudonyms": "none"}}) == paths
+    assert input_paths(params | {"evaluate": {"pseudonyms": "k"}}) == [*paths, "data/keys/k"]
 
 
 @pytest.mark.parametrize(

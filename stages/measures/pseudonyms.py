@@ -1,0 +1,46 @@
+"""Names for slides in what git keeps: keyed hashes, which tell nothing to those who do not have the key."""
+
+import hmac
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.base.errors import UserError
+
+KEYS = Path("data/keys")
+SHORTEST, DIGITS = 32, 12
+
+
+def read_key(name: str) -> bytes | None:
+    """Return the key in data/keys/<name>, without white space around it; None for `none`.
+
+    Args:
+        name: `evaluate.pseudonyms`.
+
+    Raises:
+        UserError: there is no such file, or the key is too short.
+    """
+    if name == "none":
+        return None
+    path = KEYS / name
+    needed = f"evaluate.pseudonyms needs a key of {SHORTEST} characters or more there"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; {needed}, or `dvc pull {path}` for your colleagues' key")
+    key = path.read_bytes().strip()
+    if len(key) < SHORTEST:
+        raise UserError(f"{path} holds {len(key)} characters; {needed}")
+    return key
+
+
+def pseudonyms(slides: Sequence[str], key: bytes | None) -> list[str]:
+    """Return a name for each of the different slides: the start of HMAC-SHA256; without a key their own names.
+
+    Raises:
+        UserError: two slides come to the same pseudonym.
+    """
+    if key is None:
+        return [*slides]
+    # With letters before it, no spreadsheet takes 012345678901 or 1e2345678901 for a number.
+    names = [f"slide-{hmac.new(key, slide.encode(), 'sha256').hexdigest()[:DIGITS]}" for slide in slides]
+    if len(set(names)) < len(names):
+        raise UserError("evaluate.pseudonyms: two slides come to the same pseudonym; take another key")
+    return names
