@@ -80,7 +80,7 @@ def test_a_grid_is_that_of_dvc(repository):
 
 def test_a_worker_is_killed_and_another_fails_and_the_rest_come_home(repository, cluster, tmp_path):
     address, workers = cluster
-    sweep = start_sweep("--name", "grid", "--scheduler", address, "-S", "split.seed=0,1", "-S", "evaluate.target=0.9,2.0")
+    sweep = start_sweep("--name", "grid", "--scheduler", address, "-S", "split.seed=0,1", "-S", "split.folds=3,50")
     deadline = time.monotonic() + 600
     while not [*tmp_path.glob("elsewhere/glomeruli-sweep-*/clone/stages")]:
         assert sweep.poll() is None and time.monotonic() < deadline
@@ -89,12 +89,12 @@ def test_a_worker_is_killed_and_another_fails_and_the_rest_come_home(repository,
     status, printed, errors = finish(sweep)
     assert status == 1, errors
     assert "2 of 4 experiments are here, 2 failed" in printed
-    assert "grid-2 failed:" in errors and "evaluate.target is 2.0" in errors
+    assert "grid-2 failed:" in errors and "split.folds is 50" in errors
     assert "Traceback" not in errors
     found = experiments()
     assert set(found) == {"grid-1", "grid-3"}
 
-    dvc("exp", "run", "-S", "split.seed=1", "-S", "evaluate.target=0.9")
+    dvc("exp", "run", "-S", "split.seed=1", "-S", "split.folds=3")
     here = {path: out["hash"] for path, out in found["grid-3"]["outs"].items()}
     lock = json.loads(dvc("exp", "show", "--json"))[0]["data"]["outs"]
     assert here == {path: out["hash"] for path, out in lock.items()}

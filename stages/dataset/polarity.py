@@ -39,6 +39,9 @@ def order_doubt(first: str, second: str) -> str | None:
     if sorted(words[0], key=str.isdecimal) != sorted(words[1], key=str.isdecimal) and _texts(words[0]) == _texts(words[1]):
         # They differ by numbers only, such as class2 and class1.
         return first if _numbers(words[0]) > _numbers(words[1]) else None
+    if any(sign for own in words for _, sign in _signs(_texts(own))):
+        # Words say more than the numbers before them: 0_GS and 1_nonGS.
+        words = _texts(words[0]), _texts(words[1])
     signs = _signs(words[0], words[1]), _signs(words[1], words[0])
     shared = signs[0] & signs[1]
     return first if _sign(signs[0] - shared) > _sign(signs[1] - shared) else None

@@ -26,8 +26,10 @@ json.dump([one.groupdict() if one else {} for one in found], sys.stdout)
 """
 # What tables, databases and people write where they know no slide.
 _NO_NAME = re.compile(
-    r"[\W_]*|#(n/a|ref|name|value|num|null|div/0|spill|calc)[!?]?|[\W_]*(na|n[\W_]+[ad]|k[\W_]+a|nan|null|none|nil|unknown|unbekannt|missing"
-    r"|tb[ad]|undefined|unspecified|unassigned|not[\W_]*(available|applicable|known)|keine[\W_]+angabe|inconnu|desconocido|sconosciuto"
+    r"[\W_]*|#(n/a|ref|name|value|num|null|div/0|spill|calc)[!?]?|[\W_]*(na(_character)?|n[./][\W_]*[adv]|k[./][\W_]*a|(1\.#q)?nan(\(ind)?|null|none([\W_]+given)?|nil|missing"
+    r"|(no|unknown|without)[\W_]+(slide|slides|case|patient|name|label|data|info|id)|unknown|unbekannt|blank|empty|leer|fehlt|keine"
+    r"|unlabell?ed|unclear|anonym\w*|pending|vide|vuoto|vacio|不明|なし|未知"
+    r"|tb[ad]|undefined|unspecified|unassigned|not[\W_]*(available|applicable|known|recorded)|keine[\W_]+angabe|inconnu|desconocido|sconosciuto"
     r"|onbekend)[\W_]*"
 )
 

@@ -64,7 +64,7 @@ def refuse_half_read(image: Image.Image, data: bytes) -> None:
 # What is odd in a JPEG file, but leaves its pixels as they are, or a few bytes that belong to none.
 # The last is of libjpeg-turbo's own interface, which then checks nothing.
 HARMLESS_JPEG = re.compile("Unknown Adobe|bad ICC|Invalid SOS parameters|Could not determine subsampling")
-EXTRANEOUS = re.compile(r"(\d+) extraneous bytes")
+EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 MOST_EXTRANEOUS = 16
 
 
@@ -98,15 +98,38 @@ def refuse_damaged_jpeg(data: bytes, mode: str, doubts: list[str]) -> np.ndarray
         NotRead: libjpeg has an error or a warning that is not harmless.
     """
     try:
-        pixels = simplejpeg.decode_jpeg(data, colorspace="gray" if mode == "L" else mode, strict=True)
+        pixels = _decode_strictly(data, mode)
     except ValueError as error:
-        said = str(error).removeprefix("tjDecompressHeader3(): ")
-        few = EXTRANEOUS.search(said)
-        if not (HARMLESS_JPEG.search(said) or (few and int(few[1]) <= MOST_EXTRANEOUS)):
-            raise NotRead(f"it is damaged: {said}") from None
-        doubts.append(f"it may be damaged: {said}")
+        # What is odd before the first scan would hide what is damaged after it: only one warning is said.
+        try:
+            _decode_strictly(_without_oddities(data), mode)
+        except (ValueError, IndexError) as further:
+            said = str(further).removeprefix("tjDecompressHeader3(): ")
+            few = EXTRANEOUS.search(said)
+            if not (HARMLESS_JPEG.search(said) or (few and int(few[1]) <= MOST_EXTRANEOUS)):
+                raise NotRead(f"it is damaged: {said}") from None
+        doubts.append(f"it may be damaged: {str(error).removeprefix('tjDecompressHeader3(): ')}")
         return None
     return pixels[..., 0] if mode == "L" else pixels
+
+
+def _decode_strictly(data: bytes, mode: str) -> np.ndarray:
+    return simplejpeg.decode_jpeg(data, colorspace="gray" if mode == "L" else mode, strict=True)
+
+
+def _without_oddities(data: bytes) -> bytes:
+    """Return a JPEG file without comments, application data, and bytes between the segments before its first scan."""
+    kept, place = [data[:2]], 2
+    while True:
+        place = data.index(b"\xff", place)
+        while data[place] == 0xFF:
+            place += 1
+        if data[place] == 0xDA:
+            return b"".join([*kept, b"\xff", data[place:]])
+        end = place + 1 + int.from_bytes(data[place + 1 : place + 3], "big")
+        if not (0xE0 <= data[place] <= 0xEF or data[place] == 0xFE):
+            kept.append(b"\xff" + data[place:end])
+        place = max(end, place + 3)
 
 
 # Bytes of which the end of a picture's data may consist and not be needed; libwebp writes up to 3.

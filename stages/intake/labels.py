@@ -13,7 +13,7 @@ from stages.dataset.card import Dataset
 from stages.dataset.cohort import CLASS_NAMES
 from stages.dataset.polarity import names_the_others
 from stages.dataset.slides import composed
-from stages.intake.listing import Listing, is_left_behind, may_follow
+from stages.intake.listing import Listing, is_left_behind, refuse_leading_out
 from stages.intake.names import Names
 from stages.intake.spreadsheets import check_names
 from stages.intake.tables import MissingColumn, missing, read_rows
@@ -156,7 +156,7 @@ def labels_from_table(dataset: Dataset, listing: Listing) -> tuple[dict[str, int
     table, columns = dataset.folder / str(dataset.card.labels), dataset.card.columns
     assert columns is not None
     named = {key: column for key, column in columns.model_dump().items() if column is not None}
-    _refuse_leading_out(dataset, "labels", table)
+    refuse_leading_out(dataset, "labels", table)
     try:
         rows = read_rows(table, list(dict.fromkeys(named.values())))
     except FileNotFoundError:
@@ -186,18 +186,13 @@ def labels_from_table(dataset: Dataset, listing: Listing) -> tuple[dict[str, int
     return found, groups
 
 
-def _refuse_leading_out(dataset: Dataset, key: str, table: Path) -> None:
-    if table.exists() and not may_follow(table, dataset.folder):
-        raise dataset.error(key, f"{table} is a link that leads out of {dataset.folder}")
-
-
 def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]:
     """Return the labels that the card's table of corrections gives, by path."""
     if dataset.card.corrections is None:
         return {}
     table = dataset.folder / dataset.card.corrections
     corrections = Labels(table, Names(labels, dataset.folder))
-    _refuse_leading_out(dataset, "corrections", table)
+    refuse_leading_out(dataset, "corrections", table)
     try:
         rows = read_rows(table, CORRECTIONS)
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from stages.base.errors import UserError, refuse
 from stages.base.files import is_in_cache
 from stages.base.parameters import quoted
+from stages.dataset.card import Dataset
 from stages.images.opening import SUFFIXES
 
 # In lower case; all that begins with a dot is passed over anyway, such as .DS_Store, ._a.png, .@__thumb and .Trash-1000.
@@ -151,3 +152,9 @@ def may_follow(link: Path, folder: Path) -> bool:
 def no_image(folder: Path) -> UserError:
     """Return the error for a folder without an image."""
     return UserError(f"{folder} holds no image; formats that are read end in {', '.join(sorted(SUFFIXES))}")
+
+
+def refuse_leading_out(dataset: Dataset, key: str, table: Path) -> None:
+    """Raise `UserError` if the table that a card names by `key` is a link that leads out of the dataset's folder."""
+    if table.exists() and not may_follow(table, dataset.folder):
+        raise dataset.error(key, f"{table} is a link that leads out of {dataset.folder}")

@@ -69,7 +69,8 @@ def _without_settings_of_the_machine() -> Iterator[None]:
     Raises:
         SystemExit: KERAS_BACKEND names a backend that does not exist or is not installed.
     """
-    backend = os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    chosen = os.environ.get("KERAS_BACKEND")
+    backend = os.environ["KERAS_BACKEND"] = chosen or "tensorflow"
     if backend not in BACKENDS:
         sys.exit(f"error: KERAS_BACKEND is {backend!r}; it must be one of {', '.join(BACKENDS)}")
     if importlib.util.find_spec(backend) is None:
@@ -83,9 +84,11 @@ def _without_settings_of_the_machine() -> Iterator[None]:
         try:
             yield
         finally:
-            del os.environ["KERAS_HOME"]
-            if home is not None:
-                os.environ["KERAS_HOME"] = home
+            # As they were, for the programs that this one starts.
+            for name, value in (("KERAS_HOME", home), ("KERAS_BACKEND", chosen)):
+                del os.environ[name]
+                if value is not None:
+                    os.environ[name] = value
 
 
 def keras_home() -> Path:

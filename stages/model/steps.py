@@ -162,4 +162,4 @@ def backbone_names() -> list[str]:
     if found is None or found.origin is None:
         raise ImportError("keras is not installed")
     text = (Path(found.origin).parent / "applications/__init__.py").read_text(encoding="utf-8")
-    return [PACKAGED, ENCODER, *sorted(set(re.findall(r"\bimport ([A-Z]\w+) as \1\b", text)))]
+    return [PACKAGED, ENCODER, *sorted(set(re.findall(r"\b([A-Z]\w+) as \1\b", text)))]

@@ -71,6 +71,10 @@ class _Room:
         self.freed = threading.Condition()
         self.own = threading.local()
 
+    def __reduce__(self) -> tuple:
+        # On a cluster's worker, to which functions are sent with their code, it begins empty.
+        return _Room, ()
+
     @contextlib.contextmanager
     def for_an_item(self) -> Iterator[None]:
         self.own.size = 0

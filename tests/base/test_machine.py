@@ -67,8 +67,8 @@ def test_names_are_the_same_in_each_locale(umlauts, tmp_path_factory):
 def test_letters_that_the_output_lacks_are_written_as_numbers(umlauts):
     content, code, said, errors = manifest(env={"PYTHONIOENCODING": "cp1252"})
     assert (code, errors) == (0, []) and content
-    assert said.startswith(rb"\u0130stanbul, PAS \u2265 40" + "°".encode("cp1252"))
-    assert manifest(env={"PYTHONIOENCODING": "ascii"})[2].startswith(rb"\u0130stanbul, PAS \u2265 40\xb0")
+    assert rb"\u0130stanbul, PAS \u2265 40" + "°".encode("cp1252") in said
+    assert rb"\u0130stanbul, PAS \u2265 40\xb0" in manifest(env={"PYTHONIOENCODING": "ascii"})[2]
 
 
 @pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
@@ -85,7 +85,8 @@ def test_a_reader_that_stops_reading_ends_the_program_silently(umlauts):
     os.close(reader)
     content, code, _, errors = manifest(stdout=writer)
     os.close(writer)
-    assert content and (code, errors) == (141, [])
+    # It ends with the first line that is printed, before any file is written.
+    assert (content, code, errors) == (None, 141, [])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

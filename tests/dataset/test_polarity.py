@@ -15,7 +15,17 @@ PAIRS = [
         for other in ("healthy", "nonsclerotic", "non_sclerotic", "unsclerotic", "normal", "functional", "open")
     ],
     *[("globally_sclerotic", "non_globally_sclerotic"), ("globally_sclerotic_glomeruli", "non_globally_sclerotic_glomeruli")],
-    *[("1", "0"), ("01", "00"), ("*/1", "*/0"), ("class_2", "class_1"), ("1_GS", "0_nonGS"), ("GS1", "GS0"), ("GS+", "GS-")],
+    *[
+        ("1", "0"),
+        ("01", "00"),
+        ("*/1", "*/0"),
+        ("class_2", "class_1"),
+        ("1_GS", "0_nonGS"),
+        ("0_GS", "1_nonGS"),
+        ("0-sclerotic", "1-normal"),
+        ("GS1", "GS0"),
+        ("GS+", "GS-"),
+    ],
     *[
         ("positive", "negative"),
         ("pos", "neg"),

@@ -79,6 +79,30 @@ def test_parts_of_one_specimen_may_be_one():
     assert written_alike(names) == ["'S-1905_PAS_1of2' and 'S-1905_PAS_2of2'"]
 
 
-@pytest.mark.parametrize("text", ["#N/A", "#REF!", "#DIV/0!", "#NAME?", "", " ", "\u200b", "_", "n. a.", "Not Known", "tbd"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#N/A",
+        "#REF!",
+        "#DIV/0!",
+        "#NAME?",
+        "",
+        " ",
+        "\u200b",
+        "_",
+        "n. a.",
+        "Not Known",
+        "tbd",
+        "k.A.",
+        "no slide",
+        "(Leer)",
+        "-nan(ind)",
+    ],
+)
 def test_what_names_no_slide(text):
     assert is_no_name(text)
+
+
+@pytest.mark.parametrize("text", ["N A", "K-A", "ND", "KA", "0", "Blank 3", "Nan-1", "nonGS"])
+def test_initials_and_numbers_name_a_slide(text):
+    assert not is_no_name(text)

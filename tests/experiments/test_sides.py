@@ -50,14 +50,16 @@ def test_the_workspace_is_not_reported_by_results_of_another_state(repository, c
 def test_a_commit_is_not_reported_by_results_of_another_state(repository):
     refuse_stale(None)
     refuse_stale(git("rev-parse", "HEAD").strip())
-    # Of data that are not here it cannot be said that they have changed.
-    shutil.rmtree("data/demo")
-    refuse_stale(None)
     pad_alone()
     git("commit", "-q", "-a", "-m", "A part")
     with pytest.raises(UserError, match="the results of HEAD are not of its code, data and parameters: stage"):
         refuse_stale("HEAD")
     assert verdict("HEAD~1", "HEAD")[0].startswith("**Not comparable**: the results of HEAD ")
+
+
+def test_data_that_are_not_here_are_not_said_to_have_changed(repository):
+    shutil.rmtree("data/demo")
+    refuse_stale(None)
 
 
 def test_crops_that_have_other_pixels(repository):

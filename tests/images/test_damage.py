@@ -194,3 +194,20 @@ def test_a_gif_whose_first_frame_is_smaller_than_its_canvas_is_transparent_aroun
     alpha = np.asarray(image)[..., 3]
     assert alpha[9:41, 7:47].min() == 255 and alpha.sum() == 255 * 40 * 32
     assert np.array_equal(np.asarray(image)[9:41, 7:47, :3], np.asarray(small.convert("RGB")))
+
+
+BAD_PROFILE = b"\xff\xe2" + (26).to_bytes(2, "big") + b"ICC_PROFILE\0\x01\x02" + bytes(10)
+
+
+@pytest.mark.parametrize("odd", ["profile", "byte"])
+def test_an_oddity_before_the_scan_does_not_hide_damage_after_it(tmp_path, odd):
+    """Of several warnings the decoder says the first only."""
+    whole = by_pillow("JPEG", quality=90)
+    place = 2 if odd == "profile" else whole.index(b"\xff\xc4")
+    before = BAD_PROFILE if odd == "profile" else b"\0"
+    half = len(whole) // 2
+    file = written(tmp_path, whole[:place] + before + whole[place:])
+    assert len(doubts_of(load_image(file), file)) == 1
+    for damaged in (whole[:half] + bytes(len(whole) - half), whole[:half] + b"\xff\xd9"):
+        with pytest.raises(UserError, match="it is damaged"):
+            load_image(written(tmp_path, damaged[:place] + before + damaged[place:]))

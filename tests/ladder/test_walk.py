@@ -106,7 +106,7 @@ def test_in_a_repository(repository):
     # Every rung overfits and hardly any improves, so that the climb is short.
     set_params({"climb.gap": -1, "climb.upturn": 0, "climb.confidence": 1.0, "climb.bootstrap": 100, "train.epochs": 2})
     git("commit", "-q", "-a", "-m", "A short climb")
-    assert run_program("climb", "-S", "climb.gap=2")[2].startswith("error: params.yaml: climb.gap is 2; ")
+    assert run_program("climb", "-S", "climb.gap=2")[2].startswith("error: params.yaml with climb.gap=2: climb.gap is 2; ")
     code, text, error = run_program("climb")
     assert code == 0, error
     steps = [row["step"] for row in csv.DictReader(Path("climb/climb.csv").read_text().splitlines())]
