@@ -14,6 +14,7 @@ import pytest
 
 import stages.predict
 from stages.base.errors import UserError
+from stages.base.files import sha256
 from tests.repositories import dvc, make_another_laboratory, run_program, set_params
 
 
@@ -184,6 +185,9 @@ def without_pattern(folder):
     card = json.loads((folder / "unpatterned/model.json").read_text())
     del card["dataset"]["card"]["group"]
     (folder / "unpatterned/model.json").write_text(json.dumps(card))
+    decision = json.loads((folder / "unpatterned/threshold.json").read_text())
+    decision["model_sha256"] = sha256(folder / "unpatterned/model.json")
+    (folder / "unpatterned/threshold.json").write_text(json.dumps(decision))
     return folder / "unpatterned"
 
 
