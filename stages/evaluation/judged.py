@@ -211,6 +211,10 @@ def say_measures(judged: Sequence[Judged], path: Path) -> None:
     """Write and print the measures against the known labels, as in metrics/measures.json, of the crops not trained on."""
     count = sum(one.trained_on for one in judged)
     judged = [one for one in judged if not one.trained_on]
+    if not judged:
+        write_json(path, {"trained_on": count})
+        print(f"nothing is measured: the model was trained on all {count} crops")
+        return
     y_true = np.array([one.label for one in judged], dtype=np.int64)
     y_score = np.array([one.probability for one in judged]).astype(np.float64)
     measures = score(y_true, y_score, np.array([one.predicted for one in judged]))
