@@ -22,6 +22,8 @@ def recorded(tmp_path_factory):
     Path("data/weights/mine.weights.h5").write_text("weights")
     dvc("add", "-q", "data/small", "data/weights/mine.weights.h5")
     git("add", "-A")
+    # Git takes no crops unless it is told to.
+    git("add", "-f", "data/plain")
     git("commit", "-q", "-m", "Data")
     os.chdir(before)
     return folder

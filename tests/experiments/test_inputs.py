@@ -32,6 +32,7 @@ def track_a_part():
     Path("data/.gitignore").write_text("".join(kept))
     dvc("add", "-q", "data/small/GS")
     git("add", "-A")
+    git("add", "-f", "data/small/nonGS")
 
 
 GOOD = {
