@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 
 # Run in each process of this machine: Ctrl-C reaches all that the terminal has started. It ends the programs that a process runs,
-# and the process then clears up behind them instead of printing a traceback.
-LET_BE = "import signal; signal.signal(signal.SIGINT, lambda *_: None)"
+# and the process then clears up behind them instead of printing a traceback. It begins nothing more.
+STOPPED = "GLOMERULI_STOPPED"
+LET_BE = f"import os, signal; signal.signal(signal.SIGINT, lambda *_: os.environ.update({STOPPED}='1'))"
 # The packages that compute, with their versions.
 PINS = Path(__file__).parents[2] / "pins"
 
@@ -86,6 +87,13 @@ def refuse_other_versions(found: Any) -> None:
     refuse(problems)
 
 
+def _unless_stopped(function: Callable, *arguments: Any) -> Any:
+    # What waited at a worker would otherwise outlive the program that asked for it.
+    if STOPPED in os.environ:
+        raise InterruptedError("stopped by Ctrl-C")
+    return function(*arguments)
+
+
 class ByValue:
     """A function and its arguments that unpickle with their code, wherever that is not installed."""
 
@@ -95,7 +103,7 @@ class ByValue:
         import stages
 
         cloudpickle.register_pickle_by_value(stages)
-        self.pickled = cloudpickle.dumps(partial(function, *arguments))
+        self.pickled = cloudpickle.dumps(partial(_unless_stopped, function, *arguments))
 
     def __reduce__(self) -> tuple:
         import cloudpickle

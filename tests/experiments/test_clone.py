@@ -55,6 +55,7 @@ def test_a_project_in_a_folder_of_a_larger_repository(locked, tmp_path, monkeypa
     shutil.rmtree(".git")
     git("init", "-q", str(tmp_path))
     git("add", "-A")
+    git("add", "-f", "data/plain")
     git("commit", "-q", "-m", "All")
     assert read_at("data/plain.yaml", "HEAD") == Path("data/plain.yaml").read_text()
     edit_all()

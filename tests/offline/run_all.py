@@ -13,6 +13,7 @@ def main() -> None:
     assert "train" in stages_run(dvc("repro", "--force"))
     dvc("exp", "run", "-n", "youden", "-S", "evaluate.threshold=youden")
     git("checkout", "-q", "HEAD", "--", "params.yaml")
+    dvc("repro")
     for program, *arguments in (
         ("predict", "data/demo", "--html", "page.html", "--per-slide", "slides.csv"),
         ("compare", "--by", "evaluate.threshold"),
