@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Make FILE the one comment on a pull request (GitHub) or merge request (GitLab), or renew it: comment.py FILE
+"""Make FILE the one comment on a pull request (GitHub) or merge request (GitLab), or renew it:
+comment.py FILE
 
-A job that holds the token and runs nothing else starts it from the default branch. FILE comes from the job that runs the
-branch's code and may hold anything: it is cut to what both services take, and can neither notify anyone nor act on GitLab,
-where a line that begins with / is a command. Only an own comment with the mark is renewed.
+A job that holds the token and runs nothing else starts it from the default branch. FILE comes from
+the job that runs the branch's code and may hold anything: it is cut to what both services take, and
+can neither notify anyone nor act on GitLab, where a line that begins with / is a command. Only an
+own comment with the mark is renewed.
 """
 
 import json
@@ -19,13 +21,17 @@ LONGEST = 60_000  # characters; GitHub takes 65,536
 
 def call(method: str, address: str, body: dict | None = None):
     content = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(address, content, HEADERS | {"Content-Type": "application/json"}, method=method)
+    request = urllib.request.Request(
+        address, content, HEADERS | {"Content-Type": "application/json"}, method=method
+    )
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
 def harmless(text: str) -> str:
-    """Return a text of no more than LONGEST characters, without mentions and without GitLab's quick actions."""
+    """Return a text of no more than LONGEST characters, without mentions and without GitLab's quick
+    actions.
+    """
     if len(text) > LONGEST:
         text = text[:LONGEST] + "\n\n(Cut here; the report among the artifacts is whole.)"
     text = re.sub(r"@(?=\w)", "@\u200b", text)
@@ -36,7 +42,11 @@ env = os.environ
 if "GITHUB_ACTIONS" in env:
     HEADERS = {"Authorization": f"Bearer {env['GH_TOKEN']}"}
     repository = f"{env['GITHUB_API_URL']}/repos/{env['GITHUB_REPOSITORY']}"
-    comments, edited, renew = f"{repository}/issues/{env['NUMBER']}/comments", f"{repository}/issues/comments", "PATCH"
+    comments, edited, renew = (
+        f"{repository}/issues/{env['NUMBER']}/comments",
+        f"{repository}/issues/comments",
+        "PATCH",
+    )
 
     def is_own(comment: dict) -> bool:
         return comment["user"]["login"] == "github-actions[bot]"

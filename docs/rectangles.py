@@ -1,10 +1,11 @@
-"""Derive a dataset in which padding matters from `aidpath`, whose crops were stretched to squares before they were published.
+"""Derive a dataset in which padding matters from `aidpath`, whose crops were stretched to squares
+before they were published.
 
     PYTHONPATH=. python docs/rectangles.py
 
-shrinks each crop of data/aidpath/ in width or in height, whichever a seeded draw says, to 60 to 95 % and writes
-data/rectangles/ with its card: real glomeruli in crops of which none is square. The draw does not know the label, so the
-shape of a crop tells nothing about it.
+shrinks each crop of data/aidpath/ in width or in height, whichever a seeded draw says, to 60 to 95
+% and writes data/rectangles/ with its card: real glomeruli in crops of which none is square. The
+draw does not know the label, so the shape of a crop tells nothing about it.
 """
 
 from pathlib import Path
@@ -24,9 +25,13 @@ for path in tqdm(sorted(SOURCE.glob("*/*.png")), unit="image"):
     with Image.open(path) as crop:
         sides = np.array(crop.size)
         sides[random.integers(2)] *= random.uniform(LEAST, MOST)
-        save_png(TARGET / path.relative_to(SOURCE), crop.convert("RGB").resize(tuple(sides.tolist()), Image.Resampling.LANCZOS))
+        save_png(
+            TARGET / path.relative_to(SOURCE),
+            crop.convert("RGB").resize(tuple(sides.tolist()), Image.Resampling.LANCZOS),
+        )
 with replacing(TARGET.with_suffix(".yaml")) as card:
     text = SOURCE.with_suffix(".yaml").read_text(encoding="utf-8").splitlines(keepends=True)
     card.write(
-        "title: AIDPATH kidney glomeruli in crops that are not square, derived by docs/rectangles.py\n" + "".join(text[1:])
+        "title: AIDPATH kidney glomeruli in crops that are not square, derived by docs/rectangles.py\n"
+        + "".join(text[1:])
     )

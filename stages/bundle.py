@@ -1,10 +1,13 @@
-"""Put everything that a machine without a network needs into one folder: the repository, wheels, and datasets if asked for.
+"""Put everything that a machine without a network needs into one folder: the repository, wheels,
+and datasets if asked for.
 
     python -m stages.bundle /media/stick/glomeruli
-    python -m stages.bundle glomeruli --dataset data/mine.dvc --platform manylinux_2_28_x86_64 --python 3.12
+    python -m stages.bundle glomeruli --dataset data/mine.dvc --platform manylinux_2_28_x86_64
+    --python 3.12
 
-On the other machine `python3 glomeruli/install.py FOLDER` checks the list of SHA-256, installs with no index, and runs the demo.
-The repository is that of the last commit. Without --platform, the wheels are for a machine and a Python as these here.
+On the other machine `python3 glomeruli/install.py FOLDER` checks the list of SHA-256, installs with
+no index, and runs the demo. The repository is that of the last commit. Without --platform, the
+wheels are for a machine and a Python as these here.
 """
 
 import re
@@ -25,30 +28,63 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("output", type=Path, help="the folder to write; not there yet")
     parser.add_argument("--python", default=here, help=f"of the other machine (default: {here})")
-    parser.add_argument("--platform", action="append", default=[], help="of the other machine, as pip names it; repeatable")
-    parser.add_argument("--requirements", nargs="+", default=[*DEFAULT], metavar="FILE", help=f"(default: {' '.join(DEFAULT)})")
-    parser.add_argument("--dataset", action="append", default=[], metavar="FILE", help="such as data/mine.dvc; repeatable")
+    parser.add_argument(
+        "--platform",
+        action="append",
+        default=[],
+        help="of the other machine, as pip names it; repeatable",
+    )
+    parser.add_argument(
+        "--requirements",
+        nargs="+",
+        default=[*DEFAULT],
+        metavar="FILE",
+        help=f"(default: {' '.join(DEFAULT)})",
+    )
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="such as data/mine.dvc; repeatable",
+    )
     arguments = parser.parse_args()
     if arguments.output.exists() or not arguments.output.name:
         raise UserError(f"{arguments.output} is there already; choose another name, or remove it")
     if not re.fullmatch(r"3\.\d+", arguments.python):
         raise UserError(f"--python is {arguments.python!r}; it must be such as 3.11")
     if arguments.python != here and not arguments.platform:
-        raise UserError(f"for Python {arguments.python} in place of {here} say --platform, too, such as manylinux_2_28_x86_64")
+        raise UserError(
+            f"for Python {arguments.python} in place of {here} say --platform, too, such as manylinux_2_28_x86_64"
+        )
     needed = [*arguments.requirements, *arguments.dataset]
-    refuse([f"{name} is not a file of this repository" for name in needed if not Path(name).is_file()])
+    refuse(
+        [f"{name} is not a file of this repository" for name in needed if not Path(name).is_file()]
+    )
     find_repository(whole=True)
     datasets = [note.removesuffix(".dvc") for note in arguments.dataset]
     cards = [card for dataset in datasets if Path(card := f"{dataset}.yaml").exists()]
     refuse_unrecorded([*datasets, *cards])
-    if changed := output_of(["git", "status", "--porcelain", "--", *arguments.dataset, *cards]).split("\n")[0]:
-        raise UserError(f"{changed[3:]} is changed and not committed; a bundle has what the last commit has")
+    if changed := output_of(
+        ["git", "status", "--porcelain", "--", *arguments.dataset, *cards]
+    ).split("\n")[0]:
+        raise UserError(
+            f"{changed[3:]} is changed and not committed; a bundle has what the last commit has"
+        )
     if output_of(["git", "status", "--porcelain", "--untracked-files=no"]).strip():
         print("warning: what is not committed is not in the bundle", file=sys.stderr)
-    pack(arguments.output, arguments.requirements, arguments.python, arguments.platform, arguments.dataset)
+    pack(
+        arguments.output,
+        arguments.requirements,
+        arguments.python,
+        arguments.platform,
+        arguments.dataset,
+    )
     files = [path for path in arguments.output.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
-    print(f"{len(files)} files, {size:,.0f} MB: on the other machine, `python3 {arguments.output.name}/install.py FOLDER`")
+    print(
+        f"{len(files)} files, {size:,.0f} MB: on the other machine, `python3 {arguments.output.name}/install.py FOLDER`"
+    )
 
 
 if __name__ == "__main__":

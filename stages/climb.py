@@ -1,16 +1,19 @@
-"""Climb the ladder of model steps: add Dense layers until it overfits, replace the largest by a convolution, go on.
+"""Climb the ladder of model steps: add Dense layers until it overfits, replace the largest by a
+convolution, go on.
 
     python -m stages.climb
     python -m stages.climb -S data=aidpath -S climb.validations=2
 
-Method: Wen, Thibeau-Sutre et al., Medical Image Analysis 63:101694, 2020, simplified. It begins with `logistic`, adds a Dense
-layer, and another, until the model overfits or has four. Then a round: the largest Dense layer is replaced by a convolutional
-block, and layers are added again. The climb ends with a whole round that brings no improvement. When a rung overfits, and
-when it improves on the best so far, is said by `climb` in params.yaml.
+Method: Wen, Thibeau-Sutre et al., Medical Image Analysis 63:101694, 2020, simplified. It begins
+with `logistic`, adds a Dense layer, and another, until the model overfits or has four. Then a
+round: the largest Dense layer is replaced by a convolutional block, and layers are added again. The
+climb ends with a whole round that brings no improvement. When a rung overfits, and when it improves
+on the best so far, is said by `climb` in params.yaml.
 
-Each rung is a DVC experiment for each validation fold and seed, named after its step. What has run is not run again: a
-climb that was interrupted goes on where it was. It decides by validation slides and does not look at the test fold.
-Writes climb.md, climb.csv and climb.png into the folder --output.
+Each rung is a DVC experiment for each validation fold and seed, named after its step. What has run
+is not run again: a climb that was interrupted goes on where it was. It decides by validation slides
+and does not look at the test fold. Writes climb.md, climb.csv and climb.png into the folder
+--output.
 """
 
 import sys
@@ -34,8 +37,20 @@ WRITTEN = ("climb.md", "climb.csv", "climb.png")
 
 def main() -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("-S", "--set-param", action="append", default=[], metavar="NAME=VALUE", help="as in `dvc exp run`")
-    parser.add_argument("--output", type=output_folder, default=Path("climb"), help="the folder to write to (default: climb)")
+    parser.add_argument(
+        "-S",
+        "--set-param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="as in `dvc exp run`",
+    )
+    parser.add_argument(
+        "--output",
+        type=output_folder,
+        default=Path("climb"),
+        help="the folder to write to (default: climb)",
+    )
     arguments = parser.parse_args()
     output = arguments.output
     refuse_outputs({str(output / name): output / name for name in WRITTEN})

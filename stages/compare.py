@@ -1,14 +1,16 @@
-"""Compare experiments over folds and seeds: which setting is better on the next patient, and is that sure?
+"""Compare experiments over folds and seeds: which setting is better on the next patient, and is
+that sure?
 
     python -m stages.compare                                   all experiments that start from HEAD
     python -m stages.compare --where data=aidpath --by model.step
     python -m stages.compare --by pad.mode,pad.size --against white,64 --metric average_precision
 
-Experiments with the same values of the parameters in --by are one setting; split.fold, split.seed, split.validation and
-train.seed are its repetitions. The test predictions of the folds are pooled: each glomerulus is judged once, by a model
-that has not seen its slide. Settings are compared in pairs on the same glomeruli, each against one, with an interval of
-the difference; and by their ranks in each fold and seed, as is usual in print.
-Writes comparison.md, settings.csv, differences.csv, pairs.csv and comparison.png into the folder --output.
+Experiments with the same values of the parameters in --by are one setting; split.fold, split.seed,
+split.validation and train.seed are its repetitions. The test predictions of the folds are pooled:
+each glomerulus is judged once, by a model that has not seen its slide. Settings are compared in
+pairs on the same glomeruli, each against one, with an interval of the difference; and by their
+ranks in each fold and seed, as is usual in print. Writes comparison.md, settings.csv,
+differences.csv, pairs.csv and comparison.png into the folder --output.
 """
 
 import argparse
@@ -32,11 +34,15 @@ def main() -> None:
     arguments = parse_arguments()
     output = arguments.output
     refuse_outputs({str(output / name): output / name for name in WRITTEN})
-    experiments = choose(read_experiments(arguments.rev, arguments.num), arguments.experiments, arguments.where)
+    experiments = choose(
+        read_experiments(arguments.rev, arguments.num), arguments.experiments, arguments.where
+    )
     by = arguments.by if arguments.by is not None else varying(experiments)
     settings = group(experiments, by)
     reference = find_reference(settings, by, arguments.against)
-    measured, found = bootstrap(settings, reference, arguments.metric, arguments.replicates, arguments.seed)
+    measured, found = bootstrap(
+        settings, reference, arguments.metric, arguments.replicates, arguments.seed
+    )
     ranks = rank(settings, arguments.metric)
     text = report(settings, by, arguments.metric, measured, found, ranks)
     print(text)
@@ -51,17 +57,53 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argument_parser(__doc__)
-    parser.add_argument("experiments", nargs="*", help="names of experiments (default: all that start from --rev)")
-    parser.add_argument("--by", type=split_names, help="grouping parameters (default: all that vary, but for folds and seeds)")
-    parser.add_argument("--where", action="append", default=[], metavar="NAME=VALUE", help="only experiments with this value")
-    parser.add_argument("--against", metavar="VALUE[,VALUE]", help="the setting to compare with (default: that of params.yaml)")
-    parser.add_argument("--metric", choices=MEASURES, default="roc_auc", help="the measure to decide by (default: roc_auc)")
-    parser.add_argument("--rev", action="append", default=[], help="the commit, branch or tag that the experiments start from")
-    parser.add_argument("--num", type=int, default=1, help="how many commits to go back from there (default: 1)")
-    parser.add_argument("--replicates", type=_replicates, default=2000, help="draws of slides for the intervals (default: 2000)")
+    parser.add_argument(
+        "experiments", nargs="*", help="names of experiments (default: all that start from --rev)"
+    )
+    parser.add_argument(
+        "--by",
+        type=split_names,
+        help="grouping parameters (default: all that vary, but for folds and seeds)",
+    )
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="only experiments with this value",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="VALUE[,VALUE]",
+        help="the setting to compare with (default: that of params.yaml)",
+    )
+    parser.add_argument(
+        "--metric",
+        choices=MEASURES,
+        default="roc_auc",
+        help="the measure to decide by (default: roc_auc)",
+    )
+    parser.add_argument(
+        "--rev",
+        action="append",
+        default=[],
+        help="the commit, branch or tag that the experiments start from",
+    )
+    parser.add_argument(
+        "--num", type=int, default=1, help="how many commits to go back from there (default: 1)"
+    )
+    parser.add_argument(
+        "--replicates",
+        type=_replicates,
+        default=2000,
+        help="draws of slides for the intervals (default: 2000)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of these draws (default: 0)")
     parser.add_argument(
-        "--output", type=output_folder, default=Path("comparison"), help="the folder to write to (default: comparison)"
+        "--output",
+        type=output_folder,
+        default=Path("comparison"),
+        help="the folder to write to (default: comparison)",
     )
     return parser.parse_args()
 

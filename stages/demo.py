@@ -1,9 +1,11 @@
-"""Draw the embedded dataset, data/demo: synthetic PAS-like glomeruli, so that the pipeline runs with nothing else at hand.
+"""Draw the embedded dataset, data/demo: synthetic PAS-like glomeruli, so that the pipeline runs
+with nothing else at hand.
 
-No picture here is of a patient. Each is composed of two densities, of the PAS reaction (magenta: basement membranes,
-mesangial matrix, scars) and of haematoxylin (blue: nuclei), and coloured by the Beer-Lambert law with the stain of its
-slide and the scanner of its site, as light passes a stained section (Ruifrok and Johnston, Anal Quant Cytol Histol
-23:291, 2001). Labels follow what is drawn: a tuft of which hardly any capillary loop is open is globally sclerotic.
+No picture here is of a patient. Each is composed of two densities, of the PAS reaction (magenta:
+basement membranes, mesangial matrix, scars) and of haematoxylin (blue: nuclei), and coloured by the
+Beer-Lambert law with the stain of its slide and the scanner of its site, as light passes a stained
+section (Ruifrok and Johnston, Anal Quant Cytol Histol 23:291, 2001). Labels follow what is drawn: a
+tuft of which hardly any capillary loop is open is globally sclerotic.
 """
 
 import shutil
@@ -28,10 +30,16 @@ def main() -> None:
     for name in CLASSES:
         (FOLDER / name).mkdir(parents=True)
     slides = [
-        (site, number, count) for site in range(params.sites) for number, count in enumerate(_counts(params, site), start=1)
+        (site, number, count)
+        for site in range(params.sites)
+        for number, count in enumerate(_counts(params, site), start=1)
     ]
     folder = FOLDER.resolve()
-    jobs = [(folder, params.seed, site, number, index) for site, number, count in slides for index in range(1, count + 1)]
+    jobs = [
+        (folder, params.seed, site, number, index)
+        for site, number, count in slides
+        for index in range(1, count + 1)
+    ]
     for _ in on_all_cores(_draw_one, jobs, "drawing synthetic glomeruli", prefer="processes"):
         pass
 
@@ -43,8 +51,13 @@ def _counts(params: DemoParameters, site: int) -> list[int]:
 
 
 def _draw_one(folder: Path, seed: int, site: int, number: int, index: int) -> None:
-    # Each slide and each glomerulus has random numbers of its own: neither the order nor the workers matter.
-    slide = make_slide(np.random.default_rng([seed, site, number]), np.random.default_rng([seed, site]), f"{SITES[site]}{number}")
+    # Each slide and each glomerulus has random numbers of its own: neither the order nor the
+    # workers matter.
+    slide = make_slide(
+        np.random.default_rng([seed, site, number]),
+        np.random.default_rng([seed, site]),
+        f"{SITES[site]}{number}",
+    )
     random = np.random.default_rng([seed, site, number, index])
     tuft, label = make_tuft(random)
     image = draw_glomerulus(random, slide, tuft)

@@ -1,10 +1,12 @@
-"""List the labels that a pathologist should look at again: those that models which had not seen the glomerulus find unlikely.
+"""List the labels that a pathologist should look at again: those that models which had not seen the
+glomerulus find unlikely.
 
     python -m stages.doubts fold-0 fold-1 fold-2 fold-3 fold-4
 
-takes the test predictions of experiments, together one of each glomerulus, and cleanlab's judgement of them (confident
-learning: Northcutt, Jiang and Chuang, JAIR 70:1373, 2021). Writes doubts.csv, the most doubtful first, and doubts.png into
---output. Nothing is changed: a correction is a line `path,label` in the table that the dataset's card names as `corrections`.
+takes the test predictions of experiments, together one of each glomerulus, and cleanlab's judgement
+of them (confident learning: Northcutt, Jiang and Chuang, JAIR 70:1373, 2021). Writes doubts.csv,
+the most doubtful first, and doubts.png into --output. Nothing is changed: a correction is a line
+`path,label` in the table that the dataset's card names as `corrections`.
 """
 
 import sys
@@ -25,16 +27,37 @@ SHOWN, COLUMNS = 40, 8
 
 def main() -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("experiments", nargs="+", help="names of experiments, such as one for each fold")
-    parser.add_argument("--rev", action="append", default=[], help="the commit, branch or tag that the experiments start from")
-    parser.add_argument("--output", type=output_folder, default=Path("doubts"), help="the folder to write to (default: doubts)")
+    parser.add_argument(
+        "experiments", nargs="+", help="names of experiments, such as one for each fold"
+    )
+    parser.add_argument(
+        "--rev",
+        action="append",
+        default=[],
+        help="the commit, branch or tag that the experiments start from",
+    )
+    parser.add_argument(
+        "--output",
+        type=output_folder,
+        default=Path("doubts"),
+        help="the folder to write to (default: doubts)",
+    )
     arguments = parser.parse_args()
-    refuse_outputs({str(arguments.output / name): arguments.output / name for name in ("doubts.csv", "doubts.png")})
+    refuse_outputs(
+        {
+            str(arguments.output / name): arguments.output / name
+            for name in ("doubts.csv", "doubts.png")
+        }
+    )
     found = read_experiments(arguments.rev, 1)
     known = {experiment.name: experiment for experiment in found}
     refuse_ambiguous(found, arguments.experiments)
     refuse(
-        [f"there is no experiment {name}; there are {', '.join(known)}" for name in arguments.experiments if name not in known]
+        [
+            f"there is no experiment {name}; there are {', '.join(known)}"
+            for name in arguments.experiments
+            if name not in known
+        ]
     )
     experiments = [known[name] for name in arguments.experiments]
     for experiment in experiments:
@@ -55,10 +78,16 @@ def main() -> None:
     doubts = find_doubts(paths, slides, y_true, y_score)
     write_table(arguments.output / "doubts.csv", Doubt._fields, doubts)
     crops = [load_image(dataset.folder / doubt.path).convert("RGB") for doubt in doubts[:SHOWN]]
-    captions = [f"label {doubt.label}, p = {doubt.probability:.3f}\n{Path(doubt.path).name}" for doubt in doubts[:SHOWN]]
+    captions = [
+        f"label {doubt.label}, p = {doubt.probability:.3f}\n{Path(doubt.path).name}"
+        for doubt in doubts[:SHOWN]
+    ]
     sheet = contact_sheet(crops, captions, columns=min(COLUMNS, max(1, len(crops))))
     save_png(arguments.output / "doubts.png", sheet)
-    print(f"{len(doubts)} of {len(paths)} labels are doubted: {arguments.output}/doubts.csv and doubts.png", file=sys.stderr)
+    print(
+        f"{len(doubts)} of {len(paths)} labels are doubted: {arguments.output}/doubts.csv and doubts.png",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Measure the model on the test slides: -> metrics/test.json, measures.json, predictions.csv, tables of slides and plots.
+"""Measure the model on the test slides: -> metrics/test.json, measures.json, predictions.csv,
+tables of slides and plots.
 
-Where split.test is none there are no test slides: both files of measures then hold one entry, `out_of_fold`, of the validation
-predictions of the ensemble's members; the tables and curves of a test set are empty.
+Where split.test is none there are no test slides: both files of measures then hold one entry,
+`out_of_fold`, of the validation predictions of the ensemble's members; the tables and curves of a
+test set are empty.
 
-metrics/test.json has the numbers that one decides by, and `dvc metrics` shows it; metrics/measures.json has all of them, with
-their intervals.
+metrics/test.json has the numbers that one decides by, and `dvc metrics` shows it;
+metrics/measures.json has all of them, with their intervals.
 """
 
 import numpy as np
@@ -47,7 +49,9 @@ def main() -> None:
     paths, slides, y_true = cohort.paths[rows], cohort.slides[rows], cohort.labels[rows]
     model, squares = read_network(FOLDER, made), open_squares()
     if model.input_shape[1:] != squares.shape[1:]:
-        raise UserError(f"{MODEL} takes pixels of shape {model.input_shape[1:]}; those of {IMAGES} are {squares.shape[1:]}")
+        raise UserError(
+            f"{MODEL} takes pixels of shape {model.input_shape[1:]}; those of {IMAGES} are {squares.shape[1:]}"
+        )
     y_score = decision.calibration(predict(model, squares, rows))
     y_pred = (y_score >= threshold).astype(np.int64)
 
@@ -61,13 +65,22 @@ def main() -> None:
     write_slides(y_true, y_pred, slides, key)
     write_curves(y_true, y_score, threshold)
     coverage, wrong, _ = coverage_curve(y_true, y_score, threshold)
-    write_table(METRICS / "plots/coverage.csv", ("coverage", "wrong"), zip(coverage.tolist(), wrong.tolist()))
+    write_table(
+        METRICS / "plots/coverage.csv",
+        ("coverage", "wrong"),
+        zip(coverage.tolist(), wrong.tolist()),
+    )
     mistakes = worst_mistakes(y_true, y_score, y_pred)
-    save_png(METRICS / "plots/mistakes.png", mistakes_picture(dataset, paths, slides, y_score, mistakes, threshold))
+    save_png(
+        METRICS / "plots/mistakes.png",
+        mistakes_picture(dataset, paths, slides, y_score, mistakes, threshold),
+    )
     looks = attention_picture(model, squares, rows, paths, y_true, y_score, mistakes)
     save_png(METRICS / "plots/attention.png", looks)
     say(results)
-    print("to look at: `dvc metrics show`, metrics/plots/mistakes.png, or all of it on a page: `python -m stages.report HEAD`")
+    print(
+        "to look at: `dvc metrics show`, metrics/plots/mistakes.png, or all of it on a page: `python -m stages.report HEAD`"
+    )
 
 
 if __name__ == "__main__":

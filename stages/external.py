@@ -1,9 +1,11 @@
-"""Measure the model on a dataset that it was not trained on, as it is: -> metrics/external/<name>.json and predictions.
+"""Measure the model on a dataset that it was not trained on, as it is: ->
+metrics/external/<name>.json and predictions.
 
     python -m stages.external NAME
 
-NAME is a dataset, data/NAME/ with its card. dvc.yaml has this stage once for each name in `external` of params.yaml. Beside the
-measures it says what `python -m stages.localize` on some labelled crops of the dataset gives on its other slides.
+NAME is a dataset, data/NAME/ with its card. dvc.yaml has this stage once for each name in
+`external` of params.yaml. Beside the measures it says what `python -m stages.localize` on some
+labelled crops of the dataset gives on its other slides.
 """
 
 import sys
@@ -35,18 +37,30 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("name", help="the dataset")
     dataset = read_dataset(parser.parse_args().name)
-    params, manifest = read_params("evaluate", EvaluateParameters), read_params("manifest", ManifestParameters)
+    params, manifest = (
+        read_params("evaluate", EvaluateParameters),
+        read_params("manifest", ManifestParameters),
+    )
     classifier = read_classifier(Path("models"))
     unreadable_list = OUTPUT / f"{dataset.name}.unreadable.csv"
     if dataset.name == classifier.made.dataset.name:
-        raise UserError(f"{dataset.folder}: it is the dataset that the model was trained on; `external` measures it on another")
-    crops, unreadable = make_manifest(dataset, unreadable_list, skip_unreadable=manifest.unreadable == "skip")
+        raise UserError(
+            f"{dataset.folder}: it is the dataset that the model was trained on; `external` measures it on another"
+        )
+    crops, unreadable = make_manifest(
+        dataset, unreadable_list, skip_unreadable=manifest.unreadable == "skip"
+    )
     listed = len(crops)
     crops = without_training_crops(dataset, crops, classifier.seen, params.trained_on)
-    y_score, problems, _, _ = judge(classifier, Crops([dataset.folder / crop.path for crop in crops], classifier.preparation))
+    y_score, problems, _, _ = judge(
+        classifier, Crops([dataset.folder / crop.path for crop in crops], classifier.preparation)
+    )
     refuse([problems[row] for row in sorted(problems)])
 
-    y_true, slides = np.array([crop.label for crop in crops]), np.array([crop.slide for crop in crops])
+    y_true, slides = (
+        np.array([crop.label for crop in crops]),
+        np.array([crop.slide for crop in crops]),
+    )
     threshold, band = classifier.decision.threshold, classifier.decision.uncertain
     y_pred = (y_score >= threshold).astype(np.int64)
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
@@ -57,21 +71,36 @@ def main() -> None:
     curve = localizing_curve(y_true, odds, cut, slides, params.seed)
     write_table(OUTPUT / f"{dataset.name}.localizing.csv", Point._fields, curve)
     twelve = {point.measure: point.median for point in curve if point.labelled == 12}
-    # Of what a dozen labels would give one number, for a line in a terminal; all of them beside the other measures.
+    # Of what a dozen labels would give one number, for a line in a terminal; all of them beside the
+    # other measures.
     localized = {"localized": twelve["balanced_accuracy"]} if twelve else {}
     write_json(OUTPUT / f"{dataset.name}.json", deciding(results) | localized)
-    write_json(OUTPUT / f"{dataset.name}.measures.json", results | {"localized_on_12_labels": twelve})
+    write_json(
+        OUTPUT / f"{dataset.name}.measures.json", results | {"localized_on_12_labels": twelve}
+    )
     write_table(unreadable_list, Unreadable._fields, unreadable)
     columns = ("path", "slide", "label", "probability", "predicted")
-    rows = [(crop.path, crop.slide, crop.label, np.float32(p), called) for crop, p, called in zip(crops, y_score, y_pred)]
+    rows = [
+        (crop.path, crop.slide, crop.label, np.float32(p), called)
+        for crop, p, called in zip(crops, y_score, y_pred)
+    ]
     write_table(OUTPUT / f"{dataset.name}.csv", columns, rows)
-    paths, mistakes = np.array([crop.path for crop in crops]), worst_mistakes(y_true, y_score, y_pred)
-    save_png(OUTPUT / f"{dataset.name}.png", mistakes_picture(dataset, paths, slides, y_score, mistakes, threshold))
+    paths, mistakes = (
+        np.array([crop.path for crop in crops]),
+        worst_mistakes(y_true, y_score, y_pred),
+    )
+    save_png(
+        OUTPUT / f"{dataset.name}.png",
+        mistakes_picture(dataset, paths, slides, y_score, mistakes, threshold),
+    )
     say(results)
 
 
 def without_training_crops(
-    dataset: Dataset, crops: list[Glomerulus], seen: Seen, trained_on: Literal["leave_out", "refuse"]
+    dataset: Dataset,
+    crops: list[Glomerulus],
+    seen: Seen,
+    trained_on: Literal["leave_out", "refuse"],
 ) -> list[Glomerulus]:
     """Return the crops that the model was not trained on, and say how many there are besides.
 
@@ -82,9 +111,13 @@ def without_training_crops(
     if count := len(crops) - len(rest):
         found = f"{dataset.folder}: the model was trained on {count} of these {len(crops)} crops, which have the same pixels"
         if all(seen.knows(crop.pixels) for crop in crops):
-            raise UserError(f"{dataset.folder}: all of its {len(crops)} crops are of the dataset that the model was trained on")
+            raise UserError(
+                f"{dataset.folder}: all of its {len(crops)} crops are of the dataset that the model was trained on"
+            )
         if trained_on == "refuse":
-            raise UserError(f"{found}; remove them, or set evaluate.trained_on to leave_out (params.yaml)")
+            raise UserError(
+                f"{found}; remove them, or set evaluate.trained_on to leave_out (params.yaml)"
+            )
         print(f"warning: {found}; they are left out", file=sys.stderr)
     return rest
 

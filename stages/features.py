@@ -1,8 +1,9 @@
-"""Compute a frozen backbone's features once, of views of every square: data/padded -> data/features.
+"""Compute a frozen backbone's features once, of views of every square: data/padded ->
+data/features.
 
-The views are its eight orientations, and as many jittered ones as model.jittered_views says: changed as in training, by
-train.augment. The features depend on no split, seed or head: another of these trains in seconds. Where nothing is frozen, there
-is nothing to compute.
+The views are its eight orientations, and as many jittered ones as model.jittered_views says:
+changed as in training, by train.augment. The features depend on no split, seed or head: another of
+these trains in seconds. Where nothing is frozen, there is nothing to compute.
 """
 
 from pathlib import Path
@@ -27,7 +28,10 @@ PART = Path("data/features.part")
 
 
 def main() -> None:
-    params, changes = read_params("model", ModelParameters), read_params("train.augment", AugmentParameters)
+    params, changes = (
+        read_params("model", ModelParameters),
+        read_params("train.augment", AugmentParameters),
+    )
     squares = open_squares()
     if not params.frozen:
         with replacing(FEATURES, binary=True) as npy:
@@ -56,8 +60,12 @@ def main() -> None:
             features = [extract_features(backbone, batch)]
             for view in range(params.jittered_views):
                 # Drawn from the row and the view alone, as in training from the row and the epoch.
-                random = [np.random.default_rng([start + place, view]) for place in range(len(batch))]
-                jittered = np.stack([augment(square, changes, one) for square, one in zip(batch, random)])
+                random = [
+                    np.random.default_rng([start + place, view]) for place in range(len(batch))
+                ]
+                jittered = np.stack(
+                    [augment(square, changes, one) for square, one in zip(batch, random)]
+                )
                 features.append(np.asarray(backbone.predict_on_batch(jittered))[:, None])
             rows.append(np.concatenate(features, axis=1))
             bar.update(len(batch))

@@ -1,4 +1,5 @@
-"""Note what the training crops are like, so that `predict` knows which are unlike them: data/features -> models/likeness.npz.
+"""Note what the training crops are like, so that `predict` knows which are unlike them:
+data/features -> models/likeness.npz.
 
 Where the model has no frozen backbone there are no features, and nothing is noted.
 """
@@ -15,7 +16,11 @@ def main() -> None:
     features, cohort = open_features(), read_cohort()
     rows = np.flatnonzero(cohort.folds > 0)
     is_known = features.shape[-1] > 0
-    likeness = fit_likeness(np.stack([features[row, 0] for row in rows]), cohort.folds[rows]) if is_known else nothing_known()
+    likeness = (
+        fit_likeness(np.stack([features[row, 0] for row in rows]), cohort.folds[rows])
+        if is_known
+        else nothing_known()
+    )
     likeness.made_from = (sha256(MANIFEST), sha256(SPLIT), sha256(FEATURES) if is_known else "")
     likeness.save()
     if is_known:

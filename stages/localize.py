@@ -1,13 +1,15 @@
-"""Give a model the calibration of another laboratory, from a few of its own crops that it has labelled: -> a model folder.
+"""Give a model the calibration of another laboratory, from a few of its own crops that it has
+labelled: -> a model folder.
 
     python -m stages.localize CROPS --labels table.csv --output models-ours
     python -m stages.predict MORE --model models-ours
 
-The model ranks as well elsewhere as where it was trained, but its probabilities are shifted there, and with them what is called.
-A dozen labels, of both classes and best of several slides, are the case that this is made for; four are the least. The saved
-threshold with its rule and target is kept, and so is the model: its log-odds get a map of their own (Platt), which the labels
-pull away from none at all. Sensitivity and specificity before and after, with their intervals, are printed and written, with
-the hashes of the model and of the crops, beside the model.
+The model ranks as well elsewhere as where it was trained, but its probabilities are shifted there,
+and with them what is called. A dozen labels, of both classes and best of several slides, are the
+case that this is made for; four are the least. The saved threshold with its rule and target is
+kept, and so is the model: its log-odds get a map of their own (Platt), which the labels pull away
+from none at all. Sensitivity and specificity before and after, with their intervals, are printed
+and written, with the hashes of the model and of the crops, beside the model.
 """
 
 import sys
@@ -26,26 +28,62 @@ from stages.intake.source import find_crops
 
 def main() -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("source", type=Path, help="a folder of crops, or a table with a column `name` beside them")
-    parser.add_argument("--labels", type=Path, required=True, metavar="TABLE", help="labels of some of the crops, 0 and 1")
-    parser.add_argument("--name-column", default=LABELS[0], help="its column of file names (default: name, or path)")
-    parser.add_argument("--label-column", default=LABELS[1], help="its column of labels (default: ground truth, or label)")
-    parser.add_argument("--model", type=Path, default=Path("models"), help="the folder of the model (default: models)")
-    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="of the encoder that the model was made for, if for one")
-    parser.add_argument("--output", type=Path, required=True, help="the folder to write; it must not be there yet")
-    parser.add_argument("--slide", metavar="REGEX", help="with (?P<slide>...), for file names (default: the model's)")
+    parser.add_argument(
+        "source", type=Path, help="a folder of crops, or a table with a column `name` beside them"
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        required=True,
+        metavar="TABLE",
+        help="labels of some of the crops, 0 and 1",
+    )
+    parser.add_argument(
+        "--name-column", default=LABELS[0], help="its column of file names (default: name, or path)"
+    )
+    parser.add_argument(
+        "--label-column",
+        default=LABELS[1],
+        help="its column of labels (default: ground truth, or label)",
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path("models"),
+        help="the folder of the model (default: models)",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FOLDER",
+        help="of the encoder that the model was made for, if for one",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help="the folder to write; it must not be there yet"
+    )
+    parser.add_argument(
+        "--slide",
+        metavar="REGEX",
+        help="with (?P<slide>...), for file names (default: the model's)",
+    )
     arguments = parser.parse_args()
     if not arguments.output.name or arguments.output.exists() or arguments.output.is_symlink():
-        raise UserError(f"--output: {arguments.output} is there already; choose another name, or remove it")
+        raise UserError(
+            f"--output: {arguments.output} is there already; choose another name, or remove it"
+        )
     folder, crops, columns = find_crops(arguments.source, arguments.labels)
     labels = read_few_labels(arguments.labels, arguments.name_column, arguments.label_column, crops)
     refuse_few(labels, arguments.labels)
     classifier = read_classifier(arguments.model, arguments.weights)
     if classifier.decision.calibration.local is not None:
-        raise UserError(f"{arguments.model} was localized before; take the model that it was made of")
+        raise UserError(
+            f"{arguments.model} was localized before; take the model that it was made of"
+        )
     names = sorted(labels)
     of_table = columns.of("slide") if columns else None
-    slides = find_slides(names, arguments.slide, classifier.made.dataset.card.group, needed=False, of_table=of_table)
+    slides = find_slides(
+        names, arguments.slide, classifier.made.dataset.card.group, needed=False, of_table=of_table
+    )
     judgement = judge(classifier, Crops([folder / name for name in names], classifier.preparation))
     refuse([judgement.problems[row] for row in sorted(judgement.problems)])
     y_score = judgement.probability

@@ -1,7 +1,8 @@
 """List crops of different slides, or with different labels, that look like copies of one picture.
 
-The same picture in two slides leaks from training into the test set, and with two labels one of them is
-wrong. Nothing is removed: metrics/near_duplicates.csv lists the pairs, and a sheet shows them.
+The same picture in two slides leaks from training into the test set, and with two labels one of
+them is wrong. Nothing is removed: metrics/near_duplicates.csv lists the pairs, and a sheet shows
+them.
 """
 
 from pathlib import Path
@@ -54,13 +55,20 @@ def main() -> None:
 
     rows = progress(range(len(paths)), desc="comparing", unit="crop")
     similar = similar_pairs(patterns(content(row) for row in rows))
-    crossing = [pair for pair in similar if len({(labels[row], slides[row]) for row in pair[:2]}) == 2]
-    pairs = [Pair(paths[i], labels[i], slides[i], paths[j], labels[j], slides[j], similarity) for i, j, similarity in crossing]
+    crossing = [
+        pair for pair in similar if len({(labels[row], slides[row]) for row in pair[:2]}) == 2
+    ]
+    pairs = [
+        Pair(paths[i], labels[i], slides[i], paths[j], labels[j], slides[j], similarity)
+        for i, j, similarity in crossing
+    ]
     write_table(PAIRS, Pair._fields, pairs)
     warn(f"two crops look alike, see {SHEET}", [pair.describe() for pair in pairs])
 
     shown = [row for i, j, _ in crossing[:SHOWN] for row in (i, j)]
-    captions = [f"label {labels[row]}, slide {slides[row]}\n{Path(paths[row]).name}" for row in shown]
+    captions = [
+        f"label {labels[row]}, slide {slides[row]}\n{Path(paths[row]).name}" for row in shown
+    ]
     heading = f"Pairs across slides or labels that look alike: {len(pairs)}, of which {len(shown) // 2} are shown."
     pictures = [Image.fromarray(content(row)) for row in shown]
     save_png(SHEET, contact_sheet(pictures, captions, columns=min(8, len(shown)), heading=heading))

@@ -1,6 +1,8 @@
-"""Make every crop square and resize it: the images of data/manifest.csv -> data/padded/images.npy, row i = manifest row i.
+"""Make every crop square and resize it: the images of data/manifest.csv -> data/padded/images.npy,
+row i = manifest row i.
 
-Where the environment variable DASK_SCHEDULER_ADDRESS names a Dask cluster, its workers do it, to the same bytes.
+Where the environment variable DASK_SCHEDULER_ADDRESS names a Dask cluster, its workers do it, to
+the same bytes.
 """
 
 from pathlib import Path
@@ -25,7 +27,9 @@ def main() -> None:
     crops = [Crop(folder / path, digest) for path, digest in zip(paths, pixels)]
     pad_all(crops, params.mode, params.size, IMAGES, scheduler_address())
     write_squares_card(params.mode, params.size)
-    save_png(PICTURE, padding_picture(folder, paths, labels, widths, heights, open_padded(), params.mode))
+    save_png(
+        PICTURE, padding_picture(folder, paths, labels, widths, heights, open_padded(), params.mode)
+    )
     print(f"{len(paths)} crops, {params.mode}, {params.size} x {params.size}: {IMAGES}")
 
 

@@ -1,14 +1,16 @@
-"""Say in a page whether a change makes the model better, and what it does to parameters and plots: a pull request's comment.
+"""Say in a page whether a change makes the model better, and what it does to parameters and plots:
+a pull request's comment.
 
     python -m stages.report main                     the workspace against main
     python -m stages.report main my-branch           a branch or commit against main
 
-The verdict is by ROC AUC on the same test glomeruli, with an interval of the difference from a bootstrap over slides. The rest
-is `dvc params diff`, `dvc metrics diff` and `dvc plots diff`, its plots drawn as pictures, so that neither a browser nor a
-network is needed to see it. Writes report.md with the pictures, and summary.md without them, into the folder --output.
+The verdict is by ROC AUC on the same test glomeruli, with an interval of the difference from a
+bootstrap over slides. The rest is `dvc params diff`, `dvc metrics diff` and `dvc plots diff`, its
+plots drawn as pictures, so that neither a browser nor a network is needed to see it. Writes
+report.md with the pictures, and summary.md without them, into the folder --output.
 
-It runs no stage. If the workspace's results are not those of its code, parameters and data, the report begins with the stages
-that would have to run, and the exit code is 1.
+It runs no stage. If the workspace's results are not those of its code, parameters and data, the
+report begins with the stages that would have to run, and the exit code is 1.
 """
 
 import sys
@@ -29,8 +31,17 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("base", help="the commit, branch, tag or experiment to compare with")
     parser.add_argument("revision", nargs="?", help="what to compare (default: the workspace)")
-    parser.add_argument("--output", type=output_folder, default=Path("report"), help="the folder to write to (default: report)")
-    parser.add_argument("--no-pictures", action="store_true", help="leave out the pictures, which show crops; the charts stay")
+    parser.add_argument(
+        "--output",
+        type=output_folder,
+        default=Path("report"),
+        help="the folder to write to (default: report)",
+    )
+    parser.add_argument(
+        "--no-pictures",
+        action="store_true",
+        help="leave out the pictures, which show crops; the charts stay",
+    )
     arguments = parser.parse_args()
     revisions = [arguments.base, *filter(None, [arguments.revision])]
     output = arguments.output
@@ -42,7 +53,11 @@ def main() -> None:
     summary = [
         f"# {arguments.revision or 'The workspace'} against {arguments.base}",
         "",
-        *([f"**Not the results of this state**: {', '.join(stale)} must run. {REMEDY}", ""] if stale else []),
+        *(
+            [f"**Not the results of this state**: {', '.join(stale)} must run. {REMEDY}", ""]
+            if stale
+            else []
+        ),
         *verdict(arguments.base, arguments.revision),
         *section("Parameters", "params", revisions),
         *section("Metrics", "metrics", revisions),

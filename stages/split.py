@@ -1,8 +1,9 @@
-"""Draw train, validation and test so that no slide (or site) straddles them: data/manifest.csv -> data/split.csv.
+"""Draw train, validation and test so that no slide (or site) straddles them: data/manifest.csv ->
+data/split.csv.
 
-Beside its part, each image has the number of its fold there: 0 is the test set, the others are counted from it. Where
-split.test is none, there is no fold 0, and the model is trained on all slides.
-scikit-learn takes longer to import than all else here: it is, where it draws.
+Beside its part, each image has the number of its fold there: 0 is the test set, the others are
+counted from it. Where split.test is none, there is no fold 0, and the model is trained on all
+slides. scikit-learn takes longer to import than all else here: it is, where it draws.
 """
 
 from pathlib import Path
@@ -32,19 +33,32 @@ CLASS_BALANCE = Path("metrics/plots/class_balance.csv")
 def main() -> None:
     params = read_params("split", SplitParameters)
     # Files with the same pixels stay together, whatever slides they are said to be of.
-    paths, labels, slides, sites, pixels = read_table(MANIFEST, ("path", "label", "slide", "site", "pixels"))
+    paths, labels, slides, sites, pixels = read_table(
+        MANIFEST, ("path", "label", "slide", "site", "pixels")
+    )
     y = np.array(labels, dtype=np.int64)
     if params.by == "site" and not all(sites):
-        raise UserError("params.yaml: split.by is 'site', but the dataset's card names no site; it must be slide or image")
+        raise UserError(
+            "params.yaml: split.by is 'site', but the dataset's card names no site; it must be slide or image"
+        )
     keys = {"slide": [slides], "site": [sites], "image": []}[params.by]
     groups = merge_groups(*keys, pixels)
     joined = joined_by_copies(paths, keys[0] if keys else paths, pixels)
-    numbers = number_folds(y, groups, params.folds, params.seed, Folds("split.folds", f"{params.by}s", joined)) - params.fold
+    numbers = (
+        number_folds(
+            y, groups, params.folds, params.seed, Folds("split.folds", f"{params.by}s", joined)
+        )
+        - params.fold
+    )
     numbers = numbers % params.folds + (params.test == "none")
     if params.validation_by == "slide" and params.by == "site":
         rest = numbers > 0
         inner = merge_groups(np.array(slides)[rest], np.array(pixels)[rest])
-        said = Folds("split.validation_by is 'slide', for which the number of folds", "slides outside of the test set", joined)
+        said = Folds(
+            "split.validation_by is 'slide', for which the number of folds",
+            "slides outside of the test set",
+            joined,
+        )
         numbers[rest] = 1 + number_folds(y[rest], inner, params.others, params.seed, said)
     if params.test == "none" and (lacking := folds_without_a_class(y, numbers)):
         seeds = seeds_that_work(y, groups, params.folds)
@@ -79,8 +93,16 @@ def main() -> None:
     if are_single(np.array(slides)):
         summary["note"] = SINGLE
     write_json(METRICS, summary)
-    balance = [(name, kind, count) for name, counts in summary["images"].items() for kind, count in counts.items()]
-    write_table(CLASS_BALANCE, ("split", "class", "images"), [(f"{name}, {kind}", kind, n) for name, kind, n in balance])
+    balance = [
+        (name, kind, count)
+        for name, counts in summary["images"].items()
+        for kind, count in counts.items()
+    ]
+    write_table(
+        CLASS_BALANCE,
+        ("split", "class", "images"),
+        [(f"{name}, {kind}", kind, n) for name, kind, n in balance],
+    )
     print(
         f"by {params.by}: "
         + ", ".join(f"{np.sum(splits == name)} {name}" for name in SPLITS)

@@ -1,4 +1,5 @@
-"""Give all crops the stain of the training crops, where that is asked for: data/padded -> data/stained, models/stain.json.
+"""Give all crops the stain of the training crops, where that is asked for: data/padded ->
+data/stained, models/stain.json.
 
 Where it is not, there is nothing to compute, and no other split computes anything anew.
 """
@@ -13,7 +14,8 @@ from stages.images.parameters import StainParameters
 from stages.images.stains import STAIN, StainNormalizer, fit_normalization
 from stages.workers.cores import on_all_cores
 
-# Enough for a mean and two stain colours; spread evenly over the training crops, which are sorted by slide.
+# Enough for a mean and two stain colours; spread evenly over the training crops, which are sorted
+# by slide.
 MOST_CROPS = 200
 
 
@@ -26,13 +28,19 @@ def main() -> None:
         if params.normalization == "none":
             np.save(npy, squares[:0])
         else:
-            np.lib.format.write_array_header_1_0(npy, {"descr": "|u1", "fortran_order": False, "shape": squares.shape})
+            np.lib.format.write_array_header_1_0(
+                npy, {"descr": "|u1", "fortran_order": False, "shape": squares.shape}
+            )
             jobs = [(normalizer, squares, row) for row in range(len(squares))]
-            for changed in on_all_cores(_normalized, jobs, params.normalization, prefer="processes"):
+            for changed in on_all_cores(
+                _normalized, jobs, params.normalization, prefer="processes"
+            ):
                 npy.write(changed.tobytes())
     write_json(STAIN, normalizer.model_dump())
     if params.normalization == "none":
-        print("nothing to do: stain.normalization is none; what follows takes the squares as they are")
+        print(
+            "nothing to do: stain.normalization is none; what follows takes the squares as they are"
+        )
     else:
         print(f"{len(squares)} crops, {params.normalization}: {STAINED}")
 

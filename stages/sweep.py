@@ -1,13 +1,15 @@
 """Run a grid of experiments on a Dask cluster, or in a few processes of this machine.
 
     python -m stages.sweep --name padding -S pad.mode=white,zero -S split.fold='range(0,5)'
-    python -m stages.sweep --name padding --scheduler tcp://10.0.0.1:8786 -S pad.mode=white,zero -S split.fold='range(0,5)'
+    python -m stages.sweep --name padding --scheduler tcp://10.0.0.1:8786 -S pad.mode=white,zero -S
+    split.fold='range(0,5)'
 
--S takes a list or a range as `dvc exp run --queue -S` does; all combinations are run, named <name>-1, <name>-2 and so on.
-Each worker runs `dvc exp run --temp` on a clone of its own of the last commit, against the DVC cache of this repository
-(--cache) or a DVC remote (--remote), and pushes the experiment back: `dvc exp show` lists it here. What has run is not run
-again. What a worker that died had begun, another one does. A failed experiment is reported at the end and does not stop
-the rest.
+-S takes a list or a range as `dvc exp run --queue -S` does; all combinations are run, named
+<name>-1, <name>-2 and so on. Each worker runs `dvc exp run --temp` on a clone of its own of the
+last commit, against the DVC cache of this repository (--cache) or a DVC remote (--remote), and
+pushes the experiment back: `dvc exp show` lists it here. What has run is not run again. What a
+worker that died had begun, another one does. A failed experiment is reported at the end and does
+not stop the rest.
 """
 
 import argparse
@@ -28,8 +30,12 @@ def main() -> None:
     refuse_unfit_paths(".")
     find_repository(whole=True)
     combinations = grid(arguments.set_param)
-    inputs = {path: None for overrides in combinations for path in input_paths(params_with(overrides))}
-    refuse_unrecorded([*inputs, "stages", "pins"], from_cache=not (arguments.cache or arguments.remote))
+    inputs = {
+        path: None for overrides in combinations for path in input_paths(params_with(overrides))
+    }
+    refuse_unrecorded(
+        [*inputs, "stages", "pins"], from_cache=not (arguments.cache or arguments.remote)
+    )
     known = read_experiments()
     orders = []
     for number, overrides in enumerate(combinations, start=1):
@@ -39,15 +45,22 @@ def main() -> None:
             orders.append((f"{arguments.name}-{number}", overrides))
     taken = sorted({name for name, _ in orders} & {one.name for one in known})
     if taken:
-        raise UserError(f"there are other experiments named {', '.join(taken)}; choose another --name")
+        raise UserError(
+            f"there are other experiments named {', '.join(taken)}; choose another --name"
+        )
     there = home(arguments)
     failed = run_all(orders, there, arguments.scheduler, arguments.workers)
     for name, reason in sorted(failed.items()):
         print(f"{name} failed:\n{reason}", file=sys.stderr)
     place, command = "here", "dvc exp show"
     if arguments.repository:
-        place, command = f"in {there.repository}", f"dvc exp pull {there.repository} --rev {there.commit[:7]}"
-    print(f"{len(combinations) - len(failed)} of {len(combinations)} experiments are {place}, {len(failed)} failed: `{command}`")
+        place, command = (
+            f"in {there.repository}",
+            f"dvc exp pull {there.repository} --rev {there.commit[:7]}",
+        )
+    print(
+        f"{len(combinations) - len(failed)} of {len(combinations)} experiments are {place}, {len(failed)} failed: `{command}`"
+    )
     if failed:
         sys.exit(1)
 
@@ -55,20 +68,35 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argument_parser(__doc__)
     parser.add_argument(
-        "-S", "--set-param", action="append", default=[], metavar="NAME=VALUES", help="as in `dvc exp run --queue`"
+        "-S",
+        "--set-param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUES",
+        help="as in `dvc exp run --queue`",
     )
-    parser.add_argument("--name", default="sweep", help="of the experiments, before their number (default: sweep)")
+    parser.add_argument(
+        "--name", default="sweep", help="of the experiments, before their number (default: sweep)"
+    )
     parser.add_argument(
         "--scheduler",
         default=scheduler_address(),
         metavar="ADDRESS",
         help="of a Dask cluster, such as tcp://10.0.0.1:8786 (default: $DASK_SCHEDULER_ADDRESS, or processes of this machine)",
     )
-    parser.add_argument("--workers", type=int, default=2, help="how many processes of this machine (default: 2)")
-    parser.add_argument("--repository", help="where workers clone from and push to (default: this folder)")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="how many processes of this machine (default: 2)"
+    )
+    parser.add_argument(
+        "--repository", help="where workers clone from and push to (default: this folder)"
+    )
     store = parser.add_mutually_exclusive_group()
-    store.add_argument("--cache", help="a DVC cache that workers reach (default: that of this repository)")
-    store.add_argument("--remote", help="the DVC remote to pull from and push to, where there is no shared cache")
+    store.add_argument(
+        "--cache", help="a DVC cache that workers reach (default: that of this repository)"
+    )
+    store.add_argument(
+        "--remote", help="the DVC remote to pull from and push to, where there is no shared cache"
+    )
     return parser.parse_args()
 
 

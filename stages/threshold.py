@@ -1,4 +1,5 @@
-"""Calibrate and choose the operating threshold on validation, never on test: models/validation.csv -> models/threshold.json.
+"""Calibrate and choose the operating threshold on validation, never on test: models/validation.csv
+-> models/threshold.json.
 
 The stage is apart from `train` so that another rule or target takes a second and trains nothing.
 """
@@ -35,7 +36,9 @@ def main() -> None:
     )
     written = decision.model_dump()
     write_json(THRESHOLD, written | {"calibration": calibration.model_dump(exclude_defaults=True)})
-    on_validation = ", ".join(f"{name} {measured[name]:.3f}" for name in ("sensitivity", "specificity"))
+    on_validation = ", ".join(
+        f"{name} {measured[name]:.3f}" for name in ("sensitivity", "specificity")
+    )
     print(f"threshold {threshold:.4f} ({params.threshold}): on validation {on_validation}")
 
 

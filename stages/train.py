@@ -1,4 +1,6 @@
-"""Train the chosen model step on the training slides, watching the validation slides: -> models/, metrics/train/."""
+"""Train the chosen model step on the training slides, watching the validation slides: -> models/,
+metrics/train/.
+"""
 
 import time
 from importlib.metadata import version
@@ -29,7 +31,13 @@ from stages.model.encoder_card import encoder_card
 from stages.model.file import MODEL, save_model
 from stages.model.folder import CARD, FOLDER, digests
 from stages.model.steps import ModelParameters
-from stages.training.members import assemble, forget_states, memberships, predict_member, train_member
+from stages.training.members import (
+    assemble,
+    forget_states,
+    memberships,
+    predict_member,
+    train_member,
+)
 from stages.training.parameters import TrainParameters
 
 MADE_WITH = Path("metrics/plots/made_with.json")
@@ -65,8 +73,12 @@ def main() -> None:
             keras.utils.set_random_seed(params.seed)
             member = train_member(model_params, params, cohort.labels, squares, train, val, number)
             best.append(member.best)
-            probability[val], validated[val] = predict_member(member, model_params, squares, val, params), True
-            # Not all of it: an encoder's frozen blocks, of which each member has its own, can be gigabytes.
+            probability[val], validated[val] = (
+                predict_member(member, model_params, squares, val, params),
+                True,
+            )
+            # Not all of it: an encoder's frozen blocks, of which each member has its own, can be
+            # gigabytes.
             members.append(member.kept)
         model = assemble(members, model_params, squares.shape[1], params.average_orientations)
         save_model(model, MODEL)
@@ -76,7 +88,10 @@ def main() -> None:
     )
 
     write_predictions(VALIDATION, cohort, np.flatnonzero(validated), probability[validated])
-    write_crops(cohort.pixels, np.where(cohort.folds > 0, "train", "test") if params.ensemble else cohort.splits)
+    write_crops(
+        cohort.pixels,
+        np.where(cohort.folds > 0, "train", "test") if params.ensemble else cohort.splits,
+    )
     card = {
         "step": model_params.step,
         "weights": model.count_params(),
@@ -96,10 +111,15 @@ def main() -> None:
             "test_slides": len(np.unique(cohort.slides[cohort.rows("test")])),
         },
         "files_sha256": digests(FOLDER),
-        "parameters": {"model": model_params.model_dump(), "train": params.model_dump(exclude={"resume"})},
+        "parameters": {
+            "model": model_params.model_dump(),
+            "train": params.model_dump(exclude={"resume"}),
+        },
         "code_sha256": {path.relative_to(STAGES).as_posix(): sha256(path) for path in code_files()},
         "arithmetic": here,
-        "versions": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy", "pillow")},
+        "versions": {
+            name: version(name) for name in ("keras", keras.backend.backend(), "numpy", "pillow")
+        },
     }
     write_json(FOLDER / CARD, card)
     write_json(MADE_WITH, [{"what": name, "found": found} for name, found in here.items()])

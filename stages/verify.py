@@ -1,14 +1,16 @@
-"""Show that the committed results are what the committed code produces: run it again elsewhere and compare.
+"""Show that the committed results are what the committed code produces: run it again elsewhere and
+compare.
 
     python -m stages.verify [REVISION]
 
-clones the revision (a commit, branch, tag or experiment; HEAD by default) into a temporary folder, runs `dvc repro` there
-with an empty cache, and says of each output whether its hash is the one in the committed dvc.lock. On an x86-64 processor with
-AVX2 all are, byte for byte, where the results were made on one; metrics/plots/made_with.json says so. On any other the images,
-the tables of paths and the split must still be the same, and probabilities and measures agree within what is stated. The exit
-code is 0 if all is as it must be, 1 otherwise. It is also the way to check a result that someone else has published. Datasets
-and weights that the pipeline does not make itself are those that the revision was run on: from here where they are still the
-same, or else from DVC's cache.
+clones the revision (a commit, branch, tag or experiment; HEAD by default) into a temporary folder,
+runs `dvc repro` there with an empty cache, and says of each output whether its hash is the one in
+the committed dvc.lock. On an x86-64 processor with AVX2 all are, byte for byte, where the results
+were made on one; metrics/plots/made_with.json says so. On any other the images, the tables of paths
+and the split must still be the same, and probabilities and measures agree within what is stated.
+The exit code is 0 if all is as it must be, 1 otherwise. It is also the way to check a result that
+someone else has published. Datasets and weights that the pipeline does not make itself are those
+that the revision was run on: from here where they are still the same, or else from DVC's cache.
 """
 
 import tempfile
@@ -33,7 +35,12 @@ from stages.experiments.commands import find_repository
 
 def main() -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("revision", nargs="?", default="HEAD", help="a commit, branch, tag or experiment (default: HEAD)")
+    parser.add_argument(
+        "revision",
+        nargs="?",
+        default="HEAD",
+        help="a commit, branch, tag or experiment (default: HEAD)",
+    )
     revision = parser.parse_args().revision
     with tempfile.TemporaryDirectory(prefix="glomeruli-verify-") as folder:
         find_repository()
@@ -51,7 +58,9 @@ def main() -> None:
             different = report_by_value(committed, found, contents, clone)
             verdict = "all {} outputs are the same or agree, made on another kind of processor"
     if different:
-        raise UserError(f"{different} of {len(committed)} outputs are not what the committed code produces here")
+        raise UserError(
+            f"{different} of {len(committed)} outputs are not what the committed code produces here"
+        )
     print(verdict.format(len(committed)))
 
 

@@ -1,7 +1,8 @@
-"""Measure what fixed arithmetic costs or brings, in one run on one machine: python -m tests.arithmetic_cost [ROUNDS]
+"""Measure what fixed arithmetic costs or brings, in one run on one machine: python -m
+tests.arithmetic_cost [ROUNDS]
 
-In turns, each in a process of its own, for three rounds: `conv3-dense1` at 128 pixels is trained and predicts, and the packaged
-backbone's features are computed, on crops of noise
+In turns, each in a process of its own, for three rounds: `conv3-dense1` at 128 pixels is trained
+and predicts, and the packaged backbone's features are computed, on crops of noise
 
 - portable: as the pipeline does;
 - native: with the kernels that TensorFlow chooses for this processor;
@@ -31,18 +32,26 @@ def main(rounds: int) -> None:
     for _ in range(rounds):
         for kind, environment in KINDS.items():
             command = [sys.executable, "-m", "tests.arithmetic_cost", kind]
-            output = subprocess.run(command, env=os.environ | environment, check=True, capture_output=True, text=True).stdout
+            output = subprocess.run(
+                command, env=os.environ | environment, check=True, capture_output=True, text=True
+            ).stdout
             found[kind].append(json.loads(output.splitlines()[-1]))
     for what in found["native"][0]:
-        medians = {kind: sorted(one[what] for one in runs)[rounds // 2] for kind, runs in found.items()}
+        medians = {
+            kind: sorted(one[what] for one in runs)[rounds // 2] for kind, runs in found.items()
+        }
         print(what)
         for kind, median in medians.items():
             speeds = ", ".join(f"{one[what]:.0f}" for one in found[kind])
-            print(f"    {kind:15} {speeds} a second; speed relative to native {median / medians['native']:.3f}")
+            print(
+                f"    {kind:15} {speeds} a second; speed relative to native {median / medians['native']:.3f}"
+            )
 
 
 def measure(deterministic: bool) -> dict[str, float]:
-    """Return how many crops a second are trained on (the median epoch after the first) and judged, and features computed of."""
+    """Return how many crops a second are trained on (the median epoch after the first) and judged,
+    and features computed of.
+    """
     import numpy as np
 
     from stages.model.augment import AugmentParameters
@@ -55,14 +64,20 @@ def measure(deterministic: bool) -> dict[str, float]:
 
     if deterministic:
         make_deterministic(0)
-    model = build_model(model_parameters(), size=128, mean=[128] * 3, variance=[5000] * 3, dropout=0.2)
+    model = build_model(
+        model_parameters(), size=128, mean=[128] * 3, variance=[5000] * 3, dropout=0.2
+    )
     learner = to_log_odds(model)
     learner.compile(keras.optimizers.AdamW(0.001), cross_entropy, jit_compile=False)
     crops = np.random.default_rng(0).integers(0, 256, (CROPS, 128, 128, 3), dtype=np.uint8)
-    augment = AugmentParameters(orientations=True, rotation=45, shift=0.05, scale=0, aspect=0, brightness=0.1, stain=0)
+    augment = AugmentParameters(
+        orientations=True, rotation=45, shift=0.05, scale=0, aspect=0, brightness=0.1, stain=0
+    )
     batches = Batches(crops, np.arange(CROPS), np.arange(CROPS) % 2, 32, augment)
     moments = [time.perf_counter()]
-    clock = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: moments.append(time.perf_counter()))
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: moments.append(time.perf_counter())
+    )
     learner.fit(batches, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=[clock])
     predict(model, crops, np.arange(64))
     start = time.perf_counter()

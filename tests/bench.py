@@ -1,12 +1,14 @@
-"""Measure the pipeline's speed against what people use today and against the limit: python -m tests.bench [ROW ...]
+"""Measure the pipeline's speed against what people use today and against the limit: python -m
+tests.bench [ROW ...]
 
-    python -m tests.bench                   all rows: pad, train, predict, dvc, startup, growth (half an hour on two cores)
-    python -m tests.bench pad train         some of them
-    python -m tests.bench --compare OLD.json  old, new and goal of each row; the exit code is 1 where one falls short
+    python -m tests.bench                   all rows: pad, train, predict, dvc, startup, growth
+    (half an hour on two cores) python -m tests.bench pad train         some of them python -m
+    tests.bench --compare OLD.json  old, new and goal of each row; the exit code is 1 where one
+    falls short
 
-Each measurement stands beside a peer, written here from its description, and a limit; they take turns, and the table has
-their medians. It is printed and written to bench.json. Ratios above 1 say that ours is the faster. `pad` and `predict`
-want GLOMERULI_DATA.
+Each measurement stands beside a peer, written here from its description, and a limit; they take
+turns, and the table has their medians. It is printed and written to bench.json. Ratios above 1 say
+that ours is the faster. `pad` and `predict` want GLOMERULI_DATA.
 """
 
 import argparse
@@ -43,14 +45,24 @@ from tests.repositories import PROJECT
 PADDED = 5758  # images, as in the largest published set of this task
 TRAINED = 3456  # of them, at three folds of five, in whole batches
 # And two that import it while crops are opened.
-STAGES_WITHOUT_TENSORFLOW = ("demo", "manifest", "split", "pad", "stain", "threshold", "predict", "localize")
+STAGES_WITHOUT_TENSORFLOW = (
+    "demo",
+    "manifest",
+    "split",
+    "pad",
+    "stain",
+    "threshold",
+    "predict",
+    "localize",
+)
 
 
 class Row(NamedTuple):
     """Medians of one comparison, in `unit`; `peer` and `limit` are None where there is none.
 
-    `higher_is_better` says whether the unit is a speed (images a second) or a time (seconds). The goals: `goal` times as fast as
-    the peer, `floor_goal` of the limit, `most` units, `most_megabytes` of memory at its peak.
+    `higher_is_better` says whether the unit is a speed (images a second) or a time (seconds). The
+    goals: `goal` times as fast as the peer, `floor_goal` of the limit, `most` units,
+    `most_megabytes` of memory at its peak.
     """
 
     name: str
@@ -67,7 +79,10 @@ class Row(NamedTuple):
     most_megabytes: float | None = None
 
     def as_json(self) -> dict[str, object]:
-        return self._asdict() | {"ratio": self.ratio(self.peer), "floor_share": self.ratio(self.limit)}
+        return self._asdict() | {
+            "ratio": self.ratio(self.peer),
+            "floor_share": self.ratio(self.limit),
+        }
 
     def ratio(self, other: float | None) -> float | None:
         """Return how many times as fast as `other` ours is."""
@@ -78,12 +93,26 @@ class Row(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tests.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="ROW", help=", ".join(ROWS) + "; all by default")
-    parser.add_argument("--rounds", type=int, default=5, help="of which the median is taken (default: 5)")
-    parser.add_argument("--output", type=Path, default=Path("bench.json"), help="(default: bench.json)")
-    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="an earlier output, to compare with")
+    parser.add_argument(
+        "rows",
+        nargs="*",
+        choices=[*ROWS, []],
+        metavar="ROW",
+        help=", ".join(ROWS) + "; all by default",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="of which the median is taken (default: 5)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("bench.json"), help="(default: bench.json)"
+    )
+    parser.add_argument(
+        "--compare", type=Path, metavar="OLD.json", help="an earlier output, to compare with"
+    )
     arguments = parser.parse_args()
     old = read_json(arguments.compare) if arguments.compare else None
     rows = []
@@ -109,12 +138,18 @@ JUDGED = {
 def processor() -> str:
     """Return the name of this machine's processor."""
     path = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.*)$", path.read_text(), flags=re.MULTILINE) if path.is_file() else []
+    names = (
+        re.findall(r"^model name\s*: (.*)$", path.read_text(), flags=re.MULTILINE)
+        if path.is_file()
+        else []
+    )
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def compare(old: list[dict], new: list[dict]) -> int:
-    """Print what is judged of each row before and now, its goal, and whether it falls short; return 1 if one does, else 0."""
+    """Print what is judged of each row before and now, its goal, and whether it falls short; return
+    1 if one does, else 0.
+    """
     before = {row["name"]: row for row in old}
     short = 0
     print(f"\n{'':36}{'':>14}{'old':>10}{'new':>10}{'goal':>10}")
@@ -125,7 +160,10 @@ def compare(old: list[dict], new: list[dict]) -> int:
             found, earlier = row[name], before.get(row["name"], {}).get(name)
             falls = found < row[goal] if more else found > row[goal]
             short += falls
-            values = "".join(f"{'-' if value is None else format(value, '.4g'):>10}" for value in (earlier, found, row[goal]))
+            values = "".join(
+                f"{'-' if value is None else format(value, '.4g'):>10}"
+                for value in (earlier, found, row[goal])
+            )
             print(f"{row['name']:36}{name:>14}{values}{'  falls short' * falls}")
     return int(short > 0)
 
@@ -134,13 +172,20 @@ def show(rows: Iterator[Row]) -> list[Row]:
     """Print each row as it comes."""
     shown = []
     for row in rows:
-        numbers = "".join(f"{'-' if value is None else format(value, '.4g'):>10}" for value in (row.ours, row.peer, row.limit))
+        numbers = "".join(
+            f"{'-' if value is None else format(value, '.4g'):>10}"
+            for value in (row.ours, row.peer, row.limit)
+        )
         ratios = "".join(
-            f"{'-' if value is None else format(value, '.2f'):>8}" for value in (row.ratio(row.peer), row.ratio(row.limit))
+            f"{'-' if value is None else format(value, '.2f'):>8}"
+            for value in (row.ratio(row.peer), row.ratio(row.limit))
         )
         if not shown:
             heads = ("ours", "peer", "limit", "x peer", "x limit")
-            print(f"\n{'':36}{'unit':>16}" + "".join(f"{head:>{w}}" for head, w in zip(heads, (10, 10, 10, 8, 8))))
+            print(
+                f"\n{'':36}{'unit':>16}"
+                + "".join(f"{head:>{w}}" for head, w in zip(heads, (10, 10, 10, 8, 8)))
+            )
         print(f"{row.name:36}{row.unit:>16}{numbers}{ratios}  {row.note}", flush=True)
         shown.append(row)
     return shown
@@ -160,12 +205,16 @@ def medians(rounds: int, *works: Callable[[], object]) -> list[float]:
 def native_crops() -> list[Path]:
     """Return the native crops of KPMP, 256 to 915 pixels, RGBA."""
     if not os.environ.get("GLOMERULI_DATA"):
-        sys.exit("GLOMERULI_DATA is not set: pad and predict are measured on real crops, which are not here")
+        sys.exit(
+            "GLOMERULI_DATA is not set: pad and predict are measured on real crops, which are not here"
+        )
     return sorted((Path(os.environ["GLOMERULI_DATA"]) / "kpmp_sample").rglob("*.png"))
 
 
 def pad(folder: Path, rounds: int) -> Iterator[Row]:
-    """Native crops on 224 pixels: ours, the notebooks' way, and decoding alone on all cores with Pillow."""
+    """Native crops on 224 pixels: ours, the notebooks' way, and decoding alone on all cores with
+    Pillow.
+    """
     files = native_crops() * 20
 
     def ours() -> None:
@@ -188,14 +237,19 @@ def pad(folder: Path, rounds: int) -> Iterator[Row]:
 
 def decode_all(files: list[Path]) -> None:
     """Decode with Pillow on all cores, and do nothing else."""
-    list(on_all_cores(lambda file: Image.open(file).load() and None, [(file,) for file in files], "decoding"))
+    list(
+        on_all_cores(
+            lambda file: Image.open(file).load() and None, [(file,) for file in files], "decoding"
+        )
+    )
 
 
 def train(folder: Path, rounds: int) -> Iterator[Row]:
     """conv3-dense1 at 128 pixels, an epoch of as many crops as the largest published set trains on.
 
-    Ours, the notebooks' generator as people run it and with our kernels, one batch kept in memory, and the roofline: what the
-    processor's two cores multiply, measured, by what the network multiplies.
+    Ours, the notebooks' generator as people run it and with our kernels, one batch kept in memory,
+    and the roofline: what the processor's two cores multiply, measured, by what the network
+    multiplies.
     """
     from stages.base.memory import keep_freed_memory
     from stages.model.backend import keras, make_deterministic
@@ -213,7 +267,9 @@ def train(folder: Path, rounds: int) -> Iterator[Row]:
     def compiled() -> keras.Model:
         """As `stages.training.fit` compiles it: it learns from log-odds."""
         model = to_log_odds(build_model(model_params, 128, [128] * 3, [5000] * 3, params.dropout))
-        model.compile(keras.optimizers.AdamW(params.learning_rate), cross_entropy, metrics=["accuracy"])
+        model.compile(
+            keras.optimizers.AdamW(params.learning_rate), cross_entropy, metrics=["accuracy"]
+        )
         return model
 
     ours_model, limit_model = compiled(), compiled()
@@ -230,17 +286,28 @@ def train(folder: Path, rounds: int) -> Iterator[Row]:
 
     for work in (ours, limit):  # The first epoch compiles.
         work()
-    with generator_process(default=True) as as_run, generator_process(default=False) as same_kernels:
-        speeds = [TRAINED / seconds for seconds in medians(rounds, ours, as_run, same_kernels, limit)]
+    with (
+        generator_process(default=True) as as_run,
+        generator_process(default=False) as same_kernels,
+    ):
+        speeds = [
+            TRAINED / seconds for seconds in medians(rounds, ours, as_run, same_kernels, limit)
+        ]
     roofline = multiplied_per_second() / (3 * 2 * multiplications(limit_model))
     said = f"{speeds[0] / roofline:.2f} of the roofline of {roofline:.0f} crops/s"
-    yield Row("train", "crops/s", speeds[0], speeds[1], speeds[3], goal=2, floor_goal=0.95, note=said)
-    yield Row("train, peer with our kernels", "crops/s", speeds[0], speeds[2], speeds[3], floor_goal=0.95)
+    yield Row(
+        "train", "crops/s", speeds[0], speeds[1], speeds[3], goal=2, floor_goal=0.95, note=said
+    )
+    yield Row(
+        "train, peer with our kernels", "crops/s", speeds[0], speeds[2], speeds[3], floor_goal=0.95
+    )
 
 
 @contextlib.contextmanager
 def generator_process(default: bool) -> Iterator[Callable[[], None]]:
-    """Give an epoch of the notebooks' way to train, in a process of its own: under TensorFlow's defaults, or with our kernels."""
+    """Give an epoch of the notebooks' way to train, in a process of its own: under TensorFlow's
+    defaults, or with our kernels.
+    """
     environments = environment()
     if default:
         ours = {*SETTINGS, FIXED, THREADS[0]}
@@ -267,7 +334,9 @@ def generator_process(default: bool) -> Iterator[Callable[[], None]]:
 
 
 def multiplications(model) -> int:
-    """Return how many multiplications of its convolutions and Dense layers a model does for one crop, forward."""
+    """Return how many multiplications of its convolutions and Dense layers a model does for one
+    crop, forward.
+    """
     found = 0
     for layer in model.layers:
         if layer.__class__.__name__ in ("Conv2D", "Dense"):
@@ -277,11 +346,16 @@ def multiplications(model) -> int:
 
 
 def multiplied_per_second() -> float:
-    """Return the floating-point operations a second of TensorFlow's product of two large matrices, the best of ten."""
+    """Return the floating-point operations a second of TensorFlow's product of two large matrices,
+    the best of ten.
+    """
     import tensorflow
 
     matrix = tensorflow.random.normal((2048, 2048))
-    return max(2 * 2048**3 / medians(1, lambda: tensorflow.matmul(matrix, matrix).numpy())[0] for _ in range(10))
+    return max(
+        2 * 2048**3 / medians(1, lambda: tensorflow.matmul(matrix, matrix).numpy())[0]
+        for _ in range(10)
+    )
 
 
 def default_parameters() -> tuple:
@@ -291,11 +365,15 @@ def default_parameters() -> tuple:
     from stages.training.parameters import TrainParameters
 
     model = read_params("model", ModelParameters, PROJECT / "params.yaml")
-    return read_params("train", TrainParameters, PROJECT / "params.yaml"), model.model_copy(update={"step": "conv3-dense1"})
+    return read_params("train", TrainParameters, PROJECT / "params.yaml"), model.model_copy(
+        update={"step": "conv3-dense1"}
+    )
 
 
 def predict(folder: Path, rounds: int) -> Iterator[Row]:
-    """From files to a table, with conv3-dense1 at 128 pixels and with EfficientNet-Lite0 at 224; and from the command on."""
+    """From files to a table, with conv3-dense1 at 128 pixels and with EfficientNet-Lite0 at 224;
+    and from the command on.
+    """
     from stages.model.backbone import build_backbone
     from stages.model.networks import build_head, build_model, join
 
@@ -303,21 +381,29 @@ def predict(folder: Path, rounds: int) -> Iterator[Row]:
     yield predict_from_the_command(small, folder, rounds)
     yield predict_with(small, folder, rounds)
     backbone = build_backbone("efficientnet_lite0", "none", 224, [], 0.7)
-    head = build_head(np.random.default_rng(0).normal(size=(10, backbone.output_shape[1])).astype(np.float32))
+    head = build_head(
+        np.random.default_rng(0).normal(size=(10, backbone.output_shape[1])).astype(np.float32)
+    )
     yield predict_with(join(backbone, head, "efficientnet_lite0"), folder, rounds)
 
 
 def write_model_folder(model, folder: Path) -> None:
-    """Write what stands beside a model, as if it had been trained on crops of which nothing is known."""
+    """Write what stands beside a model, as if it had been trained on crops of which nothing is
+    known.
+    """
     from stages.model.file import save_model
 
     folder.mkdir()
     save_model(model, folder / "model.keras")
-    write_beside(folder, step=model.name, size=model.input_shape[1], classes=["negative", "positive"])
+    write_beside(
+        folder, step=model.name, size=model.input_shape[1], classes=["negative", "positive"]
+    )
 
 
 def predict_from_the_command(model, folder: Path, rounds: int) -> Row:
-    """`python -m stages.predict` for 1,000 crops; the limit is a script that does nothing else: import, load, decode, forward."""
+    """`python -m stages.predict` for 1,000 crops; the limit is a script that does nothing else:
+    import, load, decode, forward.
+    """
     write_model_folder(model, folder / "models")
     crops = native_crops()
     (folder / "crops").mkdir()
@@ -338,7 +424,14 @@ def predict_from_the_command(model, folder: Path, rounds: int) -> Row:
         work()
     speeds = [1000 / seconds for seconds in medians(rounds, ours, alone)]
     name = f"predict, {model.name}, 1,000 crops from the command"
-    return Row(name, "crops/s", speeds[0], limit=speeds[1], floor_goal=0.95, note="limit: a script for these crops alone")
+    return Row(
+        name,
+        "crops/s",
+        speeds[0],
+        limit=speeds[1],
+        floor_goal=0.95,
+        note="limit: a script for these crops alone",
+    )
 
 
 DECODE_AND_FORWARD = """
@@ -355,7 +448,9 @@ numpy.savetxt("alone.csv", model.predict(pixels, batch_size=32, verbose=0))
 
 
 def predict_with(model, folder: Path, rounds: int) -> Row:
-    """Ours, one image at a time, and decoding (Pillow's, on all cores) and the forward pass alone, one after the other."""
+    """Ours, one image at a time, and decoding (Pillow's, on all cores) and the forward pass alone,
+    one after the other.
+    """
     from stages.evaluation.classifier import Crops, judge, read_classifier
     from stages.evaluation.judged import Judged, write_judged
     from stages.images.squares import make_square
@@ -369,7 +464,10 @@ def predict_with(model, folder: Path, rounds: int) -> Row:
 
     def ours() -> None:
         y_score = judge(classifier, Crops(files, classifier.preparation)).probability
-        rows = [Judged(file.name, int(p >= 0.5), np.float32(p), 0, "", None, None) for file, p in zip(files, y_score)]
+        rows = [
+            Judged(file.name, int(p >= 0.5), np.float32(p), 0, "", None, None)
+            for file, p in zip(files, y_score)
+        ]
         write_judged(folder / "evaluation.csv", rows)
 
     def one_at_a_time() -> None:
@@ -394,11 +492,18 @@ def dvc(folder: Path, rounds: int) -> Iterator[Row]:
     """A padded set of 5,758 images of 128 pixels: ours is one array, the peer a folder of PNGs."""
     random = np.random.default_rng(0)
     coarse = random.integers(120, 240, (PADDED, 8, 8, 3), dtype=np.uint8)
-    images = np.stack([np.asarray(Image.fromarray(one).resize((128, 128), Image.Resampling.BICUBIC)) for one in coarse])
+    images = np.stack(
+        [
+            np.asarray(Image.fromarray(one).resize((128, 128), Image.Resampling.BICUBIC))
+            for one in coarse
+        ]
+    )
     environments = environment() | {"DVC_NO_ANALYTICS": "1"}
 
     def run(place: Path, *command: str) -> None:
-        subprocess.run([*DVC, *command], cwd=place, env=environments, check=True, capture_output=True)
+        subprocess.run(
+            [*DVC, *command], cwd=place, env=environments, check=True, capture_output=True
+        )
 
     places = folder / "array", folder / "pngs"
     for place in places:
@@ -419,33 +524,55 @@ def dvc(folder: Path, rounds: int) -> Iterator[Row]:
         run(place, "push", "-q", "-r", "new")
 
     for name, command in (("repro, nothing to do", ("repro", "-q")), ("status", ("status", "-q"))):
-        ours, peer = medians(rounds, *(lambda place=place, command=command: run(place, *command) for place in places))
+        ours, peer = medians(
+            rounds, *(lambda place=place, command=command: run(place, *command) for place in places)
+        )
         (start,) = medians(rounds, lambda: run(places[0], "version"))
-        yield Row(f"dvc {name}", "s", ours, peer, start, False, "limit: dvc version, which starts dvc alone")
+        yield Row(
+            f"dvc {name}",
+            "s",
+            ours,
+            peer,
+            start,
+            False,
+            "limit: dvc version, which starts dvc alone",
+        )
     times: list[list[float]] = [[], []]
     for number in range(min(rounds, 3)):
         for place, taken in zip(places, times):
             run(place, "remote", "add", "-f", "-q", "new", str(folder / f"{place.name}-{number}"))
             taken += medians(1, lambda place=place: push(place))
-    yield Row("dvc push", "s", *(statistics.median(taken) for taken in times), higher_is_better=False, goal=5)
+    yield Row(
+        "dvc push",
+        "s",
+        *(statistics.median(taken) for taken in times),
+        higher_is_better=False,
+        goal=5,
+    )
 
 
 def startup(folder: Path, rounds: int) -> Iterator[Row]:
     """Importing a stage that needs no TensorFlow, in a new process; the limit is Python with NumPy."""
     for stage in STAGES_WITHOUT_TENSORFLOW:
         check = f"import sys, stages.{stage}; sys.exit('tensorflow' in sys.modules)"
-        ours, limit = medians(rounds, *(lambda code=code: python("-c", code) for code in (check, "import numpy")))
+        ours, limit = medians(
+            rounds, *(lambda code=code: python("-c", code) for code in (check, "import numpy"))
+        )
         yield Row(f"start-up of {stage}", "s", ours, None, limit, False, most=0.5)
 
 
 def python(*arguments: str, where: Path = PROJECT) -> str:
     paths = {"PYTHONPATH": str(PROJECT)}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=where, env=environment() | paths, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        command, cwd=where, env=environment() | paths, check=True, capture_output=True, text=True
+    ).stdout
 
 
 def growth(folder: Path, rounds: int) -> Iterator[Row]:
-    """Microseconds a crop and the memory of a process of its own, once each; at a million crops of what holds a row of each."""
+    """Microseconds a crop and the memory of a process of its own, once each; at a million crops of
+    what holds a row of each.
+    """
     from stages.model.networks import build_model
 
     model_params = default_parameters()[1].model_copy(update={"step": "conv1-dense1"})
@@ -459,14 +586,35 @@ def growth(folder: Path, rounds: int) -> Iterator[Row]:
         for stage in listing + pixels * (count < 1_000_000):
             arguments = ["data/many"] if stage == "predict" else []
             run = json.loads(python("-c", MEASURED, stage, *arguments, where=place))
-            # What a crop costs at the number before is the goal, but for a tenth; at the smallest what starts the stage counts.
+            # What a crop costs at the number before is the goal, but for a tenth; at the smallest
+            # what starts the stage counts.
             earlier, costs[stage] = costs.get(stage), run["seconds"] / count * 1e6
-            bounds = {"most": earlier and 1.1 * earlier, "megabytes": run["megabytes"], "most_megabytes": most}
+            bounds = {
+                "most": earlier and 1.1 * earlier,
+                "megabytes": run["megabytes"],
+                "most_megabytes": most,
+            }
             said = f"{run['megabytes']:.0f} MiB"
-            yield Row(f"{stage}, {count:,} crops", "us/crop", costs[stage], None, earlier, False, said, **bounds)
+            yield Row(
+                f"{stage}, {count:,} crops",
+                "us/crop",
+                costs[stage],
+                None,
+                earlier,
+                False,
+                said,
+                **bounds,
+            )
 
 
-ROWS = {"pad": pad, "train": train, "predict": predict, "dvc": dvc, "startup": startup, "growth": growth}
+ROWS = {
+    "pad": pad,
+    "train": train,
+    "predict": predict,
+    "dvc": dvc,
+    "startup": startup,
+    "growth": growth,
+}
 
 if __name__ == "__main__":
     main()

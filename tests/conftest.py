@@ -1,4 +1,6 @@
-"""What the tests share: small folders of pictures, and the real images where GLOMERULI_DATA says they are."""
+"""What the tests share: small folders of pictures, and the real images where GLOMERULI_DATA says
+they are.
+"""
 
 import gc
 import os
@@ -13,12 +15,23 @@ from PIL import Image
 
 from tests.repositories import PROJECT, dvc, git, make_repository, set_params, stages_run
 
-# A busy machine is no failure: hypothesis fails an example that takes longer than 200 ms unless told otherwise.
+# A busy machine is no failure: hypothesis fails an example that takes longer than 200 ms unless
+# told otherwise.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
-# What takes more than a few seconds: DVC in a repository, emulation, many trainings. `pytest -m "not slow"` is for working.
-SLOW_FIXTURES = {"reproduced", "repository", "branches", "shared", "workspace", "s3", "bundle", "team"}
+# What takes more than a few seconds: DVC in a repository, emulation, many trainings. `pytest -m
+# "not slow"` is for working.
+SLOW_FIXTURES = {
+    "reproduced",
+    "repository",
+    "branches",
+    "shared",
+    "workspace",
+    "s3",
+    "bundle",
+    "team",
+}
 
 
 def pytest_collection_modifyitems(items):
@@ -30,7 +43,9 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Have no collection of garbage look at what was imported, TensorFlow above all: each took a third of a second."""
+    """Have no collection of garbage look at what was imported, TensorFlow above all: each took a
+    third of a second.
+    """
     gc.freeze()
 
 
@@ -45,7 +60,8 @@ def workplace(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory):
-    """The folder of a repository with tiny parameters, reproduced once and committed; to be copied, not changed.
+    """The folder of a repository with tiny parameters, reproduced once and committed; to be copied,
+    not changed.
 
     One for all workers of pytest-xdist, which share the parent of their temporary folders.
     """
@@ -108,26 +124,33 @@ def save_crop(path: Path, seed: int, size: tuple[int, int] = (12, 9), mode: str 
 
 
 def make_classes(name: str = "small", slides: int = 6, each: int = 4) -> Path:
-    """Make data/<name>: `slides` slides of `each` crops, the first crop of a slide sclerotic, and its card."""
+    """Make data/<name>: `slides` slides of `each` crops, the first crop of a slide sclerotic, and
+    its card.
+    """
     folder = Path("data") / name
     for slide in range(slides):
         for number in range(each):
             kind = "GS" if number == 0 else "nonGS"
             save_crop(folder / kind / f"s{slide}-{number}.png", seed=100 * slide + number)
-    Path(f"data/{name}.yaml").write_text("title: small\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>s)\\d+)-\\d+\\.\\w+$'\n")
+    Path(f"data/{name}.yaml").write_text(
+        "title: small\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>s)\\d+)-\\d+\\.\\w+$'\n"
+    )
     set_params({"data": name})
     return folder
 
 
 def make_table(rows: str, names: list[str], name: str = "table", card: str = "") -> Path:
-    """Make data/<name> with pictures of the given names, a labels.csv of the text `rows`, and a card."""
+    """Make data/<name> with pictures of the given names, a labels.csv of the text `rows`, and a
+    card.
+    """
     folder = Path("data") / name
     folder.mkdir(parents=True, exist_ok=True)
     for seed, file in enumerate(names):
         save_crop(folder / file, seed)
     (folder / "labels.csv").write_bytes(rows.encode("utf-8"))
     Path(f"data/{name}.yaml").write_text(
-        card or "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth}\ngroup: '(?P<slide>[a-z]+)'\n"
+        card
+        or "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth}\ngroup: '(?P<slide>[a-z]+)'\n"
     )
     set_params({"data": name})
     return folder

@@ -1,4 +1,5 @@
-"""What the published encoders need: memory and hours, from their sizes and the speed of two of their blocks on this machine.
+"""What the published encoders need: memory and hours, from their sizes and the speed of two of
+their blocks on this machine.
 
     python -m tests.encoder_cost
 
@@ -17,7 +18,9 @@ CROPS, VIEWS, BATCH, REPEATS = 946, 8, 8, 3
 
 
 class Size(NamedTuple):
-    """A vision transformer for 224 pixels; `hidden` is the width of its MLP, behind the gate if it has one."""
+    """A vision transformer for 224 pixels; `hidden` is the width of its MLP, behind the gate if it
+    has one.
+    """
 
     width: int
     depth: int
@@ -71,7 +74,9 @@ def seconds(size: Size, depth: int) -> float:
         image_shape=(224, 224, 3),
         position_embedding_shape=(224, 224),
     )
-    pixels = {"images": np.random.default_rng(0).normal(size=(BATCH, 224, 224, 3)).astype(np.float32)}
+    pixels = {
+        "images": np.random.default_rng(0).normal(size=(BATCH, 224, 224, 3)).astype(np.float32)
+    }
     model.predict_on_batch(pixels)
     taken = []
     for _ in range(REPEATS):
@@ -83,14 +88,19 @@ def seconds(size: Size, depth: int) -> float:
 
 def main() -> None:
     make_deterministic(0)
-    print("| encoder | weights (million) | memory, float32 | bfloat16 | seconds a crop here | hours for 946 crops |")
+    print(
+        "| encoder | weights (million) | memory, float32 | bfloat16 | seconds a crop here | hours for 946 crops |"
+    )
     print("|---|---|---|---|---|---|")
     for name, size in SIZES.items():
         one, three = seconds(size, 1), seconds(size, 3)
         crop = one + (three - one) / 2 * (size.depth - 1)
         memory = [f"{size.weights * n / 2**30:.1f} GiB" for n in (4, 2)]
         hours = crop * CROPS * VIEWS / 3600
-        print(f"| {name} | {size.weights / 1e6:.0f} | {memory[0]} | {memory[1]} | {crop:.2f} | {hours:.1f} |", flush=True)
+        print(
+            f"| {name} | {size.weights / 1e6:.0f} | {memory[0]} | {memory[1]} | {crop:.2f} | {hours:.1f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Ask the fork server (see there) for a program: fork_client.py PYTHON SOCKET ARGUMENT ...; what it does not do, PYTHON does."""
+"""Ask the fork server (see there) for a program: fork_client.py PYTHON SOCKET ARGUMENT ...; what it
+does not do, PYTHON does.
+"""
 
 import json
 import os
@@ -10,8 +12,27 @@ import sys
 
 # How the environment variables begin that are read when Python or a library starts.
 READ_AT_THE_START = (
-    *("GLOMERULI_ARITHMETIC", "KERAS", "LANG", "LC_", "NPY_", "OMP_", "ONEDNN", "OPENBLAS", "TF_", "TZ", "XLA"),
-    *("PYTHONHASHSEED", "PYTHONUNBUFFERED", "PYTHONWARNINGS", "PYTHONUTF8", "PYTHONDONTWRITEBYTECODE", "PYTHONSAFEPATH"),
+    *(
+        "GLOMERULI_ARITHMETIC",
+        "KERAS",
+        "LANG",
+        "LC_",
+        "NPY_",
+        "OMP_",
+        "ONEDNN",
+        "OPENBLAS",
+        "TF_",
+        "TZ",
+        "XLA",
+    ),
+    *(
+        "PYTHONHASHSEED",
+        "PYTHONUNBUFFERED",
+        "PYTHONWARNINGS",
+        "PYTHONUTF8",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONSAFEPATH",
+    ),
 )
 LIMITS = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_STACK")
 
@@ -19,7 +40,9 @@ LIMITS = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_ST
 def circumstances() -> list:
     """Return what a fork cannot take over from its caller."""
     variables = {
-        name: value for name, value in os.environ.items() if name.startswith(READ_AT_THE_START) and name != "TF_CPP_MIN_LOG_LEVEL"
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(READ_AT_THE_START) and name != "TF_CPP_MIN_LOG_LEVEL"
     }
     spaces = [os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "net", "pid", "user")]
     limits = [list(resource.getrlimit(getattr(resource, name))) for name in LIMITS]
@@ -68,7 +91,8 @@ def ask(address: str, arguments: list[str]) -> None:
 def main() -> None:
     python, address, *arguments = sys.argv[1:]
     if arguments[:1] == ["-c"] or (
-        arguments[:1] == ["-m"] and (arguments[1] in ("dask", "dvc") or arguments[1].startswith("stages."))
+        arguments[:1] == ["-m"]
+        and (arguments[1] in ("dask", "dvc") or arguments[1].startswith("stages."))
     ):
         ask(address, arguments)
     os.execv(python, [python, *arguments])

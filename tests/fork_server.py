@@ -1,10 +1,13 @@
-"""Programs of the tests start in a tenth of a second: a process that has the libraries imported forks for each of them.
+"""Programs of the tests start in a tenth of a second: a process that has the libraries imported
+forks for each of them.
 
-A stage that trains imports for five seconds and works for one, and the tests start hundreds. `python()` is a path to be run like
-the Python of this virtual environment. `python -m dvc`, `python -m stages.<name>` and `python -c` become forks of the server,
-with their caller's folder, environment, arguments and open files, and the code of that folder: the server imports libraries
-alone. All else, and whatever would find other circumstances than those that the server was started under, runs in a new
-Python as ever. So do tests of what happens before and while libraries are imported: they start `sys.executable`.
+A stage that trains imports for five seconds and works for one, and the tests start hundreds.
+`python()` is a path to be run like the Python of this virtual environment. `python -m dvc`, `python
+-m stages.<name>` and `python -c` become forks of the server, with their caller's folder,
+environment, arguments and open files, and the code of that folder: the server imports libraries
+alone. All else, and whatever would find other circumstances than those that the server was started
+under, runs in a new Python as ever. So do tests of what happens before and while libraries are
+imported: they start `sys.executable`.
 """
 
 import atexit
@@ -50,7 +53,9 @@ atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
 def python() -> str:
-    """Return the path of a Python whose programs are forks of the server, which is started with the first of them."""
+    """Return the path of a Python whose programs are forks of the server, which is started with the
+    first of them.
+    """
     if sys.platform != "linux":
         return sys.executable
     path = Path(FOLDER) / "python"
@@ -63,14 +68,21 @@ def python() -> str:
         with open(f"{FOLDER}/log.txt", "w") as log:
             # Ends with this process: its input is closed then.
             server = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stderr=log, env=_environment, cwd=CLIENT.parents[1], start_new_session=True
+                command,
+                stdin=subprocess.PIPE,
+                stderr=log,
+                env=_environment,
+                cwd=CLIENT.parents[1],
+                start_new_session=True,
             )
         _started.append(server)
     return str(path)
 
 
 def preload() -> list[str]:
-    """Import the libraries under the arithmetic of this project; return `sys.path` without this folder."""
+    """Import the libraries under the arithmetic of this project; return `sys.path` without this
+    folder.
+    """
     # TensorFlow's converter looks for it, and nothing here wants it, of which a fork would warn.
     sys.modules["jax"] = None  # type: ignore[assignment]
     for name in LIBRARIES:
@@ -92,7 +104,8 @@ class Fork(Exception):
 
 
 def serve(address: str) -> None:
-    """Fork for each who connects; tell it the number of the process and how it ended; end a process whose caller is gone.
+    """Fork for each who connects; tell it the number of the process and how it ended; end a process
+    whose caller is gone.
 
     Raises:
         Fork: in each child.
@@ -106,7 +119,9 @@ def serve(address: str) -> None:
         selector.register(listener, selectors.EVENT_READ, "caller")
         selector.register(0, selectors.EVENT_READ, "end")
         os.rename(f"{address}.new", address)
-        running: dict[int, tuple[int, socket.socket]] = {}  # By the descriptor of the process: its number, and its caller.
+        running: dict[
+            int, tuple[int, socket.socket]
+        ] = {}  # By the descriptor of the process: its number, and its caller.
         while True:
             for key, _ in selector.select():
                 if key.data == "end":
@@ -179,7 +194,8 @@ def become(request: dict, files: list[int], executable: str, path: list[str]) ->
         sys.argv[:] = ["-c", *arguments]
         exec(compile(program, "<string>", "exec"), vars(sys.modules["__main__"]))
         return
-    # What `python -m` begins with, and what a program here goes by to know that it is still being imported.
+    # What `python -m` begins with, and what a program here goes by to know that it is still being
+    # imported.
     sys.argv[:] = ["-m", *arguments]
     runpy.run_module(program, run_name="__main__", alter_sys=True)
 
@@ -204,7 +220,8 @@ def main() -> None:
             print(exit.code, file=sys.stderr)
     except BaseException:
         sys.excepthook(*sys.exc_info())
-    # All that Python does at its end but for taking the libraries apart, one object after the other.
+    # All that Python does at its end but for taking the libraries apart, one object after the
+    # other.
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

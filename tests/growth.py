@@ -1,6 +1,7 @@
 """Datasets of many crops, for the bench, how a stage is measured on them, and the picture of it.
 
-python -m tests.growth docs/bench.json docs/growth.png      draw what `python -m tests.bench` has written
+python -m tests.growth docs/bench.json docs/growth.png      draw what `python -m tests.bench` has
+written
 """
 
 import os
@@ -23,7 +24,9 @@ CARD = "title: Many crops\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>[a-e
 
 
 def make_crops(folder: Path, count: int) -> None:
-    """Make the data and params.yaml of a repository: `count` crops of 40 x 48 pixels, one of five sclerotic, no two alike."""
+    """Make the data and params.yaml of a repository: `count` crops of 40 x 48 pixels, one of five
+    sclerotic, no two alike.
+    """
     for kind in ("GS", "nonGS"):
         (folder / f"data/many/{kind}").mkdir(parents=True)
     (folder / "data/many.yaml").write_text(CARD)
@@ -48,8 +51,9 @@ def make_crops(folder: Path, count: int) -> None:
     os.sync()
 
 
-# What the stage prints is held back; the imports, those that it puts off included, are not part of the time. The memory is that
-# of this process alone without what it maps of files, whose peak Linux does not keep: it is looked at fifty times a second.
+# What the stage prints is held back; the imports, those that it puts off included, are not part of
+# the time. The memory is that of this process alone without what it maps of files, whose peak Linux
+# does not keep: it is looked at fifty times a second.
 MEASURED = """
 import contextlib, importlib, io, json, pathlib, re, sys, threading, time
 import stages
@@ -81,31 +85,58 @@ print(json.dumps({"seconds": seconds, "megabytes": peak / 1024}))
 
 
 def draw(bench: Path, picture: Path) -> None:
-    """Draw the seconds and the memory of each stage over the number of crops, both axes logarithmic: a line for each stage."""
+    """Draw the seconds and the memory of each stage over the number of crops, both axes
+    logarithmic: a line for each stage.
+    """
     values = []
     for row in read_json(bench)["rows"]:
         if found := re.fullmatch(r"(\w+), ([\d,]+) crops", row["name"]):
             crops = int(found[2].replace(",", ""))
             seconds = row["ours"] * crops / 1e6
-            values.append({"stage": found[1], "crops": crops, "seconds": seconds, "megabytes": row["megabytes"]})
+            values.append(
+                {
+                    "stage": found[1],
+                    "crops": crops,
+                    "seconds": seconds,
+                    "megabytes": row["megabytes"],
+                }
+            )
     stages = [*dict.fromkeys(value["stage"] for value in values)]
-    crops = {"field": "crops", "type": "quantitative", "title": "crops", "axis": {"format": "~s", "tickCount": 4}}
+    crops = {
+        "field": "crops",
+        "type": "quantitative",
+        "title": "crops",
+        "axis": {"format": "~s", "tickCount": 4},
+    }
 
     def panel(field: str, title: str, rules: list[dict]) -> dict:
         axis = {"field": field, "type": "quantitative", "scale": {"type": "log"}, "title": None}
-        color = {"field": "stage", "type": "nominal", "scale": {"domain": stages, "range": COLOURS}, "legend": {"title": None}}
+        color = {
+            "field": "stage",
+            "type": "nominal",
+            "scale": {"domain": stages, "range": COLOURS},
+            "legend": {"title": None},
+        }
         lines = {
             "mark": {"type": "line", "point": {"filled": True, "size": 70}, "strokeWidth": 2.5},
             "encoding": {"x": crops | {"scale": {"type": "log"}}, "y": axis, "color": color},
         }
-        return {"title": {"text": title, "anchor": "start"}, "width": 380, "height": 280, "layer": [lines, *rules]}
+        return {
+            "title": {"text": title, "anchor": "start"},
+            "width": 380,
+            "height": 280,
+            "layer": [lines, *rules],
+        }
 
     limit = {
         "data": {"values": [{"megabytes": 1024}]},
         "mark": {"type": "rule", "strokeDash": [6, 4], "color": "#8a8f98"},
         "encoding": {"y": {"field": "megabytes", "type": "quantitative"}},
     }
-    panels = [panel("seconds", "Seconds", []), panel("megabytes", "Memory at its peak, MiB; dashed: 1 GiB", [limit])]
+    panels = [
+        panel("seconds", "Seconds", []),
+        panel("megabytes", "Memory at its peak, MiB; dashed: 1 GiB", [limit]),
+    ]
     save_chart(picture, {"data": {"values": values}, "hconcat": panels})
 
 

@@ -1,9 +1,11 @@
-"""What a laboratory that the model has not seen gains by a few labels, and by none: the tables of docs/backbones.md.
+"""What a laboratory that the model has not seen gains by a few labels, and by none: the tables of
+docs/backbones.md.
 
     python -m tests.laboratories [REPOSITORY]
 
-reads data/features and data/manifest.csv of a repository in which the recommended line has run on aidpath, leaves each hospital
-out, trains the ensemble of the others on the features (as stages.training.head does), and calls its crops at their threshold.
+reads data/features and data/manifest.csv of a repository in which the recommended line has run on
+aidpath, leaves each hospital out, trains the ensemble of the others on the features (as
+stages.training.head does), and calls its crops at their threshold.
 """
 
 import csv
@@ -32,16 +34,22 @@ def head(features: np.ndarray, y: np.ndarray):
     fitted = LogisticRegression(C=1 / (PENALTY * VIEWS), class_weight="balanced", max_iter=1000)
     fitted.fit(scaler.transform(flat), np.repeat(y, VIEWS))
     return lambda some: (
-        expit(fitted.decision_function(scaler.transform(some.reshape(-1, some.shape[-1])))).reshape(len(some), -1).mean(axis=1)
+        expit(fitted.decision_function(scaler.transform(some.reshape(-1, some.shape[-1]))))
+        .reshape(len(some), -1)
+        .mean(axis=1)
     )
 
 
 class Model:
-    """The ensemble of some laboratories: log-odds of features, those out of fold, and the threshold, in calibrated log-odds."""
+    """The ensemble of some laboratories: log-odds of features, those out of fold, and the
+    threshold, in calibrated log-odds.
+    """
 
     def __init__(self, features: np.ndarray, y: np.ndarray, slides: np.ndarray):
         out_of_fold, self.members = np.zeros(len(y)), []
-        for train, val in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(y, y, slides):
+        for train, val in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(
+            y, y, slides
+        ):
             member = head(features[train], y[train])
             out_of_fold[val] = member(features[val])
             self.members.append(member)
@@ -51,11 +59,15 @@ class Model:
         self.threshold = float(log_odds(choose_threshold(y, calibrated, "sensitivity", 0.95)))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        return log_odds(self.calibration(np.mean([member(features) for member in self.members], axis=0)))
+        return log_odds(
+            self.calibration(np.mean([member(features) for member in self.members], axis=0))
+        )
 
 
 def prior_by_em(odds: np.ndarray, share: float) -> np.ndarray:
-    """Log-odds under the share of positives that expectation maximisation finds (Saerens, Neural Computation 14:21, 2002)."""
+    """Log-odds under the share of positives that expectation maximisation finds (Saerens, Neural
+    Computation 14:21, 2002).
+    """
     here = share
     for _ in range(500):
         here = float(np.mean(expit(odds - logit(share) + logit(here))))
@@ -74,10 +86,16 @@ def power(covariance: np.ndarray, exponent: float) -> np.ndarray:
     return (vectors * np.maximum(values, 1e-9) ** exponent) @ vectors.T
 
 
-def aligned(features: np.ndarray, source: np.ndarray, target: np.ndarray, covariance: bool) -> np.ndarray:
-    """Features with the mean and standard deviation, or covariance (CORAL: Sun, AAAI 2016), of those that were trained on."""
+def aligned(
+    features: np.ndarray, source: np.ndarray, target: np.ndarray, covariance: bool
+) -> np.ndarray:
+    """Features with the mean and standard deviation, or covariance (CORAL: Sun, AAAI 2016), of
+    those that were trained on.
+    """
     if covariance:
-        matrix = power(LedoitWolf().fit(target).covariance_, -0.5) @ power(LedoitWolf().fit(source).covariance_, 0.5)
+        matrix = power(LedoitWolf().fit(target).covariance_, -0.5) @ power(
+            LedoitWolf().fit(source).covariance_, 0.5
+        )
     else:
         matrix = np.diag((source.std(axis=0) + 1e-6) / (target.std(axis=0) + 1e-6))
     return (features - target.mean(axis=0)) @ matrix + source.mean(axis=0)
@@ -87,12 +105,21 @@ def repairs(model: Model, features: np.ndarray) -> dict[str, tuple[np.ndarray, f
     """Log-odds and threshold by each repair that needs no label."""
     odds, cut, known = model(features), model.threshold, model.known
     ranks = np.searchsorted(np.sort(odds), odds) / len(odds)
-    views = [aligned(features[:, view], model.features[:, 0], features[:, 0], False) for view in range(VIEWS)]
-    whitened = [aligned(features[:, view], model.features[:, 0], features[:, 0], True) for view in range(VIEWS)]
+    views = [
+        aligned(features[:, view], model.features[:, 0], features[:, 0], False)
+        for view in range(VIEWS)
+    ]
+    whitened = [
+        aligned(features[:, view], model.features[:, 0], features[:, 0], True)
+        for view in range(VIEWS)
+    ]
     return {
         "as it is": (odds, cut),
         "prior by EM": (prior_by_em(odds, float(model.y.mean())), cut),
-        "mean and deviation of log-odds": ((odds - odds.mean()) / odds.std() * known.std() + known.mean(), cut),
+        "mean and deviation of log-odds": (
+            (odds - odds.mean()) / odds.std() * known.std() + known.mean(),
+            cut,
+        ),
         "quantiles of log-odds": (np.quantile(known, ranks), cut),
         "valley of log-odds": (odds, valley(odds)),
         "mean and deviation of features": (model(np.stack(views, axis=1)), cut),
@@ -110,12 +137,20 @@ def main() -> None:
     for site in np.unique(sites):
         here = sites == site
         model = Model(features[~here], y[~here], slides[~here])
-        print(f"{site}: {here.sum()} crops, {y[here].sum()} positive, {len(np.unique(slides[here]))} slides")
+        print(
+            f"{site}: {here.sum()} crops, {y[here].sum()} positive, {len(np.unique(slides[here]))} slides"
+        )
         for name, (odds, cut) in repairs(model, features[here]).items():
             called = odds >= cut
-            print(f"  {name}: {called[y[here] == 1].mean():.3f} {1 - called[y[here] == 0].mean():.3f}")
-        for point in localizing_curve(y[here], model(features[here]), model.threshold, slides[here], 0):
-            print(f"  {point.labelled} labels: {point.measure} {point.median:.3f} ({point.low:.3f} to {point.high:.3f})")
+            print(
+                f"  {name}: {called[y[here] == 1].mean():.3f} {1 - called[y[here] == 0].mean():.3f}"
+            )
+        for point in localizing_curve(
+            y[here], model(features[here]), model.threshold, slides[here], 0
+        ):
+            print(
+                f"  {point.labelled} labels: {point.measure} {point.median:.3f} ({point.low:.3f} to {point.high:.3f})"
+            )
 
 
 if __name__ == "__main__":

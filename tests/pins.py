@@ -1,11 +1,12 @@
-"""Check that requirements.txt can be installed from wheels alone, for each Python and system that the README names.
+"""Check that requirements.txt can be installed from wheels alone, for each Python and system that
+the README names.
 
-    python -m tests.pins                     all of them (a minute or two; it asks the package index and installs nothing)
-    python -m tests.pins --python 3.13 --system windows
-    python -m tests.pins --write                        first write the versions of what computes into pins/
+    python -m tests.pins                     all of them (a minute or two; it asks the package index
+    and installs nothing) python -m tests.pins --python 3.13 --system windows python -m tests.pins
+    --write                        first write the versions of what computes into pins/
 
-Each line says whether pip finds a wheel of every pinned version, and which it misses. The exit code is 1 if it misses any, or
-if pins/ has other versions than requirements.txt.
+Each line says whether pip finds a wheel of every pinned version, and which it misses. The exit code
+is 1 if it misses any, or if pins/ has other versions than requirements.txt.
 """
 
 import argparse
@@ -26,26 +27,61 @@ PYTHONS = ("3.11", "3.12", "3.13")
 # The tags of pip's --platform, and what a requirement's condition sees of the system.
 SYSTEMS = {
     "linux-x86_64": (
-        ["manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"],
-        {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64", "os_name": "posix"},
+        [
+            "manylinux_2_28_x86_64",
+            "manylinux_2_27_x86_64",
+            "manylinux_2_17_x86_64",
+            "manylinux2014_x86_64",
+        ],
+        {
+            "sys_platform": "linux",
+            "platform_system": "Linux",
+            "platform_machine": "x86_64",
+            "os_name": "posix",
+        },
     ),
     "linux-aarch64": (
-        ["manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"],
-        {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "aarch64", "os_name": "posix"},
+        [
+            "manylinux_2_28_aarch64",
+            "manylinux_2_27_aarch64",
+            "manylinux_2_17_aarch64",
+            "manylinux2014_aarch64",
+        ],
+        {
+            "sys_platform": "linux",
+            "platform_system": "Linux",
+            "platform_machine": "aarch64",
+            "os_name": "posix",
+        },
     ),
     "macos-arm64": (
-        [f"macosx_{version}_{kind}" for version in ("14_0", "13_0", "12_0", "11_0", "10_13") for kind in ("arm64", "universal2")],
-        {"sys_platform": "darwin", "platform_system": "Darwin", "platform_machine": "arm64", "os_name": "posix"},
+        [
+            f"macosx_{version}_{kind}"
+            for version in ("14_0", "13_0", "12_0", "11_0", "10_13")
+            for kind in ("arm64", "universal2")
+        ],
+        {
+            "sys_platform": "darwin",
+            "platform_system": "Darwin",
+            "platform_machine": "arm64",
+            "os_name": "posix",
+        },
     ),
     "windows": (
         ["win_amd64"],
-        {"sys_platform": "win32", "platform_system": "Windows", "platform_machine": "AMD64", "os_name": "nt"},
+        {
+            "sys_platform": "win32",
+            "platform_system": "Windows",
+            "platform_machine": "AMD64",
+            "os_name": "nt",
+        },
     ),
 }
 
 
 def wanted(requirements: str, python: str, system: str) -> list[str]:
-    """Return the requirements whose condition holds for a Python and a system, without the conditions.
+    """Return the requirements whose condition holds for a Python and a system, without the
+    conditions.
 
     pip itself looks at the Python that it runs on, not at the one that it is asked about.
     """
@@ -74,13 +110,23 @@ def wanted(requirements: str, python: str, system: str) -> list[str]:
 def missing(python: str, system: str, requirements: str) -> str:
     """Return what pip says of a pinned version that has no wheel; nothing where all have one."""
     tags, _ = SYSTEMS[system]
-    # Which Python a package requires pip would compare with the one that it runs on: uv did that when it made the file.
+    # Which Python a package requires pip would compare with the one that it runs on: uv did that
+    # when it made the file.
     with tempfile.TemporaryDirectory() as folder:
         pins = Path(folder) / "pins.txt"
         pins.write_text("\n".join(wanted(requirements, python, system)) + "\n")
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--ignore-installed", "--quiet"),
+                *(
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "install",
+                    "--dry-run",
+                    "--no-deps",
+                    "--ignore-installed",
+                    "--quiet",
+                ),
                 *(
                     "--disable-pip-version-check",
                     "--ignore-requires-python",
@@ -89,7 +135,14 @@ def missing(python: str, system: str, requirements: str) -> str:
                     "--target",
                     f"{folder}/target",
                 ),
-                *("--implementation", "cp", "--python-version", python, "--abi", f"cp{python.replace('.', '')}"),
+                *(
+                    "--implementation",
+                    "cp",
+                    "--python-version",
+                    python,
+                    "--abi",
+                    f"cp{python.replace('.', '')}",
+                ),
                 *("--abi", "abi3", "--abi", "none"),
                 *(word for tag in tags for word in ("--platform", tag)),
                 *("-r", str(pins)),
@@ -104,7 +157,8 @@ def missing(python: str, system: str, requirements: str) -> str:
 
 
 def computing(python: str, system: str) -> dict[Path, str]:
-    """Return what each file of pins/ must hold: its packages, with the versions that a Python and a system get.
+    """Return what each file of pins/ must hold: its packages, with the versions that a Python and a
+    system get.
 
     Raises:
         SystemExit: a package of such a file is pinned nowhere.
@@ -133,12 +187,20 @@ def differing() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.pins", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tests.pins",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--python", choices=PYTHONS, nargs="+", default=PYTHONS)
     parser.add_argument("--system", choices=SYSTEMS, nargs="+", default=[*SYSTEMS])
-    parser.add_argument("--requirements", default="requirements.txt", help="the file of pins (default: requirements.txt)")
-    parser.add_argument("--write", action="store_true", help="first write the versions of what computes into pins/")
+    parser.add_argument(
+        "--requirements",
+        default="requirements.txt",
+        help="the file of pins (default: requirements.txt)",
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="first write the versions of what computes into pins/"
+    )
     arguments = parser.parse_args()
     if arguments.write:
         for file, content in computing(PYTHONS[0], next(iter(SYSTEMS))).items():

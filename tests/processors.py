@@ -1,13 +1,15 @@
-"""Show that x86-64 processors with AVX2 come to the same bytes: run the reference work on this one and, emulated, on others.
+"""Show that x86-64 processors with AVX2 come to the same bytes: run the reference work on this one
+and, emulated, on others.
 
-    python -m tests.processors                                all parts on all processors (about an hour on two cores)
-    python -m tests.processors --parts head calibration       some of them
-    python -m tests.processors --processors Haswell EPYC
-    python -m tests.processors --arithmetic native            what it is like when nothing is fixed
+    python -m tests.processors                                all parts on all processors (about an
+    hour on two cores) python -m tests.processors --parts head calibration       some of them python
+    -m tests.processors --processors Haswell EPYC python -m tests.processors --arithmetic native
+    what it is like when nothing is fixed
 
-It prints one hash a part and processor and, where one differs from this machine's, the first array that does, in the order of
-the computation: the operation to look at. The exit code is 1 then. Emulation is `qemu-x86_64` (Debian's package qemu-user), which
-has no AVX-512: run it on a machine with AVX-512 and on one without.
+It prints one hash a part and processor and, where one differs from this machine's, the first array
+that does, in the order of the computation: the operation to look at. The exit code is 1 then.
+Emulation is `qemu-x86_64` (Debian's package qemu-user), which has no AVX-512: run it on a machine
+with AVX-512 and on one without.
 """
 
 import argparse
@@ -36,7 +38,9 @@ PROCESSORS = {
 
 
 def drawn_crops(number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return drawn squares, uint8 (number, size, size, 3), and their labels, int (number,), both classes among them."""
+    """Return drawn squares, uint8 (number, size, size, 3), and their labels, int (number,), both
+    classes among them.
+    """
     from stages.images.squares import make_square
     from stages.synthetic.stains import make_slide
     from stages.synthetic.tissue import draw_glomerulus, make_tuft
@@ -44,7 +48,9 @@ def drawn_crops(number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     squares, labels = [], []
     for index in range(number):
         random = np.random.default_rng([7, index])
-        slide = make_slide(np.random.default_rng([7, 0, index % 3]), np.random.default_rng([7, 0]), "A1")
+        slide = make_slide(
+            np.random.default_rng([7, 0, index % 3]), np.random.default_rng([7, 0]), "A1"
+        )
         tuft, label = make_tuft(random)
         squares.append(np.asarray(make_square(draw_glomerulus(random, slide, tuft), "white", size)))
         labels.append(label if index > 1 else index)
@@ -62,13 +68,38 @@ def augmented() -> Named:
     """Every change of augmentation, and the jittered views."""
     from stages.model.augment import AugmentParameters, augment
 
-    every = {"rotation": 180, "shift": 0.2, "scale": 0.3, "aspect": 0.3, "brightness": 0.3, "stain": 0.2}
+    every = {
+        "rotation": 180,
+        "shift": 0.2,
+        "scale": 0.3,
+        "aspect": 0.3,
+        "brightness": 0.3,
+        "stain": 0.2,
+    }
     squares, _ = drawn_crops(4, 128)
     for name in every:
-        one = AugmentParameters(orientations=True, **{other: value * (other == name) for other, value in every.items()})
-        yield name, np.stack([augment(square, one, np.random.default_rng([3, n])) for n, square in enumerate(squares)])
+        one = AugmentParameters(
+            orientations=True, **{other: value * (other == name) for other, value in every.items()}
+        )
+        yield (
+            name,
+            np.stack(
+                [
+                    augment(square, one, np.random.default_rng([3, n]))
+                    for n, square in enumerate(squares)
+                ]
+            ),
+        )
     together = AugmentParameters(orientations=True, **every)
-    yield "all", np.stack([augment(square, together, np.random.default_rng([5, n])) for n, square in enumerate(squares)])
+    yield (
+        "all",
+        np.stack(
+            [
+                augment(square, together, np.random.default_rng([5, n]))
+                for n, square in enumerate(squares)
+            ]
+        ),
+    )
 
 
 def stained() -> Named:
@@ -92,7 +123,11 @@ def calibration() -> Named:
 
     random = np.random.default_rng(1)
     y_true = random.integers(0, 2, 400)
-    y_score = (1 / (1 + np.exp(-(2 * y_true - 1 + random.normal(0, 1.5, 400))))).astype(np.float32).astype(np.float64)
+    y_score = (
+        (1 / (1 + np.exp(-(2 * y_true - 1 + random.normal(0, 1.5, 400)))))
+        .astype(np.float32)
+        .astype(np.float64)
+    )
     # As text, as slides are. (The emulator falls over NumPy's sorting of whole numbers by AVX2.)
     slides = random.integers(0, 20, 400).astype(str)
     for method in ("none", "temperature", "sigmoid", "isotonic"):
@@ -101,8 +136,14 @@ def calibration() -> Named:
         for rule in ("youden", "balanced", "sensitivity"):
             threshold = choose_threshold(y_true, calibrated, rule, 0.95)
             band = uncertain_band(y_true, calibrated, threshold, 0.02)
-            yield f"{method}: {rule}", np.array([threshold, band.low or threshold, band.high or threshold])
-        yield f"{method}: measures", np.array(list(score(y_true, calibrated, calibrated >= 0.5).values()))
+            yield (
+                f"{method}: {rule}",
+                np.array([threshold, band.low or threshold, band.high or threshold]),
+            )
+        yield (
+            f"{method}: measures",
+            np.array(list(score(y_true, calibrated, calibrated >= 0.5).values())),
+        )
     intervals = slide_bootstrap(y_true, y_score, y_score >= 0.5, slides, 200, 0)
     yield "intervals", np.array([list(one.values()) for one in intervals.values() if one])
 
@@ -114,17 +155,28 @@ def head() -> Named:
     random = np.random.default_rng(2)
     for length in (624, 1280):
         y = random.integers(0, 2, 120)
-        features = (random.normal(size=(120, 8, length)) + 0.2 * y[:, None, None]).astype(np.float32)
-        model, measures = fit_head(features, y, np.arange(80), np.arange(80, 120), train_parameters())
-        yield from ((f"{length} features: {weight.path}", np.asarray(weight)) for weight in model.weights)
-        yield f"{length} features: measures", np.array([list(one.values()) for one in measures.values()])
+        features = (random.normal(size=(120, 8, length)) + 0.2 * y[:, None, None]).astype(
+            np.float32
+        )
+        model, measures = fit_head(
+            features, y, np.arange(80), np.arange(80, 120), train_parameters()
+        )
+        yield from (
+            (f"{length} features: {weight.path}", np.asarray(weight)) for weight in model.weights
+        )
+        yield (
+            f"{length} features: measures",
+            np.array([list(one.values()) for one in measures.values()]),
+        )
 
 
 def train_parameters(**changes):
     from stages.base.parameters import read_params
     from stages.training.parameters import TrainParameters
 
-    return read_params("train", TrainParameters).model_copy(update={"epochs": 1, "batch_size": 16, **changes})
+    return read_params("train", TrainParameters).model_copy(
+        update={"epochs": 1, "batch_size": 16, **changes}
+    )
 
 
 def model_parameters(**changes):
@@ -139,7 +191,15 @@ def _learned(model, squares: np.ndarray, y: np.ndarray, train: int, **changes) -
     from stages.model.batches import predict
     from stages.training.fit import Record, fit
 
-    fit(model, squares, y, np.arange(train), np.arange(train, len(y)), train_parameters(**changes), Record(log=None))
+    fit(
+        model,
+        squares,
+        y,
+        np.arange(train),
+        np.arange(train, len(y)),
+        train_parameters(**changes),
+        Record(log=None),
+    )
     yield from ((weight.path, np.asarray(weight)) for weight in model.weights)
     yield "probabilities", predict(model, squares, np.arange(len(y)))
 
@@ -153,7 +213,12 @@ def _rung(size: int, squares: int, batch_size: int = 16, **changes) -> Named:
     pixels, y = drawn_crops(squares, size)
     train = squares - squares // 3
     yield "crops", pixels
-    model = build_model(model_parameters(**changes), size, *channel_statistics(pixels, np.arange(train)), dropout=0.2)
+    model = build_model(
+        model_parameters(**changes),
+        size,
+        *channel_statistics(pixels, np.arange(train)),
+        dropout=0.2,
+    )
     yield from _learned(model, pixels, y, train, batch_size=batch_size)
 
 
@@ -199,7 +264,9 @@ def backbone_features() -> Named:
 
 
 def backbone_fine_tuned() -> Named:
-    """Two steps of the whole efficientnet_lite0 at 96 pixels, averaged over orientations, and where it looks."""
+    """Two steps of the whole efficientnet_lite0 at 96 pixels, averaged over orientations, and where
+    it looks.
+    """
     from stages.evaluation.attention import Attention
     from stages.model.backbone import build_backbone, set_trainable
     from stages.model.backend import make_deterministic
@@ -246,8 +313,12 @@ PARTS: dict[str, Callable[[], Named]] = {
 }
 
 
-def digests(part: str, processor: str | None = None, arithmetic: str = "portable") -> dict[str, str]:
-    """Run a part in a process of its own, emulated if `processor` is given; return the hash of each array, by its name."""
+def digests(
+    part: str, processor: str | None = None, arithmetic: str = "portable"
+) -> dict[str, str]:
+    """Run a part in a process of its own, emulated if `processor` is given; return the hash of each
+    array, by its name.
+    """
     command = [EMULATOR, "-cpu", processor] if processor else []
     done = subprocess.run(
         [*command, sys.executable, "-m", "tests.processors", "--run", part],
@@ -267,18 +338,27 @@ def whole(arrays: dict[str, str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.processors", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tests.processors",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--processors", nargs="+", choices=[*PROCESSORS][1:], default=[*PROCESSORS][1:])
+    parser.add_argument(
+        "--processors", nargs="+", choices=[*PROCESSORS][1:], default=[*PROCESSORS][1:]
+    )
     parser.add_argument("--arithmetic", choices=("portable", "native"), default="portable")
     parser.add_argument("--run", choices=PARTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
-        # TensorFlow imports it where it is, and uses nothing of it here: under emulation that takes long.
+        # TensorFlow imports it where it is, and uses nothing of it here: under emulation that takes
+        # long.
         sys.modules["jax"] = None  # type: ignore[assignment]
         for name, array in PARTS[arguments.run]():
-            print("array", hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12], name)
+            print(
+                "array",
+                hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12],
+                name,
+            )
         return
     if not shutil.which(EMULATOR):
         sys.exit(f"error: {EMULATOR} is not installed; on Debian: apt-get install qemu-user")
@@ -286,13 +366,20 @@ def main() -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for part in arguments.parts:
             chosen = ["this machine", *arguments.processors]
-            jobs = {name: pool.submit(digests, part, PROCESSORS[name], arguments.arithmetic) for name in chosen}
+            jobs = {
+                name: pool.submit(digests, part, PROCESSORS[name], arguments.arithmetic)
+                for name in chosen
+            }
             here = jobs["this machine"].result()
             for name, job in jobs.items():
                 arrays = job.result()
                 first = next((one for one in here if arrays.get(one) != here[one]), None)
                 different += first is not None
-                print(f"{part:20} {name:20} {whole(arrays)}" + (f"  differs, from {first!r} on" if first else ""), flush=True)
+                print(
+                    f"{part:20} {name:20} {whole(arrays)}"
+                    + (f"  differs, from {first!r} on" if first else ""),
+                    flush=True,
+                )
     if different:
         sys.exit(f"{different} differ")
     print("all the same")

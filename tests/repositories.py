@@ -1,4 +1,6 @@
-"""A temporary repository with the project's files and tiny parameters, and the real dvc and git in it."""
+"""A temporary repository with the project's files and tiny parameters, and the real dvc and git in
+it.
+"""
 
 import atexit
 import os
@@ -30,7 +32,9 @@ SMALL = {
 
 
 def _have_a_name() -> None:
-    """Give git a name to commit by where this machine has none: DVC asks for it, and reads it from a file alone."""
+    """Give git a name to commit by where this machine has none: DVC asks for it, and reads it from
+    a file alone.
+    """
     if subprocess.run(["git", "config", "user.email"], capture_output=True).returncode:
         folder = tempfile.mkdtemp()
         atexit.register(shutil.rmtree, folder)
@@ -45,14 +49,18 @@ ENVIRONMENT["PATH"] = os.pathsep.join([FOLDER, ENVIRONMENT["PATH"]])
 
 
 def dvc(*arguments, check=True):
-    done = subprocess.run([python(), "-m", "dvc", *arguments], env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run(
+        [python(), "-m", "dvc", *arguments], env=ENVIRONMENT, capture_output=True, text=True
+    )
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def run_program(name, *arguments):
-    """Run a program of stages/; return its exit code and what it printed on both streams. It ends in no traceback."""
+    """Run a program of stages/; return its exit code and what it printed on both streams. It ends
+    in no traceback.
+    """
     command = [python(), "-m", f"stages.{name}", *map(str, arguments)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert "Traceback" not in done.stderr, done.stderr
@@ -61,7 +69,9 @@ def run_program(name, *arguments):
 
 def git(*arguments):
     who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    return subprocess.run(["git", *who, *arguments], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", *who, *arguments], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def stages_run(output):
@@ -82,7 +92,9 @@ def set_params(changes: dict[str, object]) -> None:
 
 
 def make_another_laboratory(name="theirs"):
-    """Make data/<name> of the crops of data/demo, each upside down, so that no model was trained on them."""
+    """Make data/<name> of the crops of data/demo, each upside down, so that no model was trained on
+    them.
+    """
     for crop in sorted(Path("data/demo").rglob("*.png")):
         file = Path("data", name) / crop.relative_to("data/demo")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -93,9 +105,13 @@ def make_another_laboratory(name="theirs"):
 
 
 def make_repository(folder):
-    """Make a git repository of the project's tracked files with SMALL parameters, without results, and enter it."""
+    """Make a git repository of the project's tracked files with SMALL parameters, without results,
+    and enter it.
+    """
     os.chdir(PROJECT)
-    tracked = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, text=True).stdout.split("\0")
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], check=True, capture_output=True, text=True
+    ).stdout.split("\0")
     os.chdir(folder)
     for name in filter(None, tracked):
         if (PROJECT / name).is_file():

@@ -6,7 +6,17 @@ from tests.bench import ROWS, Row, compare
 
 FAST = Row("train", "crops/s", 80.0, 40.0, 81.0, goal=2, floor_goal=0.95)
 STARTS = Row("start-up of pad", "s", 0.4, None, 0.2, False, most=0.5)
-GROWS = Row("split, 9 images", "us/image", 10.0, None, 10.0, False, most=11.0, megabytes=1500.0, most_megabytes=1536)
+GROWS = Row(
+    "split, 9 images",
+    "us/image",
+    10.0,
+    None,
+    10.0,
+    False,
+    most=11.0,
+    megabytes=1500.0,
+    most_megabytes=1536,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +36,11 @@ def test_a_row_that_falls_short_is_said_and_makes_the_exit_code(row, short, caps
     old = FAST._replace(ours=70.0)
     assert compare([old.as_json()], [row.as_json()]) == bool(short)
     lines = capsys.readouterr().out.splitlines()[2:]
-    assert [line.removesuffix("  falls short").split()[-4] for line in lines if line.endswith("falls short")] == short
+    assert [
+        line.removesuffix("  falls short").split()[-4]
+        for line in lines
+        if line.endswith("falls short")
+    ] == short
     for line in lines:
         if row.name == "train" and " ratio " in line:
             assert line.split()[2] == "1.75"  # 70 crops a second for 40.
@@ -34,4 +48,9 @@ def test_a_row_that_falls_short_is_said_and_makes_the_exit_code(row, short, caps
 
 def test_ratios_of_speeds_and_of_times_mean_the_same():
     assert FAST.ratio(FAST.peer) == 2 and STARTS.ratio(STARTS.limit) == 0.5
-    assert set(FAST.as_json()) >= {"name", "ratio", "goal", "floor_share"} and {"pad", "train", "predict", "dvc"} <= set(ROWS)
+    assert set(FAST.as_json()) >= {"name", "ratio", "goal", "floor_share"} and {
+        "pad",
+        "train",
+        "predict",
+        "dvc",
+    } <= set(ROWS)

@@ -1,4 +1,6 @@
-"""What CI runs: the workflow as its linters want it, and its scripts, on a pull request to a team with its own data."""
+"""What CI runs: the workflow as its linters want it, and its scripts, on a pull request to a team
+with its own data.
+"""
 
 import json
 import os
@@ -25,7 +27,14 @@ SCRIPTS = [path for path in sorted((PROJECT / ".ci").iterdir()) if path.suffix !
 
 
 def test_zizmor_finds_nothing_in_the_workflow():
-    command = [Path(sys.executable).with_name("zizmor"), "--offline", "--persona", "pedantic", "--no-progress", WORKFLOW]
+    command = [
+        Path(sys.executable).with_name("zizmor"),
+        "--offline",
+        "--persona",
+        "pedantic",
+        "--no-progress",
+        WORKFLOW,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -40,15 +49,22 @@ def test_actions_are_pinned_and_keys_are_in_one_step():
     workflow = read_yaml(WORKFLOW)
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     for step in steps:
-        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", step.get("uses", "actions/a@" + "0" * 40)), step
+        assert re.fullmatch(
+            r"actions/[a-z-]+@[0-9a-f]{40}", step.get("uses", "actions/a@" + "0" * 40)
+        ), step
     with_keys = [step["run"] for step in steps if "AWS" in str(step)]
-    assert with_keys == ['.ci/fetch "$BASE" "$HEAD"'] and "AWS" not in str([job.get("env") for job in workflow["jobs"].values()])
+    assert with_keys == ['.ci/fetch "$BASE" "$HEAD"'] and "AWS" not in str(
+        [job.get("env") for job in workflow["jobs"].values()]
+    )
 
 
 def test_a_busy_machine_is_no_failure():
     """The slowest run of the suite that is known took 58 minutes."""
     jobs = read_yaml(WORKFLOW)["jobs"]
-    assert all(jobs[name]["timeout-minutes"] >= 2 * 58 for name in ("tests", "report")) and jobs["comment"]["timeout-minutes"]
+    assert (
+        all(jobs[name]["timeout-minutes"] >= 2 * 58 for name in ("tests", "report"))
+        and jobs["comment"]["timeout-minutes"]
+    )
     assert read_yaml(GITLAB)["default"]["timeout"] == "3 hours"
 
 
@@ -56,8 +72,13 @@ def test_who_may_comment_runs_no_code_of_the_branch():
     jobs = read_yaml(WORKFLOW)["jobs"]
     writing = [name for name, job in jobs.items() if "write" in job["permissions"].values()]
     checkout, download, comment = jobs["comment"]["steps"]
-    assert writing == ["comment"] and checkout["with"]["ref"] == "${{ github.event.repository.default_branch }}"
-    assert "download-artifact" in download["uses"] and download["with"]["path"].startswith("${{ runner.temp }}")
+    assert (
+        writing == ["comment"]
+        and checkout["with"]["ref"] == "${{ github.event.repository.default_branch }}"
+    )
+    assert "download-artifact" in download["uses"] and download["with"]["path"].startswith(
+        "${{ runner.temp }}"
+    )
     assert comment["run"] == 'python3 -I .ci/comment.py "$RUNNER_TEMP/report/summary.md"'
     gitlab = read_yaml(GITLAB)
     assert [name for name in gitlab if "report-comment" in str(gitlab[name])] == ["comment"]
@@ -65,8 +86,15 @@ def test_who_may_comment_runs_no_code_of_the_branch():
 
 
 def test_what_the_report_shows_is_gone_in_a_day():
-    (upload,) = (step for step in read_yaml(WORKFLOW)["jobs"]["report"]["steps"] if "upload" in step.get("uses", ""))
-    assert upload["with"]["retention-days"] == 1 and read_yaml(GITLAB)["report"]["artifacts"]["expire_in"] == "1 day"
+    (upload,) = (
+        step
+        for step in read_yaml(WORKFLOW)["jobs"]["report"]["steps"]
+        if "upload" in step.get("uses", "")
+    )
+    assert (
+        upload["with"]["retention-days"] == 1
+        and read_yaml(GITLAB)["report"]["artifacts"]["expire_in"] == "1 day"
+    )
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -77,9 +105,11 @@ def test_scripts_are_read_by_bash(script):
 
 @pytest.fixture(scope="module")
 def team(reproduced, tmp_path_factory):
-    """A folder with bare.git, a team's repository with a dataset of its own, and store, its DVC remote.
+    """A folder with bare.git, a team's repository with a dataset of its own, and store, its DVC
+    remote.
 
-    Branch `change` has another threshold rule with its results, `stale` has it without, and `main` has gone on since.
+    Branch `change` has another threshold rule with its results, `stale` has it without, and `main`
+    has gone on since.
     """
     folder = tmp_path_factory.mktemp("team")
     with pytest.MonkeyPatch.context() as patch:
@@ -110,7 +140,8 @@ def team(reproduced, tmp_path_factory):
 
 
 def report_on(branch, team, runner, *, address=None, **variables):
-    """Run the scripts on `branch` in a new clone, `runner`, and enter it; return the report's exit code and all output.
+    """Run the scripts on `branch` in a new clone, `runner`, and enter it; return the report's exit
+    code and all output.
 
     Args:
         address: of the DVC remote, instead of the team's.
@@ -125,44 +156,76 @@ def report_on(branch, team, runner, *, address=None, **variables):
         done = subprocess.run(command, env=ENVIRONMENT | variables, capture_output=True, text=True)
         said += done.stdout + done.stderr
         assert done.returncode == 0 or script == ".ci/report", said
-    assert "Traceback" not in said and not stages_run(said) and not Path("models/model.keras").exists(), said
-    assert not Path("data/mine").exists() and git("rev-parse", "HEAD") == git("rev-parse", f"origin/{branch}")
+    assert (
+        "Traceback" not in said and not stages_run(said) and not Path("models/model.keras").exists()
+    ), said
+    assert not Path("data/mine").exists() and git("rev-parse", "HEAD") == git(
+        "rev-parse", f"origin/{branch}"
+    )
     return done.returncode, said
 
 
-def test_the_report_is_of_committed_results_and_against_where_a_branch_began(team, tmp_path, monkeypatch):
+def test_the_report_is_of_committed_results_and_against_where_a_branch_began(
+    team, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     code, said = report_on("change", team, tmp_path / "runner")
     assert code == 0, said
     summary = Path("report/summary.md").read_text()
     assert summary.startswith("# The workspace against base\n\n**") and "](" not in summary
     assert "neither in git" not in summary and "must run" not in summary
-    assert re.findall(r"^\| params.yaml \| ([\w.]+)", summary, flags=re.MULTILINE) == ["evaluate.threshold"]
+    assert re.findall(r"^\| params.yaml \| ([\w.]+)", summary, flags=re.MULTILINE) == [
+        "evaluate.threshold"
+    ]
     page = Path("report/report.md").read_text()
-    assert page.startswith(summary.rstrip("\n")) and "metrics/plots/mistakes.png shows crops: not shown." in page
+    assert (
+        page.startswith(summary.rstrip("\n"))
+        and "metrics/plots/mistakes.png shows crops: not shown." in page
+    )
     shown = {path.name for path in Path("report/plots").iterdir()}
-    assert "roc.png" in shown and not any(name.startswith(("mistakes", "attention", "padding")) for name in shown)
+    assert "roc.png" in shown and not any(
+        name.startswith(("mistakes", "attention", "padding")) for name in shown
+    )
 
 
 def test_what_is_not_reproduced_fails_and_is_named(team, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, said = report_on("stale", team, tmp_path / "runner", PICTURES="true")
-    assert code == 1 and "error: the results are not of this code, these parameters and this data: threshold must run" in said
-    assert "\n\n**Not the results of this state**: threshold must run. Run `dvc repro`" in Path("report/summary.md").read_text()
-    assert {"mistakes-0.png", "mistakes-1.png"} <= {path.name for path in Path("report/plots").iterdir()}
+    assert (
+        code == 1
+        and "error: the results are not of this code, these parameters and this data: threshold must run"
+        in said
+    )
+    assert (
+        "\n\n**Not the results of this state**: threshold must run. Run `dvc repro`"
+        in Path("report/summary.md").read_text()
+    )
+    assert {"mistakes-0.png", "mistakes-1.png"} <= {
+        path.name for path in Path("report/plots").iterdir()
+    }
 
 
 def test_a_fork_without_keys_is_told_what_is_missing(team, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, said = report_on("change", team, tmp_path / "runner", address="s3://bucket/store", AWS_EC2_METADATA_DISABLED="true")
+    code, said = report_on(
+        "change",
+        team,
+        tmp_path / "runner",
+        address="s3://bucket/store",
+        AWS_EC2_METADATA_DISABLED="true",
+    )
     assert code == 0, said
     (line,) = re.findall(r"^\*\*.*", Path("report/summary.md").read_text(), flags=re.MULTILINE)
-    assert line.startswith("**Not comparable**: metrics/predictions.csv of base is neither in git nor in DVC's cache")
+    assert line.startswith(
+        "**Not comparable**: metrics/predictions.csv of base is neither in git nor in DVC's cache"
+    )
     assert "a fork's run has none" in line
 
 
 def test_stages_whose_data_is_elsewhere_are_named_too(team, tmp_path, monkeypatch):
-    """In a clone without any data: what a branch has changed in its code, data, dataset or committed metrics."""
+    """In a clone without any data: what a branch has changed in its code, data, dataset or
+    committed metrics.
+    """
     git("clone", "-q", str(team / "bare.git"), str(tmp_path / "clone"))
     monkeypatch.chdir(tmp_path / "clone")
     git("checkout", "-q", "--detach", "origin/change")
@@ -185,7 +248,9 @@ def test_stages_whose_data_is_elsewhere_are_named_too(team, tmp_path, monkeypatc
 
 
 class Comments(BaseHTTPRequestHandler):
-    """The comments on pull request 3 of team/glomeruli as GitHub's API has them, and the notes of GitLab's; two a page."""
+    """The comments on pull request 3 of team/glomeruli as GitHub's API has them, and the notes of
+    GitLab's; two a page.
+    """
 
     comments: ClassVar[list[dict]] = []
 
@@ -197,7 +262,9 @@ class Comments(BaseHTTPRequestHandler):
 
     def do_POST(self):
         me = {"id": 1, "login": "github-actions[bot]"}
-        self.comments.append({"id": len(self.comments) + 1, "user": me, "author": me, "body": self.body()})
+        self.comments.append(
+            {"id": len(self.comments) + 1, "user": me, "author": me, "body": self.body()}
+        )
         self.answer({})
 
     def renew(self):
@@ -212,7 +279,9 @@ class Comments(BaseHTTPRequestHandler):
     def answer(self, content):
         if self.headers["PRIVATE-TOKEN"]:
             assert self.headers["PRIVATE-TOKEN"] == "secret"
-            assert self.path == "/user" or self.path.startswith("/projects/7/merge_requests/3/notes")
+            assert self.path == "/user" or self.path.startswith(
+                "/projects/7/merge_requests/3/notes"
+            )
             assert self.command != "PATCH"
         else:
             assert self.headers["Authorization"] == "Bearer secret" and self.command != "PUT"
@@ -228,14 +297,21 @@ class Comments(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def comment(tmp_path):
-    """A function that comments with a text, by the variables of a service but for its address; it returns what was printed."""
+    """A function that comments with a text, by the variables of a service but for its address; it
+    returns what was printed.
+    """
     server = HTTPServer(("127.0.0.1", 0), Comments)
     Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     colleague, bot = {"id": 2, "login": "mallory"}, {"id": 1, "login": "github-actions[bot]"}
     Comments.comments[:] = [
         {"id": 1, "user": bot, "author": bot, "body": "Of another workflow"},
-        {"id": 2, "user": colleague, "author": colleague, "body": "<!-- stages.report -->\n\nOf a colleague"},
+        {
+            "id": 2,
+            "user": colleague,
+            "author": colleague,
+            "body": "<!-- stages.report -->\n\nOf a colleague",
+        },
         {"id": 3, "user": colleague, "author": colleague, "body": "On a page of its own"},
     ]
     file = tmp_path / "summary.md"
@@ -253,7 +329,12 @@ def comment(tmp_path):
     server.server_close()
 
 
-GITHUB_RUN = {"GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "team/glomeruli", "NUMBER": "3", "GH_TOKEN": "secret"}
+GITHUB_RUN = {
+    "GITHUB_ACTIONS": "true",
+    "GITHUB_REPOSITORY": "team/glomeruli",
+    "NUMBER": "3",
+    "GH_TOKEN": "secret",
+}
 GITLAB_RUN = {"CI_PROJECT_ID": "7", "CI_MERGE_REQUEST_IID": "3", "REPO_TOKEN": "secret"}
 
 
@@ -267,11 +348,17 @@ def test_one_comment_is_made_and_renewed_and_no_other_touched(comment, variables
 
 
 def test_a_fork_on_gitlab_does_not_comment(comment):
-    assert "no REPO_TOKEN" in comment("**Better**", **GITLAB_RUN | {"REPO_TOKEN": ""}) and len(Comments.comments) == 3
+    assert (
+        "no REPO_TOKEN" in comment("**Better**", **GITLAB_RUN | {"REPO_TOKEN": ""})
+        and len(Comments.comments) == 3
+    )
 
 
 def test_a_comment_of_a_branch_notifies_nobody_and_commands_nothing(comment):
     comment("@everyone\n/merge\n  /approve\n| a/b | x@y |\n" + "é" * 100_000, **GITLAB_RUN)
     body = Comments.comments[-1]["body"]
-    assert "\n@\u200beveryone\n\u200b/merge\n  \u200b/approve\n| a/b | x@\u200by |\n" in body and len(body) < 65_536
+    assert (
+        "\n@\u200beveryone\n\u200b/merge\n  \u200b/approve\n| a/b | x@\u200by |\n" in body
+        and len(body) < 65_536
+    )
     assert "Cut here" in body

@@ -24,7 +24,10 @@ def ready():
 
 def both(*arguments, **how):
     """What comes of a program in a Python of its own, and as a fork."""
-    started = [subprocess.run([path, *arguments], capture_output=True, text=True, **how) for path in (sys.executable, python())]
+    started = [
+        subprocess.run([path, *arguments], capture_output=True, text=True, **how)
+        for path in (sys.executable, python())
+    ]
     return [(done.returncode, done.stdout, done.stderr) for done in started]
 
 
@@ -34,7 +37,11 @@ IS_FORK = "import sys; print('tensorflow' in sys.modules)"
 @pytest.mark.parametrize(
     ("code", "status", "printed"),
     [
-        ("import os, sys; print(os.getcwd(), sys.argv, os.environ['HERE'], sys.path[0] or os.getcwd())", 0, None),
+        (
+            "import os, sys; print(os.getcwd(), sys.argv, os.environ['HERE'], sys.path[0] or os.getcwd())",
+            0,
+            None,
+        ),
         ("import sys; sys.exit('no')", 1, ""),
         ("import sys; sys.exit(7)", 7, ""),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, ""),
@@ -51,8 +58,14 @@ def test_it_is_as_in_a_python_of_its_own(code, status, printed, tmp_path):
 
 
 def test_other_circumstances_are_a_python_of_their_own():
-    for variables, forked in (({}, "True"), ({"PYTHONHASHSEED": "7"}, "False"), ({"KERAS_BACKEND": "jax"}, "False")):
-        done = subprocess.run([python(), "-c", IS_FORK], env=os.environ | variables, capture_output=True, text=True)
+    for variables, forked in (
+        ({}, "True"),
+        ({"PYTHONHASHSEED": "7"}, "False"),
+        ({"KERAS_BACKEND": "jax"}, "False"),
+    ):
+        done = subprocess.run(
+            [python(), "-c", IS_FORK], env=os.environ | variables, capture_output=True, text=True
+        )
         assert done.stdout == f"{forked}\n", (variables, done.stderr)
 
 

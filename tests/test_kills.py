@@ -1,9 +1,12 @@
-"""Killed in any stage, by SIGKILL, SIGTERM or Ctrl-C: `dvc repro` ends with the bytes of an undisturbed run.
+"""Killed in any stage, by SIGKILL, SIGTERM or Ctrl-C: `dvc repro` ends with the bytes of an
+undisturbed run.
 
-Two moments are DVC's own and not in this project's hands: dvc.lock and its list of locks, .dvc/tmp/rwlock, it does not write in
-one piece. Killed then, it leaves half a file, which it refuses to read.
+Two moments are DVC's own and not in this project's hands: dvc.lock and its list of locks,
+.dvc/tmp/rwlock, it does not write in one piece. Killed then, it leaves half a file, which it
+refuses to read.
 
-GLOMERULI_KILLS says how many kills there are (1 by default: each costs half a minute; 27 are every signal in every stage).
+GLOMERULI_KILLS says how many kills there are (1 by default: each costs half a minute; 27 are every
+signal in every stage).
 """
 
 import hashlib
@@ -42,8 +45,15 @@ SCREEN = Path("screen.txt")
 
 
 def results():
-    files = [Path("dvc.lock"), *Path("metrics").rglob("*"), *Path("models").rglob("*"), *Path("data").rglob("*")]
-    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
+    files = [
+        Path("dvc.lock"),
+        *Path("metrics").rglob("*"),
+        *Path("models").rglob("*"),
+        *Path("data").rglob("*"),
+    ]
+    return {
+        str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()
+    }
 
 
 def forget_everything():
@@ -54,7 +64,11 @@ def forget_everything():
 def start():
     with SCREEN.open("w") as screen:
         return subprocess.Popen(
-            [python(), "-m", "dvc", "repro"], env=ENVIRONMENT, stdout=screen, stderr=subprocess.STDOUT, start_new_session=True
+            [python(), "-m", "dvc", "repro"],
+            env=ENVIRONMENT,
+            stdout=screen,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
 
@@ -93,7 +107,11 @@ def test_killed_in_any_stage(repository):
             torn += 1
             os.remove(".dvc/tmp/rwlock")
             output = dvc("repro")
-        print(f"{how.name} {moment:.2f} s of about {SECONDS[stage]} s into {stage}: exit {code}, then ran {stages_run(output)}")
+        print(
+            f"{how.name} {moment:.2f} s of about {SECONDS[stage]} s into {stage}: exit {code}, then ran {stages_run(output)}"
+        )
         SCREEN.unlink()
         assert results() == expected, output
-    print(f"{min(KILLS, len(kills))} kills, all recovered to the same bytes, {torn} after removing half a file of DVC's")
+    print(
+        f"{min(KILLS, len(kills))} kills, all recovered to the same bytes, {torn} after removing half a file of DVC's"
+    )

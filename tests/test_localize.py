@@ -20,51 +20,84 @@ def trained_on():
 
 
 def table(rows, name="few.csv"):
-    Path(name).write_text("name,ground truth\n" + "".join(f"{path},{label}\n" for path, label in rows))
+    Path(name).write_text(
+        "name,ground truth\n" + "".join(f"{path},{label}\n" for path, label in rows)
+    )
     return Path(name)
 
 
 def test_a_few_labels_make_a_model_folder(repository):
     theirs = make_another_laboratory()
     crops = sorted(theirs.rglob("*.png"))
-    chosen = {crop: int(crop.parent.name == "globally_sclerotic") for crop in crops[:5] + crops[-7:]}
+    chosen = {
+        crop: int(crop.parent.name == "globally_sclerotic") for crop in crops[:5] + crops[-7:]
+    }
     labels = table([(crop.name, label) for crop, label in chosen.items()])
-    code, printed, error = run_program("localize", "data/theirs", "--labels", labels, "--output", "models-ours")
+    code, printed, error = run_program(
+        "localize", "data/theirs", "--labels", labels, "--output", "models-ours"
+    )
     assert code == 0, error
-    assert printed.startswith("12 labelled crops of ") and ": 5 positive, 7 negative" in printed.splitlines()[0]
+    assert (
+        printed.startswith("12 labelled crops of ")
+        and ": 5 positive, 7 negative" in printed.splitlines()[0]
+    )
     assert " before, " in printed and "to be sure of 0.95" in printed
-    record, card = (json.loads(Path(f"models-ours/{name}.json").read_text()) for name in ("localization", "model"))
-    assert (record["crops"], record["positive"]) == (12, 5) and record["sensitivity"]["after"]["n"] == 5
-    assert card["localized"]["from_sha256"]["model.keras"] == sha256("models/model.keras") == sha256("models-ours/model.keras")
+    record, card = (
+        json.loads(Path(f"models-ours/{name}.json").read_text())
+        for name in ("localization", "model")
+    )
+    assert (record["crops"], record["positive"]) == (12, 5) and record["sensitivity"]["after"][
+        "n"
+    ] == 5
+    assert (
+        card["localized"]["from_sha256"]["model.keras"]
+        == sha256("models/model.keras")
+        == sha256("models-ours/model.keras")
+    )
     digests = {crop.relative_to(theirs).as_posix(): sha256(crop) for crop in chosen}
     assert card["localized"]["crops_sha256"] == digests and "Platt" in card["localized"]["method"]
 
     # It judges as any other, by the map behind the calibration, at the same threshold.
-    old, new = (json.loads(Path(f"{folder}/threshold.json").read_text()) for folder in ("models", "models-ours"))
+    old, new = (
+        json.loads(Path(f"{folder}/threshold.json").read_text())
+        for folder in ("models", "models-ours")
+    )
     assert new.pop("model_sha256") == sha256("models-ours/model.json") != old.pop("model_sha256")
     assert new["calibration"].pop("local") == record["shift"] and new == old
     assert run_program("predict", "data/theirs", "--model", "models-ours")[0] == 0
-    code, _, error = run_program("localize", "data/theirs", "--labels", labels, "--output", "again", "--model", "models-ours")
+    code, _, error = run_program(
+        "localize", "data/theirs", "--labels", labels, "--output", "again", "--model", "models-ours"
+    )
     assert code == 1 and "models-ours was localized before" in error and not Path("again").exists()
     assert [path.name for path in Path(".").glob(".localize-*")] == []
     # Its calibration is for this folder alone.
     shutil.copytree("models", "mixed")
     shutil.copy("models-ours/threshold.json", "mixed")
     code, _, error = run_program("predict", "data/theirs", "--model", "mixed")
-    assert code == 1 and "mixed/threshold.json: it was made for another model than mixed/model.json" in error
+    assert (
+        code == 1
+        and "mixed/threshold.json: it was made for another model than mixed/model.json" in error
+    )
 
 
 def test_it_proposes_what_to_label(repository):
     make_another_laboratory()
     code, printed, error = run_program("predict", "data/theirs", "--propose", "24")
-    assert code == 0 and "to be labelled, for `python -m stages.localize`: evaluation.propose.csv" in printed, error
+    assert (
+        code == 0
+        and "to be labelled, for `python -m stages.localize`: evaluation.propose.csv" in printed
+    ), error
     lines = Path("evaluation.propose.csv").read_text().splitlines()
     assert lines[0] == "name,ground truth" and len(lines) == 25 and lines[1:] == sorted(lines[1:])
-    code, _, error = run_program("localize", "data/theirs", "--labels", "evaluation.propose.csv", "--output", "models-ours")
+    code, _, error = run_program(
+        "localize", "data/theirs", "--labels", "evaluation.propose.csv", "--output", "models-ours"
+    )
     assert code == 1 and "line 2: the label of" in error and "is ''; it must be 0 or 1" in error
     truth = [f"{line.rstrip(',')},{int(line.startswith('globally'))}" for line in lines[1:]]
     Path("evaluation.propose.csv").write_text("\n".join([lines[0], *truth]) + "\n")
-    code, printed, error = run_program("localize", "data/theirs", "--labels", "evaluation.propose.csv", "--output", "models-ours")
+    code, printed, error = run_program(
+        "localize", "data/theirs", "--labels", "evaluation.propose.csv", "--output", "models-ours"
+    )
     assert code == 0 and printed.startswith("24 labelled crops of "), error
     code, _, error = run_program("predict", "data/theirs", "--propose", "3")
     assert code == 2 and "--propose is 3; it must be 4 or more" in error
@@ -76,27 +109,54 @@ def test_mistakes_are_a_line_and_leave_nothing(repository, monkeypatch):
     first, last = crops[0].name, [crop.name for crop in crops[-6:]]
 
     def refused(said, rows, *arguments, output="models-ours"):
-        given = ["localize", "data/theirs", "--labels", str(table(rows)), "--output", output, *map(str, arguments)]
+        given = [
+            "localize",
+            "data/theirs",
+            "--labels",
+            str(table(rows)),
+            "--output",
+            output,
+            *map(str, arguments),
+        ]
         monkeypatch.setattr(sys, "argv", given)
         with pytest.raises(UserError) as error:
             stages.localize.main()
         assert said in str(error.value) and "\n" not in str(error.value), error.value
         assert not Path("models-ours").exists()
 
-    refused("labels 0 positive and 6 negative crops; it lacks a positive crop", [(name, 0) for name in last])
-    refused("labels 2 positive and 0 negative crops; it lacks a negative crop and 4 in all", [(name, 1) for name in last[:2]])
-    refused("labels 1 positive and 2 negative crops; it lacks 1 more", [(first, 1), (last[0], 0), (last[1], 0)])
+    refused(
+        "labels 0 positive and 6 negative crops; it lacks a positive crop",
+        [(name, 0) for name in last],
+    )
+    refused(
+        "labels 2 positive and 0 negative crops; it lacks a negative crop and 4 in all",
+        [(name, 1) for name in last[:2]],
+    )
+    refused(
+        "labels 1 positive and 2 negative crops; it lacks 1 more",
+        [(first, 1), (last[0], 0), (last[1], 0)],
+    )
     refused("line 2: 'none.png' is not in the folder of the crops", [("none.png", 1)])
     refused("line 3: the label of", [(first, 1), (last[0], 7)])
     refused("stands there twice", [(first, 1), (first, 1)])
     refused("has no column 'verdict'", [(first, 1)], "--label-column", "verdict")
-    refused("the folder of a model holds model.keras", [(first, 1), *((name, 0) for name in last)], "--model", "data")
+    refused(
+        "the folder of a model holds model.keras",
+        [(first, 1), *((name, 0) for name in last)],
+        "--model",
+        "data",
+    )
     refused("models is there already", [(first, 1)], output="models")
     refused(" is there already", [(first, 1)], output="")
     shutil.copytree("data/theirs/globally_sclerotic", "mixed")
     (Path("mixed") / first).write_bytes(b"")
-    rows = [(name, int(number > 2)) for number, name in enumerate(sorted(path.name for path in Path("mixed").iterdir())[:6])]
-    monkeypatch.setattr(sys, "argv", ["localize", "mixed", "--labels", str(table(rows)), "--output", "models-ours"])
+    rows = [
+        (name, int(number > 2))
+        for number, name in enumerate(sorted(path.name for path in Path("mixed").iterdir())[:6])
+    ]
+    monkeypatch.setattr(
+        sys, "argv", ["localize", "mixed", "--labels", str(table(rows)), "--output", "models-ours"]
+    )
     with pytest.raises(UserError, match="does not open as an image"):
         stages.localize.main()
     assert not Path("models-ours").exists()
@@ -108,16 +168,31 @@ def test_crops_that_the_model_was_trained_on_do_not_count(repository):
         shutil.copy(crop, theirs / crop.parent.name / f"copy-{crop.name}")
     crops = [*sorted(theirs.rglob("synthetic*"))[::4], *theirs.rglob("copy-*")]
     labels = table([(crop.name, int(crop.parent.name == "globally_sclerotic")) for crop in crops])
-    code, printed, error = run_program("localize", theirs, "--labels", labels, "--output", "models-ours")
+    code, printed, error = run_program(
+        "localize", theirs, "--labels", labels, "--output", "models-ours"
+    )
     assert code == 0 and "left out: 5 crops that the model was trained on" in printed, error
     assert json.loads(Path("models-ours/localization.json").read_text())["crops"] == len(crops) - 5
     labels = table([(crop.name, int(crop.parent.name == "globally_sclerotic")) for crop in seen])
     code, _, error = run_program("localize", "data/demo", "--labels", labels, "--output", "again")
-    assert code == 1 and "labels 0 positive and 0 negative crops; it lacks" in error and not Path("again").exists()
+    assert (
+        code == 1
+        and "labels 0 positive and 0 negative crops; it lacks" in error
+        and not Path("again").exists()
+    )
 
 
 def test_the_laboratory_of_the_real_sample(repository, real_data):
     folder = real_data / "kpmp_sample"
-    arguments = ("--labels", folder / "public.csv", "--slide", "(?P<slide>.+?)_PAS", "--output", "models-ours")
+    arguments = (
+        "--labels",
+        folder / "public.csv",
+        "--slide",
+        "(?P<slide>.+?)_PAS",
+        "--output",
+        "models-ours",
+    )
     code, printed, error = run_program("localize", folder, *arguments)
-    assert code == 0 and printed.startswith("12 labelled crops of 3 slides: 7 positive, 5 negative"), error
+    assert code == 0 and printed.startswith(
+        "12 labelled crops of 3 slides: 7 positive, 5 negative"
+    ), error

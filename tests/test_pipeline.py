@@ -1,4 +1,6 @@
-"""The pipeline with the real dvc in a temporary repository: what runs, what does not run again, what DVC then shows."""
+"""The pipeline with the real dvc in a temporary repository: what runs, what does not run again,
+what DVC then shows.
+"""
 
 import json
 import os
@@ -60,7 +62,11 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(workspace):
         ("evaluate.threshold", "youden", ["threshold", "evaluate"]),
         ("train.epochs", 2, ["train", "threshold", "evaluate"]),
         ("split.fold", 1, ["split", "stain", "train", "likeness", "threshold", "evaluate"]),
-        ("pad.mode", "edge", ["pad", "near_duplicates", "stain", "features", "train", "threshold", "evaluate"]),
+        (
+            "pad.mode",
+            "edge",
+            ["pad", "near_duplicates", "stain", "features", "train", "threshold", "evaluate"],
+        ),
     ],
 )
 def test_a_parameter_reruns_what_depends_on_it_alone(workspace, name, value, expected):
@@ -69,31 +75,55 @@ def test_a_parameter_reruns_what_depends_on_it_alone(workspace, name, value, exp
 
 
 def test_a_new_version_of_a_package_reruns_what_computes_with_it_alone(workspace):
-    for package, stages in (("tensorflow", ["features", "train", "evaluate"]), ("scikit-learn", ["demo", *STAGES])):
+    for package, stages in (
+        ("tensorflow", ["features", "train", "evaluate"]),
+        ("scikit-learn", ["demo", *STAGES]),
+    ):
         (file,) = [file for file in Path("pins").iterdir() if f"{package}==" in file.read_text()]
         pinned = file.read_text()
         file.write_text(pinned.replace(f"{package}==", f"{package}==99."))
         changed = re.findall(
-            r"^(?:data/dvc\.yaml:)?(\w+):\n(?:\t.*\n)*?\t\tmodified: +(?:\.\./)?pins/", dvc("status"), flags=re.MULTILINE
+            r"^(?:data/dvc\.yaml:)?(\w+):\n(?:\t.*\n)*?\t\tmodified: +(?:\.\./)?pins/",
+            dvc("status"),
+            flags=re.MULTILINE,
         )
         assert sorted(changed) == sorted(stages)
         file.write_text(pinned)
 
 
-STAGES = ["manifest", "split", "pad", "near_duplicates", "stain", "features", "train", "likeness", "threshold", "evaluate"]
+STAGES = [
+    "manifest",
+    "split",
+    "pad",
+    "near_duplicates",
+    "stain",
+    "features",
+    "train",
+    "likeness",
+    "threshold",
+    "evaluate",
+]
 
 
 def from_cache(output):
     """The stages whose results were there, or came from DVC's run cache; and none has run."""
     assert stages_run(output) == [], output
-    found = re.findall(r"^Stage '([\w@]+)' (?:is cached - skipping run|didn't change)", output, flags=re.MULTILINE)
+    found = re.findall(
+        r"^Stage '([\w@]+)' (?:is cached - skipping run|didn't change)", output, flags=re.MULTILINE
+    )
     assert len(found) == len(set(found))
     return found
 
 
 def test_nothing_is_computed_twice(repository):
     """On two branches that differ in every stage, and in a colleague's clone of them."""
-    changes = {"manifest.unreadable": "skip", "split.fold": 1, "pad.mode": "edge", "train.seed": 5, "evaluate.bootstrap": 30}
+    changes = {
+        "manifest.unreadable": "skip",
+        "split.fold": 1,
+        "pad.mode": "edge",
+        "train.seed": 5,
+        "evaluate.bootstrap": 30,
+    }
     main = git("branch", "--show-current").strip()
     dvc("remote", "add", "-d", "store", str(repository.parent / "store"))
     make_another_laboratory()
@@ -132,22 +162,41 @@ def test_nothing_is_computed_twice(repository):
         dvc("checkout")
         assert sorted(from_cache(dvc("repro"))) == sorted(results[branch])
         assert git("status", "--porcelain") == ""
-        same = Path("models/model.keras").read_bytes() == (repository / "models/model.keras").read_bytes()
+        same = (
+            Path("models/model.keras").read_bytes()
+            == (repository / "models/model.keras").read_bytes()
+        )
         assert same == (branch == "other")
 
 
 def test_no_output_keeps_its_stage_out_of_the_run_cache():
-    """DVC takes an output that git keeps for a result of the stage only if it is a metric or a plot."""
+    """DVC takes an output that git keeps for a result of the stage only if it is a metric or a
+    plot.
+    """
     for file in DVC_FILES:
         for name, stage in YAML(typ="safe", pure=True).load(PROJECT / file)["stages"].items():
-            outputs = [output for output in stage.get("do", stage)["outs"] if isinstance(output, dict)]
-            assert all(about.get("cache", True) for output in outputs for about in output.values()), name
+            outputs = [
+                output for output in stage.get("do", stage)["outs"] if isinstance(output, dict)
+            ]
+            assert all(
+                about.get("cache", True) for output in outputs for about in output.values()
+            ), name
 
 
 def test_an_experiment_shows_and_compares(workspace):
     changes = ("pad.size=24", "model.step=conv2-dense1", "model.conv_filters=2")
-    output = dvc("exp", "run", "-n", "24-conv2", *(word for change in changes for word in ("-S", change)))
-    assert stages_run(output) == ["pad", "near_duplicates", "stain", "features", "train", "threshold", "evaluate"]
+    output = dvc(
+        "exp", "run", "-n", "24-conv2", *(word for change in changes for word in ("-S", change))
+    )
+    assert stages_run(output) == [
+        "pad",
+        "near_duplicates",
+        "stain",
+        "features",
+        "train",
+        "threshold",
+        "evaluate",
+    ]
     shown = json.loads(dvc("exp", "show", "--json"))
     experiments = [experiment for row in shown for experiment in row.get("experiments") or []]
     assert [experiment["name"] for experiment in experiments] == ["24-conv2"]
@@ -157,11 +206,19 @@ def test_an_experiment_shows_and_compares(workspace):
     params = json.loads(dvc("params", "diff", "--json"))["params.yaml"]
     assert params["model.step"] == {"old": "logistic", "new": "conv2-dense1"}
     changed = json.loads(dvc("metrics", "diff", "--json"))["metrics/test.json"]
-    assert changed["brier"]["diff"] == pytest.approx(changed["brier"]["new"] - changed["brier"]["old"])
+    assert changed["brier"]["diff"] == pytest.approx(
+        changed["brier"]["new"] - changed["brier"]["old"]
+    )
     report = dvc("plots", "diff", "--out", "report")
     html = Path("report/index.html").read_text()
     assert "index.html" in report
-    for title in ("ROC curve, test slides", "Confusion matrix, test slides", "Loss", "Calibration, test slides", "padding.png"):
+    for title in (
+        "ROC curve, test slides",
+        "Confusion matrix, test slides",
+        "Loss",
+        "Calibration, test slides",
+        "padding.png",
+    ):
         assert title in html, title
 
 
@@ -173,13 +230,19 @@ def test_what_a_terminal_shows_is_read_without_wrapping(workspace):
     assert "failed to load" not in shown and "metrics/external/theirs.json" in shown
     differences = dvc("metrics", "diff", "--all")
     assert max(map(len, [*shown.splitlines(), *differences.splitlines()])) <= 120
-    assert {"roc_auc", "sensitivity", "specificity", "f1", "certain", "leakage"} <= set(shown.split())
+    assert {"roc_auc", "sensitivity", "specificity", "f1", "certain", "leakage"} <= set(
+        shown.split()
+    )
     few = json.loads(Path("metrics/test.json").read_text())
     assert all(round(value, 4) == value for value in few.values()) and 5 <= len(few) <= 12
     all_of_them = json.loads(Path("metrics/measures.json").read_text())
-    assert few["roc_auc"] == round(all_of_them["roc_auc"], 4) and few["certain"] == round(all_of_them["certain"]["coverage"], 4)
+    assert few["roc_auc"] == round(all_of_them["roc_auc"], 4) and few["certain"] == round(
+        all_of_them["certain"]["coverage"], 4
+    )
     for file in {*Path("metrics").rglob("*.json")} - {Path("metrics/plots/made_with.json")}:
-        assert "error" not in {key.split(".")[-1] for key in flatten(json.loads(file.read_text()))}, file
+        assert "error" not in {
+            key.split(".")[-1] for key in flatten(json.loads(file.read_text()))
+        }, file
     shutil.rmtree("data/theirs")
     Path("data/theirs.yaml").unlink()
 
@@ -202,7 +265,9 @@ def test_own_data_in_five_lines(workspace):
 
 
 def test_experiments_side_by_side_do_not_disturb_each_other(workspace):
-    """Two workers of the queue, each in a temporary folder, and the workspace: what is the same comes to the same bytes."""
+    """Two workers of the queue, each in a temporary folder, and the workspace: what is the same
+    comes to the same bytes.
+    """
     dvc("exp", "run", "--queue", "-n", "queued-a", "-S", "train.seed=1")
     dvc("exp", "run", "--queue", "-n", "queued-b", "-S", "train.seed=2")
     dvc("queue", "start", "-j", "2")
@@ -212,7 +277,9 @@ def test_experiments_side_by_side_do_not_disturb_each_other(workspace):
     while len(re.findall("Success|Failed", status := dvc("queue", "status"))) < 2:
         assert time.monotonic() < deadline, status
         time.sleep(1)
-    assert "Failed" not in status, dvc("queue", "logs", "queued-a", check=False) + dvc("queue", "logs", "queued-b", check=False)
+    assert "Failed" not in status, dvc("queue", "logs", "queued-a", check=False) + dvc(
+        "queue", "logs", "queued-b", check=False
+    )
     dvc("queue", "stop", check=False)
 
     locks = {name: git("show", f"{found(name)}:dvc.lock") for name in ("queued-a", "queued-b")}
@@ -221,11 +288,15 @@ def test_experiments_side_by_side_do_not_disturb_each_other(workspace):
 
 def found(experiment):
     """The commit of an experiment."""
-    return next(line.split()[0] for line in git("show-ref").splitlines() if line.endswith(f"/{experiment}"))
+    return next(
+        line.split()[0] for line in git("show-ref").splitlines() if line.endswith(f"/{experiment}")
+    )
 
 
 def test_verify_finds_the_same_bytes_under_other_circumstances(workspace):
-    """Another folder, locale, time zone, umask, hash seed and number of workers; an empty cache; then a lock that lies."""
+    """Another folder, locale, time zone, umask, hash seed and number of workers; an empty cache;
+    then a lock that lies.
+    """
     elsewhere = {
         "LC_ALL": "C",
         "TZ": "Asia/Tokyo",
@@ -241,13 +312,19 @@ def test_verify_finds_the_same_bytes_under_other_circumstances(workspace):
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^all \d+ outputs are the same, byte by byte$", done.stdout, flags=re.MULTILINE)
+    assert re.search(
+        r"^all \d+ outputs are the same, byte by byte$", done.stdout, flags=re.MULTILINE
+    )
     assert "     same  train: models/model.keras" in done.stdout
     assert "DIFFERENT" not in done.stdout
 
 
 def test_verify_says_which_output_differs(capsys):
-    committed = {("train", "models/model.keras"): "aa", ("pad", "data/padded"): "bb", ("demo", "data/demo"): "cc"}
+    committed = {
+        ("train", "models/model.keras"): "aa",
+        ("pad", "data/padded"): "bb",
+        ("demo", "data/demo"): "cc",
+    }
     found = {("train", "models/model.keras"): "ab", ("pad", "data/padded"): "bb"}
     assert report(committed, found) == 2
     assert capsys.readouterr().out.splitlines() == [
@@ -276,13 +353,22 @@ def test_a_mistake_of_the_user_is_one_line_and_no_traceback(workspace):
 
 
 def test_each_stage_depends_on_the_code_it_runs(monkeypatch):
-    """Those that take long on no more than that: an edit that cannot matter to a training never starts one."""
+    """Those that take long on no more than that: an edit that cannot matter to a training never
+    starts one.
+    """
     monkeypatch.chdir(PROJECT)
-    stages = {name: stage for file in DVC_FILES for name, stage in YAML(typ="safe", pure=True).load(Path(file))["stages"].items()}
+    stages = {
+        name: stage
+        for file in DVC_FILES
+        for name, stage in YAML(typ="safe", pure=True).load(Path(file))["stages"].items()
+    }
     for name, stage in stages.items():
         stage = stage.get("do", stage)
         assert stage["cmd"] == f"python -m stages.{name}" + " ${item}" * (name == "external")
-        listed, runs = expanded(stage["deps"]), without_docstrings(code_of(Path(f"stages/{name}.py")))
+        listed, runs = (
+            expanded(stage["deps"]),
+            without_docstrings(code_of(Path(f"stages/{name}.py"))),
+        )
         assert listed >= runs, (name, runs - listed)
         assert name not in ("features", "train") or listed == runs, (name, listed - runs)
 
@@ -290,15 +376,25 @@ def test_each_stage_depends_on_the_code_it_runs(monkeypatch):
 def test_each_stage_depends_on_the_parameters_it_reads(monkeypatch):
     monkeypatch.chdir(PROJECT)
     read = YAML(typ="safe", pure=True).load
-    stages = {name: stage for file in DVC_FILES for name, stage in read(Path(file))["stages"].items()}
+    stages = {
+        name: stage for file in DVC_FILES for name, stage in read(Path(file))["stages"].items()
+    }
     params = flatten(read(Path("params.yaml")))
     for name, stage in stages.items():
         stage, code = stage.get("do", stage), Path(f"stages/{name}.py").read_text()
-        read_blocks = set(re.findall(r"read_params\(\"([\w.]+)\"", code)) | ({"data"} if "read_dataset_name()" in code else set())
+        read_blocks = set(re.findall(r"read_params\(\"([\w.]+)\"", code)) | (
+            {"data"} if "read_dataset_name()" in code else set()
+        )
         listed = stage.get("params", [])
-        covered = {parameter for parameter in listed if any(parameter.startswith(block) for block in read_blocks)}
+        covered = {
+            parameter
+            for parameter in listed
+            if any(parameter.startswith(block) for block in read_blocks)
+        }
         assert covered == set(listed), name
-        assert all(any(parameter.startswith(block) for parameter in listed) for block in read_blocks), name
+        assert all(
+            any(parameter.startswith(block) for parameter in listed) for block in read_blocks
+        ), name
         for block in read_blocks - {"evaluate"}:
             # Every parameter of the block, be it by the name of the block or by its own.
             # But for the head, of which features are made for any.
@@ -306,6 +402,11 @@ def test_each_stage_depends_on_the_parameters_it_reads(monkeypatch):
                 {"model.head"} if name == "features" else set()
             )
             assert all(key.startswith(tuple(listed)) for key in read_there), (name, block)
-        # DVC's run cache leaves out what is called size or nfiles inside a block, and would take up the results of another size.
-        blind = [key for key in params if key.split(".")[-1] in ("size", "nfiles") and key not in listed]
-        assert not [key for key in blind if key.startswith(tuple(f"{block}." for block in listed))], name
+        # DVC's run cache leaves out what is called size or nfiles inside a block, and would take up
+        # the results of another size.
+        blind = [
+            key for key in params if key.split(".")[-1] in ("size", "nfiles") and key not in listed
+        ]
+        assert not [
+            key for key in blind if key.startswith(tuple(f"{block}." for block in listed))
+        ], name

@@ -1,4 +1,6 @@
-"""The plots that `dvc plots` knows: each has a title, axes in words with units, and colours that are not alone."""
+"""The plots that `dvc plots` knows: each has a title, axes in words with units, and colours that
+are not alone.
+"""
 
 import json
 
@@ -8,7 +10,10 @@ from stages.base.parameters import read_yaml
 from tests.repositories import PROJECT
 
 PIPELINE = read_yaml(PROJECT / "dvc.yaml")
-DECLARED = [PIPELINE["plots"], *(stage.get("do", stage).get("plots", []) for stage in PIPELINE["stages"].values())]
+DECLARED = [
+    PIPELINE["plots"],
+    *(stage.get("do", stage).get("plots", []) for stage in PIPELINE["stages"].values()),
+]
 PLOTS = [plot for plots in DECLARED for plot in plots if isinstance(plot, dict)]
 # Okabe and Ito's palette, and greys: what is told apart by those who see no red or no green.
 PALETTE = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"}
@@ -20,7 +25,12 @@ def test_a_plot_has_title_axes_and_template(plot):
     assert about["title"] and about["x_label"] and about["y_label"]
     template = json.loads((PROJECT / f".dvc/plots/{about['template']}.json").read_text())
     text = json.dumps(template)
-    for anchor in ("<DVC_METRIC_DATA>", "<DVC_METRIC_TITLE>", "<DVC_METRIC_X_LABEL>", "<DVC_METRIC_Y_LABEL>"):
+    for anchor in (
+        "<DVC_METRIC_DATA>",
+        "<DVC_METRIC_TITLE>",
+        "<DVC_METRIC_X_LABEL>",
+        "<DVC_METRIC_Y_LABEL>",
+    ):
         assert anchor in text
 
 
@@ -35,7 +45,9 @@ def encodings(node):
             yield from encodings(value)
 
 
-@pytest.mark.parametrize("template", sorted({plot["template"] for one in PLOTS for plot in one.values()}))
+@pytest.mark.parametrize(
+    "template", sorted({plot["template"] for one in PLOTS for plot in one.values()})
+)
 def test_colour_is_never_the_only_sign(template):
     content = json.loads((PROJECT / f".dvc/plots/{template}.json").read_text())
     coloured = [one for one in encodings(content) if one.get("color", {}).get("type") == "nominal"]
@@ -43,6 +55,8 @@ def test_colour_is_never_the_only_sign(template):
         color = one["color"]
         assert set(color["scale"]["range"]) <= PALETTE
         # A dash, a shape, or a place of its own.
-        assert {"strokeDash", "shape", "yOffset"} & (set(one) | set(content.get("spec", {}).get("encoding", {}))), one
+        assert {"strokeDash", "shape", "yOffset"} & (
+            set(one) | set(content.get("spec", {}).get("encoding", {}))
+        ), one
         # No legend is headed by a name such as `rev`.
         assert color["title"] is None

@@ -1,4 +1,6 @@
-"""Judging crops with a trained model: tables, slides, labels, the page, and what a laboratory's folder has wrong with it."""
+"""Judging crops with a trained model: tables, slides, labels, the page, and what a laboratory's
+folder has wrong with it.
+"""
 
 import csv
 import html
@@ -30,7 +32,9 @@ def test_a_folder_is_judged_as_evaluate_judged_it(repository):
     code, printed, error = predict("data/demo", "--per-slide", "slides.csv")
     assert code == 0, error
     judged = {row["name"]: row for row in rows("evaluation.csv")}
-    files = sorted(path.relative_to("data/demo").as_posix() for path in Path("data/demo").rglob("*.png"))
+    files = sorted(
+        path.relative_to("data/demo").as_posix() for path in Path("data/demo").rglob("*.png")
+    )
     assert list(judged) == files
     decision = json.loads(Path("models/threshold.json").read_text())
     low, high = (2 if bound is None else bound for bound in decision["uncertain"].values())
@@ -40,12 +44,19 @@ def test_a_folder_is_judged_as_evaluate_judged_it(repository):
         assert ours["predicted"] == row["predicted"] and ours["slide"] == row["slide"]
         between = low <= float(ours["probability"]) <= high
         assert ours["uncertain"] == str(int(between))
-    assert f"{len(files)} crops: {sum(row['predicted'] == '1' for row in judged.values())} globally sclerotic" in printed
+    assert (
+        f"{len(files)} crops: {sum(row['predicted'] == '1' for row in judged.values())} globally sclerotic"
+        in printed
+    )
     for row in rows("slides.csv"):
         ours = [one for one in judged.values() if one["slide"] == row["slide"]]
         sclerotic = sum(one["predicted"] == "1" for one in ours)
         assert (int(row["glomeruli"]), int(row["predicted_sclerotic"])) == (len(ours), sclerotic)
-        assert float(row["low"]) <= float(row["percent"]) == pytest.approx(100 * sclerotic / len(ours), abs=0.05)
+        assert (
+            float(row["low"])
+            <= float(row["percent"])
+            == pytest.approx(100 * sclerotic / len(ours), abs=0.05)
+        )
 
 
 def test_a_table_of_names_labels_and_a_fetched_model(repository, tmp_path):
@@ -57,19 +68,33 @@ def test_a_table_of_names_labels_and_a_fetched_model(repository, tmp_path):
     names = [crop.name for crop in crops]
     table = tmp_path / "crops/list.csv"
     table.write_text(
-        "name;truth\n" + "".join(f"{name};{int(number < 3)}\n" for number, name in enumerate(names)), encoding="utf-8-sig"
+        "name;truth\n"
+        + "".join(f"{name};{int(number < 3)}\n" for number, name in enumerate(names)),
+        encoding="utf-8-sig",
     )
     dvc("get", ".", "models", "--out", str(tmp_path / "fetched"))
     output = tmp_path / "out/judged.csv"
     code, printed, error = predict(
-        table, "--model", tmp_path / "fetched", "--output", output, "--labels", table, "--label-column", "truth"
+        table,
+        "--model",
+        tmp_path / "fetched",
+        "--output",
+        output,
+        "--labels",
+        table,
+        "--label-column",
+        "truth",
     )
     assert code == 0, error
     judged = rows(output)
     assert [row["name"] for row in judged] == sorted(names)
-    assert {row["name"]: row["label"] for row in judged} == {name: str(int(n < 3)) for n, name in enumerate(names)}
+    assert {row["name"]: row["label"] for row in judged} == {
+        name: str(int(n < 3)) for n, name in enumerate(names)
+    }
     measures = json.loads(output.with_suffix(".metrics.json").read_text())
-    assert measures["accuracy"] == pytest.approx(sum(row["label"] == row["predicted"] for row in judged) / 6)
+    assert measures["accuracy"] == pytest.approx(
+        sum(row["label"] == row["predicted"] for row in judged) / 6
+    )
     assert f"accuracy: {measures['accuracy']:.3f}" in printed
     assert measures["trained_on"] == 0 and "left out" not in printed
 
@@ -77,18 +102,34 @@ def test_a_table_of_names_labels_and_a_fetched_model(repository, tmp_path):
 def test_crops_that_the_model_was_trained_on_are_judged_and_not_measured(repository, tmp_path):
     """Under whatever name; those of its test set were not trained on."""
     (tmp_path / "crops").mkdir()
-    lines, parts = ["name,ground truth"], {row["path"]: row["split"] for row in rows("data/split.csv")}
+    lines, parts = (
+        ["name,ground truth"],
+        {row["path"]: row["split"] for row in rows("data/split.csv")},
+    )
     for number, path in enumerate(parts):
         shutil.copy(Path("data/demo") / path, tmp_path / f"crops/{number}.png")
         lines.append(f"{number}.png,{int(path.startswith('globally'))}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    code, printed, error = predict(tmp_path / "crops", "--labels", tmp_path / "labels.csv", "--slide", r"(?P<slide>\d+)\.png")
+    code, printed, error = predict(
+        tmp_path / "crops", "--labels", tmp_path / "labels.csv", "--slide", r"(?P<slide>\d+)\.png"
+    )
     tests = sum(part == "test" for part in parts.values())
-    assert code == 0 and f"left out: {len(parts) - tests} crops that the model was trained on" in printed, error
-    assert f"warning: the model was trained on {len(parts) - tests} of these {len(parts)} crops" in error
+    assert (
+        code == 0
+        and f"left out: {len(parts) - tests} crops that the model was trained on" in printed
+    ), error
+    assert (
+        f"warning: the model was trained on {len(parts) - tests} of these {len(parts)} crops"
+        in error
+    )
     assert len(rows("evaluation.csv")) == len(parts)
-    measures, tested = (json.loads(Path(name).read_text()) for name in ("evaluation.metrics.json", "metrics/measures.json"))
-    assert measures["trained_on"] == len(parts) - tests and measures["roc_auc"] == pytest.approx(tested["roc_auc"])
+    measures, tested = (
+        json.loads(Path(name).read_text())
+        for name in ("evaluation.metrics.json", "metrics/measures.json")
+    )
+    assert measures["trained_on"] == len(parts) - tests and measures["roc_auc"] == pytest.approx(
+        tested["roc_auc"]
+    )
 
 
 def test_a_dataset_that_the_model_was_trained_on_is_no_external_one(repository):
@@ -101,12 +142,16 @@ def test_a_dataset_that_the_model_was_trained_on_is_no_external_one(repository):
     assert code == 1 and "crops are of the dataset that the model was trained on" in error
     for crop in make_another_laboratory("theirs").rglob("*.png"):
         shutil.copy(crop, Path("data/renamed") / crop.parent.name / f"x-{crop.name}")
-    Path("data/renamed.yaml").write_text(Path("data/renamed.yaml").read_text().replace("<slide>synthetic", "<slide>.*synthetic"))
+    Path("data/renamed.yaml").write_text(
+        Path("data/renamed.yaml").read_text().replace("<slide>synthetic", "<slide>.*synthetic")
+    )
     code, _, error = run_program("external", "renamed")
     assert code == 0, error
     trained = sum(row["split"] != "test" for row in rows("data/split.csv"))
     measures = json.loads(Path("metrics/external/renamed.measures.json").read_text())
-    assert measures["trained_on"] == trained and measures["images"] == len(rows("metrics/external/renamed.csv"))
+    assert measures["trained_on"] == trained and measures["images"] == len(
+        rows("metrics/external/renamed.csv")
+    )
     assert f"the model was trained on {trained} of these" in error and "they are left out" in error
     set_params({"evaluate.trained_on": "refuse"})
     code, _, error = run_program("external", "renamed")
@@ -117,7 +162,9 @@ def test_a_model_of_one_training_with_the_threshold_of_another_is_refused(reposi
     """As after `dvc repro train` alone, or a run that stopped there."""
     set_params({"train.seed": 5, "train.learning_rate": 0.01})
     dvc("repro", "train")
-    said = "models/threshold.json: it was made for another model than models/model.json; run dvc repro"
+    said = (
+        "models/threshold.json: it was made for another model than models/model.json; run dvc repro"
+    )
     for program in (["predict", "data/demo"], ["evaluate"]):
         code, _, error = run_program(*program)
         assert code == 1 and said in error and error.count("\n") == 1, error
@@ -134,7 +181,10 @@ def test_what_does_not_open_is_refused_or_skipped_but_never_judged(repository):
     (folder / "text.jpg").write_text("not an image")
     code, _, error = predict(folder)
     assert code == 1 and not Path("evaluation.csv").exists()
-    assert "mixed/empty.png does not open as an image" in error and "mixed/text.jpg does not open" in error
+    assert (
+        "mixed/empty.png does not open as an image" in error
+        and "mixed/text.jpg does not open" in error
+    )
     assert error.count("error: ") == 1
     code, printed, error = predict(folder, "--unreadable", "skip")
     assert code == 0 and "2 skipped" in printed and "warning: skipped: mixed/empty.png" in error
@@ -160,14 +210,37 @@ def test_mistakes_are_a_line(repository, tmp_path, monkeypatch):
     refused("the folder of a model holds model.keras", "data/demo", "--model", tmp_path)
     refused("has no label of", "data/demo", "--labels", tmp_path / "few.csv")
     refused("--slide (: not a regular expression", "data/demo", "--slide", "(")
-    refused("--slide (.*): it must have the named group (?P<slide>...)", "data/demo", "--slide", "(.*)")
-    refused("--slide (?P<slide>x\\d) does not match globally_", "data/demo", "--slide", r"(?P<slide>x\d)")
-    refused(" (1 of ", "data/demo", "--slide", r"(?P<slide>synthetic-(?!A1_001).)", "--per-slide", "slides.csv")
+    refused(
+        "--slide (.*): it must have the named group (?P<slide>...)", "data/demo", "--slide", "(.*)"
+    )
+    refused(
+        "--slide (?P<slide>x\\d) does not match globally_",
+        "data/demo",
+        "--slide",
+        r"(?P<slide>x\d)",
+    )
+    refused(
+        " (1 of ",
+        "data/demo",
+        "--slide",
+        r"(?P<slide>synthetic-(?!A1_001).)",
+        "--per-slide",
+        "slides.csv",
+    )
     refused("does not match", crops_of_no_slide(tmp_path), "--per-slide", "slides.csv")
-    refused("the model knows no pattern of slides", "data/demo", "--model", without_pattern(tmp_path), "--per-slide", "s.csv")
+    refused(
+        "the model knows no pattern of slides",
+        "data/demo",
+        "--model",
+        without_pattern(tmp_path),
+        "--per-slide",
+        "s.csv",
+    )
     shutil.copytree("models", tmp_path / "broken")
     (tmp_path / "broken/threshold.json").write_text("{}")
-    refused("threshold.json is not as its stage wrote it", "data/demo", "--model", tmp_path / "broken")
+    refused(
+        "threshold.json is not as its stage wrote it", "data/demo", "--model", tmp_path / "broken"
+    )
     shutil.copy("models/threshold.json", tmp_path / "broken")
     (tmp_path / "broken/model.keras").write_bytes(b"PK")
     refused("model.keras: it is not the file that", "data/demo", "--model", tmp_path / "broken")
@@ -201,21 +274,36 @@ def test_outputs_destroy_nothing(repository, tmp_path, monkeypatch):
     crops = tmp_path / "crops"
     shutil.copytree("data/demo/globally_sclerotic", crops)
     names = sorted(file.name for file in crops.iterdir())
-    (crops / "list.csv").write_text("name,ground truth\n" + "".join(f"{name},1\n" for name in names))
+    (crops / "list.csv").write_text(
+        "name,ground truth\n" + "".join(f"{name},1\n" for name in names)
+    )
     os.mkfifo(tmp_path / "pipe")
     shutil.copy(crops / "list.csv", tmp_path / "labels.csv")
     shutil.copy(crops / "list.csv", tmp_path / "evaluation.metrics.json")
-    before = {file: file.read_bytes() for file in [*crops.iterdir(), *Path("models").iterdir(), tmp_path / "labels.csv"]}
+    before = {
+        file: file.read_bytes()
+        for file in [*crops.iterdir(), *Path("models").iterdir(), tmp_path / "labels.csv"]
+    }
     for said, arguments in {
         "--output would write over": ["--output", crops / "list.csv"],
         f"--output would write over {crops / names[0]}": ["--output", crops / names[0]],
         "--html would write over": ["--html", "models/model.json"],
-        "--per-slide would write over": ["--labels", tmp_path / "labels.csv", "--per-slide", tmp_path / "labels.csv"],
+        "--per-slide would write over": [
+            "--labels",
+            tmp_path / "labels.csv",
+            "--per-slide",
+            tmp_path / "labels.csv",
+        ],
         "the file of measures would write over": [
             *("--labels", tmp_path / "evaluation.metrics.json"),
             *("--output", tmp_path / "evaluation.csv"),
         ],
-        "--per-slide and --output are the same file": ["--output", "a.csv", "--per-slide", "./a.csv"],
+        "--per-slide and --output are the same file": [
+            "--output",
+            "a.csv",
+            "--per-slide",
+            "./a.csv",
+        ],
         "--html and --output are the same file": ["--html", "evaluation.csv"],
         "the list of what does not open": ["--html", "evaluation.unreadable.csv"],
         "--output: '.' is not the name of a file": ["--output", "."],
@@ -233,9 +321,15 @@ def test_outputs_destroy_nothing(repository, tmp_path, monkeypatch):
 
     (tmp_path / "real.csv").touch()
     Path("link.csv").symlink_to(tmp_path / "real.csv")
-    code, printed, error = predict(crops, "--output", "link.csv", "--slide", r"(?P<slide>synthetic-\w\d+)")
-    assert code == 0 and Path("link.csv").is_symlink() and len(rows("link.csv")) == len(names), error
-    code, printed, error = predict(crops, "--output", "/dev/stdout", "--slide", r"(?P<slide>synthetic-\w\d+)")
+    code, printed, error = predict(
+        crops, "--output", "link.csv", "--slide", r"(?P<slide>synthetic-\w\d+)"
+    )
+    assert code == 0 and Path("link.csv").is_symlink() and len(rows("link.csv")) == len(names), (
+        error
+    )
+    code, printed, error = predict(
+        crops, "--output", "/dev/stdout", "--slide", r"(?P<slide>synthetic-\w\d+)"
+    )
     assert code == 0 and printed.startswith("name,predicted,probability,uncertain,slide\n"), error
 
 
@@ -248,7 +342,9 @@ def test_what_is_left_out_is_said_and_what_an_earlier_run_left_is_removed(reposi
     (folder / "@eaDir").mkdir()
     shutil.copy(next(folder.glob("*.png")), folder / "@eaDir/thumb.png")
     labels = tmp_path / "labels.csv"
-    labels.write_text("name,ground truth\nempty.png,1\n" + "".join(f"{f.name},1\n" for f in folder.glob("synth*")))
+    labels.write_text(
+        "name,ground truth\nempty.png,1\n" + "".join(f"{f.name},1\n" for f in folder.glob("synth*"))
+    )
     code, _, error = predict(folder, "--unreadable", "skip", "--labels", labels)
     assert code == 0, error
     assert Path("evaluation.unreadable.csv").is_file() and Path("evaluation.metrics.json").is_file()
@@ -258,7 +354,10 @@ def test_what_is_left_out_is_said_and_what_an_earlier_run_left_is_removed(reposi
     assert not [row for row in rows("evaluation.csv") if "eaDir" in row["name"]]
     (folder / "empty.png").unlink()
     assert predict(folder)[0] == 0
-    assert not Path("evaluation.unreadable.csv").exists() and not Path("evaluation.metrics.json").exists()
+    assert (
+        not Path("evaluation.unreadable.csv").exists()
+        and not Path("evaluation.metrics.json").exists()
+    )
 
 
 def test_one_patient_from_two_computers_is_one_slide(repository, tmp_path):
@@ -267,7 +366,9 @@ def test_one_patient_from_two_computers_is_one_slide(repository, tmp_path):
     for number, crop in enumerate(crops):
         name = unicodedata.normalize("NFD" if number % 2 else "NFC", f"Müller_{number}.png")
         shutil.copy(crop, tmp_path / "crops" / name)
-    code, _, error = predict(tmp_path / "crops", "--slide", "(?P<slide>.+)_", "--per-slide", "slides.csv")
+    code, _, error = predict(
+        tmp_path / "crops", "--slide", "(?P<slide>.+)_", "--per-slide", "slides.csv"
+    )
     assert code == 0, error
     assert [(row["slide"], row["glomeruli"]) for row in rows("slides.csv")] == [("Müller", "4")]
 
@@ -278,7 +379,9 @@ def test_a_name_that_a_spreadsheet_would_run_is_a_text_in_every_table(repository
     names = ["=HYPERLINK(1)_1.png", "+a_2.png", "-a_3.png", "@SUM(A1)_4.png", "<b>_5.png"]
     for name in names:
         shutil.copy(crop, tmp_path / "crops" / name)
-    code, _, error = predict(tmp_path / "crops", "--slide", "(?P<slide>.+)_", "--per-slide", "slides.csv")
+    code, _, error = predict(
+        tmp_path / "crops", "--slide", "(?P<slide>.+)_", "--per-slide", "slides.csv"
+    )
     assert code == 0, error
     for table in ("evaluation.csv", "slides.csv"):
         for row in rows(table):
@@ -286,24 +389,37 @@ def test_a_name_that_a_spreadsheet_would_run_is_a_text_in_every_table(repository
     assert {row["name"].lstrip("'") for row in rows("evaluation.csv")} == set(names)
     # What it wrote it reads.
     shutil.copy("evaluation.csv", tmp_path / "crops/list.csv")
-    code, printed, error = predict(tmp_path / "crops/list.csv", "--slide", "(?P<slide>.+)_", "--output", "again.csv")
+    code, printed, error = predict(
+        tmp_path / "crops/list.csv", "--slide", "(?P<slide>.+)_", "--output", "again.csv"
+    )
     assert code == 0 and "5 crops" in printed, error
 
 
 def test_a_crop_alone(repository):
     crop = next(Path("data/demo/globally_sclerotic").iterdir())
     code, printed, error = predict(crop)
-    assert code == 0 and printed.startswith("1 crops") and rows("evaluation.csv")[0]["name"] == crop.name, error
+    assert (
+        code == 0
+        and printed.startswith("1 crops")
+        and rows("evaluation.csv")[0]["name"] == crop.name
+    ), error
 
 
 def test_the_page_holds_all_and_asks_no_network(repository, tmp_path):
     folder = tmp_path / "crops"
     shutil.copytree("data/demo/globally_sclerotic", folder)
     evil = '<img src=x onerror=alert(1)>&".png'
-    others = ["'><svg onload=alert(1)>.png", '=HYPERLINK("x","y").png', "{{figures}}.png", "\u202egnp.exe.png"]
+    others = [
+        "'><svg onload=alert(1)>.png",
+        '=HYPERLINK("x","y").png',
+        "{{figures}}.png",
+        "\u202egnp.exe.png",
+    ]
     for file, name in zip(sorted(folder.iterdir()), [evil, *others]):
         file.rename(folder / name)
-    code, _, error = predict(folder, "--html", "page.html", "--slide", r"(?P<slide>synthetic-\w\d+)")
+    code, _, error = predict(
+        folder, "--html", "page.html", "--slide", r"(?P<slide>synthetic-\w\d+)"
+    )
     assert code == 0, error
     page = Path("page.html").read_text(encoding="utf-8")
     judged = rows("evaluation.csv")
@@ -323,8 +439,20 @@ def test_the_page_holds_all_and_asks_no_network(repository, tmp_path):
 def test_real_crops_of_another_laboratory(repository, real_data, tmp_path):
     folder = real_data / "kpmp_sample"
     output = tmp_path / "kpmp.csv"
-    code, _, error = predict(folder, "--labels", folder / "public.csv", "--output", output, "--slide", "(?P<slide>.+?)_PAS")
+    code, _, error = predict(
+        folder,
+        "--labels",
+        folder / "public.csv",
+        "--output",
+        output,
+        "--slide",
+        "(?P<slide>.+?)_PAS",
+    )
     assert code == 0, error
     judged = rows(output)
-    assert len(judged) == 12 and {row["slide"] for row in judged} == {"18-162", "32-2", "S-1905-017550"}
+    assert len(judged) == 12 and {row["slide"] for row in judged} == {
+        "18-162",
+        "32-2",
+        "S-1905-017550",
+    }
     assert sum(row["label"] == "1" for row in judged) == 7

@@ -11,7 +11,11 @@ from tests.repositories import ENVIRONMENT, PROJECT, run_program
 
 # They take seconds to import TensorFlow.
 SLOW = ("evaluate", "external", "train")
-PROGRAMS = sorted(path.stem for path in (PROJECT / "stages").glob("*.py") if '__name__ == "__main__"' in path.read_text())
+PROGRAMS = sorted(
+    path.stem
+    for path in (PROJECT / "stages").glob("*.py")
+    if '__name__ == "__main__"' in path.read_text()
+)
 
 
 def run(program, *arguments, folder=PROJECT):
@@ -25,14 +29,28 @@ def run(program, *arguments, folder=PROJECT):
 
 
 def test_there_are_programs():
-    assert {"demo", "manifest", "split", "pad", "train", "evaluate", "predict", "compare", "verify"} <= set(PROGRAMS)
+    assert {
+        "demo",
+        "manifest",
+        "split",
+        "pad",
+        "train",
+        "evaluate",
+        "predict",
+        "compare",
+        "verify",
+    } <= set(PROGRAMS)
 
 
-@pytest.mark.parametrize("program", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in PROGRAMS])
+@pytest.mark.parametrize(
+    "program", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in PROGRAMS]
+)
 def test_help_and_what_is_not_known(program, tmp_path, monkeypatch):
     """In a folder that holds nothing: neither touches a file."""
     done = run(program, "--help", folder=tmp_path)
-    assert done.returncode == 0 and done.stdout.startswith(f"usage: python -m stages.{program}"), done.stderr
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: python -m stages.{program}"), (
+        done.stderr
+    )
     assert len(done.stdout.splitlines()) > 4 and done.stderr == ""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", str(PROJECT))
@@ -47,7 +65,9 @@ def test_ctrl_c_prints_no_traceback_while_modules_are_imported_either(program, m
     """`-X importtime` prints a line after each import: the moment in which to interrupt."""
     command = [sys.executable, "-X", "importtime", "-m", f"stages.{program}", "--help"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=-3, stderr=-1, text=True) as running:
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=-3, stderr=-1, text=True
+    ) as running:
         assert any(line.split("|")[-1].strip() == module for line in running.stderr)
         running.send_signal(signal.SIGINT)
         lines = running.stderr.read().splitlines()
@@ -79,9 +99,13 @@ def test_refuses_an_empty_argument(program, argument, tmp_path):
     assert (done.returncode, done.stderr) == (1, expected)
 
 
-@pytest.mark.parametrize("program", ["localize", "predict", "manifest", "split", "pad", "threshold"])
+@pytest.mark.parametrize(
+    "program", ["localize", "predict", "manifest", "split", "pad", "threshold"]
+)
 def test_tensorflow_is_imported_where_it_is_needed(program):
-    """What is asked, and what is wrong with a folder, is answered before; and `predict` opens crops meanwhile."""
+    """What is asked, and what is wrong with a folder, is answered before; and `predict` opens crops
+    meanwhile.
+    """
     code = f"import sys, stages.{program}; print([name for name in ('keras', 'tensorflow', 'sklearn') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr

@@ -21,7 +21,9 @@ def report(*arguments):
 def branches(reproduced, tmp_path_factory):
     """A repository with branch `base` with white padding and, checked out, `change` with black."""
     before = Path.cwd()
-    os.chdir(shutil.copytree(reproduced, tmp_path_factory.mktemp("branches") / "mine", symlinks=True))
+    os.chdir(
+        shutil.copytree(reproduced, tmp_path_factory.mktemp("branches") / "mine", symlinks=True)
+    )
     git("checkout", "-q", "-b", "base")
     git("checkout", "-q", "-b", "change")
     set_params({"pad.mode": "zero"})
@@ -37,7 +39,9 @@ def test_of_a_branch_and_of_the_workspace(branches):
     text = Path("report/report.md").read_text()
     assert text.startswith("# change against base\n\n**")
     assert re.search(
-        r"^\*\*(Better|Worse|Not distinguishable|The same)\*\*: .* test glomeruli of \d slides?", text, flags=re.MULTILINE
+        r"^\*\*(Better|Worse|Not distinguishable|The same)\*\*: .* test glomeruli of \d slides?",
+        text,
+        flags=re.MULTILINE,
     )
     assert "| base | change | difference (95 % interval) |" in text or "**The same**" in text
     assert text.count("<details>") == text.count("</details>") == 3
@@ -45,7 +49,12 @@ def test_of_a_branch_and_of_the_workspace(branches):
     assert len(re.findall(r"^\| params.yaml", text, flags=re.MULTILINE)) == 1
     assert "metrics/test.json" in text and "Not drawn" not in text
     links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
-    assert {"plots/roc.png", "plots/predictions.png", "plots/padding-0.png", "plots/padding-1.png"} <= set(links)
+    assert {
+        "plots/roc.png",
+        "plots/predictions.png",
+        "plots/padding-0.png",
+        "plots/padding-1.png",
+    } <= set(links)
     for link in links:
         with Image.open(Path("report") / link) as picture:
             assert picture.size > (100, 100), link
@@ -57,9 +66,9 @@ def test_of_a_branch_and_of_the_workspace(branches):
     # Of the workspace, which is the same, it says the same.
     assert report("base", "--output", "again")[0] == 0
     again = Path("again/report.md").read_text()
-    assert again.replace("The workspace", "change").replace("workspace", "change   ").replace(" ", "").replace("-", "") == (
-        text.replace("change", "change   ").replace(" ", "").replace("-", "")
-    )
+    assert again.replace("The workspace", "change").replace("workspace", "change   ").replace(
+        " ", ""
+    ).replace("-", "") == (text.replace("change", "change   ").replace(" ", "").replace("-", ""))
 
 
 def test_what_is_not_in_the_cache_is_said(branches):
@@ -69,7 +78,10 @@ def test_what_is_not_in_the_cache_is_said(branches):
     os.rename(".dvc/tmp/elsewhere", ".dvc/cache")  # The repository is that of the other tests, too.
     assert code == 0, error
     text = Path("report/report.md").read_text()
-    assert "Not drawn for base: not in DVC's cache" in text and "![metrics/plots/roc.csv](plots/roc.png)" in text
+    assert (
+        "Not drawn for base: not in DVC's cache" in text
+        and "![metrics/plots/roc.csv](plots/roc.png)" in text
+    )
 
 
 def test_nothing_but_its_own_pictures_is_removed(branches):
@@ -88,4 +100,8 @@ def test_nothing_but_its_own_pictures_is_removed(branches):
 
 def test_errors_are_a_line(repository):
     code, error = report("nowhere")
-    assert code == 1 and error.splitlines()[-1].startswith("error: ") and "unknown Git revision 'nowhere'" in error
+    assert (
+        code == 1
+        and error.splitlines()[-1].startswith("error: ")
+        and "unknown Git revision 'nowhere'" in error
+    )

@@ -1,4 +1,6 @@
-"""Sharing the DVC way: push and pull of data, models and experiments through a folder and through S3; get and import."""
+"""Sharing the DVC way: push and pull of data, models and experiments through a folder and through
+S3; get and import.
+"""
 
 import os
 import socket
@@ -12,7 +14,11 @@ import pytest
 import tests.repositories
 from tests.repositories import dvc, git, make_repository, set_params, stages_run
 
-KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+}
 
 
 @pytest.fixture
@@ -34,10 +40,14 @@ def s3(tmp_path, monkeypatch):
     while True:
         try:
             location = {"LocationConstraint": KEYS["AWS_DEFAULT_REGION"]}
-            boto3.client("s3", endpoint_url=address).create_bucket(Bucket="glomeruli", CreateBucketConfiguration=location)
+            boto3.client("s3", endpoint_url=address).create_bucket(
+                Bucket="glomeruli", CreateBucketConfiguration=location
+            )
             break
         except Exception:
-            assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "server.txt").read_text()
+            assert server.poll() is None and time.monotonic() < deadline, (
+                tmp_path / "server.txt"
+            ).read_text()
             time.sleep(0.2)
     yield address
     server.terminate()
@@ -45,7 +55,9 @@ def s3(tmp_path, monkeypatch):
 
 
 def share_and_return(folder):
-    """Push everything from `folder`/mine, clone it, pull, and see that nothing is left to do and the experiment is there."""
+    """Push everything from `folder`/mine, clone it, pull, and see that nothing is left to do and
+    the experiment is there.
+    """
     git("commit", "-q", "-a", "-m", "Where the data is")
     dvc("exp", "run", "-n", "youden", "-S", "evaluate.threshold=youden")
     youden = Path("metrics/test.json").read_bytes()
@@ -93,13 +105,19 @@ def test_through_a_folder_with_get_and_import(repository):
     dvc("init", "-q")
     dvc("import", "../shared.git", "data/demo", "--out", "glomeruli")
     dvc("import", "../shared.git", "models/model.keras")
-    assert len(list(Path("glomeruli").rglob("*.png"))) == len(list(Path("../mine/data/demo").rglob("*.png"))) > 0
+    assert (
+        len(list(Path("glomeruli").rglob("*.png")))
+        == len(list(Path("../mine/data/demo").rglob("*.png")))
+        > 0
+    )
     assert Path("model.keras").read_bytes() == Path("../got.keras").read_bytes()
     assert "frozen: true" in Path("glomeruli.dvc").read_text()
 
 
 def test_the_public_dataset_is_an_import(real_data, tmp_path, monkeypatch):
-    """data/aidpath.dvc holds the hash of the public images, as an import from a repository with the same paths has it."""
+    """data/aidpath.dvc holds the hash of the public images, as an import from a repository with the
+    same paths has it.
+    """
     project = Path.cwd()
     monkeypatch.chdir(tmp_path)
     Path("public/Patches/Raw").mkdir(parents=True)
@@ -127,12 +145,24 @@ def project(tmp_path, monkeypatch):
 def test_a_clone_by_git_for_windows_has_the_same_bytes(project):
     git("clone", "-q", "-c", "core.autocrlf=true", ".", "../windows")
     names = git("ls-files", "-z").split("\0")[:-1]
-    assert [name for name in names if (project / name).read_bytes() != (project / "../windows" / name).read_bytes()] == []
+    assert [
+        name
+        for name in names
+        if (project / name).read_bytes() != (project / "../windows" / name).read_bytes()
+    ] == []
 
 
 def test_git_adds_nothing_that_shows_patients(project):
     """Whatever the user calls it; and what belongs to the project is added as before."""
-    own = ["data/mine.yaml", "data/mine.dvc", "crops.dvc", "stages/new.py", "docs/new.png", "data/weights/uni.dvc", "CHANGES.md"]
+    own = [
+        "data/mine.yaml",
+        "data/mine.dvc",
+        "crops.dvc",
+        "stages/new.py",
+        "docs/new.png",
+        "data/weights/uni.dvc",
+        "CHANGES.md",
+    ]
     own += ["data/keys/ours.dvc", "pins/new.txt", "tools/new.py"]
     patients = """data/mine/GS/a.png data/mine/labels.csv data/my.crops/a.png data/mine.xlsx data/S1.geojson crops/labels.csv
         models-ours/validation.csv models/ours/model.json models/checkpoint.npz evaluation.csv evaluation.html page.html

@@ -1,4 +1,6 @@
-"""The code is as the formatter, the linter and the type checker want it, and its folders keep their order."""
+"""The code is as the formatter, the linter and the type checker want it, and its folders keep their
+order.
+"""
 
 import ast
 import subprocess
@@ -13,7 +15,10 @@ from tests.conftest import PROJECT
 @pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]])
 def test_ruff_has_nothing_to_say(arguments):
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", *arguments, "--no-cache", "."], cwd=PROJECT, capture_output=True, text=True
+        [sys.executable, "-m", "ruff", *arguments, "--no-cache", "."],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout
 
@@ -21,7 +26,10 @@ def test_ruff_has_nothing_to_say(arguments):
 @pytest.mark.slow
 def test_mypy_has_nothing_to_say(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path)], cwd=PROJECT, capture_output=True, text=True
+        [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -45,18 +53,22 @@ MAY_IMPORT = {
     "ladder": "base dataset model measures experiments",
     "parameters": "base synthetic images intake model training measures ladder",
 }
-MOST_LINES = {"program": 120, "module": 250}
+MOST_LINES = {"program": 150, "module": 330}
 
 
 def imports_of(file):
-    """The modules of stages/ that a file imports, at its top or further down, as (folder or program, module)."""
+    """The modules of stages/ that a file imports, at its top or further down, as (folder or
+    program, module).
+    """
     found = []
     for node in ast.walk(ast.parse(file.read_text())):
         assert not (isinstance(node, ast.ImportFrom) and node.level), f"{file}: a relative import"
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             whole = (PROJECT / Path(*node.module.split("."))).is_dir()
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if whole else [node.module]
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names] if whole else [node.module]
+            )
         found += [name.split(".")[1:] for name in names if name.startswith("stages.")]
     return found
 

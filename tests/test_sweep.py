@@ -1,4 +1,6 @@
-"""A grid of experiments on a Dask cluster: all come home, with the bytes of a run at home, whatever happens to a worker."""
+"""A grid of experiments on a Dask cluster: all come home, with the bytes of a run at home, whatever
+happens to a worker.
+"""
 
 import json
 import os
@@ -23,18 +25,28 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def cluster(tmp_path):
-    """The address of a scheduler, with two workers that know nothing of this repository, and the workers' processes.
+    """The address of a scheduler, with two workers that know nothing of this repository, and the
+    workers' processes.
 
-    Temporary files of the workers are in `tmp_path`/elsewhere: a worker that is killed leaves its own behind.
+    Temporary files of the workers are in `tmp_path`/elsewhere: a worker that is killed leaves its
+    own behind.
     """
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     file = elsewhere / "scheduler.json"
-    environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"} | {"TMPDIR": str(elsewhere)}
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"} | {
+        "TMPDIR": str(elsewhere)
+    }
 
     def start(*arguments):
         with open(elsewhere / "log.txt", "a") as log:
-            return subprocess.Popen([python(), "-m", "dask", *arguments], cwd=elsewhere, env=environment, stdout=log, stderr=log)
+            return subprocess.Popen(
+                [python(), "-m", "dask", *arguments],
+                cwd=elsewhere,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
 
     here = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file))
     processes = [start("scheduler", "--port", "0", *here)]
@@ -52,7 +64,9 @@ def cluster(tmp_path):
 def start_sweep(*arguments):
     environment = ENVIRONMENT | {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org"}
     command = [python(), "-m", "stages.sweep", *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def finish(sweep):
@@ -80,7 +94,9 @@ def test_a_grid_is_that_of_dvc(repository):
 
 def test_a_worker_is_killed_and_another_fails_and_the_rest_come_home(repository, cluster, tmp_path):
     address, workers = cluster
-    sweep = start_sweep("--name", "grid", "--scheduler", address, "-S", "split.seed=0,1", "-S", "split.folds=3,50")
+    sweep = start_sweep(
+        "--name", "grid", "--scheduler", address, "-S", "split.seed=0,1", "-S", "split.folds=3,50"
+    )
     deadline = time.monotonic() + 600
     while not [*tmp_path.glob("elsewhere/glomeruli-sweep-*/clone/stages")]:
         assert sweep.poll() is None and time.monotonic() < deadline
@@ -112,14 +128,18 @@ def test_what_has_run_is_not_run_again_and_changes_are_refused(repository):
     with open("README.md", "a") as readme:
         readme.write("changed")
     status, _, errors = finish(start_sweep("--name", "other", "-S", "evaluate.target=0.8"))
-    assert status == 1 and errors.strip().startswith("error: README.md is changed and not committed")
+    assert status == 1 and errors.strip().startswith(
+        "error: README.md is changed and not committed"
+    )
 
 
 def test_through_a_remote_without_a_shared_cache(repository, tmp_path):
     dvc("remote", "add", "-d", "store", str(tmp_path / "store"))
     git("commit", "-aqm", "A store")
     dvc("push", "dvc.yaml")
-    status, _, errors = finish(start_sweep("--remote", "store", "-S", "evaluate.target=0.9", "--workers", "1"))
+    status, _, errors = finish(
+        start_sweep("--remote", "store", "-S", "evaluate.target=0.9", "--workers", "1")
+    )
     assert status == 0, errors
     assert set(experiments()) == {"sweep-1"}
     dvc("fetch")

@@ -1,10 +1,12 @@
 """Damage one file of a small pipeline at a time, and see whether the next program notices.
 
     python -m tools.fault_injection                     every fault; two to five minutes
-    python -m tools.fault_injection threshold split     the faults whose names hold one of these words
+    python -m tools.fault_injection threshold split     the faults whose names hold one of these
+    words
 
-Under `dvc repro` files always fit together. They do not after a single stage was run by hand, a file was
-copied, or a disk was full. For each fault the programs that read the file run, one after the other:
+Under `dvc repro` files always fit together. They do not after a single stage was run by hand, a
+file was copied, or a disk was full. For each fault the programs that read the file run, one after
+the other:
 
 - refused: a program ended with an error of one line, and a non-zero exit code;
 - harmless: all programs ran, and what they wrote is the same as without the fault;
@@ -173,16 +175,22 @@ def faults() -> Iterator[Fault]:
     }.items():
         yield Fault(f"manifest.csv after split and pad: {name}", damage, ["features", *after_split])
         yield Fault(f"manifest.csv after train: {name}", damage, READ_LAST[:1])
-    yield Fault("manifest.csv of another dataset", replaced("data/manifest.csv"), ["features", *after_split])
+    yield Fault(
+        "manifest.csv of another dataset", replaced("data/manifest.csv"), ["features", *after_split]
+    )
     for name, damage in {
         "of another fold": replaced("data/split.csv"),
         "rows in another order": edited("data/split.csv", in_rows(lambda rows: rows[::-1])),
-        "a split that does not exist": edited("data/split.csv", lambda text: text.replace(",val,", ",valid,")),
+        "a split that does not exist": edited(
+            "data/split.csv", lambda text: text.replace(",val,", ",valid,")
+        ),
         "cut short": truncated("data/split.csv"),
         "missing": removed("data/split.csv"),
     }.items():
         yield Fault(f"split.csv after train: {name}", damage, READ_LAST[:1])
-        if name not in ("of another fold",):  # Before train this is another experiment, not a fault.
+        if name not in (
+            "of another fold",
+        ):  # Before train this is another experiment, not a fault.
             yield Fault(f"split.csv before train: {name}", damage, after_split)
     for name, damage in {
         "of another dataset": replaced("data/padded/images.npy"),
@@ -199,7 +207,9 @@ def faults() -> Iterator[Fault]:
         "of another dataset": replaced("data/features/features.npy"),
         "not a number": array("data/features/features.npy", with_nan),
         "in another order": array("data/features/features.npy", lambda features: features[::-1]),
-        "fewer than the manifest": array("data/features/features.npy", lambda features: features[:-1]),
+        "fewer than the manifest": array(
+            "data/features/features.npy", lambda features: features[:-1]
+        ),
         "fewer views": array("data/features/features.npy", lambda features: features[:, :4]),
         "fewer numbers": array("data/features/features.npy", lambda features: features[:, :, :-3]),
         "none": array("data/features/features.npy", lambda features: features[:0]),
@@ -213,18 +223,48 @@ def faults() -> Iterator[Fault]:
         yield Fault(f"{file}: cut short", truncated(f"models/{file}", 0.9), programs)
         yield Fault(f"{file}: zeros in its second half", zeroed(f"models/{file}"), programs)
         yield Fault(f"{file}: missing", removed(f"models/{file}"), programs)
-    yield Fault("validation.csv: flipped labels", edited("models/validation.csv", flipped(2)), ["threshold", *READ_LAST])
-    yield Fault("model.keras and model.json: of another training", replaced("models/model.keras", "models/model.json"), READ_LAST)
-    for name, new in {"7": 7, "NaN": float("nan"), "null": None, "a text": "0.5", "a list": [0.5]}.items():
-        yield Fault(f"threshold.json: a threshold of {name}", edited("models/threshold.json", value("threshold", new)), READ_LAST)
-    for name, band in {"outside 0 to 1": (-0.5, 1.5), "upside down": (0.9, 0.1), "half missing": (0.2, None)}.items():
+    yield Fault(
+        "validation.csv: flipped labels",
+        edited("models/validation.csv", flipped(2)),
+        ["threshold", *READ_LAST],
+    )
+    yield Fault(
+        "model.keras and model.json: of another training",
+        replaced("models/model.keras", "models/model.json"),
+        READ_LAST,
+    )
+    for name, new in {
+        "7": 7,
+        "NaN": float("nan"),
+        "null": None,
+        "a text": "0.5",
+        "a list": [0.5],
+    }.items():
+        yield Fault(
+            f"threshold.json: a threshold of {name}",
+            edited("models/threshold.json", value("threshold", new)),
+            READ_LAST,
+        )
+    for name, band in {
+        "outside 0 to 1": (-0.5, 1.5),
+        "upside down": (0.9, 0.1),
+        "half missing": (0.2, None),
+    }.items():
         new = {"low": band[0], "high": band[1]}
         yield Fault(
-            f"threshold.json: an uncertain band {name}", edited("models/threshold.json", value("uncertain", new)), READ_LAST
+            f"threshold.json: an uncertain band {name}",
+            edited("models/threshold.json", value("uncertain", new)),
+            READ_LAST,
         )
     for key, new in {"padding": "mirror", "size": 0, "classes": [], "step": None}.items():
-        yield Fault(f"model.json: {key} is {new!r}", edited("models/model.json", value(key, new)), [PREDICT])
-    yield Fault("model.json: another padding mode", edited("models/model.json", value("padding", "zero")), [PREDICT])
+        yield Fault(
+            f"model.json: {key} is {new!r}", edited("models/model.json", value(key, new)), [PREDICT]
+        )
+    yield Fault(
+        "model.json: another padding mode",
+        edited("models/model.json", value("padding", "zero")),
+        [PREDICT],
+    )
     for name, changes, programs in [
         ("pad.mode after pad", {"pad__mode": "zero"}, ["features", "train"]),
         ("pad.size after pad", {"pad__size": 48}, ["features", "train"]),
@@ -295,7 +335,9 @@ def run(programs: Sequence[str | tuple[str, ...]]) -> Outcome | None:
         try:
             code, _, error = run_program(name, *arguments)
         except AssertionError as traceback:
-            return Outcome("WRONG", f"{name} ends in a traceback: {str(traceback).strip().splitlines()[-1]}")
+            return Outcome(
+                "WRONG", f"{name} ends in a traceback: {str(traceback).strip().splitlines()[-1]}"
+            )
         if code:
             lines = [line for line in error.splitlines() if line.startswith("error: ")]
             return (
@@ -315,7 +357,9 @@ def results() -> dict[str, bytes]:
 
 
 class Pipelines:
-    """Two small pipelines that ran: one that is whole, and another training, on other data, to take files from."""
+    """Two small pipelines that ran: one that is whole, and another training, on other data, to take
+    files from.
+    """
 
     def __init__(self, place: Path, whole: Path, other: Path):
         """Take the folders of both, and a `place` for copies."""
@@ -350,12 +394,18 @@ class Pipelines:
                 return outcome
             found = results()
         differing = [name for name in expected if found.get(name) != expected[name]]
-        return Outcome("WRONG", f"not noticed: {', '.join(differing)}") if differing else Outcome("harmless", "")
+        return (
+            Outcome("WRONG", f"not noticed: {', '.join(differing)}")
+            if differing
+            else Outcome("harmless", "")
+        )
 
 
 def main() -> None:
     wanted = sys.argv[1:]
-    chosen = [fault for fault in faults() if not wanted or any(word in fault.name for word in wanted)]
+    chosen = [
+        fault for fault in faults() if not wanted or any(word in fault.name for word in wanted)
+    ]
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="glomeruli-faults-") as temporary:
         place = Path(temporary)
@@ -366,7 +416,10 @@ def main() -> None:
         for fault in progress(chosen, desc="injecting", unit="fault"):
             outcome = pipelines.inject(fault)
             wrong += outcome.verdict == "WRONG"
-            print(f"| {fault.name} | {outcome.verdict} | {outcome.said[:160].replace('|', '/')} |", flush=True)
+            print(
+                f"| {fault.name} | {outcome.verdict} | {outcome.said[:160].replace('|', '/')} |",
+                flush=True,
+            )
     print(f"\n{len(chosen)} faults, {wrong} not noticed", file=sys.stderr)
     sys.exit(1 if wrong else 0)
 

@@ -1,11 +1,15 @@
-"""Fix how sums and functions are rounded, so that every x86-64 processor with AVX2 comes to the same bytes.
+"""Fix how sums and functions are rounded, so that every x86-64 processor with AVX2 comes to the
+same bytes.
 
-Libraries look at the processor when they are imported and choose their kernels by what it can do and how large its caches are;
-each kernel rounds in its own way. What they look at is fixed here, in one place: `stages/__init__.py` imports this module
-before anything else imports NumPy, SciPy or TensorFlow. What cannot be fixed from outside, a few operations of
-TensorFlow, stages/model/operations.py writes in another way. `python -m tests.processors` shows that both suffice.
+Libraries look at the processor when they are imported and choose their kernels by what it can do
+and how large its caches are; each kernel rounds in its own way. What they look at is fixed here, in
+one place: `stages/__init__.py` imports this module before anything else imports NumPy, SciPy or
+TensorFlow. What cannot be fixed from outside, a few operations of TensorFlow,
+stages/model/operations.py writes in another way. `python -m tests.processors` shows that both
+suffice.
 
-GLOMERULI_ARITHMETIC=native in the environment leaves all of that to the machine: another experiment, with results of its own.
+GLOMERULI_ARITHMETIC=native in the environment leaves all of that to the machine: another
+experiment, with results of its own.
 """
 
 import os
@@ -16,21 +20,24 @@ from typing import Any, Literal
 
 Arithmetic = Literal["portable", "native"]
 
-# Nothing here is what a processor of today does best: all are what each with AVX2 (Intel since 2013, AMD since 2015) can do.
+# Nothing here is what a processor of today does best: all are what each with AVX2 (Intel since
+# 2013, AMD since 2015) can do.
 SETTINGS = {
-    # TensorFlow takes oneDNN's kernels on some processors and Eigen's on others; Eigen's cut long sums by the size of the
-    # first-level cache. oneDNN's are also the faster ones.
+    # TensorFlow takes oneDNN's kernels on some processors and Eigen's on others; Eigen's cut long
+    # sums by the size of the first-level cache. oneDNN's are also the faster ones.
     "TF_ENABLE_ONEDNN_OPTS": "1",
     # With AVX-512, oneDNN sums sixteen numbers at a time in place of eight.
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     # NumPy has other exponentials, logarithms and sines for AVX-512.
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
-    # OpenBLAS, of NumPy and of SciPy, has kernels by the name of the processor; Haswell was the first with AVX2.
+    # OpenBLAS, of NumPy and of SciPy, has kernels by the name of the processor; Haswell was the
+    # first with AVX2.
     "OPENBLAS_CORETYPE": "Haswell",
     # It splits sums among as many threads as there are cores. What is left to it is small.
     "OPENBLAS_NUM_THREADS": "1",
 }
-# Variables that change how a processor computes, or end the import where they contradict SETTINGS: taken out.
+# Variables that change how a processor computes, or end the import where they contradict SETTINGS:
+# taken out.
 UNSET = (
     "DNNL_DEFAULT_FPMATH_MODE",
     "DNNL_MAX_CPU_ISA",
@@ -43,13 +50,25 @@ UNSET = (
     "TF_SET_ONEDNN_FPMATH_MODE",
     "TF_XLA_FLAGS",
 )
-# Variables that change how a GPU or another backend computes. They stay, and are recorded where results are not portable.
+# Variables that change how a GPU or another backend computes. They stay, and are recorded where
+# results are not portable.
 RECORDED = (
-    *("CUBLAS_WORKSPACE_CONFIG", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64", "JAX_NUMPY_DTYPE_PROMOTION"),
-    *("NVIDIA_TF32_OVERRIDE", "TF_CUDNN_USE_AUTOTUNE", "TF_ENABLE_AUTO_MIXED_PRECISION", "XLA_FLAGS"),
+    *(
+        "CUBLAS_WORKSPACE_CONFIG",
+        "JAX_DEFAULT_MATMUL_PRECISION",
+        "JAX_ENABLE_X64",
+        "JAX_NUMPY_DTYPE_PROMOTION",
+    ),
+    *(
+        "NVIDIA_TF32_OVERRIDE",
+        "TF_CUDNN_USE_AUTOTUNE",
+        "TF_ENABLE_AUTO_MIXED_PRECISION",
+        "XLA_FLAGS",
+    ),
 )
-# TensorFlow splits sums among threads: with one or four in place of two the same training came to other weights. So their number
-# is fixed, whatever the number of cores; the environment may set another, which is another experiment.
+# TensorFlow splits sums among threads: with one or four in place of two the same training came to
+# other weights. So their number is fixed, whatever the number of cores; the environment may set
+# another, which is another experiment.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "2")
 
 # Says to a process that one of ours set these: a native one that is started by it takes them back.
@@ -62,7 +81,8 @@ def choice() -> Arithmetic:
     """Return what GLOMERULI_ARITHMETIC chooses: `portable`, the default, or `native`.
 
     Raises:
-        SystemExit: it holds another word. No result should come of a misspelt choice, nor a traceback.
+        SystemExit: it holds another word. No result should come of a misspelt choice, nor a
+            traceback.
     """
     chosen = os.environ.get("GLOMERULI_ARITHMETIC") or "portable"
     if chosen == "native":
@@ -77,7 +97,9 @@ def fix() -> None:
     name, number = THREADS
     os.environ[name] = os.environ.get(name) or number
     if not re.fullmatch("0*[1-9][0-9]{0,3}", os.environ[name]):
-        sys.exit(f"error: {name} is {os.environ[name]!r}; it must be a number of threads, from 1 on")
+        sys.exit(
+            f"error: {name} is {os.environ[name]!r}; it must be a number of threads, from 1 on"
+        )
     if choice() == "native" or not IS_X86:
         if os.environ.pop(FIXED, None):
             for name, value in SETTINGS.items():
@@ -97,12 +119,16 @@ def fix() -> None:
 
 
 def description() -> dict[str, Any]:
-    """Return what the bytes of a result depend on of this machine and of what was chosen; not the processor's name."""
+    """Return what the bytes of a result depend on of this machine and of what was chosen; not the
+    processor's name.
+    """
     import cv2
 
     avx2 = 11  # OpenCV's number of it (cv_cpu_dispatch.h), which has no name in Python.
     return {
-        "architecture": {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower()),
+        "architecture": {"amd64": "x86_64", "arm64": "aarch64"}.get(
+            platform.machine().lower(), platform.machine().lower()
+        ),
         "avx2": IS_X86 and cv2.checkHardwareSupport(avx2),
         "arithmetic": choice(),
         "threads": int(os.environ[THREADS[0]]),
@@ -111,7 +137,11 @@ def description() -> dict[str, Any]:
 
 def variables() -> dict[str, str]:
     """Return the variables of the environment that change numbers and are not fixed."""
-    return {name: os.environ[name] for name in sorted({*SETTINGS, *UNSET, *RECORDED}) if name in os.environ}
+    return {
+        name: os.environ[name]
+        for name in sorted({*SETTINGS, *UNSET, *RECORDED})
+        if name in os.environ
+    }
 
 
 def is_portable(described: dict[str, Any]) -> bool:
@@ -120,7 +150,13 @@ def is_portable(described: dict[str, Any]) -> bool:
     Args:
         described: what `stages.model.backend.circumstances` says of where they were made.
     """
-    portable = {"architecture": "x86_64", "avx2": True, "arithmetic": "portable", "backend": "tensorflow", "device": "CPU"}
+    portable = {
+        "architecture": "x86_64",
+        "avx2": True,
+        "arithmetic": "portable",
+        "backend": "tensorflow",
+        "device": "CPU",
+    }
     return portable.items() <= described.items() and "packages" not in described
 
 

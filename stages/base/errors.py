@@ -13,13 +13,17 @@ SHOWN = 20
 
 
 class UserError(Exception):
-    """Something that the user can put right; its text names the file or parameter and what would be right."""
+    """Something that the user can put right; its text names the file or parameter and what would be
+    right.
+    """
 
 
 def refuse(problems: Sequence[str]) -> None:
-    """Raise one `UserError` for all `problems`, a line each: the first 20, and how many more there are.
+    """Raise one `UserError` for all `problems`, a line each: the first 20, and how many more there
+    are.
 
-    People repair folders, not files, so all that is wrong is said in one go. Does nothing without problems.
+    People repair folders, not files, so all that is wrong is said in one go. Does nothing without
+    problems.
     """
     if problems:
         more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
@@ -27,7 +31,9 @@ def refuse(problems: Sequence[str]) -> None:
 
 
 def warn(what: str, names: Sequence[str]) -> None:
-    """Print a warning for each of `names`: the first 20, and how many more there are. Does nothing without names."""
+    """Print a warning for each of `names`: the first 20, and how many more there are. Does nothing
+    without names.
+    """
     for name in names[:SHOWN]:
         print(f"warning: {what}: {name}", file=sys.stderr)
     if len(names) > SHOWN:
@@ -35,22 +41,28 @@ def warn(what: str, names: Sequence[str]) -> None:
 
 
 def run_program(main: Callable[[], None], description: str | None = "") -> None:
-    """Run a stage's `main`; turn a `UserError` or an `OSError` (disk full, no permission) into text and exit code 1.
+    """Run a stage's `main`; turn a `UserError` or an `OSError` (disk full, no permission) into text
+    and exit code 1.
 
-    If whoever reads the output stops reading, as `head` does, the program ends silently with the shell's code for that, 141.
+    If whoever reads the output stops reading, as `head` does, the program ends silently with the
+    shell's code for that, 141.
 
     Args:
-        description: of a stage that takes no arguments; --help prints it, and any other argument is refused. `python -OO`
-            makes None of it. Empty if `main` reads the arguments itself.
+        description: of a stage that takes no arguments; --help prints it, and any other argument is
+            refused. `python -OO` makes None of it. Empty if `main` reads the arguments itself.
     """
     # While the modules were imported, Ctrl-C ended the process at once (stages/__init__.py).
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if undecodable := [argument for argument in sys.argv if not _is_text(argument)]:
-        sys.exit(f"error: {undecodable[0]!r} is not UTF-8 text; rename the file, or the folder that it is in")
+        sys.exit(
+            f"error: {undecodable[0]!r} is not UTF-8 text; rename the file, or the folder that it is in"
+        )
     # An empty path would be the current folder.
     if empty := [word for word in sys.argv[1:] if not word or re.fullmatch("--[a-z-]+=", word)]:
-        sys.exit(f"error: the argument {empty[0]!r} is empty, as of a shell variable that is not set; give a value")
+        sys.exit(
+            f"error: the argument {empty[0]!r} is empty, as of a shell variable that is not set; give a value"
+        )
     try:
         try:
             if description != "":
@@ -73,7 +85,9 @@ def run_program(main: Callable[[], None], description: str | None = "") -> None:
 
 
 def _drop_output() -> None:
-    """Write what waits to be printed; if that fails, lead it nowhere, so that it does not fail again when Python ends."""
+    """Write what waits to be printed; if that fails, lead it nowhere, so that it does not fail
+    again when Python ends.
+    """
     try:
         sys.stdout.flush()
     except OSError:

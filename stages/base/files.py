@@ -1,4 +1,6 @@
-"""Reading and writing tables (CSV) and JSON, so that nothing half-written is ever left under its final name."""
+"""Reading and writing tables (CSV) and JSON, so that nothing half-written is ever left under its
+final name.
+"""
 
 import csv
 import hashlib
@@ -20,7 +22,14 @@ from stages.base.strict_json import parse_json
 Record = TypeVar("Record", bound=BaseModel)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # What the folder of a model holds, wherever it is.
-MODEL_FILES = ("model.keras", "model.json", "stain.json", "threshold.json", "likeness.npz", "crops.csv")
+MODEL_FILES = (
+    "model.keras",
+    "model.json",
+    "stain.json",
+    "threshold.json",
+    "likeness.npz",
+    "crops.csv",
+)
 # The earliest date that a zip archive can hold.
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -30,7 +39,9 @@ IN_CACHE = re.compile(r".*/(files/md5/../[^/]+|[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?)
 
 
 def is_in_cache(path: str | Path) -> bool:
-    """Return whether a path has the name of a file in DVC's cache, which DVC may lay out as a link, and nobody else writes to."""
+    """Return whether a path has the name of a file in DVC's cache, which DVC may lay out as a link,
+    and nobody else writes to.
+    """
     return IN_CACHE.fullmatch(Path(path).as_posix()) is not None
 
 
@@ -38,14 +49,17 @@ def is_in_cache(path: str | Path) -> bool:
 def replacing(path: str | Path, binary: bool = False) -> Iterator[IO]:
     """Open a file for writing that takes the name `path` only when the block ends without an error.
 
-    Missing folders are made. Text is UTF-8 with plain line feeds on every system, so that the bytes are the same. A link stays
-    and what it leads to is written, unless that is in DVC's cache. A device, such as /dev/stdout, is written into.
+    Missing folders are made. Text is UTF-8 with plain line feeds on every system, so that the bytes
+    are the same. A link stays and what it leads to is written, unless that is in DVC's cache. A
+    device, such as /dev/stdout, is written into.
 
     Raises:
         UserError: `path` is a folder, a pipe, a socket or a disk.
     """
     path = writable(path)
-    how: dict[str, Any] = {"mode": "wb"} if binary else {"mode": "w", "encoding": "utf-8", "newline": ""}
+    how: dict[str, Any] = (
+        {"mode": "wb"} if binary else {"mode": "w", "encoding": "utf-8", "newline": ""}
+    )
     if path.exists() and not path.is_file():
         with open(path, **how) as file:
             yield file
@@ -62,7 +76,8 @@ def replacing(path: str | Path, binary: bool = False) -> Iterator[IO]:
 
 
 def writable(path: str | Path) -> Path:
-    """Return where what is written to `path` goes: the end of a link, or the link itself where that leads into DVC's cache.
+    """Return where what is written to `path` goes: the end of a link, or the link itself where that
+    leads into DVC's cache.
 
     Raises:
         UserError: nothing can be written there.
@@ -85,7 +100,8 @@ def writable(path: str | Path) -> Path:
         raise UserError(f"{path} is a folder; it must be the name of a file to write to")
     if stat.S_ISREG(kind):
         return end if path.is_symlink() and not is_in_cache(end) else path
-    # Such as /dev/stdout: a device, or the pipe of a shell, which has no name. A pipe with a name may have no reader to wait for.
+    # Such as /dev/stdout: a device, or the pipe of a shell, which has no name. A pipe with a name
+    # may have no reader to wait for.
     if stat.S_ISCHR(kind) or (stat.S_ISFIFO(kind) and not end.exists()):
         return path
     raise UserError(f"{path} is neither a file nor a device; nothing is written there")
@@ -112,14 +128,22 @@ def refuse_outputs(outputs: Mapping[str, Path], inputs: Iterable[Path] = ()) -> 
         if not place.exists() or place.is_file():
             same = taken.setdefault(_identity(place), name)
             if same != name:
-                problems.append(f"{name} and {same} are the same file, {path}; each must have a name of its own")
+                problems.append(
+                    f"{name} and {same} are the same file, {path}; each must have a name of its own"
+                )
     read = {_identity(path): path for path in inputs} if taken else {}
-    problems += [f"{name} would write over {read[one]}, which is read" for one, name in taken.items() if one in read]
+    problems += [
+        f"{name} would write over {read[one]}, which is read"
+        for one, name in taken.items()
+        if one in read
+    ]
     refuse(problems)
 
 
 def _identity(path: Path) -> Any:
-    """Return what two names of one file have in common, hard links and names that differ by case on such a disk included."""
+    """Return what two names of one file have in common, hard links and names that differ by case on
+    such a disk included.
+    """
     try:
         found = os.stat(path)
     except OSError:
@@ -128,16 +152,20 @@ def _identity(path: Path) -> Any:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as indented JSON. Raises ValueError for NaN or infinity, which JSON does not have."""
+    """Write `content` as indented JSON. Raises ValueError for NaN or infinity, which JSON does not
+    have.
+    """
     with replacing(path) as file:
         json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 
 
 def write_archive(path: str | Path, entries: Iterable[tuple[str, bytes]]) -> None:
-    """Write a zip archive, not compressed, whose bytes depend on the names and contents of its entries alone.
+    """Write a zip archive, not compressed, whose bytes depend on the names and contents of its
+    entries alone.
 
-    NumPy's `savez` writes each entry as one that may grow beyond 4 GiB, which Python 3.11.2 and 3.11.7 note in other bytes.
+    NumPy's `savez` writes each entry as one that may grow beyond 4 GiB, which Python 3.11.2 and
+    3.11.7 note in other bytes.
     """
     with replacing(path, binary=True) as file, zipfile.ZipFile(file, "w") as archive:
         for name, content in entries:
@@ -153,7 +181,9 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_json_as(path: str | Path, schema: type[Record]) -> Record:
-    """Read a JSON file that belongs to a model as a `schema`. Raises `UserError` if it is missing or damaged."""
+    """Read a JSON file that belongs to a model as a `schema`. Raises `UserError` if it is missing
+    or damaged.
+    """
     try:
         return schema.model_validate(read_json(path))
     except FileNotFoundError:
@@ -164,18 +194,20 @@ def read_json_as(path: str | Path, schema: type[Record]) -> Record:
         raise damaged(path, f"{where}{first['msg'].removeprefix('Value error, ')}") from None
 
 
-# Where a spreadsheet takes a part of a text for a formula (OWASP, CSV injection): at its beginning, and after what separates the
-# cells or rows of a program that is set to semicolons, for which a quotation mark within its cell is no quotation.
+# Where a spreadsheet takes a part of a text for a formula (OWASP, CSV injection): at its beginning,
+# and after what separates the cells or rows of a program that is set to semicolons, for which a
+# quotation mark within its cell is no quotation.
 FORMULA = r"""(?:^|(?<=[;\r\n])){}(?=['" ]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])"""
 # The sign before a formula that says: a text.
 TEXT = "'"
 
 
 def as_cell(value: Any) -> Any:
-    """Return a value as it stands in a table: what a spreadsheet would run as a formula, such as `=1+1.png`, behind a '.
+    """Return a value as it stands in a table: what a spreadsheet would run as a formula, such as
+    `=1+1.png`, behind a '.
 
-    >>> as_cell("=1+1.png"), as_cell("'=1+1.png"), as_cell("a;=1;b.png"), as_cell("-0.5"), as_cell("a.png")
-    ("'=1+1.png", "''=1+1.png", "a;'=1;b.png", '-0.5', 'a.png')
+    >>> as_cell("=1+1.png"), as_cell("'=1+1.png"), as_cell("a;=1;b.png"), as_cell("-0.5"),
+    as_cell("a.png") ("'=1+1.png", "''=1+1.png", "a;'=1;b.png", '-0.5', 'a.png')
     """
     if not isinstance(value, str) or is_number(value):
         return value
@@ -196,7 +228,9 @@ def is_number(text: str) -> bool:
 
 
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Write a CSV file: a header of `columns`, then `rows`, each as long as the header. See `as_cell`."""
+    """Write a CSV file: a header of `columns`, then `rows`, each as long as the header. See
+    `as_cell`.
+    """
     with replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(map(as_cell, columns))
@@ -204,7 +238,8 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequenc
 
 
 def read_table(path: str | Path, columns: Sequence[str]) -> list[list[str]]:
-    """Read the named `columns` of a CSV file that an earlier stage wrote: a list of values for each, as text.
+    """Read the named `columns` of a CSV file that an earlier stage wrote: a list of values for
+    each, as text.
 
     Raises:
         UserError: the file is damaged.
@@ -214,7 +249,9 @@ def read_table(path: str | Path, columns: Sequence[str]) -> list[list[str]]:
 
 
 def parse_table(lines: Iterable[str], columns: Sequence[str], where: object) -> list[list[str]]:
-    """Return the named `columns` of the `lines` of a CSV file as `read_table` does; `where` names it if it is damaged."""
+    """Return the named `columns` of the `lines` of a CSV file as `read_table` does; `where` names
+    it if it is damaged.
+    """
     try:
         reader = csv.reader(lines)
         header = next(reader, [])

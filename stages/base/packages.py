@@ -1,7 +1,8 @@
-"""The packages that compute: their versions are a dependency of the stages that use them, and part of where results are from.
+"""The packages that compute: their versions are a dependency of the stages that use them, and part
+of where results are from.
 
-pins/ repeats lines of requirements.txt, in files of packages that are used together. dvc.yaml names these files, so that DVC
-runs a stage again after a new version.
+pins/ repeats lines of requirements.txt, in files of packages that are used together. dvc.yaml names
+these files, so that DVC runs a stage again after a new version.
 """
 
 import sys
@@ -12,7 +13,9 @@ PINS = Path(__file__).resolve().parents[2] / "pins"
 
 
 def other_versions() -> list[str]:
-    """Return the installed packages whose version is not the pinned one, such as `numpy 2.5.5 (pinned: 2.4.6)`."""
+    """Return the installed packages whose version is not the pinned one, such as `numpy 2.5.5
+    (pinned: 2.4.6)`.
+    """
     # It takes longer to import than all else that --help needs.
     from importlib.metadata import PackageNotFoundError, version
 
@@ -22,7 +25,9 @@ def other_versions() -> list[str]:
             name, _, pinned = line.partition("==")
             try:
                 installed = version(name)
-            except PackageNotFoundError:  # Such as of another model step; the import says so where it is needed.
+            except (
+                PackageNotFoundError
+            ):  # Such as of another model step; the import says so where it is needed.
                 continue
             if installed != pinned:
                 found.append(f"{name} {installed} (pinned: {pinned})")
@@ -31,7 +36,9 @@ def other_versions() -> list[str]:
 
 @cache
 def warn_of_other_versions() -> None:
-    """Print a warning of one line, once in a process, if other versions are installed than the pinned ones."""
+    """Print a warning of one line, once in a process, if other versions are installed than the
+    pinned ones.
+    """
     if others := other_versions():
         print(
             f"warning: installed are {', '.join(others)}; results may have other bytes (pip install -r requirements.txt)",

@@ -1,7 +1,8 @@
-"""Reading YAML (params.yaml and dataset cards) and checking each value against the schema of whoever reads it.
+"""Reading YAML (params.yaml and dataset cards) and checking each value against the schema of
+whoever reads it.
 
-ruamel.yaml reads, because it is what DVC itself reads params.yaml with: both then agree on YAML 1.2, where `1e-3` is a
-number, `no` is a word, and a key that stands twice is an error.
+ruamel.yaml reads, because it is what DVC itself reads params.yaml with: both then agree on YAML
+1.2, where `1e-3` is a number, `no` is a word, and a key that stands twice is an error.
 """
 
 import math
@@ -17,10 +18,22 @@ from ruamel.yaml import YAML
 
 from stages.base.errors import UserError, refuse
 
-# Of characters, of values with all aliases written out, and of brackets, each of which looks at those around it: far more than
-# any card or params.yaml has.
+# Of characters, of values with all aliases written out, and of brackets, each of which looks at
+# those around it: far more than any card or params.yaml has.
 LONGEST, MOST_VALUES, MOST_BRACKETS = 200_000, 10_000, 1_000
-BLOCKS = ("data", "demo", "manifest", "split", "pad", "stain", "model", "train", "evaluate", "external", "climb")
+BLOCKS = (
+    "data",
+    "demo",
+    "manifest",
+    "split",
+    "pad",
+    "stain",
+    "model",
+    "train",
+    "evaluate",
+    "external",
+    "climb",
+)
 # `dvc exp run -S` writes into params.yaml, and leaves there what was refused.
 STAYS = " (params.yaml keeps it until it is set anew)"
 DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -42,11 +55,13 @@ Schema = TypeVar("Schema", bound=Parameters)
 
 
 def read_params(block: str, schema: type[Schema], path: str | Path = "params.yaml") -> Schema:
-    """Return the block `block` of params.yaml (a dot leads to a block within a block), checked against `schema`.
+    """Return the block `block` of params.yaml (a dot leads to a block within a block), checked
+    against `schema`.
 
     Raises:
-        UserError: the file cannot be read, or a parameter is unknown, missing, of another type or out of range, be it one of
-            another block: the stage that reads it would fail after those before it have run for hours.
+        UserError: the file cannot be read, or a parameter is unknown, missing, of another type or
+            out of range, be it one of another block: the stage that reads it would fail after those
+            before it have run for hours.
     """
     params = _read_all(path)
     found: Any = params
@@ -58,7 +73,9 @@ def read_params(block: str, schema: type[Schema], path: str | Path = "params.yam
 
 
 def read_dataset_name(path: str | Path = "params.yaml") -> str:
-    """Return `data` of params.yaml: the name of a folder in data/, never a path that leads elsewhere."""
+    """Return `data` of params.yaml: the name of a folder in data/, never a path that leads
+    elsewhere.
+    """
     params = _read_all(path)
     name = check({"data": params.get("data")}, _Data, str(path), note=STAYS).data
     refuse_wrong(params, path)
@@ -68,15 +85,21 @@ def read_dataset_name(path: str | Path = "params.yaml") -> str:
 def _read_all(path: str | Path) -> dict:
     params = read_yaml(path)
     unknown = [name for name in params if name not in BLOCKS]
-    refuse([f"{path}: {name} is not a parameter; there are {', '.join(BLOCKS)}{_nearest(name, BLOCKS)}" for name in unknown])
+    refuse(
+        [
+            f"{path}: {name} is not a parameter; there are {', '.join(BLOCKS)}{_nearest(name, BLOCKS)}"
+            for name in unknown
+        ]
+    )
     return params
 
 
 def refuse_wrong(params: dict, path: str | Path, note: str = STAYS) -> None:
     """Raise `UserError` for all that is wrong anywhere in the parameters, also between the blocks.
 
-    The schemas are imported by name, and forgotten. They only refuse, so that they are no part of what a stage computes: an edit
-    of one block's schema makes no stage run again that reads another block, and no model's card names their code.
+    The schemas are imported by name, and forgotten. They only refuse, so that they are no part of
+    what a stage computes: an edit of one block's schema makes no stage run again that reads another
+    block, and no model's card names their code.
     """
     before = set(sys.modules)
     try:
@@ -93,12 +116,15 @@ def _nearest(name: object, known: Iterable[str]) -> str:
 
 
 def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
-    """Return the mapping that a YAML file holds; with `round_trip`, one that knows the line of each key (`.lc`).
+    """Return the mapping that a YAML file holds; with `round_trip`, one that knows the line of each
+    key (`.lc`).
 
     Raises:
-        UserError: the file is missing, is not YAML, is larger than any that a person writes, or does not hold a mapping.
+        UserError: the file is missing, is not YAML, is larger than any that a person writes, or
+            does not hold a mapping.
     """
-    # `pure`: its reader in C, where that is installed, kills the process over brackets that are nested deep enough.
+    # `pure`: its reader in C, where that is installed, kills the process over brackets that are
+    # nested deep enough.
     yaml = YAML(typ="rt") if round_trip else YAML(typ="safe", pure=True)
     path = Path(path)
     try:
@@ -110,15 +136,21 @@ def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
         if (brackets := text.count("[") + text.count("{")) > MOST_BRACKETS:
             raise UserError(f"{path} has {brackets:,} brackets; at most {MOST_BRACKETS:,} are read")
         if "&" in text and "*" in text and _values(yaml.compose(text), {}) > MOST_VALUES:
-            raise UserError(f"{path}: its aliases, such as *a, stand for more than {MOST_VALUES:,} values; write these out")
+            raise UserError(
+                f"{path}: its aliases, such as *a, stand for more than {MOST_VALUES:,} values; write these out"
+            )
         content = yaml.load(text)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (UserError, OSError):
         raise
     except RecursionError:
-        raise UserError(f"{path} is not valid YAML: its brackets or lists are nested too deeply") from None
-    except Exception as error:  # Values that do not fit a tag, as of `!!int ''`, raise nearly every kind.
+        raise UserError(
+            f"{path} is not valid YAML: its brackets or lists are nested too deeply"
+        ) from None
+    except (
+        Exception
+    ) as error:  # Values that do not fit a tag, as of `!!int ''`, raise nearly every kind.
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold `key: value` lines; it holds {quoted(content)}")
@@ -126,7 +158,9 @@ def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
 
 
 def _values(node: Any, known: dict[int, float]) -> float:
-    """Return how many values a node of YAML stands for, its aliases written out; infinity if it is a part of itself."""
+    """Return how many values a node of YAML stands for, its aliases written out; infinity if it is
+    a part of itself.
+    """
     if id(node) not in known:
         known[id(node)] = math.inf
         parts = node.value if isinstance(getattr(node, "value", None), list) else []
@@ -135,14 +169,25 @@ def _values(node: Any, known: dict[int, float]) -> float:
     return known[id(node)]
 
 
-def check(content: Any, schema: type[Schema], where: str, block: str = "", note: str = "") -> Schema:
-    """Return `content` as a `schema`; raise `UserError` with a line for each value that does not fit, and `note` behind it."""
+def check(
+    content: Any, schema: type[Schema], where: str, block: str = "", note: str = ""
+) -> Schema:
+    """Return `content` as a `schema`; raise `UserError` with a line for each value that does not
+    fit, and `note` behind it.
+    """
     if not isinstance(content, dict):
-        raise UserError(f"{where}: {block} must be a block with {', '.join(schema.model_fields)}; it is {quoted(content)}")
+        raise UserError(
+            f"{where}: {block} must be a block with {', '.join(schema.model_fields)}; it is {quoted(content)}"
+        )
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        refuse([f"{where}: {_explain(dict(problem), block, note, schema)}" for problem in error.errors()])
+        refuse(
+            [
+                f"{where}: {_explain(dict(problem), block, note, schema)}"
+                for problem in error.errors()
+            ]
+        )
         raise
 
 
@@ -154,7 +199,9 @@ def _explain(problem: dict, block: str, note: str, schema: type[BaseModel]) -> s
         case "extra_forbidden":
             for part in problem["loc"][:-1]:
                 schema = schema.model_fields[part].annotation  # type: ignore[assignment]
-            return f"{name} is not a parameter here{_nearest(problem['loc'][-1], schema.model_fields)}"
+            return (
+                f"{name} is not a parameter here{_nearest(problem['loc'][-1], schema.model_fields)}"
+            )
         case "missing":
             return f"{name} is missing"
         case "value_error" if isinstance(problem["input"], dict):

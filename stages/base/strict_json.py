@@ -7,7 +7,8 @@ from typing import Any
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return what JSON holds, by the standard: Python's own reader takes NaN, numbers that overflow and keys that repeat.
+    """Return what JSON holds, by the standard: Python's own reader takes NaN, numbers that overflow
+    and keys that repeat.
 
     Raises:
         ValueError: the text is not JSON, or holds any of these.
@@ -19,7 +20,9 @@ def parse_json(text: str | bytes) -> Any:
         return value
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if repeated := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
+        if repeated := [
+            key for key, count in Counter(key for key, _ in pairs).items() if count > 1
+        ]:
             raise ValueError(f"the key {repeated[0]!r} appears twice")
         return dict(pairs)
 

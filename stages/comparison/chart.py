@@ -10,24 +10,56 @@ from stages.experiments.charts import BLUE, GREY, save_chart
 from stages.measures.scores import title
 
 
-def draw(path: Path, settings: Sequence[Setting], metric: str, measured: Sequence[dict], ranks: Ranks) -> None:
-    """Draw each setting's pooled measure with its interval, its single folds and seeds as ticks, and its letters."""
+def draw(
+    path: Path, settings: Sequence[Setting], metric: str, measured: Sequence[dict], ranks: Ranks
+) -> None:
+    """Draw each setting's pooled measure with its interval, its single folds and seeds as ticks,
+    and its letters.
+    """
     order = [setting.name for setting in settings]
-    wholes = [{"setting": name, **measures[metric]} for name, measures in zip(order, measured) if measures[metric]]
-    runs = [{"setting": setting.name, "value": value} for setting in settings for value in of_runs(setting, metric)]
-    letters = [{"setting": name, "letters": some} for name, some in zip(ranks.names, ranks.letters)] if ranks.pairs else []
-    y = {"field": "setting", "type": "nominal", "sort": order, "title": None, "axis": {"labelFontSize": 13, "labelLimit": 300}}
+    wholes = [
+        {"setting": name, **measures[metric]}
+        for name, measures in zip(order, measured)
+        if measures[metric]
+    ]
+    runs = [
+        {"setting": setting.name, "value": value}
+        for setting in settings
+        for value in of_runs(setting, metric)
+    ]
+    letters = (
+        [{"setting": name, "letters": some} for name, some in zip(ranks.names, ranks.letters)]
+        if ranks.pairs
+        else []
+    )
+    y = {
+        "field": "setting",
+        "type": "nominal",
+        "sort": order,
+        "title": None,
+        "axis": {"labelFontSize": 13, "labelLimit": 300},
+    }
     scale = {"zero": False, "nice": True}
 
     def x(field: str) -> dict:
-        return {"field": field, "type": "quantitative", "scale": scale, "title": title(metric), "axis": {"tickCount": 8}}
+        return {
+            "field": field,
+            "type": "quantitative",
+            "scale": scale,
+            "title": title(metric),
+            "axis": {"tickCount": 8},
+        }
 
     chart = {
         "title": {
             "text": f"{title(metric)} on the test glomeruli",
             "subtitle": [
                 "point and line: folds pooled, with its 95 % interval over slides; ticks: single folds and seeds",
-                *(["letters: settings with one in common are not distinguishable by their ranks"] if ranks.pairs else []),
+                *(
+                    ["letters: settings with one in common are not distinguishable by their ranks"]
+                    if ranks.pairs
+                    else []
+                ),
             ],
             "anchor": "start",
         },
@@ -51,7 +83,13 @@ def draw(path: Path, settings: Sequence[Setting], metric: str, measured: Sequenc
             },
             {
                 "data": {"values": letters},
-                "mark": {"type": "text", "align": "left", "x": {"expr": "width + 8"}, "fontSize": 13, "fontWeight": "bold"},
+                "mark": {
+                    "type": "text",
+                    "align": "left",
+                    "x": {"expr": "width + 8"},
+                    "fontSize": 13,
+                    "fontWeight": "bold",
+                },
                 "encoding": {"y": y, "text": {"field": "letters"}},
             },
         ],

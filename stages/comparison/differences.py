@@ -1,4 +1,6 @@
-"""Settings in pairs on the same glomeruli: their measures and differences, with intervals from a bootstrap over slides."""
+"""Settings in pairs on the same glomeruli: their measures and differences, with intervals from a
+bootstrap over slides.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +14,9 @@ Interval = dict[str, float] | None
 
 
 class Difference(NamedTuple):
-    """One setting against another: the measure of both, the difference and its interval at `level`, the verdict in a word."""
+    """One setting against another: the measure of both, the difference and its interval at `level`,
+    the verdict in a word.
+    """
 
     setting: str
     against: str
@@ -38,16 +42,20 @@ class Difference(NamedTuple):
 def bootstrap(
     settings: Sequence[Setting], reference: Setting, metric: str, replicates: int, seed: int
 ) -> tuple[list[dict[str, Interval]], list[Difference]]:
-    """Return for each setting its pooled measures with 95 % intervals, and each setting's difference from `reference`.
+    """Return for each setting its pooled measures with 95 % intervals, and each setting's
+    difference from `reference`.
 
-    See `stages.measures.pooled.measure_draws`. The level of the differences' intervals is 1 - 0.05 / k for k differences
-    (Bonferroni): the chance that any of them misses is 5 %.
+    See `stages.measures.pooled.measure_draws`. The level of the differences' intervals is 1 - 0.05
+    / k for k differences (Bonferroni): the chance that any of them misses is 5 %.
     """
     names = tuple(dict.fromkeys((*WITH_INTERVALS, metric)))
     whole, drawn = measure_draws([setting.pooled for setting in settings], names, replicates, seed)
     measured: list[dict[str, Interval]] = []
     for measures, draws in zip(whole, drawn):
-        spans = {name: interval([of_it for one in draws if (of_it := one[name]) is not None], replicates) for name in names}
+        spans = {
+            name: interval([of_it for one in draws if (of_it := one[name]) is not None], replicates)
+            for name in names
+        }
         measured.append({name: _with_value(measures[name], spans[name]) for name in names})
 
     found = []
@@ -61,7 +69,11 @@ def bootstrap(
         low, high = span["low"], span["high"]
         better, worse = (high < 0, low > 0) if metric in LOWER_IS_BETTER else (low > 0, high < 0)
         verdict = "better" if better else "worse" if worse else "not distinguishable"
-        found.append(Difference(setting.name, reference.name, metric, value, against, low, high, level, verdict))
+        found.append(
+            Difference(
+                setting.name, reference.name, metric, value, against, low, high, level, verdict
+            )
+        )
     return measured, found
 
 

@@ -1,8 +1,9 @@
-"""Settings by their ranks in each fold and seed, as encoders are compared in print: Friedman, Wilcoxon with Holm, letters.
+"""Settings by their ranks in each fold and seed, as encoders are compared in print: Friedman,
+Wilcoxon with Holm, letters.
 
-Folds share most of their training slides, so that their results vary less than those of other patients would, and the
-probabilities here are too small (Nadeau and Bengio, Machine Learning 52:239, 2003). The intervals over slides do not suffer from
-that: they are what to decide by.
+Folds share most of their training slides, so that their results vary less than those of other
+patients would, and the probabilities here are too small (Nadeau and Bengio, Machine Learning
+52:239, 2003). The intervals over slides do not suffer from that: they are what to decide by.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,9 @@ LEVEL = 0.05
 
 
 class Pair(NamedTuple):
-    """Two settings over `runs` folds and seeds: the median difference, Wilcoxon's p, and p after Holm's correction."""
+    """Two settings over `runs` folds and seeds: the median difference, Wilcoxon's p, and p after
+    Holm's correction.
+    """
 
     setting: str
     against: str
@@ -39,7 +42,8 @@ class Ranks(NamedTuple):
         names: of the settings.
         keys: the folds and seeds in which the measure is defined for all of them.
         values: float64 (runs, settings).
-        friedman: the probability of ranks as far apart as these by chance; None for fewer than three settings or runs.
+        friedman: the probability of ranks as far apart as these by chance; None for fewer than
+            three settings or runs.
         pairs: all pairs.
         letters: for each setting; two that have a letter in common are not distinguishable.
     """
@@ -55,15 +59,19 @@ class Ranks(NamedTuple):
 def rank(settings: Sequence[Setting], metric: str) -> Ranks:
     """Return what the folds and seeds say of some settings by one measure.
 
-    Friedman's test (scipy.stats.friedmanchisquare), Wilcoxon's signed-rank test of all pairs (scipy.stats.wilcoxon), Holm's
-    correction for their number (statsmodels), and a compact letter display (Piepho, J Comput Graph Stat 13:456, 2004).
+    Friedman's test (scipy.stats.friedmanchisquare), Wilcoxon's signed-rank test of all pairs
+    (scipy.stats.wilcoxon), Holm's correction for their number (statsmodels), and a compact letter
+    display (Piepho, J Comput Graph Stat 13:456, 2004).
     """
     # SciPy's tests and statsmodels take longer to import than all else here.
     from scipy.stats import friedmanchisquare
     from statsmodels.stats.multitest import multipletests
 
     names = [setting.name for setting in settings]
-    found = {key: [setting.runs[key].measures().get(metric) for setting in settings] for key in settings[0].runs}
+    found = {
+        key: [setting.runs[key].measures().get(metric) for setting in settings]
+        for key in settings[0].runs
+    }
     keys = [key for key in sorted(found, key=str) if None not in found[key]]
     values = np.array([found[key] for key in keys], dtype=np.float64).reshape(len(keys), len(names))
     friedman = None
@@ -74,12 +82,22 @@ def rank(settings: Sequence[Setting], metric: str) -> Ranks:
     plain = [_wilcoxon(values[:, one] - values[:, other]) for one, other in couples]
     corrected = multipletests(plain, alpha=LEVEL, method="holm")[1] if plain else []
     pairs = [
-        Pair(names[one], names[other], metric, len(keys), float(np.median(values[:, one] - values[:, other])), p, float(holm))
+        Pair(
+            names[one],
+            names[other],
+            metric,
+            len(keys),
+            float(np.median(values[:, one] - values[:, other])),
+            p,
+            float(holm),
+        )
         for (one, other), p, holm in zip(couples, plain, corrected)
     ]
     apart = {frozenset(couple) for couple, pair in zip(couples, pairs) if pair.p_holm < LEVEL}
     better_first = np.argsort(_lower_is_better(values, metric).sum(axis=0), kind="stable")
-    return Ranks(names, keys, values, friedman, pairs, compact_letters(better_first.tolist(), apart))
+    return Ranks(
+        names, keys, values, friedman, pairs, compact_letters(better_first.tolist(), apart)
+    )
 
 
 def _wilcoxon(differences: np.ndarray) -> float:
@@ -89,51 +107,89 @@ def _wilcoxon(differences: np.ndarray) -> float:
 
 
 def compact_letters(best_first: Sequence[int], apart: set[frozenset[int]]) -> list[str]:
-    """Return the letters of some items, by number: those that are `apart` have none in common, all others have one.
+    """Return the letters of some items, by number: those that are `apart` have none in common, all
+    others have one.
 
     >>> compact_letters([2, 0, 1], {frozenset({1, 2})})
     ['ab', 'b', 'a']
     """
     groups = [set(best_first)]
     for pair in sorted(apart, key=sorted):
-        groups = [part for group in groups for part in ([group - {one} for one in sorted(pair)] if pair <= group else [group])]
+        groups = [
+            part
+            for group in groups
+            for part in ([group - {one} for one in sorted(pair)] if pair <= group else [group])
+        ]
         groups = [
             group
             for place, group in enumerate(groups)
-            if not any(group < other or (group == other and earlier < place) for earlier, other in enumerate(groups))
+            if not any(
+                group < other or (group == other and earlier < place)
+                for earlier, other in enumerate(groups)
+            )
         ]
     if len(groups) > len(ascii_letters):
-        raise UserError(f"{len(groups)} groups of settings cannot be told by {len(ascii_letters)} letters; choose with --where")
+        raise UserError(
+            f"{len(groups)} groups of settings cannot be told by {len(ascii_letters)} letters; choose with --where"
+        )
     order = list(best_first)
     groups.sort(key=lambda group: sorted(order.index(one) for one in group))
-    return ["".join(letter for letter, group in zip(ascii_letters, groups) if item in group) for item in sorted(best_first)]
+    return [
+        "".join(letter for letter, group in zip(ascii_letters, groups) if item in group)
+        for item in sorted(best_first)
+    ]
 
 
 def tell(ranks: Ranks, metric: str) -> list[str]:
-    """Return the section of the page: each fold and seed, the tests, and what they can and cannot say."""
+    """Return the section of the page: each fold and seed, the tests, and what they can and cannot
+    say.
+    """
     runs = len(ranks.keys)
     if len(ranks.names) < 2 or not ranks.pairs:
         return []
     lines = ["", f"{title(metric)} in each fold and seed:", ""]
-    cells = [[_name(key), *(f"{value:.3f}" for value in row)] for key, row in zip(ranks.keys, ranks.values)]
-    lines += markdown_table([", ".join((FOLD, *SEEDS)), *(f"`{name}`" for name in ranks.names)], cells)
-    lines += ["", f"By ranks over these {runs} folds and seeds (settings with a letter in common are not distinguishable):", ""]
+    cells = [
+        [_name(key), *(f"{value:.3f}" for value in row)]
+        for key, row in zip(ranks.keys, ranks.values)
+    ]
+    lines += markdown_table(
+        [", ".join((FOLD, *SEEDS)), *(f"`{name}`" for name in ranks.names)], cells
+    )
+    lines += [
+        "",
+        f"By ranks over these {runs} folds and seeds (settings with a letter in common are not distinguishable):",
+        "",
+    ]
     columns = zip(ranks.names, _mean_ranks(ranks, metric), ranks.letters)
     cells = [[f"`{name}`", f"{mean:.2f}", letters] for name, mean, letters in columns]
     lines += markdown_table(["setting", "mean rank", "letters"], cells)
     if ranks.friedman is not None:
-        lines += ["", f"Friedman's test of all {len(ranks.names)} settings: p = {ranks.friedman:.3g}. Pairs by Wilcoxon's:", ""]
+        lines += [
+            "",
+            f"Friedman's test of all {len(ranks.names)} settings: p = {ranks.friedman:.3g}. Pairs by Wilcoxon's:",
+            "",
+        ]
     else:
         lines += ["", "Pairs by Wilcoxon's signed-rank test:", ""]
     lines += markdown_table(
         ["setting", "against", "median difference", "p", "p (Holm)"],
         [
-            [f"`{pair.setting}`", f"`{pair.against}`", f"{pair.median_difference:+.3f}", f"{pair.p:.3g}", f"{pair.p_holm:.3g}"]
+            [
+                f"`{pair.setting}`",
+                f"`{pair.against}`",
+                f"{pair.median_difference:+.3f}",
+                f"{pair.p:.3g}",
+                f"{pair.p_holm:.3g}",
+            ]
             for pair in ranks.pairs
         ],
     )
     least = min(1.0, 2.0 ** (1 - runs) * len(ranks.pairs))
-    cannot = f"so that nothing can be told apart at {LEVEL}: more seeds are needed" if least >= LEVEL else "at best"
+    cannot = (
+        f"so that nothing can be told apart at {LEVEL}: more seeds are needed"
+        if least >= LEVEL
+        else "at best"
+    )
     count = f"{len(ranks.pairs)} pair{'s' if len(ranks.pairs) > 1 else ''}"
     lines += [
         "",
@@ -144,7 +200,10 @@ def tell(ranks: Ranks, metric: str) -> list[str]:
 
 
 def _name(key: Key) -> str:
-    return ", ".join("-" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value) for value in key)
+    return ", ".join(
+        "-" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
+        for value in key
+    )
 
 
 def _mean_ranks(ranks: Ranks, metric: str) -> list[float]:

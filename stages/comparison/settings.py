@@ -1,4 +1,6 @@
-"""Which experiments may be compared, and as what: settings with their repetitions over folds and seeds."""
+"""Which experiments may be compared, and as what: settings with their repetitions over folds and
+seeds.
+"""
 
 import sys
 from collections import defaultdict
@@ -11,7 +13,14 @@ from stages.base.errors import UserError, refuse
 from stages.dataset.predictions import Predictions
 from stages.experiments.inputs import kind_of
 from stages.experiments.reading import Experiment, refuse_ambiguous
-from stages.experiments.settings import IRRELEVANT, Value, as_yaml, flatten, params_with, read_values
+from stages.experiments.settings import (
+    IRRELEVANT,
+    Value,
+    as_yaml,
+    flatten,
+    params_with,
+    read_values,
+)
 from stages.measures.pooled import Pooled, pool
 from stages.measures.scores import OF_PROBABILITIES, rates
 from stages.workers.progress import progress
@@ -26,7 +35,8 @@ Key = tuple[Value, ...]
 class Setting(NamedTuple):
     """All experiments with the same values of the grouping parameters.
 
-    `runs` has one for each (fold, *seeds), `pooled` has for each combination of the seeds the predictions of all folds.
+    `runs` has one for each (fold, *seeds), `pooled` has for each combination of the seeds the
+    predictions of all folds.
     """
 
     values: Key
@@ -42,29 +52,48 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def choose(experiments: Sequence[Experiment], names: Sequence[str], where: Sequence[str]) -> list[Experiment]:
-    """Return the experiments with these names (all without any) and with these parameters, each `name=value`.
+def choose(
+    experiments: Sequence[Experiment], names: Sequence[str], where: Sequence[str]
+) -> list[Experiment]:
+    """Return the experiments with these names (all without any) and with these parameters, each
+    `name=value`.
 
     Raises:
         UserError: a name or a parameter does not exist, or nothing is left.
     """
     # Out-of-fold measures, on which calibration and threshold rest, are no test measures.
-    without_test = [experiment.name for experiment in experiments if experiment.params.get("split.test") == "none"]
+    without_test = [
+        experiment.name
+        for experiment in experiments
+        if experiment.params.get("split.test") == "none"
+    ]
     refuse(
-        [f"{name} was trained on all slides and has no test set; it cannot be compared" for name in names if name in without_test]
+        [
+            f"{name} was trained on all slides and has no test set; it cannot be compared"
+            for name in names
+            if name in without_test
+        ]
     )
     if without_test:
         print(f"left out, trained on all slides: {', '.join(without_test)}", file=sys.stderr)
     experiments = [experiment for experiment in experiments if experiment.name not in without_test]
     known = {experiment.name for experiment in experiments}
-    refuse([f"there is no finished experiment {name}; `dvc exp list` names them" for name in names if name not in known])
+    refuse(
+        [
+            f"there is no finished experiment {name}; `dvc exp list` names them"
+            for name in names
+            if name not in known
+        ]
+    )
     chosen = [experiment for experiment in experiments if not names or experiment.name in names]
     refuse_ambiguous(chosen, names)
     for condition in where:
         name, _, value = condition.partition("=")
         _known(chosen, [name], "--where")
         wanted = read_values(value, f"--where {name}=")
-        chosen = [experiment for experiment in chosen if [as_yaml(experiment.params[name])] == wanted]
+        chosen = [
+            experiment for experiment in chosen if [as_yaml(experiment.params[name])] == wanted
+        ]
     if not chosen:
         raise UserError(
             "there is no finished experiment to compare; `dvc exp run` makes some, and --rev says where they start from"
@@ -74,21 +103,36 @@ def choose(experiments: Sequence[Experiment], names: Sequence[str], where: Seque
 
 def _known(experiments: Sequence[Experiment], names: Sequence[str], option: str) -> None:
     for experiment in experiments[:1]:
-        refuse([f"{option}: {name} is not a parameter of params.yaml" for name in names if name not in experiment.params])
+        refuse(
+            [
+                f"{option}: {name} is not a parameter of params.yaml"
+                for name in names
+                if name not in experiment.params
+            ]
+        )
 
 
 def varying(experiments: Sequence[Experiment]) -> list[str]:
-    """Return the parameters in which the experiments differ, but for folds, seeds and what does not matter."""
-    names = [name for name in experiments[0].params if name not in (FOLD, *SEEDS) and not name.startswith(IRRELEVANT)]
-    return [name for name in names if len({experiment.params[name] for experiment in experiments}) > 1]
+    """Return the parameters in which the experiments differ, but for folds, seeds and what does not
+    matter.
+    """
+    names = [
+        name
+        for name in experiments[0].params
+        if name not in (FOLD, *SEEDS) and not name.startswith(IRRELEVANT)
+    ]
+    return [
+        name for name in names if len({experiment.params[name] for experiment in experiments}) > 1
+    ]
 
 
 def group(experiments: Sequence[Experiment], by: Sequence[str]) -> list[Setting]:
     """Return the settings, in the order of their values.
 
     Raises:
-        UserError: they cannot be compared: another dataset, other folds or glomeruli, a fold that one lacks, other differences
-            than those in `by`, two experiments with the same parameters and other predictions, or one that ran only in part.
+        UserError: they cannot be compared: another dataset, other folds or glomeruli, a fold that
+            one lacks, other differences than those in `by`, two experiments with the same
+            parameters and other predictions, or one that ran only in part.
     """
     _known(experiments, by, "--by")
     for name in SAME_GLOMERULI:
@@ -114,7 +158,10 @@ def group(experiments: Sequence[Experiment], by: Sequence[str]) -> list[Setting]
         setting = runs.setdefault(tuple(experiment.params[name] for name in by), {})
         key = tuple(experiment.params.get(name) for name in (FOLD, *SEEDS))
         twin = setting.setdefault(key, experiment)
-        if not all(np.array_equal(a, b) for a, b in zip(predictions[twin.commit], predictions[experiment.commit])):
+        if not all(
+            np.array_equal(a, b)
+            for a, b in zip(predictions[twin.commit], predictions[experiment.commit])
+        ):
             raise UserError(
                 f"{twin.name} and {experiment.name} have the same parameters and other predictions: "
                 f"{apart([twin, experiment]) or 'nothing on record explains it'}; "
@@ -123,11 +170,16 @@ def group(experiments: Sequence[Experiment], by: Sequence[str]) -> list[Setting]
     _refuse_other_glomeruli(runs, predictions, by)
     if differ := apart(experiments):
         print(f"warning: the experiments differ in more than parameters: {differ}", file=sys.stderr)
-    return [Setting(values, runs[values], _pool(runs[values], predictions)) for values in sorted(runs, key=_order)]
+    return [
+        Setting(values, runs[values], _pool(runs[values], predictions))
+        for values in sorted(runs, key=_order)
+    ]
 
 
 def apart(experiments: Sequence[Experiment]) -> str:
-    """Return in what else than parameters experiments differ, such as `other data (data/mine)`, or nothing."""
+    """Return in what else than parameters experiments differ, such as `other data (data/mine)`, or
+    nothing.
+    """
     found: dict[str, list[str]] = defaultdict(list)
     for path in sorted({path for experiment in experiments for path in experiment.inputs}):
         if len({experiment.inputs.get(path) for experiment in experiments}) > 1:
@@ -143,7 +195,9 @@ def apart(experiments: Sequence[Experiment]) -> str:
     return "; ".join(f"other {kind} ({', '.join(paths)})" for kind, paths in found.items())
 
 
-def _refuse_other_glomeruli(runs: dict, predictions: dict[str, Predictions], by: Sequence[str]) -> None:
+def _refuse_other_glomeruli(
+    runs: dict, predictions: dict[str, Predictions], by: Sequence[str]
+) -> None:
     first = next(iter(runs))
     everywhere = sorted({key for setting in runs.values() for key in setting}, key=_order)
     missing = [
@@ -187,13 +241,21 @@ def _order(values: Key) -> list[tuple[str, Value]]:
 
 
 def find_reference(settings: Sequence[Setting], by: Sequence[str], against: str | None) -> Setting:
-    """Return the setting that the others are compared with: `against`, or that of params.yaml, or else the first."""
+    """Return the setting that the others are compared with: `against`, or that of params.yaml, or
+    else the first.
+    """
     current = flatten(params_with())
-    wanted = read_values(against, "--against") if against is not None else [as_yaml(current[name]) for name in by]
+    wanted = (
+        read_values(against, "--against")
+        if against is not None
+        else [as_yaml(current[name]) for name in by]
+    )
     for setting in settings:
         if [as_yaml(value) for value in setting.values] == wanted:
             return setting
     if against is None:
         return settings[0]
     names = "; ".join(",".join(map(as_yaml, setting.values)) for setting in settings)
-    raise UserError(f"--against {against}: there is no such setting of {', '.join(by)}; there are {names}")
+    raise UserError(
+        f"--against {against}: there is no such setting of {', '.join(by)}; there are {names}"
+    )

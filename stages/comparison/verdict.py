@@ -24,7 +24,9 @@ REPLICATES, SEED = 2000, 0
 
 
 class Change(NamedTuple):
-    """A measure before and after, None where it is not defined; the difference, with its 95 % interval where there is one."""
+    """A measure before and after, None where it is not defined; the difference, with its 95 %
+    interval where there is one.
+    """
 
     measure: str
     before: float | None
@@ -41,29 +43,47 @@ class Change(NamedTuple):
 
 
 def verdict(before: str, after: str | None) -> list[str]:
-    """Return, as Markdown, whether a revision (None: the workspace) judges the test glomeruli better than the one before it."""
+    """Return, as Markdown, whether a revision (None: the workspace) judges the test glomeruli
+    better than the one before it.
+    """
     try:
         for side in (before, after):
             refuse_stale(side)
         old, new = read_side(before), read_side(after)
-        if not _apart(old, new) and (changed := changed_pixels(before, after, old.predictions.paths)):
-            return [f"**Not comparable**: {len(changed)} test glomeruli have other pixels now, such as `{changed[0]}`."]
+        if not _apart(old, new) and (
+            changed := changed_pixels(before, after, old.predictions.paths)
+        ):
+            return [
+                f"**Not comparable**: {len(changed)} test glomeruli have other pixels now, such as `{changed[0]}`."
+            ]
         return judge(old, new, before, after or "workspace")
     except UserError as error:
         return [f"**Not comparable**: {error}."]
 
 
 def judge(old: Pooled, new: Pooled, before: str, after: str) -> list[str]:
-    """Return the verdict on test predictions, sorted by path, of two sides that are called `before` and `after`."""
+    """Return the verdict on test predictions, sorted by path, of two sides that are called `before`
+    and `after`.
+    """
     if problem := _apart(old, new):
         return [f"**Not comparable**: {problem}."]
     images, slides = len(new.predictions.y_true), len(np.unique(new.predictions.slides))
     counts = f"{images} test glomeruli of {slides} slide{'s' * (slides != 1)}"
-    if np.array_equal(old.predictions.y_score, new.predictions.y_score) and np.array_equal(old.called, new.called):
-        return [f"**The same**: each of the {counts} has the probability and the call that it had before."]
+    if np.array_equal(old.predictions.y_score, new.predictions.y_score) and np.array_equal(
+        old.called, new.called
+    ):
+        return [
+            f"**The same**: each of the {counts} has the probability and the call that it had before."
+        ]
     changes = compare_sides(old, new)
     single = [f"Caution: {SINGLE}.", ""] if are_single(new.predictions.slides) else []
-    return [sentence(changes, counts), "", *single, *_note(changes, slides), *table(changes, before, after)]
+    return [
+        sentence(changes, counts),
+        "",
+        *single,
+        *_note(changes, slides),
+        *table(changes, before, after),
+    ]
 
 
 def read_side(revision: str | None) -> Pooled:
@@ -83,7 +103,9 @@ def read_side(revision: str | None) -> Pooled:
     if threshold is None or not len(found.paths):
         raise UserError(f"{name} has no test set: it is trained on all slides")
     order = np.argsort(found.paths)
-    return Pooled(type(found)(*(column[order] for column in found)), found.y_score[order] >= threshold)
+    return Pooled(
+        type(found)(*(column[order] for column in found)), found.y_score[order] >= threshold
+    )
 
 
 def _apart(old: Pooled, new: Pooled) -> str:
@@ -100,8 +122,12 @@ def _apart(old: Pooled, new: Pooled) -> str:
 
 
 def compare_sides(old: Pooled, new: Pooled, replicates: int = REPLICATES) -> list[Change]:
-    """Return what became of each measure, with intervals of the differences from a bootstrap over slides, paired."""
-    (before, after), (old_draws, new_draws) = measure_draws([[old], [new]], WITH_INTERVALS, replicates, SEED)
+    """Return what became of each measure, with intervals of the differences from a bootstrap over
+    slides, paired.
+    """
+    (before, after), (old_draws, new_draws) = measure_draws(
+        [[old], [new]], WITH_INTERVALS, replicates, SEED
+    )
     changes = []
     for name in WITH_INTERVALS:
         span = interval(differences(new_draws, old_draws, name), replicates) or {}
@@ -121,15 +147,23 @@ def sentence(changes: Sequence[Change], counts: str) -> str:
 
 
 def _note(changes: Sequence[Change], slides: int) -> list[str]:
-    widths = {one.measure: one.high - one.low for one in changes if one.low is not None and one.high is not None}
+    widths = {
+        one.measure: one.high - one.low
+        for one in changes
+        if one.low is not None and one.high is not None
+    }
     return [text, ""] if (text := too_small(slides, widths)) else []
 
 
 def table(changes: Sequence[Change], before: str, after: str) -> list[str]:
-    """Return the measures as a table, with an arrow up or down, and what the interval of the difference says of it."""
+    """Return the measures as a table, with an arrow up or down, and what the interval of the
+    difference says of it.
+    """
     rows = []
     for one in changes:
-        values = ["not defined" if value is None else f"{value:.3f}" for value in (one.before, one.after)]
+        values = [
+            "not defined" if value is None else f"{value:.3f}" for value in (one.before, one.after)
+        ]
         difference = None if one.before is None or one.after is None else one.after - one.before
         arrow = "▲ " if difference and difference > 0 else "▼ " if difference else ""
         text = "" if difference is None else f"{difference:+.3f}"

@@ -1,1 +1,3 @@
-"""The pipeline's own word on its data: cards, the images of the manifest with their split, predictions."""
+"""The pipeline's own word on its data: cards, the images of the manifest with their split,
+predictions.
+"""

@@ -1,4 +1,6 @@
-"""The card of a dataset, data/<name>.yaml: where labels come from, and which slide and site a file belongs to."""
+"""The card of a dataset, data/<name>.yaml: where labels come from, and which slide and site a file
+belongs to.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,7 +15,8 @@ from stages.dataset.slides import NO_GROUP, SlidePattern, composed, slide_patter
 
 
 def _as_name(value: Any) -> Any:
-    # Folders and columns are often called 0 and 1, which is a number where it stands without quotes.
+    # Folders and columns are often called 0 and 1, which is a number where it stands without
+    # quotes.
     return str(value) if type(value) is int else value
 
 
@@ -21,7 +24,9 @@ Name = Annotated[str, BeforeValidator(_as_name)]
 
 
 class Columns(Parameters):
-    """The columns of the labels' table: of the file name, of the label (0 or 1), of slide and site if it has them."""
+    """The columns of the labels' table: of the file name, of the label (0 or 1), of slide and site
+    if it has them.
+    """
 
     name: Name
     label: Name
@@ -31,16 +36,20 @@ class Columns(Parameters):
     @model_validator(mode="after")
     def _label_is_apart(self) -> "Columns":
         if self.label in (self.name, self.slide, self.site):
-            raise ValueError(f"label is {self.label!r}, as another column is; labels stand in a column of their own")
+            raise ValueError(
+                f"label is {self.label!r}, as another column is; labels stand in a column of their own"
+            )
         return self
 
 
 class CardFields(Parameters):
-    """What a card may say. Exactly one of `classes` and `labels`; slides from `group` or from `columns.slide`.
+    """What a card may say. Exactly one of `classes` and `labels`; slides from `group` or from
+    `columns.slide`.
 
-    A `*` in `classes` stands for any folder: `*/sclerotic` is a folder in each patient's. `group` is a `SlidePattern`, or `none`
-    where each crop is of another patient. `positive` is the folder, or the value in the table, of the sclerotic ones.
-    `corrections` is a table in the dataset's folder, with the columns path and label, of labels to use in place of those.
+    A `*` in `classes` stands for any folder: `*/sclerotic` is a folder in each patient's. `group`
+    is a `SlidePattern`, or `none` where each crop is of another patient. `positive` is the folder,
+    or the value in the table, of the sclerotic ones. `corrections` is a table in the dataset's
+    folder, with the columns path and label, of labels to use in place of those.
     """
 
     title: str
@@ -80,11 +89,17 @@ class CardFields(Parameters):
     @model_validator(mode="after")
     def _labels_and_slides(self) -> "CardFields":
         if (self.classes is None) == (self.labels is None):
-            raise ValueError("a card has either `classes: [folder of label 0, folder of label 1]` or `labels: <table>.csv`")
+            raise ValueError(
+                "a card has either `classes: [folder of label 0, folder of label 1]` or `labels: <table>.csv`"
+            )
         if (self.labels is None) != (self.columns is None):
-            raise ValueError("`columns:` (name and label, perhaps slide and site) goes with `labels:`, and only with it")
+            raise ValueError(
+                "`columns:` (name and label, perhaps slide and site) goes with `labels:`, and only with it"
+            )
         if self.group is None and not (self.columns and self.columns.slide):
-            raise ValueError("`group:` is missing: without it (or `columns.slide`) nothing keeps a patient's crops together")
+            raise ValueError(
+                "`group:` is missing: without it (or `columns.slide`) nothing keeps a patient's crops together"
+            )
         return self
 
     @model_validator(mode="after")
@@ -92,7 +107,9 @@ class CardFields(Parameters):
         if self.positive is not None:
             allowed = self.classes or ["0", "1"]
             if not any(composed(self.positive) == composed(name) for name in allowed):
-                raise ValueError(f"positive is {self.positive!r}; it must be {' or '.join(map(repr, allowed))}")
+                raise ValueError(
+                    f"positive is {self.positive!r}; it must be {' or '.join(map(repr, allowed))}"
+                )
         elif self.classes and (name := order_doubt(*self.classes)):
             first, second = self.classes
             raise ValueError(
@@ -133,7 +150,9 @@ class Dataset:
     card: CardFields
 
     def error(self, key: str, message: str) -> UserError:
-        """Return an error that quotes the card's line of `key` (dots for nested keys) and says what does not fit."""
+        """Return an error that quotes the card's line of `key` (dots for nested keys) and says what
+        does not fit.
+        """
         return UserError(f"{_quote(self.card_path, key)}: {message}")
 
 
@@ -141,19 +160,28 @@ def read_dataset(name: str, root: str | Path = "data") -> Dataset:
     """Return the dataset data/<name>/ with its card data/<name>.yaml.
 
     Raises:
-        UserError: there is no such folder or card, or the card says something that a card cannot say.
+        UserError: there is no such folder or card, or the card says something that a card cannot
+            say.
     """
     folder, card_path = Path(root) / name, Path(root) / f"{name}.yaml"
     if not card_path.is_file():
         cards = ", ".join(sorted(path.stem for path in Path(root).glob("*.yaml"))) or "none"
-        raise UserError(f"{card_path} does not exist; params.yaml: data is {name!r}, and the datasets with a card are: {cards}")
+        raise UserError(
+            f"{card_path} does not exist; params.yaml: data is {name!r}, and the datasets with a card are: {cards}"
+        )
     card = check(read_yaml(card_path), CardFields, str(card_path))
-    if card.classes and card.positive is not None and composed(card.positive) == composed(card.classes[0]):
+    if (
+        card.classes
+        and card.positive is not None
+        and composed(card.positive) == composed(card.classes[0])
+    ):
         card = card.model_copy(update={"classes": card.classes[::-1]})
     if not folder.is_dir():
         tracked = Path(f"{folder}.dvc")
         pull = (
-            f"`dvc pull {tracked}` brings it (unless .dvcignore holds a line for it: see there); or " if tracked.is_file() else ""
+            f"`dvc pull {tracked}` brings it (unless .dvcignore holds a line for it: see there); or "
+            if tracked.is_file()
+            else ""
         )
         source = f" (source: {card.source})" if card.source else ""
         raise UserError(

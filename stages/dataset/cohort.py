@@ -25,8 +25,9 @@ CLASS_NAMES = ("non_globally_sclerotic", "globally_sclerotic")  # of label 0 and
 class Cohort(NamedTuple):
     """N images in the order of the manifest; row i of the squares is image i.
 
-    `paths`, `slides`, `splits` and `pixels`, the digests of what they show, are text arrays (N,), `labels`, `published` and
-    `folds` int64 (N,). A label differs from the published one where the dataset's card corrects it. Fold 0 is the test set.
+    `paths`, `slides`, `splits` and `pixels`, the digests of what they show, are text arrays (N,),
+    `labels`, `published` and `folds` int64 (N,). A label differs from the published one where the
+    dataset's card corrects it. Fold 0 is the test set.
     """
 
     paths: np.ndarray
@@ -39,7 +40,9 @@ class Cohort(NamedTuple):
 
     @property
     def has_no_test(self) -> bool:
-        """Whether all slides are for training: each fold is validated on by the member of an ensemble that has not seen it."""
+        """Whether all slides are for training: each fold is validated on by the member of an
+        ensemble that has not seen it.
+        """
         return not np.any(self.splits == "test")
 
     def rows(self, split: str) -> np.ndarray:
@@ -50,7 +53,8 @@ class Cohort(NamedTuple):
 def leakage(slides: np.ndarray, splits: np.ndarray) -> float | None:
     """Return the share of test images whose slide is also in train: 0 where slides are kept apart.
 
-    None without a test set, and where no two images share a slide: nothing is then known of patients.
+    None without a test set, and where no two images share a slide: nothing is then known of
+    patients.
 
     Args:
         slides, splits: text arrays (N,).
@@ -61,7 +65,9 @@ def leakage(slides: np.ndarray, splits: np.ndarray) -> float | None:
 
 
 def are_single(slides: np.ndarray) -> bool:
-    """Return whether each of several images has a slide of its own, as with `group: none` in a card."""
+    """Return whether each of several images has a slide of its own, as with `group: none` in a
+    card.
+    """
     return 1 < len(np.unique(slides)) == len(slides)
 
 
@@ -71,18 +77,33 @@ def read_cohort() -> Cohort:
     Raises:
         UserError: a file is damaged, or the two are not of the same images.
     """
-    paths, labels, slides, published, pixels = read_table(MANIFEST, ("path", "label", "slide", "published", "pixels"))
+    paths, labels, slides, published, pixels = read_table(
+        MANIFEST, ("path", "label", "slide", "published", "pixels")
+    )
     *drawn_for, splits, folds = read_table(SPLIT, ("path", "label", "slide", "split", "fold"))
     if drawn_for != [paths, labels, slides]:
-        raise UserError(f"{SPLIT}: it was drawn for other crops, labels or slides than {MANIFEST} lists; run `dvc repro`")
+        raise UserError(
+            f"{SPLIT}: it was drawn for other crops, labels or slides than {MANIFEST} lists; run `dvc repro`"
+        )
     if unknown := sorted({*splits} - {*SPLITS}):
         raise damaged(SPLIT, f"a split is {unknown[0]!r}; it must be one of {', '.join(SPLITS)}")
-    y, number, as_published = (np.array(column, dtype=np.int64) for column in (labels, folds, published))
-    return Cohort(np.array(paths), y, np.array(slides), np.array(splits), number, as_published, np.array(pixels))
+    y, number, as_published = (
+        np.array(column, dtype=np.int64) for column in (labels, folds, published)
+    )
+    return Cohort(
+        np.array(paths),
+        y,
+        np.array(slides),
+        np.array(splits),
+        number,
+        as_published,
+        np.array(pixels),
+    )
 
 
 def open_squares() -> np.ndarray:
-    """Return the squares, uint8 (N, size, size, 3), memory-mapped: what is not asked for is not read.
+    """Return the squares, uint8 (N, size, size, 3), memory-mapped: what is not asked for is not
+    read.
 
     They are those with normalised stains, where stains are normalised.
 
@@ -106,9 +127,11 @@ def open_padded() -> np.ndarray:
 
 
 class SquaresCard(BaseModel):
-    """How the squares were made, and of which crops: their number, and the digest of their names and pixels.
+    """How the squares were made, and of which crops: their number, and the digest of their names
+    and pixels.
 
-    `sample_sha256` is of a sample of the rows, by which squares of another dataset or in another order are found.
+    `sample_sha256` is of a sample of the rows, by which squares of another dataset or in another
+    order are found.
     """
 
     mode: str
@@ -119,9 +142,11 @@ class SquaresCard(BaseModel):
 
 
 class FeaturesCard(BaseModel):
-    """What the features were made from: the squares, and the parameters of the backbone; their shape, and a sample.
+    """What the features were made from: the squares, and the parameters of the backbone; their
+    shape, and a sample.
 
-    If there are no features, they were made from nothing: other squares are then no reason to train again.
+    If there are no features, they were made from nothing: other squares are then no reason to train
+    again.
     """
 
     squares: SquaresCard | None
@@ -145,12 +170,16 @@ def read_squares_card() -> SquaresCard:
 
 
 def _crops() -> dict[str, Any]:
-    rows = [f"{path}\t{pixels}\n" for path, pixels in zip(*read_table(MANIFEST, ("path", "pixels")))]
+    rows = [
+        f"{path}\t{pixels}\n" for path, pixels in zip(*read_table(MANIFEST, ("path", "pixels")))
+    ]
     return {"crops": len(rows), "crops_sha256": hashlib.sha256("".join(rows).encode()).hexdigest()}
 
 
 def write_features_card(parameters: dict[str, Any]) -> None:
-    """Write what the features that are there were made from: the squares that are there, and `parameters`."""
+    """Write what the features that are there were made from: the squares that are there, and
+    `parameters`.
+    """
     features = _load(FEATURES)
     card = FeaturesCard(
         squares=read_squares_card() if len(features) else None,
@@ -172,7 +201,8 @@ def _read_card(array: Path, schema: type[AnyCard]) -> AnyCard:
 def open_features(parameters: dict[str, Any] | None = None) -> np.ndarray:
     """Return the backbone's features of views of the squares, float32 (N, views, D), memory-mapped.
 
-    The first eight views are the orientations, the first of all the square as it is; jittered views follow.
+    The first eight views are the orientations, the first of all the square as it is; jittered views
+    follow.
 
     Args:
         parameters: those that they must have been made by; None: any.
@@ -182,9 +212,13 @@ def open_features(parameters: dict[str, Any] | None = None) -> np.ndarray:
     """
     card = _read_card(FEATURES, FeaturesCard)
     if card.squares not in (None, read_squares_card()):
-        raise UserError(f"{FEATURES}: it holds features of other squares than {IMAGES}; run `dvc repro`")
+        raise UserError(
+            f"{FEATURES}: it holds features of other squares than {IMAGES}; run `dvc repro`"
+        )
     if parameters is not None and card.parameters != parameters:
-        raise UserError(f"{FEATURES}: it was made by other parameters than params.yaml holds now; run `dvc repro`")
+        raise UserError(
+            f"{FEATURES}: it was made by other parameters than params.yaml holds now; run `dvc repro`"
+        )
     return _open(FEATURES, np.float32, tuple(card.shape), card.sample_sha256)
 
 
@@ -205,6 +239,8 @@ def _load(path: Path) -> np.ndarray:
 
 
 def _sample(array: np.ndarray) -> str:
-    """Return the SHA-256 of at most 64 rows, spread evenly: the whole of a large array would take seconds to read."""
+    """Return the SHA-256 of at most 64 rows, spread evenly: the whole of a large array would take
+    seconds to read.
+    """
     rows = np.linspace(0, max(0, len(array) - 1), min(64, len(array))).astype(np.int64)
     return hashlib.sha256(array[rows].tobytes()).hexdigest()

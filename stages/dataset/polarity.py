@@ -1,7 +1,9 @@
-"""Whether a name is of the globally sclerotic glomeruli or of the others: a class folder's or a column's.
+"""Whether a name is of the globally sclerotic glomeruli or of the others: a class folder's or a
+column's.
 
-Keras numbers folders by the alphabet, so that GS is 0 and nonGS is 1: the opposite of what a card says. The words here only ask a
-question, which the card answers with `positive:`; they never decide a label.
+Keras numbers folders by the alphabet, so that GS is 0 and nonGS is 1: the opposite of what a card
+says. The words here only ask a question, which the card answers with `positive:`; they never decide
+a label.
 """
 
 import re
@@ -9,8 +11,11 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-# English, and what German, French, Spanish, Italian, Portuguese, Dutch and others have for it, without accents.
-NEGATORS = tuple("non nicht not no un n kein keine ohne without sans sin senza sem nao niet geen zonder не 非 未 无 無".split())
+# English, and what German, French, Spanish, Italian, Portuguese, Dutch and others have for it,
+# without accents.
+NEGATORS = tuple(
+    "non nicht not no un n kein keine ohne without sans sin senza sem nao niet geen zonder не 非 未 无 無".split()
+)
 _NEGATIVE = re.compile(
     r"0+|neg(ativ\w*)?|norma(l|ls|le|les|len|les|li|lis|ux|al|ais)|healthy|gesund\w*|sain\w*|san[oaie]s?|gezond\w*|controls?|ctrls?"
     r"|kontroll\w*|controle|controllo|temoins?|viable|intact\w*|intakt\w*|open|patent|preserved|benign\w*|others?|rest|none|nil"
@@ -23,20 +28,26 @@ _POSITIVE = re.compile(
     r"|affected|lesion\w*|scar\w*|fibro(sis|tic)|hyalin\w*|target"
 )
 # Of a column that names both: 1 is for what is affirmed, or for what the last word denies.
-_AFFIRMED, _DENIED = frozenset("1 pos positive yes y true present ja".split()), r"neg\w*|no|absent|free|false"
+_AFFIRMED, _DENIED = (
+    frozenset("1 pos positive yes y true present ja".split()),
+    r"neg\w*|no|absent|free|false",
+)
 _FILLERS = frozenset("is label class glomerulus glomeruli glom gloms".split())
 _SPLIT = re.compile(r"[^\W\d_]+|\d+")
 
 
 def order_doubt(first: str, second: str) -> str | None:
-    """Return the name that says that two class folders are in the wrong order, of label 0 and of label 1; None if none does.
+    """Return the name that says that two class folders are in the wrong order, of label 0 and of
+    label 1; None if none does.
 
-    >>> order_doubt("GS", "nonGS"), order_doubt("nonGS", "GS"), order_doubt("a", "b"), order_doubt("sclerotic", "other")
-    ('GS', None, None, 'sclerotic')
+    >>> order_doubt("GS", "nonGS"), order_doubt("nonGS", "GS"), order_doubt("a", "b"),
+    order_doubt("sclerotic", "other") ('GS', None, None, 'sclerotic')
     """
     one, two = _own_parts(first, second)
     words = _words(one), _words(two)
-    if sorted(words[0], key=str.isdecimal) != sorted(words[1], key=str.isdecimal) and _texts(words[0]) == _texts(words[1]):
+    if sorted(words[0], key=str.isdecimal) != sorted(words[1], key=str.isdecimal) and _texts(
+        words[0]
+    ) == _texts(words[1]):
         # They differ by numbers only, such as class2 and class1.
         return first if _numbers(words[0]) > _numbers(words[1]) else None
     if any(sign for own in words for _, sign in _signs(_texts(own))):
@@ -48,30 +59,45 @@ def order_doubt(first: str, second: str) -> str | None:
 
 
 def names_the_others(column: str) -> bool:
-    """Return whether a column's name says that its 1 is for glomeruli that are not sclerotic, such as `healthy`.
+    """Return whether a column's name says that its 1 is for glomeruli that are not sclerotic, such
+    as `healthy`.
 
-    >>> names_the_others("non_sclerotic"), names_the_others("ground truth"), names_the_others("0: nonGS, 1: GS")
-    (True, False, False)
+    >>> names_the_others("non_sclerotic"), names_the_others("ground truth"), names_the_others("0:
+    nonGS, 1: GS") (True, False, False)
     """
     words = _words(column)
     signs = _signs(words)
-    affirmed = {sign for _, sign in signs} >= {1, -1} and (_AFFIRMED & set(words) or not re.fullmatch(_DENIED, words[-1]))
-    unclear = any(sign == 0 and word not in _FILLERS for word, sign in signs) or len(column.strip()) == 1
+    affirmed = {sign for _, sign in signs} >= {1, -1} and (
+        _AFFIRMED & set(words) or not re.fullmatch(_DENIED, words[-1])
+    )
+    unclear = (
+        any(sign == 0 and word not in _FILLERS for word, sign in signs) or len(column.strip()) == 1
+    )
     return _sign(signs) < 0 and not affirmed and not unclear
 
 
 def _own_parts(first: str, second: str) -> tuple[str, str]:
     """Return two paths without the folders that both have, such as the `*` of `*/GS` and `*/nonGS`."""
     parts = [PurePosixPath(name).parts for name in (first, second)]
-    one, two = (" ".join(part for part in own if part not in other) for own, other in (parts, parts[::-1]))
+    one, two = (
+        " ".join(part for part in own if part not in other) for own, other in (parts, parts[::-1])
+    )
     return one, two
 
 
 def _words(name: str) -> list[str]:
-    """Return the words of a name in lower case, without accents: `GS-` and `GS+` have `neg` and `pos`, nonGS is two words."""
+    """Return the words of a name in lower case, without accents: `GS-` and `GS+` have `neg` and
+    `pos`, nonGS is two words.
+    """
     text = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
-    text = re.sub(r"(?<=\w)[+](?=\s|$)", " pos ", re.sub(r"(?<=\w)[-\u2212](?=\s|$)", " neg ", text))
-    plain = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    text = re.sub(
+        r"(?<=\w)[+](?=\s|$)", " pos ", re.sub(r"(?<=\w)[-\u2212](?=\s|$)", " neg ", text)
+    )
+    plain = "".join(
+        letter
+        for letter in unicodedata.normalize("NFKD", text)
+        if not unicodedata.combining(letter)
+    )
     return _SPLIT.findall(plain.casefold())
 
 
@@ -84,14 +110,22 @@ def _numbers(words: list[str]) -> list[int]:
 
 
 def _signs(words: Sequence[str], others: Sequence[str] = ()) -> set[tuple[str, int]]:
-    """Return words, each with 1 where it is of the sclerotic ones, -1 where it is of the others, else 0.
+    """Return words, each with 1 where it is of the sclerotic ones, -1 where it is of the others,
+    else 0.
 
     Args:
         others: the words of the other name: `nfoo` negates `foo` if that is one of them.
     """
     found, negated = set(), False
     for word in words:
-        negator = next((short for short in NEGATORS if word.startswith(short) and _known(word[len(short) :], others)), "")
+        negator = next(
+            (
+                short
+                for short in NEGATORS
+                if word.startswith(short) and _known(word[len(short) :], others)
+            ),
+            "",
+        )
         rest = word.removeprefix(negator)
         if word in NEGATORS:
             negated = True
@@ -107,7 +141,10 @@ def _signs(words: Sequence[str], others: Sequence[str] = ()) -> set[tuple[str, i
 def _known(word: str, others: Sequence[str]) -> bool:
     return (
         word in others
-        or re.fullmatch(rf"gs|gsg|global\w*|{_SCLEROTIC}|positiv\w*|affected|viable|functional|normal", word) is not None
+        or re.fullmatch(
+            rf"gs|gsg|global\w*|{_SCLEROTIC}|positiv\w*|affected|viable|functional|normal", word
+        )
+        is not None
     )
 
 

@@ -13,9 +13,14 @@ VALIDATION = Path("models/validation.csv")
 
 
 def write_predictions(
-    path: Path, cohort: Cohort, rows: np.ndarray, probability: np.ndarray, predicted: np.ndarray | None = None
+    path: Path,
+    cohort: Cohort,
+    rows: np.ndarray,
+    probability: np.ndarray,
+    predicted: np.ndarray | None = None,
 ) -> None:
-    """Write path, slide, label and probability of some rows, and the predicted label where it is given.
+    """Write path, slide, label and probability of some rows, and the predicted label where it is
+    given.
 
     Args:
         probability: float32 (n,), written as the shortest text that reads back the same.
@@ -49,6 +54,8 @@ def read_predictions(path: Path) -> Predictions:
 
 def parse_predictions(lines: Iterable[str], where: object) -> Predictions:
     """Return the predictions in the lines of such a file; `where` names it if it is damaged."""
-    paths, slides, labels, probability = parse_table(lines, ("path", "slide", "label", "probability"), where)
+    paths, slides, labels, probability = parse_table(
+        lines, ("path", "slide", "label", "probability"), where
+    )
     y_score = np.array(probability, dtype=np.float32).astype(np.float64)
     return Predictions(np.array(paths), np.array(slides), np.array(labels, dtype=np.int64), y_score)

@@ -1,4 +1,6 @@
-"""Which slide and which site a crop is of, by its name; and slides that may be one, written in two ways."""
+"""Which slide and which site a crop is of, by its name; and slides that may be one, written in two
+ways.
+"""
 
 import json
 import re
@@ -37,7 +39,8 @@ _NO_NAME = re.compile(
 def composed(name: str) -> str:
     """Return a name in Unicode's composed form (NFC), in which names are compared.
 
-    A Mac's disk holds an accented letter as two characters (NFD), where Windows and most tables hold it as one.
+    A Mac's disk holds an accented letter as two characters (NFD), where Windows and most tables
+    hold it as one.
     """
     return unicodedata.normalize("NFC", name)
 
@@ -45,14 +48,16 @@ def composed(name: str) -> str:
 class SlidePattern(NamedTuple):
     """A regular expression with the groups (?P<slide>...) and perhaps (?P<site>...).
 
-    It is of the file's name, from its beginning; one with a / outside of [...] is of the path below the dataset's folder.
+    It is of the file's name, from its beginning; one with a / outside of [...] is of the path below
+    the dataset's folder.
     """
 
     expression: re.Pattern[str]
     of_path: bool
 
     def match(self, path: str) -> tuple[str, str]:
-        """Return (slide, site) of a crop, composed; empty where the pattern does not match or has no such group.
+        """Return (slide, site) of a crop, composed; empty where the pattern does not match or has
+        no such group.
 
         Args:
             path: below the dataset's folder, with forward slashes.
@@ -63,7 +68,8 @@ class SlidePattern(NamedTuple):
     def match_all(self, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Return what `match` returns of each path.
 
-        Some patterns try exponentially many ways to divide a name, and nothing stops Python's `re` within its own process.
+        Some patterns try exponentially many ways to divide a name, and nothing stops Python's `re`
+        within its own process.
 
         Raises:
             UserError: it takes longer than a good pattern ever does.
@@ -83,7 +89,9 @@ class SlidePattern(NamedTuple):
                 f"it takes more than {limit:.0f} s for {len(names)} names; a repetition within a repetition, such as (a+)+, "
                 "tries all ways to divide a name: write a+"
             ) from None
-        return {path: _slide_and_site(groups) for path, groups in zip(paths, json.loads(done.stdout))}
+        return {
+            path: _slide_and_site(groups) for path, groups in zip(paths, json.loads(done.stdout))
+        }
 
     def _name(self, path: str) -> str:
         return composed(path if self.of_path else PurePosixPath(path).name)
@@ -97,7 +105,8 @@ def slide_pattern(text: str) -> SlidePattern:
     """Return the pattern that `text` is.
 
     Raises:
-        ValueError: it is not a regular expression, lacks the group `slide`, or has other named groups.
+        ValueError: it is not a regular expression, lacks the group `slide`, or has other named
+            groups.
     """
     text = composed(text)
     try:
@@ -106,13 +115,16 @@ def slide_pattern(text: str) -> SlidePattern:
         raise ValueError(f"not a regular expression: {error}") from None
     names = set(expression.groupindex)
     if "slide" not in names or not names <= GROUPS:
-        raise ValueError("it must have the named group (?P<slide>...), it may have (?P<site>...), and no other")
+        raise ValueError(
+            "it must have the named group (?P<slide>...), it may have (?P<site>...), and no other"
+        )
     # A character class such as [^/] stands in many a pattern of a name alone.
     return SlidePattern(expression, "/" in re.sub(r"\[\^?\]?[^\]]*\]", "", text))
 
 
 def is_no_name(text: str) -> bool:
-    """Return whether a slide's or site's name says that it is not known, such as `NA`, `?` or `#N/A`.
+    """Return whether a slide's or site's name says that it is not known, such as `NA`, `?` or
+    `#N/A`.
 
     >>> [is_no_name(text) for text in ("NA", "n.a.", "--", "#N/A", "0", "NA1", "Nan Li")]
     [True, True, True, True, False, False, False]
@@ -122,8 +134,9 @@ def is_no_name(text: str) -> bool:
 
 
 def written_alike(names: Iterable[str]) -> list[str]:
-    """Return a line for each set of names that may be one: they differ only by case, spaces, invisible characters, as numbers are
-    written or as parts of one specimen, such as 'a' and 'A ', '007' and '7', 'a 1of2' and 'a 2of2'.
+    """Return a line for each set of names that may be one: they differ only by case, spaces,
+    invisible characters, as numbers are written or as parts of one specimen, such as 'a' and 'A ',
+    '007' and '7', 'a 1of2' and 'a 2of2'.
     """
     spellings = defaultdict(set)
     for name in names:
@@ -132,4 +145,6 @@ def written_alike(names: Iterable[str]) -> list[str]:
         plain = re.sub(r"\d+(?=[ _-]?of[ _-]?\d)", "", " ".join(seen.split()).casefold())
         # A spreadsheet makes 7 or 7.0 of 007.
         spellings[repr(float(plain)) if is_number(plain) else plain].add(name)
-    return sorted(" and ".join(map(repr, sorted(same))) for same in spellings.values() if len(same) > 1)
+    return sorted(
+        " and ".join(map(repr, sorted(same))) for same in spellings.values() if len(same) > 1
+    )

@@ -1,4 +1,5 @@
-"""A trained model with all that stands beside it in its folder, and its judgement of crops in files.
+"""A trained model with all that stands beside it in its folder, and its judgement of crops in
+files.
 
 Keras takes seconds to import: it is, where it is needed, so that crops are opened meanwhile.
 """
@@ -34,12 +35,15 @@ if TYPE_CHECKING:
     from stages.model.backend import keras
 
 BATCH = 32
-# Bytes of squares that are ready before the model takes them: a few seconds' work, which is done while Keras is imported.
+# Bytes of squares that are ready before the model takes them: a few seconds' work, which is done
+# while Keras is imported.
 READY = 2**26
 
 
 class ModelCard(Trained):
-    """What prediction needs of models/model.json: how crops became squares, and which part of a name is the slide."""
+    """What prediction needs of models/model.json: how crops became squares, and which part of a
+    name is the slide.
+    """
 
     class Dataset(Trained.Dataset):
         class Card(BaseModel):
@@ -61,25 +65,36 @@ class ModelCard(Trained):
 
     @property
     def class_names(self) -> list[str]:
-        """What labels 0 and 1 are called: as the folders of the dataset's card, if these are two words, else as everywhere.
+        """What labels 0 and 1 are called: as the folders of the dataset's card, if these are two
+        words, else as everywhere.
 
         Folders that are called 0 and 1, perhaps the other way round, would pass for the labels.
         """
         folders = [PurePosixPath(folder).name for folder in self.dataset.card.classes or []]
-        words = len(set(folders)) == 2 and "*" not in "".join(folders) and not any(map(is_number, folders))
+        words = (
+            len(set(folders)) == 2
+            and "*" not in "".join(folders)
+            and not any(map(is_number, folders))
+        )
         names = folders if words else self.classes
         return [name.replace("_", " ") for name in names]
 
 
 def read_card(folder: Path) -> ModelCard:
-    """Return the model.json in the folder of a model. Raises `UserError` if it is missing or damaged."""
+    """Return the model.json in the folder of a model. Raises `UserError` if it is missing or
+    damaged.
+    """
     return read_json_as(folder / CARD, ModelCard)
 
 
 def of_another_model(folder: Path, decision: Decision) -> list[str]:
-    """Return a line if the threshold in the folder of a model was not chosen for the model.json there."""
+    """Return a line if the threshold in the folder of a model was not chosen for the model.json
+    there.
+    """
     if decision.model_sha256 != sha256(folder / CARD):
-        return [f"{folder / THRESHOLD.name}: it was made for another model than {folder / CARD}; {WHOLE}"]
+        return [
+            f"{folder / THRESHOLD.name}: it was made for another model than {folder / CARD}; {WHOLE}"
+        ]
     return []
 
 
@@ -104,7 +119,9 @@ def read_preparation(folder: Path) -> Preparation:
 
 
 class Classifier(NamedTuple):
-    """From a file with a crop to a decision: how the crop is prepared, the model, the threshold, and what the model knows."""
+    """From a file with a crop to a decision: how the crop is prepared, the model, the threshold,
+    and what the model knows.
+    """
 
     preparation: Preparation
     model: "keras.Model"
@@ -121,7 +138,8 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     """Return the classifier in a folder: models/ of this repository, or one that `dvc get` brought.
 
     Args:
-        weights: the folder of the encoder that the model was made for, where it was made for one; None: in data/weights/.
+        weights: the folder of the encoder that the model was made for, where it was made for one;
+            None: in data/weights/.
 
     Raises:
         UserError: a file is missing, damaged, or does not belong to the others.
@@ -131,7 +149,9 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     seen = read_crops(folder / CROPS.name)
     problems = [*made.of_another(folder), *of_another_model(folder, decision)]
     if likeness.made_from != made.dataset.made_from:
-        problems.append(f"{folder / LIKENESS.name}: it was made for another model than {folder / MODEL.name}; {WHOLE}")
+        problems.append(
+            f"{folder / LIKENESS.name}: it was made for another model than {folder / MODEL.name}; {WHOLE}"
+        )
     refuse(problems)
     from stages.model.backend import make_deterministic
 
@@ -139,27 +159,32 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     make_deterministic(0)
     model = read_network(folder, made, weights)
     if model.input_shape[1:] != (made.size, made.size, 3):
-        raise UserError(f"{folder}/model.keras takes {model.input_shape[1:]}; model.json says size {made.size}")
+        raise UserError(
+            f"{folder}/model.keras takes {model.input_shape[1:]}; model.json says size {made.size}"
+        )
     return Classifier(preparation, model, decision, likeness, seen)
 
 
 def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> "keras.Model":
-    """Return the model in a folder, from pixels to the probability; behind its encoder, if it was made for one.
+    """Return the model in a folder, from pixels to the probability; behind its encoder, if it was
+    made for one.
 
     Raises:
         UserError: a file is missing or damaged, or the encoder is another one.
     """
     if made.encoder is None:
         if weights:
-            raise UserError(f"--weights: the model in {folder} has its weights with it; leave --weights out")
+            raise UserError(
+                f"--weights: the model in {folder} has its weights with it; leave --weights out"
+            )
         return load_model(folder / MODEL.name)
     return behind_encoder(made.encoder, load_model(folder / MODEL.name), made.size, weights)
 
 
 class Judgement(NamedTuple):
-    """What is said of n files: the calibrated probability of global sclerosis, float64 (n,); by row what is wrong with those that
-    do not open; how unlike the training crops each is, float64 (n,), or None where nothing is known of them; and the rows of
-    crops that the model was trained on.
+    """What is said of n files: the calibrated probability of global sclerosis, float64 (n,); by row
+    what is wrong with those that do not open; how unlike the training crops each is, float64 (n,),
+    or None where nothing is known of them; and the rows of crops that the model was trained on.
     """
 
     probability: np.ndarray
@@ -171,8 +196,8 @@ class Judgement(NamedTuple):
 class Crops:
     """Squares of crops in files, which threads open from now on, a few ahead of who takes them.
 
-    What does not open is black in its place and noted in `problems`, by row; what is doubtful in `doubts`. `digests` are of the
-    pixels, by row.
+    What does not open is black in its place and noted in `problems`, by row; what is doubtful in
+    `doubts`. `digests` are of the pixels, by row.
     """
 
     def __init__(self, files: Sequence[Path], preparation: Preparation):
@@ -197,11 +222,15 @@ class Crops:
             return self.preparation.square(image)
         except (UserError, OSError) as error:
             self.problems[row] = str(error)
-            return np.zeros((self.preparation.made.size, self.preparation.made.size, 3), dtype=np.uint8)
+            return np.zeros(
+                (self.preparation.made.size, self.preparation.made.size, 3), dtype=np.uint8
+            )
 
 
 def judge(classifier: Classifier, crops: Crops) -> Judgement:
-    """Return what the model says of crops; warn of those that are doubtful, or that it was trained on."""
+    """Return what the model says of crops; warn of those that are doubtful, or that it was trained
+    on.
+    """
     from stages.model.networks import with_features
 
     model = with_features(classifier.model) if classifier.likeness else classifier.model
@@ -209,15 +238,30 @@ def judge(classifier: Classifier, crops: Crops) -> Judgement:
     with progress(total=len(crops.files), desc="judging", unit="crop") as bar:
         for squares in crops.batches():
             keep_freed_memory()
-            # Always as many: of another number the model would be traced anew, which takes longer than the batch.
-            found = model.predict_on_batch(np.pad(squares, ((0, BATCH - len(squares)), (0, 0), (0, 0), (0, 0))))
+            # Always as many: of another number the model would be traced anew, which takes longer
+            # than the batch.
+            found = model.predict_on_batch(
+                np.pad(squares, ((0, BATCH - len(squares)), (0, 0), (0, 0), (0, 0)))
+            )
             said = found if classifier.likeness else [found]
             probability.append(said[0][: len(squares), 0])
             features += [one[: len(squares)] for one in said[1:]]
             bar.update(len(squares))
-    warn("read, with a doubt", [doubt for row in sorted(crops.doubts) for doubt in crops.doubts[row]])
+    warn(
+        "read, with a doubt", [doubt for row in sorted(crops.doubts) for doubt in crops.doubts[row]]
+    )
     unlike = classifier.likeness.unlike(np.concatenate(features)) if features else None
-    trained_on = {row for row, digest in crops.digests.items() if classifier.seen.trained_on(digest)}
+    trained_on = {
+        row for row, digest in crops.digests.items() if classifier.seen.trained_on(digest)
+    }
     if trained_on:
-        print(f"warning: the model was trained on {len(trained_on)} of these {len(crops.files)} crops", file=sys.stderr)
-    return Judgement(classifier.decision.calibration(np.concatenate(probability)), crops.problems, unlike, trained_on)
+        print(
+            f"warning: the model was trained on {len(trained_on)} of these {len(crops.files)} crops",
+            file=sys.stderr,
+        )
+    return Judgement(
+        classifier.decision.calibration(np.concatenate(probability)),
+        crops.problems,
+        unlike,
+        trained_on,
+    )

@@ -1,4 +1,6 @@
-"""A page to look through judged crops and to correct them: HTML that holds everything and asks no network."""
+"""A page to look through judged crops and to correct them: HTML that holds everything and asks no
+network.
+"""
 
 import hashlib
 import re
@@ -46,10 +48,14 @@ class Part(NamedTuple):
     crops: list[Judged]
 
 
-def write_gallery(path: Path, folder: Path, judged: Sequence[Judged], classifier: Classifier, model: Path) -> None:
-    """Write the page: each crop as the model sees it, where the model looks, its verdict in words, and buttons to correct it.
+def write_gallery(
+    path: Path, folder: Path, judged: Sequence[Judged], classifier: Classifier, model: Path
+) -> None:
+    """Write the page: each crop as the model sees it, where the model looks, its verdict in words,
+    and buttons to correct it.
 
-    Of more crops than a browser holds, `path` is an index with a page for each slide in the folder of `pages_folder`.
+    Of more crops than a browser holds, `path` is an index with a page for each slide in the folder
+    of `pages_folder`.
 
     Args:
         folder: of the crops.
@@ -65,18 +71,36 @@ def write_gallery(path: Path, folder: Path, judged: Sequence[Judged], classifier
     pages = pages_folder(path)
     for number, part in enumerate(_parts(judged, slides), start=1):
         page = pages / f"{number:04}.html"
-        _write_page(page, folder, part.crops, [part.slide], about | {"up": quote(f"../{path.name}")}, classifier, part.part)
+        _write_page(
+            page,
+            folder,
+            part.crops,
+            [part.slide],
+            about | {"up": quote(f"../{path.name}")},
+            classifier,
+            part.part,
+        )
         # Counted once: a second page of a slide says nothing of them.
         again = bool(rows) and rows[-1]["slide"] == part.slide.slide
-        uncounted = dict.fromkeys(("glomeruli", "sclerotic", "share", "uncertain"), "") if again else {}
-        rows.append(_slide(part.slide) | uncounted | {"part": part.part, "link": quote(f"{pages.name}/{page.name}")})
+        uncounted = (
+            dict.fromkeys(("glomeruli", "sclerotic", "share", "uncertain"), "") if again else {}
+        )
+        rows.append(
+            _slide(part.slide)
+            | uncounted
+            | {"part": part.part, "link": quote(f"{pages.name}/{page.name}")}
+        )
     # Those of an earlier run would be taken for this one's.
     written = {f"{number:04}.html" for number in range(1, len(rows) + 1)}
     for old in pages.iterdir():
         if old.name not in written:
             old.unlink()
     with replacing(path) as file:
-        file.write(TEMPLATES.get_template("index.html").render(**about, **_head(judged, about), slides=rows))
+        file.write(
+            TEMPLATES.get_template("index.html").render(
+                **about, **_head(judged, about), slides=rows
+            )
+        )
 
 
 def pages_folder(path: Path) -> Path:
@@ -86,14 +110,22 @@ def pages_folder(path: Path) -> Path:
 
 
 def refuse_pages(path: Path, crops: int) -> None:
-    """Raise `UserError` if there will be a page for each slide, and their folder has something else in it."""
+    """Raise `UserError` if there will be a page for each slide, and their folder has something else
+    in it.
+    """
     folder = pages_folder(path)
     if crops <= CROPS_A_PAGE or not folder.exists():
         return
     if not folder.is_dir():
-        raise UserError(f"--html: {folder} is not a folder; the pages of {crops:,} crops, one for each slide, go there")
-    if others := sorted(one.name for one in folder.iterdir() if not re.fullmatch(r"\d{4,}\.html(\.part)?", one.name)):
-        raise UserError(f"--html: {folder} holds {others[0]!r}, which is no page of an earlier run; choose another name")
+        raise UserError(
+            f"--html: {folder} is not a folder; the pages of {crops:,} crops, one for each slide, go there"
+        )
+    if others := sorted(
+        one.name for one in folder.iterdir() if not re.fullmatch(r"\d{4,}\.html(\.part)?", one.name)
+    ):
+        raise UserError(
+            f"--html: {folder} holds {others[0]!r}, which is no page of an earlier run; choose another name"
+        )
 
 
 def _parts(judged: Sequence[Judged], slides: Sequence[SlideCount]) -> Iterator[Part]:
@@ -104,7 +136,11 @@ def _parts(judged: Sequence[Judged], slides: Sequence[SlideCount]) -> Iterator[P
         crops = of_slide[slide.slide]
         for start in range(0, len(crops), CROPS_A_PAGE):
             some = crops[start : start + CROPS_A_PAGE]
-            yield Part(slide, f", {start + 1} to {start + len(some)}" if len(crops) > CROPS_A_PAGE else "", some)
+            yield Part(
+                slide,
+                f", {start + 1} to {start + len(some)}" if len(crops) > CROPS_A_PAGE else "",
+                some,
+            )
 
 
 def _about(classifier: Classifier, model: Path) -> dict[str, Any]:
@@ -129,7 +165,9 @@ def _about(classifier: Classifier, model: Path) -> dict[str, Any]:
 
 def _band(decision: Decision) -> str:
     low, high = decision.uncertain.low, decision.uncertain.high
-    return "never" if low is None or high is None else f"from a probability of {low:.3f} to {high:.3f}"
+    return (
+        "never" if low is None or high is None else f"from a probability of {low:.3f} to {high:.3f}"
+    )
 
 
 def _head(judged: Sequence[Judged], about: dict[str, Any], of: str = "") -> dict[str, Any]:
@@ -149,7 +187,11 @@ def _head(judged: Sequence[Judged], about: dict[str, Any], of: str = "") -> dict
 
 
 def _slide(one: SlideCount) -> dict[str, Any]:
-    return one._asdict() | {"share": f"{one.percent:.1f} % ({one.low:.1f} to {one.high:.1f})", "link": None, "part": ""}
+    return one._asdict() | {
+        "share": f"{one.percent:.1f} % ({one.low:.1f} to {one.high:.1f})",
+        "link": None,
+        "part": "",
+    }
 
 
 def _write_page(
@@ -164,10 +206,15 @@ def _write_page(
     rows = [_slide(one) | {"part": part} for one in slides]
     named = f" of slide {slides[0].slide or '(not known)'}{part}" if about["up"] else ""
     names = "\n".join(one.name for one in judged)
-    key = hashlib.sha256(f"{about['model']['sha256']}\n{names}".encode("utf-8", "surrogateescape")).hexdigest()
+    key = hashlib.sha256(
+        f"{about['model']['sha256']}\n{names}".encode("utf-8", "surrogateescape")
+    ).hexdigest()
     positive = about["classes"][1]
     says = [
-        [one["slide"], f"{one['slide'] or '(not known)'}: {one['sclerotic']} of {one['glomeruli']} {positive}, {one['share']}"]
+        [
+            one["slide"],
+            f"{one['slide'] or '(not known)'}: {one['sclerotic']} of {one['glomeruli']} {positive}, {one['share']}",
+        ]
         for one in rows
     ]
     pieces = TEMPLATES.get_template("crops.html").generate(
@@ -183,19 +230,36 @@ def _write_page(
         file.writelines(pieces)
 
 
-def _crops(folder: Path, judged: Sequence[Judged], classifier: Classifier, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _crops(
+    folder: Path, judged: Sequence[Judged], classifier: Classifier, classes: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     """Yield what the page says of each crop, the likeliest positive first, with its pictures."""
     order = sorted(judged, key=lambda one: (-one.probability, one.name))
-    sure = sureness(np.array([one.probability for one in order], dtype=np.float64), classifier.decision.threshold)
-    for (picture, heat), one, distance in zip(thumbnails([folder / one.name for one in order], classifier), order, sure):
-        wrong, is_unlike = one.label not in (None, one.predicted), one.unlike is not None and one.unlike > SHIFTED
+    sure = sureness(
+        np.array([one.probability for one in order], dtype=np.float64),
+        classifier.decision.threshold,
+    )
+    for (picture, heat), one, distance in zip(
+        thumbnails([folder / one.name for one in order], classifier), order, sure
+    ):
+        wrong, is_unlike = (
+            one.label not in (None, one.predicted),
+            one.unlike is not None and one.unlike > SHIFTED,
+        )
         verdict, label = classes[one.predicted], None if one.label is None else classes[one.label]
         says = [f"{verdict}, probability {one.probability:.3f}", *["uncertain"] * one.uncertain]
         says += [f"against its label, {label}"] * wrong + [f"slide {one.slide}"] * bool(one.slide)
-        flags = {"positive": one.predicted, "negative": not one.predicted, "uncertain": one.uncertain, "wrong": wrong}
+        flags = {
+            "positive": one.predicted,
+            "negative": not one.predicted,
+            "uncertain": one.uncertain,
+            "wrong": wrong,
+        }
         yield {
             **one._asdict(),
-            "kinds": " ".join(name for name, holds in (flags | {"unlike": is_unlike}).items() if holds),
+            "kinds": " ".join(
+                name for name, holds in (flags | {"unlike": is_unlike}).items() if holds
+            ),
             "verdict": verdict,
             "label": label,
             "wrong": wrong,

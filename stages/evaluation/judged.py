@@ -1,4 +1,6 @@
-"""Crops that were judged: their table, the percentage of each slide, the measures against known labels."""
+"""Crops that were judged: their table, the percentage of each slide, the measures against known
+labels.
+"""
 
 import sys
 from collections import defaultdict
@@ -23,8 +25,9 @@ SKIPPED, MEASURES = "the list of what does not open", "the file of measures"
 
 
 class Judged(NamedTuple):
-    """What is said of one crop: probability is that of global sclerosis; `unlike`, how far it is from the training crops, and
-    `label` are None where they are not known. `trained_on`, whether the model was trained on the crop, is in no table.
+    """What is said of one crop: probability is that of global sclerosis; `unlike`, how far it is
+    from the training crops, and `label` are None where they are not known. `trained_on`, whether
+    the model was trained on the crop, is in no table.
     """
 
     name: str
@@ -42,24 +45,36 @@ TABLE = Judged._fields[:-1]
 
 
 def outputs_of(options: Mapping[str, Path | None], proposes: bool) -> dict[str, Path]:
-    """Return the files to write by what an error calls them: those of the `options`, and those beside the table, --output.
+    """Return the files to write by what an error calls them: those of the `options`, and those
+    beside the table, --output.
 
     Args:
         proposes: whether crops to label are proposed, in a file beside the table.
     """
     output = options["--output"]
     # Beside a device, such as /dev/stdout, nothing is written.
-    table = Path("evaluation.csv") if output is None or output.is_char_device() or not output.name else output
+    table = (
+        Path("evaluation.csv")
+        if output is None or output.is_char_device() or not output.name
+        else output
+    )
     # What stands behind another dot, as in S21.1234, belongs to the name.
     name = table.stem if table.suffix.lower() in (".csv", ".tsv", ".txt") else table.name
-    beside = {SKIPPED: table.with_name(f"{name}.unreadable.csv"), MEASURES: table.with_name(f"{name}.metrics.json")}
+    beside = {
+        SKIPPED: table.with_name(f"{name}.unreadable.csv"),
+        MEASURES: table.with_name(f"{name}.metrics.json"),
+    }
     if proposes:
         beside["--propose"] = table.with_name(f"{name}.propose.csv")
     return {name: path for name, path in (dict(options) | beside).items() if path is not None}
 
 
 def call(
-    names: Sequence[str], judgement: Judgement, decision: Decision, slides: dict[str, str], labels: dict[str, int]
+    names: Sequence[str],
+    judgement: Judgement,
+    decision: Decision,
+    slides: dict[str, str],
+    labels: dict[str, int],
 ) -> list[Judged]:
     """Return what is said of each crop that opens, at the model's threshold."""
     probability, unlike = judgement.probability, judgement.unlike
@@ -91,15 +106,20 @@ def find_slides(
 
     Args:
         given: the pattern that the user gives; it must fit some name.
-        of_model: that of the dataset which the model was trained on, in place of none; elsewhere it may not fit.
-        needed: whether slides are asked for, and crops of an unknown one would be counted as if they were of one patient.
+        of_model: that of the dataset which the model was trained on, in place of none; elsewhere it
+            may not fit.
+        needed: whether slides are asked for, and crops of an unknown one would be counted as if
+            they were of one patient.
         of_table: what the table that names the crops says, in place of the model's pattern.
 
     Raises:
         UserError: a pattern does not fit that must, is none, or is needed.
     """
     if of_table is not None and not given:
-        found = {name: "" if is_no_name(slide := composed(of_table.get(name, ""))) else slide for name in names}
+        found = {
+            name: "" if is_no_name(slide := composed(of_table.get(name, ""))) else slide
+            for name in names
+        }
         if empty := [name for name in names if not found[name]]:
             problem = f"the table says no slide of {empty[0]} ({len(empty)} of {len(names)} crops)"
             if needed:
@@ -121,43 +141,60 @@ def find_slides(
         raise UserError(f"{what}: {error}") from None
     slides = {name: "" if is_no_name(slide) else slide for name, (slide, _) in matched.items()}
     if unmatched := [name for name, slide in slides.items() if not slide]:
-        problem = f"{what} does not match {unmatched[0]} ({len(unmatched)} of {len(names)} names do not)"
+        problem = (
+            f"{what} does not match {unmatched[0]} ({len(unmatched)} of {len(names)} names do not)"
+        )
         if needed or (given and len(unmatched) == len(names)):
-            raise UserError(f"{problem}; say with --slide '(?P<slide>...)' which part of a name is the slide")
+            raise UserError(
+                f"{problem}; say with --slide '(?P<slide>...)' which part of a name is the slide"
+            )
         print(f"warning: {problem}: their slide is not known", file=sys.stderr)
     warn("slides that are kept apart, and may be one", written_alike(set(slides.values())))
     return slides
 
 
 def write_judged(
-    path: Path, judged: Sequence[Judged], further: Sequence[str] = (), rows: Mapping[str, Sequence[str]] | None = None
+    path: Path,
+    judged: Sequence[Judged],
+    further: Sequence[str] = (),
+    rows: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Write the table of all crops; with the columns `unlike` and `label` where these are known.
 
     Args:
-        further, rows: columns of the table that named the crops, and their values by crop. They are carried through, but for
-            those that are called as ours.
+        further, rows: columns of the table that named the crops, and their values by crop. They are
+            carried through, but for those that are called as ours.
     """
     columns = [name for name in TABLE if any(getattr(one, name) is not None for one in judged)]
     kept = [(place, name) for place, name in enumerate(further) if name not in columns]
     if replaced := [name for name in further if name in columns and name not in ("name", "slide")]:
         print(
-            f"warning: {path}: columns of the source are replaced by what was judged now: {', '.join(replaced)}", file=sys.stderr
+            f"warning: {path}: columns of the source are replaced by what was judged now: {', '.join(replaced)}",
+            file=sys.stderr,
         )
     lines = (
-        [*(str(getattr(one, name)) for name in columns), *((rows or {})[one.name][place] for place, _ in kept)] for one in judged
+        [
+            *(str(getattr(one, name)) for name in columns),
+            *((rows or {})[one.name][place] for place, _ in kept),
+        ]
+        for one in judged
     )
     write_table(path, [*columns, *(name for _, name in kept)], lines)
 
 
 def numbers_of(one: Judged, classes: Sequence[str]) -> dict[str, float]:
     """Return what a slide viewer shows of a crop beside its class."""
-    numbers = {f"probability of {classes[1]}": round(float(one.probability), 6), "uncertain": float(one.uncertain)}
+    numbers = {
+        f"probability of {classes[1]}": round(float(one.probability), 6),
+        "uncertain": float(one.uncertain),
+    }
     return numbers | ({"unlike the training crops": one.unlike} if one.unlike is not None else {})
 
 
 def warn_of_another_laboratory(judged: Sequence[Judged]) -> None:
-    """Print a warning where the crops, as a whole, do not look like those that the model learnt from."""
+    """Print a warning where the crops, as a whole, do not look like those that the model learnt
+    from.
+    """
     found = [one.unlike for one in judged if one.unlike is not None]
     if found and (middle := float(np.median(found))) > SHIFTED:
         print(
@@ -168,13 +205,16 @@ def warn_of_another_laboratory(judged: Sequence[Judged]) -> None:
 
 
 def propose(judged: Sequence[Judged], number: int) -> list[tuple[str, str]]:
-    """Return (name, no label) of some crops that are worth labelling, sorted by name, so that their order tells nothing."""
+    """Return (name, no label) of some crops that are worth labelling, sorted by name, so that their
+    order tells nothing.
+    """
     odds = log_odds(np.array([one.probability for one in judged]))
     return sorted((judged[row].name, "") for row in spread(odds, number))
 
 
 class SlideCount(NamedTuple):
-    """What was called of the glomeruli of one slide; the percentage that is sclerotic, with its 95 % interval (Wilson's).
+    """What was called of the glomeruli of one slide; the percentage that is sclerotic, with its 95
+    % interval (Wilson's).
 
     The interval is of the sampling of glomeruli; it knows nothing of the model's errors.
     """
@@ -196,19 +236,29 @@ def count_slides(judged: Sequence[Judged]) -> list[SlideCount]:
     counts = []
     for slide, crops in sorted(slides.items()):
         sclerotic = sum(one.predicted for one in crops)
-        percents = (100 * value for value in (sclerotic / len(crops), *wilson(sclerotic, len(crops))))
-        counts.append(SlideCount(slide, len(crops), sclerotic, sum(one.uncertain for one in crops), *percents))
+        percents = (
+            100 * value for value in (sclerotic / len(crops), *wilson(sclerotic, len(crops)))
+        )
+        counts.append(
+            SlideCount(slide, len(crops), sclerotic, sum(one.uncertain for one in crops), *percents)
+        )
     return counts
 
 
 def write_slides(path: Path, judged: Sequence[Judged]) -> None:
     """Write the percentage of globally sclerotic glomeruli of each slide, with its interval."""
     rows = [(*one[:4], *(f"{value:.1f}" for value in one[4:])) for one in count_slides(judged)]
-    write_table(path, ("slide", "glomeruli", "predicted_sclerotic", "uncertain", "percent", "low", "high"), rows)
+    write_table(
+        path,
+        ("slide", "glomeruli", "predicted_sclerotic", "uncertain", "percent", "low", "high"),
+        rows,
+    )
 
 
 def say_measures(judged: Sequence[Judged], path: Path) -> None:
-    """Write and print the measures against the known labels, as in metrics/measures.json, of the crops not trained on."""
+    """Write and print the measures against the known labels, as in metrics/measures.json, of the
+    crops not trained on.
+    """
     count = sum(one.trained_on for one in judged)
     judged = [one for one in judged if not one.trained_on]
     if not judged:
@@ -220,10 +270,16 @@ def say_measures(judged: Sequence[Judged], path: Path) -> None:
     measures = score(y_true, y_score, np.array([one.predicted for one in judged]))
     write_json(path, measures | {"trained_on": count})
     for name in ("roc_auc", "sensitivity", "specificity", "accuracy"):
-        print(f"{name}: {measures[name]:.3f}" if measures[name] is not None else f"{name}: not defined")
+        print(
+            f"{name}: {measures[name]:.3f}"
+            if measures[name] is not None
+            else f"{name}: not defined"
+        )
     slides = len({one.slide for one in judged} - {""})
     if count:
         print(f"left out: {count} crops that the model was trained on")
-    print(f"on {len(judged)} crops" + (f" of {slides} slide{'s' * (slides != 1)}" if slides else ""))
+    print(
+        f"on {len(judged)} crops" + (f" of {slides} slide{'s' * (slides != 1)}" if slides else "")
+    )
     if small := slides and too_small(slides, {}):
         print(small)

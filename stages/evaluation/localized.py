@@ -1,4 +1,6 @@
-"""A model folder with the calibration of another laboratory, and what is known of how good it is there."""
+"""A model folder with the calibration of another laboratory, and what is known of how good it is
+there.
+"""
 
 import shutil
 import tempfile
@@ -11,7 +13,15 @@ from stages.base.errors import UserError
 from stages.base.files import MODEL_FILES, read_json, sha256, write_json
 from stages.evaluation.classifier import Classifier
 from stages.measures.calibration import log_odds
-from stages.measures.localization import LEAST_CROPS, Rate, Shift, fit_shift, left_out, more_labels, rate
+from stages.measures.localization import (
+    LEAST_CROPS,
+    Rate,
+    Shift,
+    fit_shift,
+    left_out,
+    more_labels,
+    rate,
+)
 
 METHOD = (
     "the posterior mean of a logistic map of the log-odds (Platt 1999), by a prior about no map: the offset normal with standard "
@@ -26,34 +36,51 @@ def refuse_few(labels: Mapping[str, int], table: Path) -> None:
     counts = np.bincount([*labels.values()], minlength=2)
     missing = [f"a {kind} crop" for kind, count in zip(CLASSES, counts) if count == 0]
     if counts.sum() < LEAST_CROPS:
-        missing.append(f"{LEAST_CROPS - counts.sum()} more" if not missing else f"{LEAST_CROPS} in all")
+        missing.append(
+            f"{LEAST_CROPS - counts.sum()} more" if not missing else f"{LEAST_CROPS} in all"
+        )
     if missing:
-        raise UserError(f"{table} labels {counts[1]} positive and {counts[0]} negative crops; it lacks {' and '.join(missing)}")
+        raise UserError(
+            f"{table} labels {counts[1]} positive and {counts[0]} negative crops; it lacks {' and '.join(missing)}"
+        )
 
 
 class Localized:
     """What a laboratory's labels came to: the map, and each rate before and after it.
 
-    Before: the model as it is. After: each slide by the map of the other slides' labels, as new crops will be judged; where
-    slides are not known, each crop by the map of the others.
+    Before: the model as it is. After: each slide by the map of the other slides' labels, as new
+    crops will be judged; where slides are not known, each crop by the map of the others.
     """
 
-    def __init__(self, classifier: Classifier, y_true: np.ndarray, y_score: np.ndarray, slides: Sequence[str]):
+    def __init__(
+        self, classifier: Classifier, y_true: np.ndarray, y_score: np.ndarray, slides: Sequence[str]
+    ):
         odds, threshold = log_odds(y_score), classifier.decision.threshold
         groups = np.array([slide or f"crop {number}" for number, slide in enumerate(slides)])
         self.shift: Shift = fit_shift(y_true, odds)
-        calls = {"before": y_score >= threshold, "after": left_out(y_true, odds, groups) >= log_odds(threshold)}
+        calls = {
+            "before": y_score >= threshold,
+            "after": left_out(y_true, odds, groups) >= log_odds(threshold),
+        }
         self.rates: dict[str, dict[str, Rate]] = {
-            RATES[label]: {when: rate(called[y_true == label], label) for when, called in calls.items()} for label in (1, 0)
+            RATES[label]: {
+                when: rate(called[y_true == label], label) for when, called in calls.items()
+            }
+            for label in (1, 0)
         }
         self.crops, self.slides = np.bincount(y_true, minlength=2), len(set(filter(None, slides)))
 
     def say(self) -> None:
         """Print the rates with their intervals, and how many more labels would make sure of them."""
         of_slides = f" of {self.slides} slides" if self.slides else ""
-        print(f"{self.crops.sum()} labelled crops{of_slides}: {self.crops[1]} positive, {self.crops[0]} negative")
+        print(
+            f"{self.crops.sum()} labelled crops{of_slides}: {self.crops[1]} positive, {self.crops[0]} negative"
+        )
         for name, found in self.rates.items():
-            texts = [f"{one.right / one.n:.3f} ({one.low:.3f} to {one.high:.3f}) {when}" for when, one in found.items()]
+            texts = [
+                f"{one.right / one.n:.3f} ({one.low:.3f} to {one.high:.3f}) {when}"
+                for when, one in found.items()
+            ]
             print(f"{name}: {', '.join(texts)}")
         print("95 % intervals by Wilson; after: each slide by the labels of the others")
         more = {CLASSES[label]: more_labels(self.rates[RATES[label]]["after"]) for label in (1, 0)}
@@ -66,12 +93,19 @@ class Localized:
             name: {when: one._asdict() | {"rate": one.right / one.n} for when, one in found.items()}
             for name, found in self.rates.items()
         }
-        counts = {"crops": int(self.crops.sum()), "positive": int(self.crops[1]), "slides": self.slides}
+        counts = {
+            "crops": int(self.crops.sum()),
+            "positive": int(self.crops[1]),
+            "slides": self.slides,
+        }
         return counts | {"shift": self.shift.model_dump(), "interval": "95 %, Wilson", **rates}
 
 
-def write_model(output: Path, model: Path, localized: Localized, folder: Path, names: Sequence[str]) -> None:
-    """Write the folder `output`: the model of the folder `model` with another calibration. It appears whole or not at all.
+def write_model(
+    output: Path, model: Path, localized: Localized, folder: Path, names: Sequence[str]
+) -> None:
+    """Write the folder `output`: the model of the folder `model` with another calibration. It
+    appears whole or not at all.
 
     Args:
         folder, names: of the labelled crops.
@@ -88,7 +122,9 @@ def write_model(output: Path, model: Path, localized: Localized, folder: Path, n
             "method": METHOD,
         }
         write_json(made / "model.json", read_json(model / "model.json") | {"localized": origin})
-        threshold = read_json(model / "threshold.json") | {"model_sha256": sha256(made / "model.json")}
+        threshold = read_json(model / "threshold.json") | {
+            "model_sha256": sha256(made / "model.json")
+        }
         threshold["calibration"] |= {"local": localized.shift.model_dump()}
         write_json(made / "threshold.json", threshold)
         write_json(made / "localization.json", localized.record())

@@ -1,4 +1,6 @@
-"""What is said of a model of all slides, which has no test set: how its members judged the fold that each has not seen."""
+"""What is said of a model of all slides, which has no test set: how its members judged the fold
+that each has not seen.
+"""
 
 import numpy as np
 from PIL import Image
@@ -17,16 +19,22 @@ from stages.measures.parameters import EvaluateParameters
 NAME = "out_of_fold"
 
 
-def write_out_of_fold(dataset: Dataset, cohort: Cohort, decision: Decision, params: EvaluateParameters) -> None:
-    """Write the files of the stage `evaluate`: measures under `out_of_fold`, and headers alone where a test set would stand.
+def write_out_of_fold(
+    dataset: Dataset, cohort: Cohort, decision: Decision, params: EvaluateParameters
+) -> None:
+    """Write the files of the stage `evaluate`: measures under `out_of_fold`, and headers alone
+    where a test set would stand.
 
-    Each glomerulus was judged by a member that has not seen its slide; but calibration and threshold were chosen on these very
-    judgements, so that the measures at the threshold are a little too good. Those by folds are the ones to publish.
+    Each glomerulus was judged by a member that has not seen its slide; but calibration and
+    threshold were chosen on these very judgements, so that the measures at the threshold are a
+    little too good. Those by folds are the ones to publish.
     """
     found = read_predictions(VALIDATION)
     y_true, y_score = found.y_true, decision.calibration(found.y_score)
     y_pred = (y_score >= decision.threshold).astype(np.int64)
-    results = measure(y_true, y_score, decision.threshold, found.slides, params.bootstrap, params.seed)
+    results = measure(
+        y_true, y_score, decision.threshold, found.slides, params.bootstrap, params.seed
+    )
     results["corrected_labels"] = int(np.sum(cohort.labels != cohort.published))
     results["certain"] = certain(y_true, y_score, decision.threshold, decision.uncertain)
     write_json(METRICS / "test.json", {NAME: deciding(results)})
@@ -38,9 +46,13 @@ def write_out_of_fold(dataset: Dataset, cohort: Cohort, decision: Decision, para
     write_curves(nothing, nothing, decision.threshold)
     write_table(METRICS / "plots/coverage.csv", ("coverage", "wrong"), [])
     mistakes = worst_mistakes(y_true, y_score, y_pred)
-    worst = mistakes_picture(dataset, found.paths, found.slides, y_score, mistakes, decision.threshold)
+    worst = mistakes_picture(
+        dataset, found.paths, found.slides, y_score, mistakes, decision.threshold
+    )
     save_png(METRICS / "plots/mistakes.png", worst)
-    note = contact_sheet([Image.new("RGB", (1, 1), "white")], ["no test set: trained on all slides"], columns=1)
+    note = contact_sheet(
+        [Image.new("RGB", (1, 1), "white")], ["no test set: trained on all slides"], columns=1
+    )
     save_png(METRICS / "plots/attention.png", note)
     print("no test set; out of fold, of members that had not seen the slide:")
     say(results)

@@ -18,10 +18,18 @@ CLASSES = ("not globally sclerotic", "globally sclerotic")
 KINDS = (("missed", CLASSES[1]), ("false alarm", CLASSES[0]))
 
 
-def worst_mistakes(y_true: np.ndarray, y_score: np.ndarray, y_pred: np.ndarray) -> tuple[list[int], list[int]]:
-    """Return the missed sclerotic glomeruli and the false alarms, the surest mistake first, up to eight of each."""
-    missed = [int(row) for row in np.argsort(y_score, kind="stable") if y_true[row] and not y_pred[row]]
-    alarms = [int(row) for row in np.argsort(-y_score, kind="stable") if y_pred[row] and not y_true[row]]
+def worst_mistakes(
+    y_true: np.ndarray, y_score: np.ndarray, y_pred: np.ndarray
+) -> tuple[list[int], list[int]]:
+    """Return the missed sclerotic glomeruli and the false alarms, the surest mistake first, up to
+    eight of each.
+    """
+    missed = [
+        int(row) for row in np.argsort(y_score, kind="stable") if y_true[row] and not y_pred[row]
+    ]
+    alarms = [
+        int(row) for row in np.argsort(-y_score, kind="stable") if y_pred[row] and not y_true[row]
+    ]
     return missed[:SHOWN_OF_A_KIND], alarms[:SHOWN_OF_A_KIND]
 
 
@@ -33,14 +41,18 @@ def mistakes_picture(
     mistakes: tuple[Sequence[int], Sequence[int]],
     threshold: float,
 ) -> Image.Image:
-    """Return a sheet of the worst `mistakes`, (missed, false alarms): the crops as they are in the dataset."""
+    """Return a sheet of the worst `mistakes`, (missed, false alarms): the crops as they are in the
+    dataset.
+    """
     crops, captions = [], []
     for (kind, truth), rows in zip(KINDS, mistakes):
         for row in rows:
             crops.append(load_image(dataset.folder / paths[row]).convert("RGB"))
             said = f"{kind}, p = {y_score[row]:.3f}\ntruly {truth}"
             captions.append(f"{said}\nslide {slides[row]}\n{Path(paths[row]).name}")
-    heading = f"The surest mistakes; p: probability of global sclerosis, called from {threshold:.3f} on"
+    heading = (
+        f"The surest mistakes; p: probability of global sclerosis, called from {threshold:.3f} on"
+    )
     if not crops:
         return contact_sheet([Image.new("RGB", (1, 1), "white")], ["no mistakes"], columns=1)
     return contact_sheet(crops, captions, columns=min(SHOWN_OF_A_KIND, len(crops)), heading=heading)
@@ -55,14 +67,25 @@ def attention_picture(
     y_score: np.ndarray,
     mistakes: tuple[Sequence[int], Sequence[int]],
 ) -> Image.Image:
-    """Return a sheet that shows where the model looks: the worst mistakes, then other crops of both classes, evenly spread in
-    probability; each beside itself under the heat of what speaks for sclerosis.
+    """Return a sheet that shows where the model looks: the worst mistakes, then other crops of both
+    classes, evenly spread in probability; each beside itself under the heat of what speaks for
+    sclerosis.
     """
-    shown = [(kind, row) for (kind, _), some in zip(KINDS, mistakes) for row in some[: SHOWN_OF_A_KIND // 2]]
+    shown = [
+        (kind, row)
+        for (kind, _), some in zip(KINDS, mistakes)
+        for row in some[: SHOWN_OF_A_KIND // 2]
+    ]
     taken = {row for _, row in shown}
     for label, kind in enumerate(CLASSES):
-        of_class = [int(row) for row in np.argsort(y_score, kind="stable") if y_true[row] == label and row not in taken]
-        spread = np.linspace(0, len(of_class) - 1, min(SHOWN_OF_A_KIND // 2, len(of_class))).astype(int)
+        of_class = [
+            int(row)
+            for row in np.argsort(y_score, kind="stable")
+            if y_true[row] == label and row not in taken
+        ]
+        spread = np.linspace(0, len(of_class) - 1, min(SHOWN_OF_A_KIND // 2, len(of_class))).astype(
+            int
+        )
         shown += [(kind, of_class[place]) for place in spread]
     crops = squares[rows[[row for _, row in shown]]]
     pictures, captions = [], []
@@ -70,7 +93,13 @@ def attention_picture(
         pictures += [Image.fromarray(square), overlay(square, heat)]
         captions += [f"{kind}, p = {y_score[row]:.3f}\n{Path(paths[row]).name}", "where it looks"]
     heading = "from grey, which says nothing, to red, which speaks most for global sclerosis in this crop; p: its probability"
-    return contact_sheet(pictures, captions, columns=min(SHOWN_OF_A_KIND, len(pictures)), heading=heading, key=_colour_key())
+    return contact_sheet(
+        pictures,
+        captions,
+        columns=min(SHOWN_OF_A_KIND, len(pictures)),
+        heading=heading,
+        key=_colour_key(),
+    )
 
 
 def _colour_key() -> Image.Image:

@@ -18,7 +18,8 @@ from stages.images.opening import load_image
 from stages.workers.cores import ahead
 from stages.workers.progress import progress
 
-# Of a crop's picture, pixels a side and WebP's quality: of a few, and of many, so that a page of 1,000 has less than 12 MB.
+# Of a crop's picture, pixels a side and WebP's quality: of a few, and of many, so that a page of
+# 1,000 has less than 12 MB.
 FEW, OF_FEW, OF_MANY = 400, (224, 75), (160, 60)
 # Pixels a side of the map of where the model looks, which is coarse by nature.
 HEAT = 28
@@ -26,11 +27,17 @@ LEVELS = 32
 
 
 def thumbnails(files: Sequence[Path], classifier: Classifier) -> Iterator[tuple[str, str]]:
-    """Yield of each crop, as URLs that hold all of it, the square that the model takes, and where the model looks."""
+    """Yield of each crop, as URLs that hold all of it, the square that the model takes, and where
+    the model looks.
+    """
     from stages.evaluation.attention import Attention
 
     attention = Attention(classifier.model)
-    squares = ahead(lambda file: classifier.preparation.square(load_image(file)), ((file,) for file in files), BATCH)
+    squares = ahead(
+        lambda file: classifier.preparation.square(load_image(file)),
+        ((file,) for file in files),
+        BATCH,
+    )
     with progress(total=len(files), desc="drawing the page", unit="crop") as bar:
         while batch := list(islice(squares, BATCH)):
             for square, heat in zip(batch, attention(np.stack(batch))):
@@ -46,7 +53,9 @@ def _picture(square: np.ndarray, side: int, quality: int) -> str:
 
 
 def _heat(heat: np.ndarray) -> str:
-    """Return a map, float32 (size, size) of 0 to 1, as a small picture to lay over the crop: the hotter, the redder."""
+    """Return a map, float32 (size, size) of 0 to 1, as a small picture to lay over the crop: the
+    hotter, the redder.
+    """
     from stages.evaluation.attention import MOST_HEAT
 
     small = np.asarray(Image.fromarray(heat).resize((HEAT, HEAT), Image.Resampling.BOX))
@@ -55,7 +64,10 @@ def _heat(heat: np.ndarray) -> str:
     palette = np.stack([np.ones(LEVELS), 1 - share, np.zeros(LEVELS)], axis=1) * 255
     picture.putpalette(palette.astype(np.uint8).tobytes())
     return _embedded(
-        picture, "png", optimize=True, transparency=np.rint(255 * MOST_HEAT * np.sqrt(share)).astype(np.uint8).tobytes()
+        picture,
+        "png",
+        optimize=True,
+        transparency=np.rint(255 * MOST_HEAT * np.sqrt(share)).astype(np.uint8).tobytes(),
     )
 
 

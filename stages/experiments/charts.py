@@ -1,4 +1,6 @@
-"""Charts as pictures, drawn from Vega-Lite, which DVC's own plots are made of, without a browser and without a network."""
+"""Charts as pictures, drawn from Vega-Lite, which DVC's own plots are made of, without a browser
+and without a network.
+"""
 
 from pathlib import Path
 
@@ -11,6 +13,10 @@ GREEN, BLUE, GREY = "#1b7f5c", "#2f5fa8", "#8a8f98"
 
 def save_chart(path: str | Path, chart: dict) -> None:
     """Write a Vega-Lite specification as PNG, at twice the pixels of its size."""
-    style = {"background": "white", "padding": 12, "config": {"view": {"stroke": None}, "font": "Liberation Sans"}}
+    style = {
+        "background": "white",
+        "padding": 12,
+        "config": {"view": {"stroke": None}, "font": "Liberation Sans"},
+    }
     with replacing(path, binary=True) as file:
         file.write(vl_convert.vegalite_to_png({**style, **chart}, scale=2))

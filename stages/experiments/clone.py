@@ -27,22 +27,28 @@ Outputs = dict[tuple[str, str], str]
 
 
 def find_commit(revision: str) -> str:
-    """Return the commit that a commit, branch, tag or experiment is. Raises `UserError` if there is none."""
+    """Return the commit that a commit, branch, tag or experiment is. Raises `UserError` if there is
+    none.
+    """
     try:
         with Repo() as repo:
             commit = str(resolve_rev(repo.scm, revision))
         return output_of(["git", "rev-parse", "--verify", f"{commit}^{{commit}}"]).strip()
     except (DvcException, SCMError):
-        raise UserError(f"{revision}: there is no commit, branch, tag or experiment of this name, or several") from None
+        raise UserError(
+            f"{revision}: there is no commit, branch, tag or experiment of this name, or several"
+        ) from None
 
 
 def make_clone(commit: str, folder: Path) -> Path:
-    """Clone the repository of the current folder at a commit, with the datasets and weights that it was run on.
+    """Clone the repository of the current folder at a commit, with the datasets and weights that it
+    was run on.
 
     They are taken from here where they are still the same, or else from DVC's cache.
 
     Returns:
-        The project in the clone: `folder`, or a folder of it as the current one is of its repository.
+        The project in the clone: `folder`, or a folder of it as the current one is of its
+            repository.
 
     Raises:
         UserError: one of them is neither here nor in the cache as it was.
@@ -64,7 +70,19 @@ def make_clone(commit: str, folder: Path) -> Path:
                 shutil.copy(path, clone / path)
             continue
         try:
-            output_of([*DVC, "get", str(repository.top), from_top(path), "--rev", commit, "--out", str(clone / path), "--force"])
+            output_of(
+                [
+                    *DVC,
+                    "get",
+                    str(repository.top),
+                    from_top(path),
+                    "--rev",
+                    commit,
+                    "--out",
+                    str(clone / path),
+                    "--force",
+                ]
+            )
         except UserError:
             problems.append(
                 f"{path}: it is not here as {commit[:7]} was run on it, and not in DVC's cache; `dvc pull` may bring it"
@@ -75,7 +93,11 @@ def make_clone(commit: str, folder: Path) -> Path:
 
 def dependencies(folder: Path) -> dict[str, str]:
     """Return the hash of each dependency in the lock files of a folder, by path."""
-    return {dependency["path"]: dependency["md5"] for stage in _stages(folder).values() for dependency in stage.get("deps", [])}
+    return {
+        dependency["path"]: dependency["md5"]
+        for stage in _stages(folder).values()
+        for dependency in stage.get("deps", [])
+    }
 
 
 def drawn(folder: Path) -> set[str]:
@@ -85,11 +107,17 @@ def drawn(folder: Path) -> set[str]:
 def _is_of_git(path: str, clone: Path) -> bool:
     """Return whether git has all of a path: it has something, and DVC has noted no part of it."""
     has = output_of(["git", "-C", str(clone), "ls-files", "--", path]).splitlines()
-    return bool(has) and not any(name.endswith(".dvc") for name in has) and not (clone / f"{path}.dvc").exists()
+    return (
+        bool(has)
+        and not any(name.endswith(".dvc") for name in has)
+        and not (clone / f"{path}.dvc").exists()
+    )
 
 
 def made_under(clone: Path) -> dict[str, Any]:
-    """Return `stages.model.backend.circumstances` of the training in a clone; nothing where that is not said."""
+    """Return `stages.model.backend.circumstances` of the training in a clone; nothing where that is
+    not said.
+    """
     if (clone / MADE_WITH).is_file():
         return {row["what"]: row["found"] for row in read_json(clone / MADE_WITH)}
     return read_json(clone / ARITHMETIC) if (clone / ARITHMETIC).is_file() else {}
@@ -105,7 +133,9 @@ def described(made: dict[str, Any]) -> str:
 
 
 def committed_contents(commit: str, clone: Path, committed: Outputs) -> dict[str, bytes]:
-    """Return the committed tables and measures that can be had, by path: from git, or from DVC's cache of this repository."""
+    """Return the committed tables and measures that can be had, by path: from git, or from DVC's
+    cache of this repository.
+    """
     contents = {}
     for _, path in committed:
         if not path.endswith(COMPARED):
@@ -121,22 +151,32 @@ def committed_contents(commit: str, clone: Path, committed: Outputs) -> dict[str
 
 
 def reproduce(clone: Path, made: dict[str, Any]) -> None:
-    """Run the pipeline in `clone` with nothing taken from a cache, by the arithmetic and the threads that were chosen when the
-    results were made; its output goes to the screen.
+    """Run the pipeline in `clone` with nothing taken from a cache, by the arithmetic and the
+    threads that were chosen when the results were made; its output goes to the screen.
     """
-    chosen = {"GLOMERULI_ARITHMETIC": made["arithmetic"], THREADS[0]: str(made["threads"])} if made else {}
+    chosen = (
+        {"GLOMERULI_ARITHMETIC": made["arithmetic"], THREADS[0]: str(made["threads"])}
+        if made
+        else {}
+    )
     if not run_dvc(["repro", "--force", "--no-run-cache"], clone, chosen):
         raise UserError("`dvc repro` failed in the clone; what it printed above says why")
 
 
 def outputs(folder: Path) -> Outputs:
     """Return the hash of each output in the lock files of a folder, by (stage, path)."""
-    return {(name, out["path"]): out["md5"] for name, stage in _stages(folder).items() for out in stage.get("outs", [])}
+    return {
+        (name, out["path"]): out["md5"]
+        for name, stage in _stages(folder).items()
+        for out in stage.get("outs", [])
+    }
 
 
 def _stages(folder: Path) -> dict[str, Any]:
     if not (folder / LOCKS[0]).is_file():
-        raise UserError("there is no dvc.lock in this revision: nothing was committed that could be verified")
+        raise UserError(
+            "there is no dvc.lock in this revision: nothing was committed that could be verified"
+        )
     locks = [folder / lock for lock in LOCKS if (folder / lock).is_file()]
     return {name: stage for lock in locks for name, stage in read_yaml(lock)["stages"].items()}
 
@@ -151,8 +191,12 @@ def report(committed: Outputs, found: Outputs) -> int:
     return different
 
 
-def report_by_value(committed: Outputs, found: Outputs, contents: dict[str, bytes], clone: Path) -> int:
-    """Print for each output whether it is the same, agrees, differs or is not compared; return how many differ or are missing."""
+def report_by_value(
+    committed: Outputs, found: Outputs, contents: dict[str, bytes], clone: Path
+) -> int:
+    """Print for each output whether it is the same, agrees, differs or is not compared; return how
+    many differ or are missing.
+    """
     different = 0
     for (stage, path), was in committed.items():
         here = found.get((stage, path))
@@ -162,10 +206,15 @@ def report_by_value(committed: Outputs, found: Outputs, contents: dict[str, byte
             word, why = "DIFFERENT", " (it was not made)"
         elif stage in EXACT_STAGES:
             word, why = "DIFFERENT", " (it must be the same on every processor)"
-        elif path in contents and (agreement := compare_contents(path, contents[path], (clone / path).read_bytes())):
+        elif path in contents and (
+            agreement := compare_contents(path, contents[path], (clone / path).read_bytes())
+        ):
             word, why = "agrees" if agreement.agree else "DIFFERENT", f" ({agreement.found})"
         elif path not in contents and path.endswith(("predictions.csv", "validation.csv")):
-            word, why = "unknown", " (it is not in DVC's cache here to be compared; `dvc pull` may bring it)"
+            word, why = (
+                "unknown",
+                " (it is not in DVC's cache here to be compared; `dvc pull` may bring it)",
+            )
         else:
             word, why = "follows", " (from the weights; not compared by value)"
         different += word == "DIFFERENT"

@@ -19,7 +19,9 @@ WORKSPACE = "workspace"
 
 def section(heading: str, kind: str, revisions: Sequence[str]) -> list[str]:
     """Return what `dvc params diff` or `dvc metrics diff` says, folded."""
-    head, rule, *rows = output_of([*DVC, kind, "diff", "--md", *revisions]).strip().splitlines() or ["No difference.", ""]
+    head, rule, *rows = output_of(
+        [*DVC, kind, "diff", "--md", *revisions]
+    ).strip().splitlines() or ["No difference.", ""]
     # DVC gives the files in an order of its own, which changes from run to run.
     return ["", *folded(f"{heading}: {len(rows) or 'none'} changed", [head, rule, *sorted(rows)])]
 
@@ -30,18 +32,24 @@ def folded(summary: str, lines: Sequence[str]) -> list[str]:
 
 
 def plots(revisions: Sequence[str], output: Path, pictures: bool = True) -> list[str]:
-    """Draw what `dvc plots diff` has as pictures in `output`, and return the Markdown that shows them.
+    """Draw what `dvc plots diff` has as pictures in `output`, and return the Markdown that shows
+    them.
 
-    Plots are drawn by their Vega-Lite specifications; pictures stand side by side. Of a revision whose
-    files are not in DVC's cache, the page says so. Without `pictures`, which show crops, only charts are drawn.
+    Plots are drawn by their Vega-Lite specifications; pictures stand side by side. Of a revision
+    whose files are not in DVC's cache, the page says so. Without `pictures`, which show crops, only
+    charts are drawn.
     """
     names = [*revisions, WORKSPACE][:2]
     lines: list[str] = []
     files: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="glomeruli-report-") as folder:
-        found = json.loads(output_of([*DVC, "plots", "diff", *revisions, "--json", "--out", folder]))
+        found = json.loads(
+            output_of([*DVC, "plots", "diff", *revisions, "--json", "--out", folder])
+        )
         missing = {(error.get("name"), error.get("rev")) for error in found.get("errors", [])}
-        for name, drawings in progress(sorted(found.get("data", {}).items()), desc="drawing plots", unit="plot"):
+        for name, drawings in progress(
+            sorted(found.get("data", {}).items()), desc="drawing plots", unit="plot"
+        ):
             images = [drawing for drawing in drawings if drawing["type"] == "image"]
             if Path(name).suffix == ".png" and not pictures:
                 lines.append(f"{name} shows crops: not shown.\n")
@@ -74,17 +82,25 @@ def _unused(stem: str, files: set[str], suffix: str = ".png") -> str:
 def remove_pictures(page: Path) -> None:
     """Remove the pictures that an earlier page shows, and nothing else that may be in its folder."""
     if page.is_file():
-        for name in re.findall(r"\]\((plots/[A-Za-z0-9_-]+\.\w+)\)", page.read_text(encoding="utf-8")):
+        for name in re.findall(
+            r"\]\((plots/[A-Za-z0-9_-]+\.\w+)\)", page.read_text(encoding="utf-8")
+        ):
             (page.parent / name).unlink(missing_ok=True)
 
 
 def _side_by_side(
-    name: str, pictures: Sequence[dict[str, Any]], names: Sequence[str], output: Path, files: set[str]
+    name: str,
+    pictures: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    output: Path,
+    files: set[str],
 ) -> list[str]:
     cells = {}
     for picture in pictures:
         (revision,) = picture["revisions"]
-        file = _unused(f"plots/{_file_name(name)}-{names.index(revision)}", files, Path(picture["url"]).suffix)
+        file = _unused(
+            f"plots/{_file_name(name)}-{names.index(revision)}", files, Path(picture["url"]).suffix
+        )
         (output / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture["url"], output / file)
         cells[revision] = f"![{name} of {revision}]({file})"
@@ -95,7 +111,9 @@ def _side_by_side(
 def _title(name: str, charts: Sequence[dict[str, Any]]) -> str:
     title = charts[0]["content"].get("title") if charts else None
     text = title.get("text") if isinstance(title, dict) else title
-    return text if isinstance(text, str) and text else Path(name).stem.replace("_", " ").capitalize()
+    return (
+        text if isinstance(text, str) and text else Path(name).stem.replace("_", " ").capitalize()
+    )
 
 
 def _file_name(name: str) -> str:

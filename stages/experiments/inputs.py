@@ -1,7 +1,7 @@
 """What experiments are made of: whether this folder has it as git and DVC have it on record.
 
-An experiment that runs in another folder starts from the record. What differs from it here would silently be left out,
-or another state of the labels be taken for this one.
+An experiment that runs in another folder starts from the record. What differs from it here would
+silently be left out, or another state of the labels be taken for this one.
 """
 
 import os
@@ -19,13 +19,16 @@ from stages.experiments.commands import output_of
 if TYPE_CHECKING:
     from dvc.output import Output
 
-# What file systems leave behind, and no experiment misses; so does everything that begins with a dot.
+# What file systems leave behind, and no experiment misses; so does everything that begins with a
+# dot.
 LEFT_BEHIND = ("thumbs.db", "desktop.ini")
 KINDS = ("data", "card", "weights", "code", "packages")
 
 
 def input_paths(params: Mapping[str, Any]) -> list[str]:
-    """Return the datasets, their cards, the weights and the key that parameters name, as paths from here."""
+    """Return the datasets, their cards, the weights and the key that parameters name, as paths from
+    here.
+    """
     external = params.get("external")
     names = [params.get("data"), *(external if isinstance(external, list) else [])]
     datasets = [path for name in names for path in (f"data/{name}", f"data/{name}.yaml")]
@@ -74,7 +77,8 @@ def _digest(repo: Repo, path: str) -> str | None:
 
 
 def refuse_unrecorded(paths: Iterable[str], from_cache: bool = True) -> None:
-    """Raise `UserError` if an experiment in another folder would not have these paths as they are here.
+    """Raise `UserError` if an experiment in another folder would not have these paths as they are
+    here.
 
     Args:
         paths: as of `input_paths`.
@@ -86,14 +90,22 @@ def refuse_unrecorded(paths: Iterable[str], from_cache: bool = True) -> None:
             outs = list(repo.index.outs)
             for path in dict.fromkeys(paths):
                 place = os.path.abspath(path)
-                here = [out for out in outs if _within(out.fs_path, place) or _within(place, out.fs_path)]
+                here = [
+                    out
+                    for out in outs
+                    if _within(out.fs_path, place) or _within(place, out.fs_path)
+                ]
                 added = [out for out in here if out.stage.is_data_source]
                 for out in added:
                     problems += _changed(out, from_cache)
                 files = [path, *(os.path.relpath(out.stage.path) for out in added)]
-                problems += _not_in_git(path, files, [os.path.relpath(out.fs_path) for out in here], bool(added))
+                problems += _not_in_git(
+                    path, files, [os.path.relpath(out.fs_path) for out in here], bool(added)
+                )
     except DvcException as error:
-        raise UserError(f"DVC cannot say whether the data has changed: {' '.join(str(error).split())}") from None
+        raise UserError(
+            f"DVC cannot say whether the data has changed: {' '.join(str(error).split())}"
+        ) from None
     refuse(problems)
 
 
@@ -136,7 +148,11 @@ def _not_in_git(path: str, files: list[str], of_dvc: list[str], added: bool) -> 
     if not unknown:
         if os.path.lexists(path) or of_dvc:
             return []
-        ignored = f"; {path}.dvc is in .dvcignore: remove its line there" if Path(f"{path}.dvc").exists() else ""
+        ignored = (
+            f"; {path}.dvc is in .dvcignore: remove its line there"
+            if Path(f"{path}.dvc").exists()
+            else ""
+        )
         return [f"{path}: it does not exist{ignored}"]
     if os.path.isdir(path) and not added and not output_of(["git", "ls-files", "--", path]).strip():
         if Path(f"{path}.dvc").exists():

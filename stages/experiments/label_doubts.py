@@ -16,7 +16,9 @@ PREDICTIONS = "metrics/predictions.csv"
 
 
 class Doubt(NamedTuple):
-    """A label that is doubted: `probability` is that of global sclerosis, `confidence` that of the label, by the models."""
+    """A label that is doubted: `probability` is that of global sclerosis, `confidence` that of the
+    label, by the models.
+    """
 
     path: str
     slide: str
@@ -25,8 +27,11 @@ class Doubt(NamedTuple):
     confidence: float
 
 
-def out_of_fold(experiments: Sequence[Experiment]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return path, slide, label and mean probability of all glomeruli that the experiments tested, sorted by path.
+def out_of_fold(
+    experiments: Sequence[Experiment],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return path, slide, label and mean probability of all glomeruli that the experiments tested,
+    sorted by path.
 
     Raises:
         UserError: two experiments disagree about a label.
@@ -35,18 +40,30 @@ def out_of_fold(experiments: Sequence[Experiment]) -> tuple[np.ndarray, np.ndarr
     about: dict[str, tuple[str, int]] = {}
     for experiment in experiments:
         # A model of all slides has judged each by the member that has not seen it.
-        found = experiment.predictions(VALIDATION if experiment.params.get("split.test") == "none" else PREDICTIONS)
+        found = experiment.predictions(
+            VALIDATION if experiment.params.get("split.test") == "none" else PREDICTIONS
+        )
         for path, slide, label, probability in zip(*found):
             if about.setdefault(str(path), (str(slide), int(label))) != (str(slide), int(label)):
-                raise UserError(f"the experiments have several labels or slides of {path}; take those of one state of the labels")
+                raise UserError(
+                    f"the experiments have several labels or slides of {path}; take those of one state of the labels"
+                )
             probabilities[str(path)].append(float(probability))
     paths = sorted(about)
     slides, labels = zip(*(about[path] for path in paths))
-    return np.array(paths), np.array(slides), np.array(labels), np.array([np.mean(probabilities[path]) for path in paths])
+    return (
+        np.array(paths),
+        np.array(slides),
+        np.array(labels),
+        np.array([np.mean(probabilities[path]) for path in paths]),
+    )
 
 
-def find_doubts(paths: np.ndarray, slides: np.ndarray, y_true: np.ndarray, y_score: np.ndarray) -> list[Doubt]:
-    """Return the labels that cleanlab doubts, those in which the models have the least confidence first.
+def find_doubts(
+    paths: np.ndarray, slides: np.ndarray, y_true: np.ndarray, y_score: np.ndarray
+) -> list[Doubt]:
+    """Return the labels that cleanlab doubts, those in which the models have the least confidence
+    first.
 
     Raises:
         UserError: a class is missing.
@@ -58,6 +75,12 @@ def find_doubts(paths: np.ndarray, slides: np.ndarray, y_true: np.ndarray, y_sco
     doubted = find_label_issues(y_true, probabilities, n_jobs=1)
     rows = [row for row in np.argsort(confidence, kind="stable") if doubted[row]]
     return [
-        Doubt(paths[row], slides[row], int(y_true[row]), round(float(y_score[row]), 6), round(float(confidence[row]), 6))
+        Doubt(
+            paths[row],
+            slides[row],
+            int(y_true[row]),
+            round(float(y_score[row]), 6),
+            round(float(confidence[row]), 6),
+        )
         for row in rows
     ]

@@ -1,4 +1,6 @@
-"""Reading DVC experiments: their parameters, their measures and their predictions, through DVC's own API."""
+"""Reading DVC experiments: their parameters, their measures and their predictions, through DVC's
+own API.
+"""
 
 import io
 import sys
@@ -22,14 +24,19 @@ from stages.experiments.commands import find_repository, from_top
 from stages.experiments.inputs import digest, kind_of
 from stages.experiments.settings import Value, as_yaml, flatten, params_with, plain
 
-MANIFEST, PREDICTIONS, MEASURES = "data/manifest.csv", "metrics/predictions.csv", "metrics/measures.json"
+MANIFEST, PREDICTIONS, MEASURES = (
+    "data/manifest.csv",
+    "metrics/predictions.csv",
+    "metrics/measures.json",
+)
 MADE_WITH = "metrics/plots/made_with.json"
 
 
 class Experiment(NamedTuple):
     """One run: its name, its commit, its parameters by their dotted names.
 
-    `inputs` has the MD5 digests, as in dvc.lock, of the code and the dataset that it was made of, by their paths.
+    `inputs` has the MD5 digests, as in dvc.lock, of the code and the dataset that it was made of,
+    by their paths.
     """
 
     name: str
@@ -46,10 +53,13 @@ class Experiment(NamedTuple):
         try:
             return _read(str(path), self.commit)
         except (DvcException, OSError) as error:
-            raise UserError(f"{path} of experiment {self.name} cannot be read ({error}); `dvc exp pull` may bring it") from None
+            raise UserError(
+                f"{path} of experiment {self.name} cannot be read ({error}); `dvc exp pull` may bring it"
+            ) from None
 
     def refuse_if_partial(self) -> None:
-        """Raise `UserError` if only a part of the pipeline has run: the results of the other stages are of other inputs.
+        """Raise `UserError` if only a part of the pipeline has run: the results of the other stages
+        are of other inputs.
 
         In dvc.lock a stage's dependency then has another digest than the output that it is.
         """
@@ -62,40 +72,53 @@ class Experiment(NamedTuple):
     def data(self) -> dict[str, str]:
         """Return the digests of its dataset and the dataset's card, by path."""
         dataset = f"data/{self.params.get('data')}"
-        return {path: found for path, found in self.inputs.items() if path in (dataset, f"{dataset}.yaml")}
+        return {
+            path: found
+            for path, found in self.inputs.items()
+            if path in (dataset, f"{dataset}.yaml")
+        }
 
     def pixels(self) -> dict[str, str]:
         """Return the digest of the pixels of each crop, by path."""
         return parse_pixels(self.read(MANIFEST), f"{MANIFEST} of experiment {self.name}")
 
     def made_with(self) -> dict[str, str]:
-        """Return what the bytes of its training depend on beside code, data and parameters; nothing where that is not said."""
+        """Return what the bytes of its training depend on beside code, data and parameters; nothing
+        where that is not said.
+        """
         try:
             return {row["what"]: str(row["found"]) for row in parse_json(self.read(MADE_WITH))}
         except UserError:
             return {}
 
     def measures(self) -> dict[str, float]:
-        """Return its measures on the test set by their dotted names, such as `interval_95.roc_auc.low`; only those defined."""
+        """Return its measures on the test set by their dotted names, such as
+        `interval_95.roc_auc.low`; only those defined.
+        """
         found = flatten(parse_json(self.read(MEASURES)))
         return {name: value for name, value in found.items() if isinstance(value, (int, float))}
 
     def predictions(self, path: str | Path) -> Predictions:
         """Return what it predicted, from metrics/predictions.csv (test) or models/validation.csv."""
-        return parse_predictions(io.StringIO(self.read(path), newline=""), f"{path} of experiment {self.name}")
+        return parse_predictions(
+            io.StringIO(self.read(path), newline=""), f"{path} of experiment {self.name}"
+        )
 
 
 def stages_in(lock: str) -> dict[str, dict]:
     """Return the stages in the text of a dvc.lock that decide over test predictions.
 
-    No test prediction comes from another dataset; of one that is no longer measured DVC keeps the old entry.
+    No test prediction comes from another dataset; of one that is no longer measured DVC keeps the
+    old entry.
     """
     stages = YAML(typ="safe", pure=True).load(lock)["stages"]
     return {name: stage for name, stage in stages.items() if not name.startswith("external@")}
 
 
 def partly_run(stages: dict[str, dict]) -> list[tuple[str, str]]:
-    """Return each stage in a dvc.lock that has not run after another one, and the output of that one."""
+    """Return each stage in a dvc.lock that has not run after another one, and the output of that
+    one.
+    """
     made = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
     return [
         (name, dependency["path"])
@@ -116,7 +139,8 @@ def _read(path: str, commit: str) -> str:
 
 
 def read_at(path: str, revision: str | None) -> str:
-    """Return the text of a file at a revision, from git or from DVC's cache; None: of the workspace.
+    """Return the text of a file at a revision, from git or from DVC's cache; None: of the
+    workspace.
 
     Raises:
         UserError: the file is in neither.
@@ -150,17 +174,31 @@ def read_experiments(revisions: Sequence[str] = (), commits: int = 1) -> list[Ex
     except (DvcException, SCMError) as error:
         raise UserError(f"the experiments cannot be read: {error}") from None
     rows = [row for row in rows if row.get("typ", "").startswith("branch")]
-    finished = [row for row in rows if row.get("State") in (None, "Success") and not row.get("Error")]
+    finished = [
+        row for row in rows if row.get("State") in (None, "Success") and not row.get("Error")
+    ]
     if len(finished) < len(rows):
-        print(f"{len(rows) - len(finished)} experiments wait, run or have failed: left out", file=sys.stderr)
-    return sorted((_experiment(row, names) for row in finished), key=lambda experiment: experiment.name)
+        print(
+            f"{len(rows) - len(finished)} experiments wait, run or have failed: left out",
+            file=sys.stderr,
+        )
+    return sorted(
+        (_experiment(row, names) for row in finished), key=lambda experiment: experiment.name
+    )
 
 
 def refuse_ambiguous(experiments: Sequence[Experiment], names: Sequence[str]) -> None:
-    """Raise `UserError` if several experiments have one of `names`: those of several commits may be called the same."""
+    """Raise `UserError` if several experiments have one of `names`: those of several commits may be
+    called the same.
+    """
     counts = Counter(experiment.name for experiment in experiments)
     several = [name for name in dict.fromkeys(names) if counts[name] > 1]
-    refuse([f"several experiments are named {name}; --rev says which commit it starts from" for name in several])
+    refuse(
+        [
+            f"several experiments are named {name}; --rev says which commit it starts from"
+            for name in several
+        ]
+    )
 
 
 def _experiment(row: dict, names: Sequence[str]) -> Experiment:
@@ -173,17 +211,24 @@ def _experiment(row: dict, names: Sequence[str]) -> Experiment:
 
 
 def is_input(path: str, params: dict) -> bool:
-    """Return whether a dependency in dvc.lock is code, the dataset, its card, a file of weights or the list of packages."""
+    """Return whether a dependency in dvc.lock is code, the dataset, its card, a file of weights or
+    the list of packages.
+    """
     return kind_of(path, params.get("data"), params.get("model.weights")) is not None
 
 
 def made_here(experiment: Experiment) -> bool:
     """Return whether an experiment's code and dataset are those that stand in this folder now."""
-    return all(found == _digest(path) for path, found in experiment.inputs.items() if path != "data/demo")
+    return all(
+        found == _digest(path) for path, found in experiment.inputs.items() if path != "data/demo"
+    )
 
 
-def has_run(experiments: Sequence[Experiment], wanted: dict[str, Value], but_for: tuple[str, ...] = ()) -> Experiment | None:
-    """Return one of the `experiments` that has run with these parameters on the code and dataset of this folder.
+def has_run(
+    experiments: Sequence[Experiment], wanted: dict[str, Value], but_for: tuple[str, ...] = ()
+) -> Experiment | None:
+    """Return one of the `experiments` that has run with these parameters on the code and dataset of
+    this folder.
 
     Args:
         wanted: all parameters by their dotted names.
@@ -191,12 +236,16 @@ def has_run(experiments: Sequence[Experiment], wanted: dict[str, Value], but_for
     """
     texts = {name: as_yaml(value) for name, value in wanted.items() if not name.startswith(but_for)}
     for experiment in experiments:
-        if all(as_yaml(experiment.params.get(name)) == text for name, text in texts.items()) and made_here(experiment):
+        if all(
+            as_yaml(experiment.params.get(name)) == text for name, text in texts.items()
+        ) and made_here(experiment):
             return experiment
     return None
 
 
 def _digest(path: str) -> str | None:
-    """Return the digest of a path of this folder; of data that is on record and not checked out, that of the record."""
+    """Return the digest of a path of this folder; of data that is on record and not checked out,
+    that of the record.
+    """
     note = Path(f"{path}.dvc")
     return digest(path) or (read_yaml(note)["outs"][0]["md5"] if note.is_file() else None)

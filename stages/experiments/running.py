@@ -11,13 +11,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.base.errors import UserError
-from stages.experiments.commands import DVC, clone_at, find_experiment, find_repository, output_of, refuse_unfit_paths, start_dvc
+from stages.experiments.commands import (
+    DVC,
+    clone_at,
+    find_experiment,
+    find_repository,
+    output_of,
+    refuse_unfit_paths,
+    start_dvc,
+)
 from stages.workers.cluster import connect, in_any_order
 from stages.workers.progress import progress
 
 
 def run_experiment(name: str, overrides: Sequence[str]) -> str:
-    """Run an experiment in a temporary folder, with parameters `name=value` as in `dvc exp run -S`; the workspace stays as it is.
+    """Run an experiment in a temporary folder, with parameters `name=value` as in `dvc exp run -S`;
+    the workspace stays as it is.
 
     Its epochs are a progress bar; what else it prints is shown if it fails.
 
@@ -29,7 +38,10 @@ def run_experiment(name: str, overrides: Sequence[str]) -> str:
     """
     settings = [argument for override in overrides for argument in ("-S", override)]
     printed = []
-    with start_dvc(["exp", "run", "--temp", "-n", name, *settings]) as run, progress(desc=name, unit="epoch") as bar:
+    with (
+        start_dvc(["exp", "run", "--temp", "-n", name, *settings]) as run,
+        progress(desc=name, unit="epoch") as bar,
+    ):
         try:
             for line in run.stdout or ():
                 printed.append(line)
@@ -58,9 +70,9 @@ CLEARING_UP = 10  # seconds
 class Home(NamedTuple):
     """Where a worker finds the code and the data, and where it brings the experiment.
 
-    `repository` and `cache` are folders that workers reach, or `repository` is an address for git; `inside` is the way from
-    its top to the project. `remote` is the name of a DVC remote, instead of `cache`. `author` is who git says has made the
-    experiment.
+    `repository` and `cache` are folders that workers reach, or `repository` is an address for git;
+    `inside` is the way from its top to the project. `remote` is the name of a DVC remote, instead
+    of `cache`. `author` is who git says has made the experiment.
     """
 
     repository: str
@@ -72,10 +84,20 @@ class Home(NamedTuple):
 
 
 def home(arguments: argparse.Namespace) -> Home:
-    """Return where workers get everything from. Raises `UserError` if there is work that is not committed."""
-    if changed := output_of(["git", "status", "--porcelain", "--untracked-files=no"]).split("\n")[0]:
-        raise UserError(f"{changed[3:]} is changed and not committed; experiments on other machines start from the last commit")
-    cache = None if arguments.remote else str(Path(arguments.cache or output_of([*DVC, "cache", "dir"]).strip()).absolute())
+    """Return where workers get everything from. Raises `UserError` if there is work that is not
+    committed.
+    """
+    if changed := output_of(["git", "status", "--porcelain", "--untracked-files=no"]).split("\n")[
+        0
+    ]:
+        raise UserError(
+            f"{changed[3:]} is changed and not committed; experiments on other machines start from the last commit"
+        )
+    cache = (
+        None
+        if arguments.remote
+        else str(Path(arguments.cache or output_of([*DVC, "cache", "dir"]).strip()).absolute())
+    )
     # Workers clone to their temporary folders, and are told where the cache is.
     refuse_unfit_paths(tempfile.gettempdir(), *filter(None, [cache]))
     here = find_repository(whole=True)
@@ -87,18 +109,30 @@ def home(arguments: argparse.Namespace) -> Home:
         output_of(["git", "rev-parse", "HEAD"]).strip(),
         cache,
         arguments.remote,
-        (output_of(["git", "log", "-1", "--format=%an"]).strip(), output_of(["git", "log", "-1", "--format=%ae"]).strip()),
+        (
+            output_of(["git", "log", "-1", "--format=%an"]).strip(),
+            output_of(["git", "log", "-1", "--format=%ae"]).strip(),
+        ),
     )
 
 
-def run_all(orders: Sequence[tuple[str, tuple[str, ...]]], home: Home, scheduler: str | None, workers: int) -> dict[str, str]:
-    """Run experiments, each a name and its parameters, on a cluster; return why those failed that did, by name."""
+def run_all(
+    orders: Sequence[tuple[str, tuple[str, ...]]], home: Home, scheduler: str | None, workers: int
+) -> dict[str, str]:
+    """Run experiments, each a name and its parameters, on a cluster; return why those failed that
+    did, by name.
+    """
     if not orders:
         return {}
     failed = {}
-    with connect(scheduler, workers) as client, progress(total=len(orders), desc="sweep", unit="experiment") as bar:
+    with (
+        connect(scheduler, workers) as client,
+        progress(total=len(orders), desc="sweep", unit="experiment") as bar,
+    ):
         try:
-            for (name, *_), reason in in_any_order(client, run_order, [(*order, home) for order in orders]):
+            for (name, *_), reason in in_any_order(
+                client, run_order, [(*order, home) for order in orders]
+            ):
                 if reason:
                     failed[name] = str(reason)
                 bar.update()
@@ -124,7 +158,9 @@ def run_order(name: str, overrides: Sequence[str], home: Home) -> str | None:
 
 
 def run_and_push(name: str, overrides: Sequence[str], home: Home, clone: Path) -> None:
-    """Run an experiment in a clone and push it home. Raises `UserError` with the end of what it printed if that fails."""
+    """Run an experiment in a clone and push it home. Raises `UserError` with the end of what it
+    printed if that fails.
+    """
     for key, value in zip(("user.name", "user.email"), home.author):
         output_of(["git", "-C", str(clone), "config", key, value])
     settings = {"core.analytics": "false", "core.site_cache_dir": str(clone.parent / "site")}
@@ -135,6 +171,12 @@ def run_and_push(name: str, overrides: Sequence[str], home: Home, clone: Path) -
         output_of([*DVC, "--cd", project, "config", "--local", key, value])
     pull = ["--pull"] if home.remote else []
     changes = [argument for override in overrides for argument in ("-S", override)]
-    output_of([*DVC, "--cd", project, "exp", "run", "--temp", "--name", name, *pull, *changes], last_lines=SHOWN_LINES)
+    output_of(
+        [*DVC, "--cd", project, "exp", "run", "--temp", "--name", name, *pull, *changes],
+        last_lines=SHOWN_LINES,
+    )
     share = ["--remote", home.remote] if home.remote else ["--no-cache"]
-    output_of([*DVC, "--cd", project, "exp", "push", "--force", *share, "origin", name], last_lines=SHOWN_LINES)
+    output_of(
+        [*DVC, "--cd", project, "exp", "push", "--force", *share, "origin", name],
+        last_lines=SHOWN_LINES,
+    )

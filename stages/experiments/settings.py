@@ -23,7 +23,8 @@ IRRELEVANT = (
 
 
 def params_with(overrides: Sequence[str] = ()) -> dict:
-    """Return params.yaml with some parameters changed, each `name=value` with a dot between block and key.
+    """Return params.yaml with some parameters changed, each `name=value` with a dot between block
+    and key.
 
     Raises:
         UserError: there is no such parameter, or one is wrong.
@@ -38,15 +39,25 @@ def params_with(overrides: Sequence[str] = ()) -> dict:
         if not isinstance(block, dict) or key not in block:
             raise UserError(f"{override}: {name} is not a parameter of params.yaml")
         block[key] = YAML(typ="safe", pure=True).load(value)
-    refuse_wrong(params, "params.yaml" if not overrides else f"params.yaml with {' '.join(overrides)}", note="")
+    refuse_wrong(
+        params,
+        "params.yaml" if not overrides else f"params.yaml with {' '.join(overrides)}",
+        note="",
+    )
     return params
 
 
 def flatten(params: dict, prefix: str = "") -> dict[str, Value]:
-    """Return nested parameters by their dotted names: `{"split": {"fold": 0}}` as `{"split.fold": 0}`."""
+    """Return nested parameters by their dotted names: `{"split": {"fold": 0}}` as `{"split.fold":
+    0}`.
+    """
     flat: dict[str, Value] = {}
     for key, value in params.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": plain(value)}
+        flat |= (
+            flatten(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{key}": plain(value)}
+        )
     return flat
 
 
@@ -55,7 +66,9 @@ def plain(value: Any) -> Value:
 
 
 def as_yaml(value: Value) -> str:
-    """Return a parameter as params.yaml would have it: DVC gives numbers as floats and truth values as text."""
+    """Return a parameter as params.yaml would have it: DVC gives numbers as floats and truth values
+    as text.
+    """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         # All its digits: seeds 1234567 and 1234568 are two.
         return str(int(value)) if float(value).is_integer() else repr(float(value))
@@ -63,7 +76,8 @@ def as_yaml(value: Value) -> str:
 
 
 def read_values(text: str, option: str) -> list[str]:
-    """Return the values in a list such as `white,64` or `['a','b'],0.5`, each as `as_yaml` gives it.
+    """Return the values in a list such as `white,64` or `['a','b'],0.5`, each as `as_yaml` gives
+    it.
 
     Raises:
         UserError: it cannot be read as YAML.
@@ -71,12 +85,15 @@ def read_values(text: str, option: str) -> list[str]:
     try:
         values = YAML(typ="safe", pure=True).load(f"[{text}]")
     except YAMLError as error:
-        raise UserError(f"{option} {text} is not a list of values: {' '.join(str(error).split())}") from None
+        raise UserError(
+            f"{option} {text} is not a list of values: {' '.join(str(error).split())}"
+        ) from None
     return [as_yaml(plain(value)) for value in values]
 
 
 def grid(overrides: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return all combinations of parameters, each a tuple of `name=value`, in the order in which `dvc exp run --queue` has them.
+    """Return all combinations of parameters, each a tuple of `name=value`, in the order in which
+    `dvc exp run --queue` has them.
 
     Raises:
         UserError: there is no such parameter, or its values cannot be read.
@@ -84,7 +101,9 @@ def grid(overrides: Sequence[str]) -> list[tuple[str, ...]]:
     from dvc.utils.hydra import get_hydra_sweeps
 
     try:
-        combinations = [tuple(one["params.yaml"]) for one in get_hydra_sweeps({"params.yaml": list(overrides)})]
+        combinations = [
+            tuple(one["params.yaml"]) for one in get_hydra_sweeps({"params.yaml": list(overrides)})
+        ]
     except Exception as error:  # Hydra's and its parser's, of many kinds.
         raise UserError(f"-S {' '.join(overrides)}: {' '.join(str(error).split())}") from None
     for one in combinations:

@@ -1,4 +1,6 @@
-"""Damage that decoders pass over: what is missing would be grey or black, what is wrong a picture of something else."""
+"""Damage that decoders pass over: what is missing would be grey or black, what is wrong a picture
+of something else.
+"""
 
 import re
 import struct
@@ -21,7 +23,8 @@ CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 
 
 def refuse_damaged_png(data: bytes) -> None:
-    """Refuse a PNG file that is cut short, or of which a check sum is wrong: decoders pass over both.
+    """Refuse a PNG file that is cut short, or of which a check sum is wrong: decoders pass over
+    both.
 
     Also one with a critical chunk that is not of the standard: its pixels may mean anything.
     """
@@ -30,16 +33,22 @@ def refuse_damaged_png(data: bytes) -> None:
         if zlib.crc32(data[place + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
             raise NotRead("it is damaged: a check sum is wrong")
         if name == b"CgBI":
-            raise NotRead("it is a PNG that Xcode rewrote for iPhones, with swapped channels; save it as plain PNG")
+            raise NotRead(
+                "it is a PNG that Xcode rewrote for iPhones, with swapped channels; save it as plain PNG"
+            )
         if not name[0] & 0x20 and name not in CRITICAL:
-            raise NotRead(f"it has the critical chunk {name.decode('latin-1')!r}, which PNG does not know; save it as plain PNG")
+            raise NotRead(
+                f"it has the critical chunk {name.decode('latin-1')!r}, which PNG does not know; save it as plain PNG"
+            )
         if name == b"IEND":
             return
     raise NotRead("it is cut short")
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name of each chunk of a PNG file, where it begins and how many bytes its content has."""
+    """Yield the name of each chunk of a PNG file, where it begins and how many bytes its content
+    has.
+    """
     place = 8
     while place + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, place)
@@ -48,7 +57,9 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def refuse_half_read(image: Image.Image, data: bytes) -> None:
-    """Refuse what Pillow has made a picture of although pixels are missing, in those formats in which it does."""
+    """Refuse what Pillow has made a picture of although pixels are missing, in those formats in
+    which it does.
+    """
     if image.format == "PNG":
         imagecodecs.png_decode(data)  # It raises where there are too few pixels.
     elif image.format == "JPEG2000":
@@ -63,7 +74,9 @@ def refuse_half_read(image: Image.Image, data: bytes) -> None:
 
 # What is odd in a JPEG file, but leaves its pixels as they are, or a few bytes that belong to none.
 # The last is of libjpeg-turbo's own interface, which then checks nothing.
-HARMLESS_JPEG = re.compile("Unknown Adobe|bad ICC|Invalid SOS parameters|Could not determine subsampling")
+HARMLESS_JPEG = re.compile(
+    "Unknown Adobe|bad ICC|Invalid SOS parameters|Could not determine subsampling"
+)
 EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 MOST_EXTRANEOUS = 16
 
@@ -82,13 +95,16 @@ def decode_jpeg(image: ImageFile.ImageFile, data: bytes, doubts: list[str]) -> I
         image.load()
         return image
     # Adobe's CMYK has its inks inverted.
-    decoded = Image.fromarray(255 - pixels, "CMYK") if image.mode == "CMYK" else Image.fromarray(pixels)
+    decoded = (
+        Image.fromarray(255 - pixels, "CMYK") if image.mode == "CMYK" else Image.fromarray(pixels)
+    )
     decoded.info = image.info
     return decoded
 
 
 def refuse_damaged_jpeg(data: bytes, mode: str, doubts: list[str]) -> np.ndarray | None:
-    """Return the pixels of a JPEG file as uint8 (height, width) or (height, width, channels), if it is whole.
+    """Return the pixels of a JPEG file as uint8 (height, width) or (height, width, channels), if it
+    is whole.
 
     Args:
         mode: `L`, `RGB` or `CMYK`.
@@ -100,7 +116,8 @@ def refuse_damaged_jpeg(data: bytes, mode: str, doubts: list[str]) -> np.ndarray
     try:
         pixels = _decode_strictly(data, mode)
     except ValueError as error:
-        # What is odd before the first scan would hide what is damaged after it: only one warning is said.
+        # What is odd before the first scan would hide what is damaged after it: only one warning is
+        # said.
         try:
             _decode_strictly(_without_oddities(data), mode)
         except (ValueError, IndexError) as further:
@@ -118,7 +135,9 @@ def _decode_strictly(data: bytes, mode: str) -> np.ndarray:
 
 
 def _without_oddities(data: bytes) -> bytes:
-    """Return a JPEG file without comments, application data, and bytes between the segments before its first scan."""
+    """Return a JPEG file without comments, application data, and bytes between the segments before
+    its first scan.
+    """
     kept, place = [data[:2]], 2
     while True:
         place = data.index(b"\xff", place)
@@ -139,8 +158,8 @@ MOST_UNUSED = 8
 def _refuse_damaged_webp(data: bytes) -> None:
     """Refuse a WebP file whose first picture does not need the end of its data.
 
-    libwebp tells of data that end too early, but not of damage in them: nearly always another number of
-    bytes is used up then. So the picture must not be readable without its last bytes.
+    libwebp tells of data that end too early, but not of damage in them: nearly always another
+    number of bytes is used up then. So the picture must not be readable without its last bytes.
     """
     place = 12
     while place + 8 <= len(data):
@@ -148,7 +167,12 @@ def _refuse_damaged_webp(data: bytes) -> None:
         if name in (b"VP8 ", b"VP8L"):
             cut = data[place + 8 : place + 8 + length - MOST_UNUSED]
             cut += bytes(len(cut) % 2)
-            alone = struct.pack("<4sI4s4sI", b"RIFF", 12 + len(cut), b"WEBP", name, length - MOST_UNUSED) + cut
+            alone = (
+                struct.pack(
+                    "<4sI4s4sI", b"RIFF", 12 + len(cut), b"WEBP", name, length - MOST_UNUSED
+                )
+                + cut
+            )
             try:
                 imagecodecs.webp_decode(alone)
             except imagecodecs.WebpError:
@@ -160,7 +184,8 @@ def _refuse_damaged_webp(data: bytes) -> None:
 
 def _refuse_damaged_bmp(image: Image.Image, data: bytes) -> None:
     stated, offset, header, bits, colours = (
-        int.from_bytes(data[place : place + size], "little") for place, size in ((2, 4), (10, 4), (14, 4), (28, 2), (46, 4))
+        int.from_bytes(data[place : place + size], "little")
+        for place, size in ((2, 4), (10, 4), (14, 4), (28, 2), (46, 4))
     )
     if stated not in (0, len(data)):
         raise NotRead(f"it is damaged: it says that it has {stated:,} bytes, and has {len(data):,}")
@@ -176,11 +201,15 @@ def _confirm_gif(image: GifImageFile, data: bytes) -> None:
     ours = np.asarray(image.convert("RGBA").crop(box))
     theirs = imagecodecs.gif_decode(data, index=0)[box[1] : box[3], box[0] : box[2], :3]
     opaque = ours[..., 3] == 255
-    if ours.shape[:2] != theirs.shape[:2] or not np.array_equal(ours[opaque][:, :3], theirs[opaque]):
+    if ours.shape[:2] != theirs.shape[:2] or not np.array_equal(
+        ours[opaque][:, :3], theirs[opaque]
+    ):
         raise NotRead("it is damaged: two libraries read it differently")
 
 
 def ends_with_pixels(data: bytes) -> bool:
-    """Return whether nothing but pixels follows a PNG file's first pixels; it may say there which way is up."""
+    """Return whether nothing but pixels follows a PNG file's first pixels; it may say there which
+    way is up.
+    """
     names = [name for name, _, _ in png_chunks(data)]
     return b"IDAT" in names and set(names[names.index(b"IDAT") :]) == {b"IDAT", b"IEND"}

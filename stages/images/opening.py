@@ -33,10 +33,12 @@ SUFFIXES = frozenset(
     ".png .apng .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .gif .jp2 .jpx .jpf .j2k .j2c .jpc .ppm .pgm .pbm .pnm".split()
 )
 
-# A glomerulus of 300 micrometres scanned at 40x (0.25 micrometres a pixel) is 1,200 pixels wide. 100 megapixels leave
-# room for eighty times that area, and keep a small file that claims to be huge from filling the memory.
+# A glomerulus of 300 micrometres scanned at 40x (0.25 micrometres a pixel) is 1,200 pixels wide.
+# 100 megapixels leave room for eighty times that area, and keep a small file that claims to be huge
+# from filling the memory.
 PIXEL_LIMIT = 100_000_000
-# Pillow warns of damaged metadata; damaged pixels raise. Once and for all: catch_warnings() is not safe in threads.
+# Pillow warns of damaged metadata; damaged pixels raise. Once and for all: catch_warnings() is not
+# safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 # Profiles of printers have up to a few megabytes; Pillow refuses a PNG with more than one.
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
@@ -48,16 +50,19 @@ LEAST_OPACITY = 0.01
 
 
 def load_image(path: str | Path) -> Image.Image:
-    """Return the first picture of the file `path`, upright, as 8-bit `RGB`, or `RGBA` where a pixel is transparent.
+    """Return the first picture of the file `path`, upright, as 8-bit `RGB`, or `RGBA` where a pixel
+    is transparent.
 
-    Grey, palette, CMYK, YCbCr and Lab are converted; more than 8 bits a channel keep their upper 8, over the full range; an EXIF
-    orientation is applied; an alpha channel that is opaque everywhere is dropped. Color profiles other than sRGB
-    and scanners' are applied. What is doubtful about the picture, `doubts_of` tells.
+    Grey, palette, CMYK, YCbCr and Lab are converted; more than 8 bits a channel keep their upper 8,
+    over the full range; an EXIF orientation is applied; an alpha channel that is opaque everywhere
+    is dropped. Color profiles other than sRGB and scanners' are applied. What is doubtful about the
+    picture, `doubts_of` tells.
 
     Raises:
-        UserError: the file is not an image, is damaged or cut short, or is larger than 100 megapixels; it holds signed, 32-bit or
-            floating-point numbers, whose white is not defined, or 16-bit ones that use a few of their bits alone; it is
-            wholly transparent; or it holds one colour of several that may stand in further pictures.
+        UserError: the file is not an image, is damaged or cut short, or is larger than 100
+            megapixels; it holds signed, 32-bit or floating-point numbers, whose white is not
+            defined, or 16-bit ones that use a few of their bits alone; it is wholly transparent; or
+            it holds one colour of several that may stand in further pictures.
     """
     try:
         image, bits, doubts = _decode(path)
@@ -74,7 +79,9 @@ def load_image(path: str | Path) -> Image.Image:
 
 
 def doubts_of(image: Image.Image, path: str | Path) -> list[str]:
-    """Return a line for each thing that is doubtful about an image by `load_image`, of the file `path`."""
+    """Return a line for each thing that is doubtful about an image by `load_image`, of the file
+    `path`.
+    """
     return [f"{path}: {doubt}" for doubt in image.info[DOUBTS]]
 
 
@@ -91,7 +98,9 @@ def _decode(path: str | Path) -> Decoded:
 
     def check_size(width: int, height: int) -> None:
         if width * height > PIXEL_LIMIT:
-            raise UserError(f"{path} has {width} x {height} pixels; at most {PIXEL_LIMIT:,} are read")
+            raise UserError(
+                f"{path} has {width} x {height} pixels; at most {PIXEL_LIMIT:,} are read"
+            )
         take_room(width * height)
 
     if is_tiff(data[:4]):
@@ -110,7 +119,9 @@ def _decode(path: str | Path) -> Decoded:
         if image.format == "JPEG2000" and bits > 8:
             return Decoded(_deep_jpeg2000(image, data, bits), bits, doubts)
         upright = ImageOps.exif_transpose(_pixels(image, data, bits, doubts))
-        return Decoded(as_8_bit(upright, stretched=image.format == "PPM", doubts=doubts), bits, doubts)
+        return Decoded(
+            as_8_bit(upright, stretched=image.format == "PPM", doubts=doubts), bits, doubts
+        )
 
 
 def _pixels(image: ImageFile.ImageFile, data: bytes, bits: int, doubts: list[str]) -> Image.Image:
@@ -124,7 +135,11 @@ def _pixels(image: ImageFile.ImageFile, data: bytes, bits: int, doubts: list[str
         return deep
     image.load()
     refuse_half_read(image, data)
-    if isinstance(image, GifImageFile) and (box := image.dispose_extent) and box != (0, 0, *image.size):
+    if (
+        isinstance(image, GifImageFile)
+        and (box := image.dispose_extent)
+        and box != (0, 0, *image.size)
+    ):
         # What a first frame leaves of its canvas is transparent, as browsers show it.
         canvas = Image.new("RGBA", image.size)
         canvas.paste(image.convert("RGBA").crop(box), box[:2])
@@ -137,7 +152,9 @@ SRGB_GAMMA, SRGB_CICP = 45455, b"\1\x0d\0\1"
 
 
 def _color_doubts(data: bytes) -> list[str]:
-    """Return what is doubtful about a PNG file's colors: a gamma or a code that is not sRGB's, without a profile."""
+    """Return what is doubtful about a PNG file's colors: a gamma or a code that is not sRGB's,
+    without a profile.
+    """
     found: dict[bytes, bytes] = {}
     for name, place, length in png_chunks(data):
         if name == b"IDAT":
@@ -145,7 +162,11 @@ def _color_doubts(data: bytes) -> list[str]:
         found.setdefault(name, data[place + 8 : place + 8 + length])
     if b"cICP" in found:
         code = found[b"cICP"]
-        return [] if code == SRGB_CICP else [f"its colors have the code {list(code)} (cICP), which is not applied"]
+        return (
+            []
+            if code == SRGB_CICP
+            else [f"its colors have the code {list(code)} (cICP), which is not applied"]
+        )
     if b"iCCP" in found or b"sRGB" in found or b"gAMA" not in found:
         return []
     gamma = int.from_bytes(found[b"gAMA"], "big")
@@ -155,34 +176,60 @@ def _color_doubts(data: bytes) -> list[str]:
 
 
 def _bits(image: ImageFile.ImageFile, data: bytes) -> int:
-    """Return the bits a channel of a picture that is open and not yet decoded; 8 stands for fewer, too."""
+    """Return the bits a channel of a picture that is open and not yet decoded; 8 stands for fewer,
+    too.
+    """
     if image.format == "JPEG2000":
-        # The size segment of the codestream, behind its mark: three bytes for each channel, of which the first is the sign and
-        # the bits less one.
+        # The size segment of the codestream, behind its mark: three bytes for each channel, of
+        # which the first is the sign and the bits less one.
         place = data.index(b"\xff\x4f\xff\x51")
         channels = int.from_bytes(data[place + 40 : place + 42], "big")
         depths = set(data[place + 42 : place + 42 + 3 * channels : 3])
         if len(depths) != 1 or min(depths) & 0x80:
-            raise NotRead("its channels are signed or differ in their bits; save it with 8 bits a channel")
+            raise NotRead(
+                "its channels are signed or differ in their bits; save it with 8 bits a channel"
+            )
         return depths.pop() + 1
-    raw = " ".join(str(part) for tile in image.tile for part in (tile.args if isinstance(tile.args, tuple) else (tile.args,)))
-    stated = max((int(number) for number in re.findall(r"\b\d+\b", raw)), default=0) if image.format == "PPM" else 0
+    raw = " ".join(
+        str(part)
+        for tile in image.tile
+        for part in (tile.args if isinstance(tile.args, tuple) else (tile.args,))
+    )
+    stated = (
+        max((int(number) for number in re.findall(r"\b\d+\b", raw)), default=0)
+        if image.format == "PPM"
+        else 0
+    )
     deep = image.format == "PNG" and "16" in raw
     deep |= image.format == "PPM" and image.mode == "I"
     return 16 if deep or image.mode in SIXTEEN_BIT_MODES or stated > 255 else 8
 
 
 def _deep_jpeg2000(image: Image.Image, data: bytes, bits: int) -> Image.Image:
-    """Decode JPEG 2000 of more than 8 bits with imagecodecs: Pillow rounds them up, and confuses the channels of RGBA."""
+    """Decode JPEG 2000 of more than 8 bits with imagecodecs: Pillow rounds them up, and confuses
+    the channels of RGBA.
+    """
     # The box `colr` with an enumerated colour space: 16 is RGB, 17 grey, 18 YCbCr.
-    if b"colr\x01\0\0\0\0\0\x12" in data[:1000] or image.mode not in ("L", "LA", "RGB", "RGBA", *SIXTEEN_BIT_MODES):
-        raise NotRead(f"it is JPEG 2000 with {bits} bits of a colour space of its own; save it as RGB")
+    if b"colr\x01\0\0\0\0\0\x12" in data[:1000] or image.mode not in (
+        "L",
+        "LA",
+        "RGB",
+        "RGBA",
+        *SIXTEEN_BIT_MODES,
+    ):
+        raise NotRead(
+            f"it is JPEG 2000 with {bits} bits of a colour space of its own; save it as RGB"
+        )
     pixels = to_8_bits(imagecodecs.jpeg2k_decode(data), bits)
-    return Image.fromarray(pixels).convert("RGBA" if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else "RGB")
+    return Image.fromarray(pixels).convert(
+        "RGBA" if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else "RGB"
+    )
 
 
 def _refuse_dark(image: Image.Image, bits: int, path: str | Path) -> None:
-    """Refuse a picture of more than 8 bits whose upper two are nowhere used: 8 or 12 bits stand in 16, and all is black."""
+    """Refuse a picture of more than 8 bits whose upper two are nowhere used: 8 or 12 bits stand in
+    16, and all is black.
+    """
     brightest = int(np.asarray(image)[..., :3].max()) if bits > 8 else 255
     if brightest <= 64:
         raise UserError(
@@ -198,7 +245,9 @@ def _without_alpha(image: Image.Image, path: str | Path) -> Image.Image:
     if alpha.min(initial=255) == 255:
         return image.convert("RGB")
     if alpha.mean() < 255 * LEAST_OPACITY:
-        raise UserError(f"{path} is transparent all over, whatever colours it holds; save it without transparency")
+        raise UserError(
+            f"{path} is transparent all over, whatever colours it holds; save it without transparency"
+        )
     return image
 
 
@@ -207,9 +256,11 @@ NOT_PLAIN = frozenset({"transparency", "exif", "Raw profile type exif", "xmp", "
 
 
 def _decode_plain_png(image: Image.Image, data: bytes) -> Image.Image | None:
-    """Decode what crops mostly are, PNG of 8-bit RGB or RGBA, with libspng, which is faster: the same pixels as Pillow's.
+    """Decode what crops mostly are, PNG of 8-bit RGB or RGBA, with libspng, which is faster: the
+    same pixels as Pillow's.
 
-    Returns None for all that is not so plain, and for damaged files, of which Pillow says what is wrong.
+    Returns None for all that is not so plain, and for damaged files, of which Pillow says what is
+    wrong.
     """
     if image.format != "PNG" or image.mode not in ("RGB", "RGBA"):
         return None

@@ -22,18 +22,23 @@ GROUP = 64  # crops that a worker of a cluster pads at a time
 
 
 class Crop(NamedTuple):
-    """A file to pad, and the digest of the picture that it must show (see `pixel_digest`); None: whatever it shows."""
+    """A file to pad, and the digest of the picture that it must show (see `pixel_digest`); None:
+    whatever it shows.
+    """
 
     file: Path
     pixels: str | None = None
 
 
-def pad_all(crops: Sequence[Crop], mode: Mode, size: int, output: Path, scheduler: str | None = None) -> None:
-    """Write the squares of all `crops` to the .npy file `output`, uint8 (N, size, size, 3), over all cores.
+def pad_all(
+    crops: Sequence[Crop], mode: Mode, size: int, output: Path, scheduler: str | None = None
+) -> None:
+    """Write the squares of all `crops` to the .npy file `output`, uint8 (N, size, size, 3), over
+    all cores.
 
-    Each worker writes its square to its row of the file: the memory used does not grow with N, and the bytes do not
-    depend on the number of workers. With the address of a Dask `scheduler`, whose workers reach the files by the same paths,
-    they open and pad them.
+    Each worker writes its square to its row of the file: the memory used does not grow with N, and
+    the bytes do not depend on the number of workers. With the address of a Dask `scheduler`, whose
+    workers reach the files by the same paths, they open and pad them.
 
     Raises:
         UserError: with their names, files that cannot be read, or show another picture.
@@ -44,7 +49,8 @@ def pad_all(crops: Sequence[Crop], mode: Mode, size: int, output: Path, schedule
         start, turn = npy.tell(), threading.Lock()
 
         def write(row: int, square: np.ndarray) -> None:
-            # Plain writes, not a memory map: on a full disk these raise, where a map would kill the process.
+            # Plain writes, not a memory map: on a full disk these raise, where a map would kill the
+            # process.
             with turn:
                 npy.seek(start + row * square.nbytes)
                 npy.write(square.tobytes())
@@ -67,24 +73,40 @@ def pad_one(crop: Crop, mode: Mode, size: int) -> tuple[np.ndarray | None, str |
     try:
         image = load_image(crop.file)
         if crop.pixels is not None and crop.pixels != pixel_digest(image):
-            return None, f"{crop.file}: it shows another picture than when the manifest was written; run `dvc repro`"
+            return (
+                None,
+                f"{crop.file}: it shows another picture than when the manifest was written; run `dvc repro`",
+            )
         return make_square(image, mode, size), None
     except UserError as error:
         return None, str(error)
 
 
 def pad_on_cluster(
-    crops: Sequence[Crop], mode: Mode, size: int, write: Callable[[int, np.ndarray], None], scheduler: str
+    crops: Sequence[Crop],
+    mode: Mode,
+    size: int,
+    write: Callable[[int, np.ndarray], None],
+    scheduler: str,
 ) -> None:
-    """Have the workers of a Dask cluster pad the crops, some at a time, and `write` each square, by its row, here."""
+    """Have the workers of a Dask cluster pad the crops, some at a time, and `write` each square, by
+    its row, here.
+    """
     # Workers have other working folders.
     crops = [crop._replace(file=crop.file.absolute()) for crop in crops]
     problems: dict[int, str] = {}
-    with connect(scheduler) as client, progress(total=len(crops), desc="padding", unit="image") as bar:
-        groups = ((row, crops[row : row + GROUP], mode, size) for row in range(0, len(crops), GROUP))
+    with (
+        connect(scheduler) as client,
+        progress(total=len(crops), desc="padding", unit="image") as bar,
+    ):
+        groups = (
+            (row, crops[row : row + GROUP], mode, size) for row in range(0, len(crops), GROUP)
+        )
         for (first, *_), padded in in_any_order(client, pad_group, groups):
             if isinstance(padded, BaseException):
-                raise UserError(f"the cluster at {scheduler} failed to pad {crops[first].file} and what follows: {padded}")
+                raise UserError(
+                    f"the cluster at {scheduler} failed to pad {crops[first].file} and what follows: {padded}"
+                )
             for row, (square, problem) in enumerate(padded, start=first):
                 if square is not None:
                     write(row, square)
@@ -94,7 +116,9 @@ def pad_on_cluster(
     refuse([problems[row] for row in sorted(problems)])
 
 
-def pad_group(first: int, crops: Sequence[Crop], mode: Mode, size: int) -> list[tuple[np.ndarray | None, str | None]]:
+def pad_group(
+    first: int, crops: Sequence[Crop], mode: Mode, size: int
+) -> list[tuple[np.ndarray | None, str | None]]:
     """Return what `pad_one` does of each of some crops, the `first` of which is that row."""
     return [pad_one(crop, mode, size) for crop in crops]
 
@@ -109,7 +133,8 @@ def padding_picture(
     mode: Mode,
     per_class: int = 4,
 ) -> Image.Image:
-    """Return a sheet of a few crops as they are (above) and padded (below): of each class from the tallest to the widest.
+    """Return a sheet of a few crops as they are (above) and padded (below): of each class from the
+    tallest to the widest.
 
     Which crops are shown depends on the manifest alone, so that two modes show the same ones.
     """
@@ -121,8 +146,13 @@ def padding_picture(
         chosen += [rows[place] for place in places]
     originals = [load_image(folder / paths[row]).convert("RGB") for row in chosen]
     padded = [Image.fromarray(images[row]) for row in chosen]
-    names = [f"as it is: {widths[row]} x {heights[row]} pixels\n{Path(paths[row]).name}" for row in chosen]
-    kinds = ["globally sclerotic" if labels[row] == "1" else "not globally sclerotic" for row in chosen]
+    names = [
+        f"as it is: {widths[row]} x {heights[row]} pixels\n{Path(paths[row]).name}"
+        for row in chosen
+    ]
+    kinds = [
+        "globally sclerotic" if labels[row] == "1" else "not globally sclerotic" for row in chosen
+    ]
     size = images.shape[1]
     kinds = [f"padded: {mode}, {size} x {size} pixels\n{kind}" for kind in kinds]
     heading = "Above: crops as they are. Below: as the model takes them."

@@ -22,10 +22,10 @@ GRIDS = {
 def to_srgb(image: Image.Image, profile: bytes | None, doubts: list[str]) -> Image.Image:
     """Return a picture as RGB, or RGBA, in sRGB.
 
-    The rendering intent is relative colorimetric with black point compensation, Photoshop's default.
-    Not applied is a profile that is nearly sRGB, so that files with and without one stay the same;
-    nor that of a scanner, which says how a device sees, but not that a program converted the pixels:
-    OpenSlide, QuPath and tiffslide read slides without it.
+    The rendering intent is relative colorimetric with black point compensation, Photoshop's
+    default. Not applied is a profile that is nearly sRGB, so that files with and without one stay
+    the same; nor that of a scanner, which says how a device sees, but not that a program converted
+    the pixels: OpenSlide, QuPath and tiffslide read slides without it.
 
     Args:
         image: `L`, `LA`, `RGB`, `RGBA` or `CMYK`.
@@ -48,7 +48,9 @@ def to_srgb(image: Image.Image, profile: bytes | None, doubts: list[str]) -> Ima
     if isinstance(transform, str):
         doubts.append(transform)
         return plain
-    converted = ImageCms.applyTransform(image if mode == image.mode else image.convert(mode), transform)
+    converted = ImageCms.applyTransform(
+        image if mode == image.mode else image.convert(mode), transform
+    )
     assert converted is not None  # It is where nothing is done in place.
     if plain.mode == "RGBA":
         converted.putalpha(plain.getchannel("A"))
@@ -57,9 +59,14 @@ def to_srgb(image: Image.Image, profile: bytes | None, doubts: list[str]) -> Ima
 
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | None:
-    """Return how to convert pixels of `mode`, why that is not done, or None where it is as good as done."""
+    """Return how to convert pixels of `mode`, why that is not done, or None where it is as good as
+    done.
+    """
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    space, name = source.profile.xcolor_space.strip(), ImageCms.getProfileDescription(source).strip()
+    space, name = (
+        source.profile.xcolor_space.strip(),
+        ImageCms.getProfileDescription(source).strip(),
+    )
     if space != SPACES[mode]:
         return f"its color profile {name!r} is not applied: it is for {space} pixels, and these are {SPACES[mode]}"
     target, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC

@@ -8,13 +8,21 @@ from PIL import Image, ImageDraw, ImageFont
 from stages.base.files import replacing
 
 TILE, GAP, LINE, HEADING = 176, 8, 13, 26
-PAPER, INK = (214, 214, 214), (20, 20, 20)  # Grey paper, on which both white and black padding are seen.
+PAPER, INK = (
+    (214, 214, 214),
+    (20, 20, 20),
+)  # Grey paper, on which both white and black padding are seen.
 
 
 def contact_sheet(
-    images: Sequence[Image.Image], captions: Sequence[str], columns: int, heading: str = "", key: Image.Image | None = None
+    images: Sequence[Image.Image],
+    captions: Sequence[str],
+    columns: int,
+    heading: str = "",
+    key: Image.Image | None = None,
 ) -> Image.Image:
-    """Return a sheet of `images`, left to right and top to bottom, each fitted to a tile with its caption below.
+    """Return a sheet of `images`, left to right and top to bottom, each fitted to a tile with its
+    caption below.
 
     A line that is too long for its tile is cut in the middle, where file names differ least.
 
@@ -42,7 +50,9 @@ def contact_sheet(
         tile = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         sheet.paste(tile, (left + (TILE - size[0]) // 2, top + (TILE - size[1]) // 2))
         for number, line in enumerate(text.split("\n")):
-            draw.text((left, top + TILE + 2 + LINE * number), _fitted(line, font), fill=INK, font=font)
+            draw.text(
+                (left, top + TILE + 2 + LINE * number), _fitted(line, font), fill=INK, font=font
+            )
     return sheet
 
 

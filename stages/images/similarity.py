@@ -1,7 +1,8 @@
 """Finding near-duplicates: crops that show the same picture in other bytes.
 
-A picture that was compressed again, rescaled, brightened, flipped or turned by quarters still has the
-same coarse pattern. scikit-learn takes longer to import than the rest takes, so it is imported on use.
+A picture that was compressed again, rescaled, brightened, flipped or turned by quarters still has
+the same coarse pattern. scikit-learn takes longer to import than the rest takes, so it is imported
+on use.
 """
 
 from collections.abc import Iterable
@@ -21,9 +22,10 @@ def patterns(crops: Iterable[np.ndarray]) -> np.ndarray:
     """Return the coarse pattern of each crop, the same for all eight orientations.
 
     The pattern holds the magnitudes of the low frequencies (discrete cosine transform) of a
-    gray thumbnail, as perceptual hashes do (Zauner, Implementation and benchmarking of perceptual image
-    hash functions, 2010). A flip changes only signs of the transform, and a quarter turn swaps its
-    axes as well. Slow gradients, and what all crops have in common, such as a mask, are subtracted first.
+    gray thumbnail, as perceptual hashes do (Zauner, Implementation and benchmarking of perceptual
+    image hash functions, 2010). A flip changes only signs of the transform, and a quarter turn
+    swaps its axes as well. Slow gradients, and what all crops have in common, such as a mask, are
+    subtracted first.
 
     Args:
         crops: N uint8 arrays (height, width, 3), without margins.
@@ -42,7 +44,9 @@ def patterns(crops: Iterable[np.ndarray]) -> np.ndarray:
     upper = np.triu(np.ones((FREQUENCIES, FREQUENCIES), dtype=bool))
     rows = np.where(upper, np.maximum(low, swapped), np.minimum(low, swapped)).reshape(len(low), -1)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.where(plain[:, None] | (norms == 0), 0, rows / np.maximum(norms, 1e-9)).astype(np.float32)
+    return np.where(plain[:, None] | (norms == 0), 0, rows / np.maximum(norms, 1e-9)).astype(
+        np.float32
+    )
 
 
 def _thumbnail(crop: np.ndarray) -> np.ndarray:
@@ -62,9 +66,18 @@ def similar_pairs(rows: np.ndarray) -> list[tuple[int, int, float]]:
     known = np.flatnonzero(rows.any(axis=1))
     if len(known) < 2:
         return []
-    # Rows of unit length: |a - b|² = 2 - 2 cos. A little more is asked for than is kept, so that rounding decides nothing.
+    # Rows of unit length: |a - b|² = 2 - 2 cos. A little more is asked for than is kept, so that
+    # rounding decides nothing.
     radius = np.sqrt(2 - 2 * (SIMILAR - 0.001))
-    near = NearestNeighbors(radius=radius, algorithm="brute").fit(rows[known]).radius_neighbors(return_distance=False)
-    pairs = [(int(known[i]), int(known[j])) for i, others in enumerate(near) for j in others if i < j]
+    near = (
+        NearestNeighbors(radius=radius, algorithm="brute")
+        .fit(rows[known])
+        .radius_neighbors(return_distance=False)
+    )
+    pairs = [
+        (int(known[i]), int(known[j])) for i, others in enumerate(near) for j in others if i < j
+    ]
     found = [(i, j, round(float(rows[i].astype(np.float64) @ rows[j]), 3)) for i, j in pairs]
-    return sorted((pair for pair in found if pair[2] >= SIMILAR), key=lambda pair: (-pair[2], pair[:2]))
+    return sorted(
+        (pair for pair in found if pair[2] >= SIMILAR), key=lambda pair: (-pair[2], pair[:2])
+    )

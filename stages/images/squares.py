@@ -9,17 +9,19 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
 def make_square(image: Image.Image, mode: Mode, size: int) -> np.ndarray:
-    """Return `image` on a square of `size` pixels a side, centred, its aspect ratio kept (but for `stretch`).
+    """Return `image` on a square of `size` pixels a side, centred, its aspect ratio kept (but for
+    `stretch`).
 
-    The crop is resampled first (Pillow's Lanczos filter, anti-aliased, a side rounded to whole pixels) and the
-    margins are filled then, so that no ringing of the filter blurs the border. An odd pixel goes to the right and the
-    bottom.
+    The crop is resampled first (Pillow's Lanczos filter, anti-aliased, a side rounded to whole
+    pixels) and the margins are filled then, so that no ringing of the filter blurs the border. An
+    odd pixel goes to the right and the bottom.
 
     Args:
-        image: `RGB`, or `RGBA`, whose transparency is laid on the padding colour (on white in the modes that have none).
-        mode: what fills the margins: `white`; `zero` (black); `edge`, the outermost pixels repeated; `reflect`, the crop
-            mirrored at its border; `mean`, the mean colour of the crop's outermost pixels. `stretch` makes no margins
-            but distorts the crop.
+        image: `RGB`, or `RGBA`, whose transparency is laid on the padding colour (on white in the
+            modes that have none).
+        mode: what fills the margins: `white`; `zero` (black); `edge`, the outermost pixels
+            repeated; `reflect`, the crop mirrored at its border; `mean`, the mean colour of the
+            crop's outermost pixels. `stretch` makes no margins but distorts the crop.
         size: pixels a side.
 
     Returns:
@@ -45,7 +47,8 @@ def make_square(image: Image.Image, mode: Mode, size: int) -> np.ndarray:
 
 
 def content_box(crop: tuple[int, int], mode: str, size: int) -> tuple[int, int, int, int]:
-    """Return (left, top, width, height) of what is not margin in a square by `make_square`, in pixels.
+    """Return (left, top, width, height) of what is not margin in a square by `make_square`, in
+    pixels.
 
     Args:
         crop: width and height of the crop before it was made square.
@@ -57,7 +60,9 @@ def content_box(crop: tuple[int, int], mode: str, size: int) -> tuple[int, int, 
 
 
 def rim_colour(image: Image.Image) -> tuple[int, int, int]:
-    """Return the mean colour of the outermost pixels of `image` (RGB or RGBA), weighted by opacity; white if none is seen."""
+    """Return the mean colour of the outermost pixels of `image` (RGB or RGBA), weighted by opacity;
+    white if none is seen.
+    """
     pixels = np.asarray(image)
     height, width = pixels.shape[:2]
     rim = np.ones((height, width), dtype=bool)

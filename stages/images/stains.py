@@ -1,4 +1,6 @@
-"""Giving a crop the stain of the training crops, by torchstain's implementations of Reinhard's and Macenko's methods."""
+"""Giving a crop the stain of the training crops, by torchstain's implementations of Reinhard's and
+Macenko's methods.
+"""
 
 import warnings
 from pathlib import Path
@@ -20,8 +22,9 @@ METHODS = {"reinhard": NumpyReinhardNormalizer, "macenko": NumpyMacenkoNormalize
 class StainNormalizer(BaseModel):
     """A normalization with what it learned of the training crops: what models/stain.json holds.
 
-    Reinhard et al., IEEE Comput Graph Appl 21(5):34, 2001, gives the colours of a crop (in CIELAB) the mean and spread of
-    those of the training crops; Macenko et al., ISBI 2009, gives its two stains their colours and strength.
+    Reinhard et al., IEEE Comput Graph Appl 21(5):34, 2001, gives the colours of a crop (in CIELAB)
+    the mean and spread of those of the training crops; Macenko et al., ISBI 2009, gives its two
+    stains their colours and strength.
     """
 
     normalization: Normalization
@@ -49,7 +52,8 @@ class StainNormalizer(BaseModel):
 
 
 def fit_normalization(normalization: Normalization, squares: np.ndarray) -> StainNormalizer:
-    """Return the normalization fitted on training squares, uint8 (n, size, size, 3), all their pixels together.
+    """Return the normalization fitted on training squares, uint8 (n, size, size, 3), all their
+    pixels together.
 
     Raises:
         UserError: no stain is found in them.
@@ -60,8 +64,13 @@ def fit_normalization(normalization: Normalization, squares: np.ndarray) -> Stai
     try:
         method.fit(squares.reshape(-1, squares.shape[2], 3))
     except (np.linalg.LinAlgError, IndexError, ValueError) as error:
-        raise UserError(f"params.yaml: stain.normalization is {normalization!r}, but the crops hold no stain: {error}") from None
-    learned = {name: np.asarray(getattr(method, name), dtype=np.float64).tolist() for name in LEARNED[normalization]}
+        raise UserError(
+            f"params.yaml: stain.normalization is {normalization!r}, but the crops hold no stain: {error}"
+        ) from None
+    learned = {
+        name: np.asarray(getattr(method, name), dtype=np.float64).tolist()
+        for name in LEARNED[normalization]
+    }
     return StainNormalizer(normalization=normalization, learned=learned)
 
 

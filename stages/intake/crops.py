@@ -1,4 +1,6 @@
-"""The manifest of a dataset: each image opened, its label, slide and site found, copies and doubts named."""
+"""The manifest of a dataset: each image opened, its label, slide and site found, copies and doubts
+named.
+"""
 
 import sys
 from collections import Counter, defaultdict
@@ -18,15 +20,18 @@ from stages.intake.names import refuse_twins
 from stages.intake.source import LEFT_OUT
 from stages.workers.cores import on_all_cores
 
-# The share of slides with one crop above which a pattern hardly finds patients, and so few crops that it may be chance.
+# The share of slides with one crop above which a pattern hardly finds patients, and so few crops
+# that it may be chance.
 MANY, FEW = 0.9, 10
 
 
 class Glomerulus(NamedTuple):
-    """A row of the manifest: one crop. `path` is relative to the dataset's folder, as it is on disk.
+    """A row of the manifest: one crop. `path` is relative to the dataset's folder, as it is on
+    disk.
 
-    `sha256` is of the file's bytes, `pixels` of what they show: two files with one picture may differ by the first alone. `label`
-    is the one that is used; it differs from `published` where the card's corrections say so.
+    `sha256` is of the file's bytes, `pixels` of what they show: two files with one picture may
+    differ by the first alone. `label` is the one that is used; it differs from `published` where
+    the card's corrections say so.
     """
 
     path: str
@@ -51,14 +56,16 @@ class Unreadable(NamedTuple):
 def make_manifest(
     dataset: Dataset, unreadable_list: Path, skip_unreadable: bool = False
 ) -> tuple[list[Glomerulus], list[Unreadable]]:
-    """Return a row for each image of `dataset`, sorted by path, and the images that were skipped as unreadable.
+    """Return a row for each image of `dataset`, sorted by path, and the images that were skipped as
+    unreadable.
 
     Args:
         unreadable_list: the file that will list those, for the warning.
 
     Raises:
-        UserError: with all the names, where images and labels do not fit together one to one, a label is neither 0
-            nor 1, an image does not open (unless these are skipped), or the same image stands under both labels.
+        UserError: with all the names, where images and labels do not fit together one to one, a
+            label is neither 0 nor 1, an image does not open (unless these are skipped), or the same
+            image stands under both labels.
     """
     listing = list_images(dataset.folder)
     listing.refuse_problems()
@@ -85,8 +92,12 @@ def make_manifest(
     return rows, unreadable
 
 
-def find_slides(dataset: Dataset, paths: Iterable[str], groups: Groups) -> dict[str, tuple[str, str]]:
-    """Return (slide, site) of each path, from the labels' table where it has them and else from the file's name."""
+def find_slides(
+    dataset: Dataset, paths: Iterable[str], groups: Groups
+) -> dict[str, tuple[str, str]]:
+    """Return (slide, site) of each path, from the labels' table where it has them and else from the
+    file's name.
+    """
     paths, pattern = list(paths), dataset.card.pattern
     try:
         named = pattern.match_all(paths) if pattern else {}
@@ -95,7 +106,9 @@ def find_slides(dataset: Dataset, paths: Iterable[str], groups: Groups) -> dict[
     slides, slide_sites = {}, defaultdict(set)
     apart = dataset.card.group == NO_GROUP
     for path in paths:
-        slide, site = (one or two for one, two in zip(groups.get(path, ("", "")), named.get(path, ("", ""))))
+        slide, site = (
+            one or two for one, two in zip(groups.get(path, ("", "")), named.get(path, ("", "")))
+        )
         if not slide and apart:
             slide = composed(path)
         slides[path] = (sys.intern(slide), sys.intern(site))
@@ -108,12 +121,19 @@ def find_slides(dataset: Dataset, paths: Iterable[str], groups: Groups) -> dict[
         _refuse_class_in_slide(dataset, slide_sites)
     # A slide is of one site: otherwise keeping sites apart would tear a slide in two.
     refuse(
-        [f"slide {slide} is of several sites: {', '.join(sorted(s))}" for slide, s in sorted(slide_sites.items()) if len(s) > 1]
+        [
+            f"slide {slide} is of several sites: {', '.join(sorted(s))}"
+            for slide, s in sorted(slide_sites.items())
+            if len(s) > 1
+        ]
     )
     _check_sizes(dataset, slides)
     if not apart:
         warn("slides that are kept apart, and may be one", written_alike(slide_sites))
-    warn("sites that are kept apart, and may be one", written_alike({site for sites in slide_sites.values() for site in sites}))
+    warn(
+        "sites that are kept apart, and may be one",
+        written_alike({site for sites in slide_sites.values() for site in sites}),
+    )
     return slides
 
 
@@ -124,11 +144,17 @@ def _error_of(dataset: Dataset, kind: Literal["slide", "site"], message: str) ->
 
 
 def _refuse_no_names(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> None:
-    """Refuse slides and sites that are not known: as one of the name NA, all of them would be one patient."""
+    """Refuse slides and sites that are not known: as one of the name NA, all of them would be one
+    patient.
+    """
     kinds: tuple[Literal["slide", "site"], ...] = ("slide", "site")
     for place, kind in enumerate(kinds):
-        if paths := [path for path, names in slides.items() if names[place] and is_no_name(names[place])]:
-            texts = " or ".join(quoted(text) for text in sorted({slides[path][place] for path in paths}))
+        if paths := [
+            path for path, names in slides.items() if names[place] and is_no_name(names[place])
+        ]:
+            texts = " or ".join(
+                quoted(text) for text in sorted({slides[path][place] for path in paths})
+            )
             raise _error_of(
                 dataset,
                 kind,
@@ -138,12 +164,15 @@ def _refuse_no_names(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> No
 
 
 def _check_sizes(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> None:
-    """Refuse slides of one crop each unless the card says so: split by them, a patient's crops are on both sides, unnoticed."""
+    """Refuse slides of one crop each unless the card says so: split by them, a patient's crops are
+    on both sides, unnoticed.
+    """
     counts = Counter(slide for slide, _ in slides.values())
     if dataset.card.group == NO_GROUP:
         if shared := [path for path, (slide, _) in slides.items() if counts[slide] > 1]:
             raise dataset.error(
-                "group", f"{shared[0]} shares its slide, {quoted(slides[shared[0]][0])}, with another crop; remove the line"
+                "group",
+                f"{shared[0]} shares its slide, {quoted(slides[shared[0]][0])}, with another crop; remove the line",
             )
     elif FEW <= len(counts) == len(slides):
         path, (slide, _) = next(iter(slides.items()))
@@ -154,22 +183,32 @@ def _check_sizes(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> None:
             f"patient's crops together; name what these share, or say `group: {NO_GROUP}` if no two crops are of one patient",
         )
     elif (single := sum(count == 1 for count in counts.values())) > max(1, MANY * len(counts)):
-        warn("do slides (or patients) have so few crops", [f"{single} of {len(counts)} have one, of {len(slides)} crops"])
+        warn(
+            "do slides (or patients) have so few crops",
+            [f"{single} of {len(counts)} have one, of {len(slides)} crops"],
+        )
 
 
 def _refuse_class_in_slide(dataset: Dataset, slides: Iterable[str]) -> None:
-    """Refuse a pattern that takes the class folder into the slide: a patient would be two, on both sides of a split."""
-    classes = {composed(part) for name in dataset.card.classes or [] for part in PurePosixPath(name).parts} - {"*"}
+    """Refuse a pattern that takes the class folder into the slide: a patient would be two, on both
+    sides of a split.
+    """
+    classes = {
+        composed(part) for name in dataset.card.classes or [] for part in PurePosixPath(name).parts
+    } - {"*"}
     without: dict[str, str] = {}
     for slide in sorted(slides):
         rest = "/".join(part for part in slide.split("/") if part not in classes)
         if rest != slide and (other := without.setdefault(rest, slide)) != slide:
             raise dataset.error(
-                "group", f"it takes the class folder into the slide: {quoted(other)} and {quoted(slide)} would be two"
+                "group",
+                f"it takes the class folder into the slide: {quoted(other)} and {quoted(slide)} would be two",
             )
 
 
-def _open_all(folder: Path, images: list[tuple[str, int, str, str, int]]) -> tuple[list[Glomerulus], list[Unreadable], list[str]]:
+def _open_all(
+    folder: Path, images: list[tuple[str, int, str, str, int]]
+) -> tuple[list[Glomerulus], list[Unreadable], list[str]]:
     rows: list[Glomerulus] = []
     unreadable: list[Unreadable] = []
     doubts: list[str] = []
@@ -186,7 +225,9 @@ def _open(
     try:
         image = load_image(file)
         digests = sha256(file), pixel_digest(image)
-        return Glomerulus(path, label, slide, site, *image.size, *digests, published), doubts_of(image, file)
+        return Glomerulus(path, label, slide, site, *image.size, *digests, published), doubts_of(
+            image, file
+        )
     except (UserError, OSError) as error:
         return Unreadable(path, label, str(error)), []
 
@@ -205,4 +246,7 @@ def _check_copies(rows: list[Glomerulus]) -> None:
             if len({row.label for row in same}) == 2
         ]
     )
-    warn("the same image, which the split will keep together", [" = ".join(r.path for r in same) for same in copies.values()])
+    warn(
+        "the same image, which the split will keep together",
+        [" = ".join(r.path for r in same) for same in copies.values()],
+    )

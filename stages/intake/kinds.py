@@ -1,4 +1,6 @@
-"""What a file is that is given as a table, by its content: a workbook, or what is often taken for a table."""
+"""What a file is that is given as a table, by its content: a workbook, or what is often taken for a
+table.
+"""
 
 import re
 import zipfile
@@ -10,7 +12,9 @@ MOST_READ = 2**28
 
 
 def kind_of(table: Path) -> str | None:
-    """Return what a file is that is no text, by what it holds: `a workbook`, or what is often taken for a table."""
+    """Return what a file is that is no text, by what it holds: `a workbook`, or what is often taken
+    for a table.
+    """
     with table.open("rb") as file:
         start = file.read(16)
         if start.startswith(b"\xd0\xcf\x11\xe0"):
@@ -59,4 +63,8 @@ def _kind_of_archive(table: Path) -> str:
         return "a spreadsheet of LibreOffice (.ods)"
     if any(name.endswith(".iwa") or name == "Index.zip" for name in names):
         return "a spreadsheet of Apple Numbers"
-    return "a document of Word" if "word/document.xml" in names else "an archive, or a spreadsheet of another program"
+    return (
+        "a document of Word"
+        if "word/document.xml" in names
+        else "an archive, or a spreadsheet of another program"
+    )

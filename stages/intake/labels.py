@@ -20,7 +20,8 @@ from stages.intake.tables import MissingColumn, missing, read_rows
 
 # What spreadsheets and databases write for 1 and 0.
 WORDS = {"true": 1, "false": 0, "t": 1, "f": 0, "yes": 1, "no": 0, "y": 1, "n": 0}
-# The columns of a table of labels, and of one of corrections, such as the page of judged crops saves.
+# The columns of a table of labels, and of one of corrections, such as the page of judged crops
+# saves.
 LABELS, CORRECTIONS = ("name", "ground truth"), ("path", "label")
 Groups = dict[str, tuple[str | None, str | None]]
 
@@ -50,13 +51,17 @@ class Labels:
             self.problems.append(f"{here}the label of {name} is {quoted(text)}; it must be 0 or 1")
         elif path in self.labels:
             both = self.labels[path] != label
-            self.problems.append(f"{here}{name} stands there twice{', under both labels' if both else ''}")
+            self.problems.append(
+                f"{here}{name} stands there twice{', under both labels' if both else ''}"
+            )
         else:
             self.labels[path] = self.texts[text] = label
         return path
 
     def finish(self, further: Sequence[str] = ()) -> dict[str, int]:
-        """Return the labels by path; raise `UserError` for all that was wrong, and `further` problems."""
+        """Return the labels by path; raise `UserError` for all that was wrong, and `further`
+        problems.
+        """
         refuse([*self.problems, *further])
         if taken := self.texts.keys() - {"0", "1"}:
             words = ", ".join(f"{quoted(text)} for {self.texts[text]}" for text in sorted(taken))
@@ -79,8 +84,8 @@ def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, in
     """Return the label of each image by the deepest of the class folders that it is in.
 
     Raises:
-        UserError: a class folder is not there or not read, an image is in none or in both, or an image of one name, where the
-            name tells the slide, stands in both.
+        UserError: a class folder is not there or not read, an image is in none or in both, or an
+            image of one name, where the name tells the slide, stands in both.
     """
     classes = [_matcher(name) for name in dataset.card.classes or []]
     labels, stray = {}, []
@@ -89,13 +94,17 @@ def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, in
         folder = PurePosixPath(path).parent
         if folder not in depths:
             around = [PurePosixPath(composed(str(one))) for one in (folder, *folder.parents)]
-            depths[folder] = [max((len(one.parts) for one in around if fits(one)), default=-1) for fits in classes]
+            depths[folder] = [
+                max((len(one.parts) for one in around if fits(one)), default=-1) for fits in classes
+            ]
         of_0, of_1 = depths[folder]
         if of_0 != of_1:
             labels[path] = int(of_1 > of_0)
         else:
             where = "both of" if of_0 >= 0 else "neither of"
-            stray.append(f"{dataset.folder / path} is in {where} the class folders {' and '.join(dataset.card.classes or [])}")
+            stray.append(
+                f"{dataset.folder / path} is in {where} the class folders {' and '.join(dataset.card.classes or [])}"
+            )
     _refuse_missing(dataset, labels)
     refuse(stray)
     if dataset.card.pattern and not dataset.card.pattern.of_path:
@@ -105,17 +114,29 @@ def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, in
 
 
 def _say(labels: dict[str, int], where: Sequence[str]) -> None:
-    """Print what stands for label 0 and for label 1, with counts and an example: nothing else shows that they are inverted."""
+    """Print what stands for label 0 and for label 1, with counts and an example: nothing else shows
+    that they are inverted.
+    """
     for label, name in enumerate(CLASS_NAMES):
         paths = [path for path, one in labels.items() if one == label]
         example = f", such as {min(paths)}" if paths else ""
-        print(f"label {label}, {name.replace('_', ' ')}: {len(paths)} {where[label]}{example}", flush=True)
+        print(
+            f"label {label}, {name.replace('_', ' ')}: {len(paths)} {where[label]}{example}",
+            flush=True,
+        )
 
 
 def _matcher(name: str) -> Callable[[PurePosixPath], bool]:
-    """Return what tells whether a folder is the class folder `name`, in which * stands for any folder."""
-    parts = [re.compile(translate(re.sub(r"([?[])", r"[\1]", part))) for part in PurePosixPath(composed(name)).parts]
-    return lambda folder: len(folder.parts) == len(parts) and all(map(re.Pattern.match, parts, folder.parts))
+    """Return what tells whether a folder is the class folder `name`, in which * stands for any
+    folder.
+    """
+    parts = [
+        re.compile(translate(re.sub(r"([?[])", r"[\1]", part)))
+        for part in PurePosixPath(composed(name)).parts
+    ]
+    return lambda folder: (
+        len(folder.parts) == len(parts) and all(map(re.Pattern.match, parts, folder.parts))
+    )
 
 
 def _refuse_missing(dataset: Dataset, labels: dict[str, int]) -> None:
@@ -123,16 +144,32 @@ def _refuse_missing(dataset: Dataset, labels: dict[str, int]) -> None:
         if label in labels.values():
             continue
         if hidden := [part for part in PurePosixPath(name).parts if is_left_behind(part)]:
-            raise dataset.error("classes", f"{hidden[0]} is passed over, as all that is hidden or that file systems leave behind")
+            raise dataset.error(
+                "classes",
+                f"{hidden[0]} is passed over, as all that is hidden or that file systems leave behind",
+            )
         folders = [entry for entry in dataset.folder.rglob("*") if entry.is_dir()]
         inside = [folder.relative_to(dataset.folder) for folder in folders]
-        if not any(_matcher(name)(PurePosixPath(composed(folder.as_posix()))) for folder in [Path("."), *inside]):
+        if not any(
+            _matcher(name)(PurePosixPath(composed(folder.as_posix())))
+            for folder in [Path("."), *inside]
+        ):
             deeper = any(composed(folder.name) == composed(name) for folder in inside)
             present = (
-                ", ".join(sorted(str(folder) for folder in inside if len(folder.parts) == 1 and not is_left_behind(folder.name)))
+                ", ".join(
+                    sorted(
+                        str(folder)
+                        for folder in inside
+                        if len(folder.parts) == 1 and not is_left_behind(folder.name)
+                    )
+                )
                 or "none"
             )
-            hint = f"; further down there are some: '*/{name}' names them" if deeper else f"; there are {present}"
+            hint = (
+                f"; further down there are some: '*/{name}' names them"
+                if deeper
+                else f"; there are {present}"
+            )
             raise dataset.error("classes", f"there is no folder {dataset.folder / name}{hint}")
         warn(f"no image of label {label}", [str(dataset.folder / name)])
 
@@ -163,26 +200,46 @@ def labels_from_table(dataset: Dataset, listing: Listing) -> tuple[dict[str, int
         raise dataset.error("labels", f"there is no file {table}") from None
     except MissingColumn as error:
         key = next(key for key, column in named.items() if column == error.column)
-        raise dataset.error(f"columns.{key}", f"{table} has no such column; {error.there}") from None
+        raise dataset.error(
+            f"columns.{key}", f"{table} has no such column; {error.there}"
+        ) from None
     labels = Labels(table, Names(listing.images, "the folder", unread=listing.unread))
     groups: Groups = {}
     without_row, problems = set(listing.images), []
     for key in ("slide", "site"):
         if key in named:
-            check_names(named[key], ((row.fields[named[key]].strip(), f"{table}, line {row.line}") for row in rows))
+            check_names(
+                named[key],
+                ((row.fields[named[key]].strip(), f"{table}, line {row.line}") for row in rows),
+            )
     for line, field in rows:
-        slide, site = (composed(field[named[key]].strip()) if key in named else None for key in ("slide", "site"))
+        slide, site = (
+            composed(field[named[key]].strip()) if key in named else None
+            for key in ("slide", "site")
+        )
         if slide == "" or site == "":
             problems.append(f"{table}, line {line}: no {'slide' if slide == '' else 'site'}")
         if path := labels.add(line, field[named["name"]], field[named["label"]]):
             without_row.discard(path)
             groups[path] = (slide, site)
-    problems += [f"{dataset.folder / path} has no row in {table}" for path in sorted(without_row - labels.nearly)]
+    problems += [
+        f"{dataset.folder / path} has no row in {table}"
+        for path in sorted(without_row - labels.nearly)
+    ]
     found, inverted = labels.finish(problems), dataset.card.inverted
     if inverted:
         found = {path: 1 - label for path, label in found.items()}
-    texts = [" or ".join(text for text, meant in sorted(labels.texts.items()) if meant == one ^ inverted) for one in (0, 1)]
-    _say(found, [f"with {text or 'nothing'} in the column {quoted(columns.label)} of {table}" for text in texts])
+    texts = [
+        " or ".join(text for text, meant in sorted(labels.texts.items()) if meant == one ^ inverted)
+        for one in (0, 1)
+    ]
+    _say(
+        found,
+        [
+            f"with {text or 'nothing'} in the column {quoted(columns.label)} of {table}"
+            for text in texts
+        ],
+    )
     return found, groups
 
 
@@ -202,8 +259,12 @@ def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]
     return corrections.finish()
 
 
-def read_few_labels(table: Path, name_column: str, label_column: str, paths: Sequence[str]) -> dict[str, int]:
-    """Return the labels that a table gives to some crops; each of its rows must fit one. Raises `UserError` as `read_labels`."""
+def read_few_labels(
+    table: Path, name_column: str, label_column: str, paths: Sequence[str]
+) -> dict[str, int]:
+    """Return the labels that a table gives to some crops; each of its rows must fit one. Raises
+    `UserError` as `read_labels`.
+    """
     labels = Labels(table, Names(paths, "the folder of the crops", what="crops"))
     for line, name, label in _rows_of(table, name_column, label_column):
         labels.add(line, name, label)
@@ -211,7 +272,9 @@ def read_few_labels(table: Path, name_column: str, label_column: str, paths: Seq
 
 
 def _rows_of(table: Path, name_column: str, label_column: str) -> Iterator[tuple[int, str, str]]:
-    """Return (line, name, label) of a table's rows; of one of corrections, too, where no other columns were asked for."""
+    """Return (line, name, label) of a table's rows; of one of corrections, too, where no other
+    columns were asked for.
+    """
     columns = (name_column, label_column)
     if names_the_others(label_column):
         raise UserError(
@@ -231,12 +294,14 @@ def _rows_of(table: Path, name_column: str, label_column: str) -> Iterator[tuple
     return ((line, row[columns[0]], row[columns[1]]) for line, row in rows)
 
 
-def read_labels(table: Path, name_column: str, label_column: str, paths: Sequence[str]) -> dict[str, int]:
+def read_labels(
+    table: Path, name_column: str, label_column: str, paths: Sequence[str]
+) -> dict[str, int]:
     """Return the labels of crops, from a table that may hold more.
 
     Raises:
-        UserError: the table or a column is missing, a label is neither 0 nor 1, a row fits several crops, or a crop has no
-            label or two.
+        UserError: the table or a column is missing, a label is neither 0 nor 1, a row fits several
+            crops, or a crop has no label or two.
     """
     names = Names(paths, table.parent, what="crops")
     labels = Labels(table, names)
@@ -245,6 +310,11 @@ def read_labels(table: Path, name_column: str, label_column: str, paths: Sequenc
         if names.find(name):
             labels.add(line, name, label)
         else:
-            elsewhere |= {path: f"; is that of line {line}, {quoted(name)}, meant?" for path in names.likely(name)}
+            elsewhere |= {
+                path: f"; is that of line {line}, {quoted(name)}, meant?"
+                for path in names.likely(name)
+            }
     lacking = [path for path in paths if path not in labels.labels] if not labels.problems else []
-    return labels.finish([f"{table} has no label of {path}{elsewhere.get(path, '')}" for path in lacking])
+    return labels.finish(
+        [f"{table} has no label of {path}{elsewhere.get(path, '')}" for path in lacking]
+    )

@@ -14,7 +14,8 @@ SHOWN = 3
 
 
 class Names:
-    """The paths of some files, to be found by their whole path or by its last part, in whatever form accents are written.
+    """The paths of some files, to be found by their whole path or by its last part, in whatever
+    form accents are written.
 
     A row is looked up here and never joined to a path: none reaches outside the folder.
 
@@ -22,7 +23,13 @@ class Names:
         unread: why paths that a row may mean are not among `paths`.
     """
 
-    def __init__(self, paths: Iterable[str], where: object, what: str = "files", unread: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        paths: Iterable[str],
+        where: object,
+        what: str = "files",
+        unread: Mapping[str, str] | None = None,
+    ):
         self.where, self.what = where, what
         self.unread = unread or {}
         self.known: dict[str, list[str]] = defaultdict(list)
@@ -36,20 +43,27 @@ class Names:
         found: list[str] = []
         # Spaces around a name belong to it where there is such a file.
         for text in dict.fromkeys((name, name.strip())):
-            # Behind a ' in tables that this pipeline wrote, where a spreadsheet would take a name for a formula.
-            texts = dict.fromkeys(composed(str(PurePosixPath(one))) for one in (text, from_cell(text)) if one)
+            # Behind a ' in tables that this pipeline wrote, where a spreadsheet would take a name
+            # for a formula.
+            texts = dict.fromkeys(
+                composed(str(PurePosixPath(one))) for one in (text, from_cell(text)) if one
+            )
             found = found or [path for one in texts for path in self.known.get(one, [])]
         return found
 
     def problem(self, name: str) -> str:
-        """Return what is wrong with a name that does not mean one file, with the likely match of one that means none."""
+        """Return what is wrong with a name that does not mean one file, with the likely match of
+        one that means none.
+        """
         if found := self.find(name):
             more = ", ..." * (len(found) > SHOWN)
             return f"{quoted(name)} fits {len(found)} {self.what}: {', '.join(found[:SHOWN])}{more}"
         if why := [self.unread[path] for path in Names(self.unread, self.where).find(name)]:
             return why[0]
         likely = self.likely(name)
-        return f"{quoted(name)} is not in {self.where}" + (f"; is {' or '.join(map(quoted, likely))} meant?" if likely else "")
+        return f"{quoted(name)} is not in {self.where}" + (
+            f"; is {' or '.join(map(quoted, likely))} meant?" if likely else ""
+        )
 
     def likely(self, name: str) -> list[str]:
         """Return the paths whose names differ by folders, case, spaces or the suffix alone."""
@@ -69,7 +83,9 @@ def _loosely(name: str) -> str:
 
 
 def refuse_twins(paths: Iterable[str], where: object) -> None:
-    """Raise `UserError` for paths that differ by the form of their accents alone, which no table can tell apart."""
+    """Raise `UserError` for paths that differ by the form of their accents alone, which no table
+    can tell apart.
+    """
     spellings = defaultdict(list)
     for path in paths:
         spellings[composed(path)].append(path)

@@ -18,7 +18,8 @@ LEAST_OTHERS = 4
 
 
 class SplitParameters(Parameters):
-    """`split` in params.yaml. Fold `fold` of `folds` is the test set, the `validation`th after it the validation set.
+    """`split` in params.yaml. Fold `fold` of `folds` is the test set, the `validation`th after it
+    the validation set.
 
     With `test: none` there is no test set: all folds are for training and, in turn, for validation.
     """
@@ -26,7 +27,8 @@ class SplitParameters(Parameters):
     test: Literal["fold", "none"]
     by: Literal["slide", "site", "image"]
     validation_by: Literal["same", "slide"]
-    # Each slide is tried in each fold: of thousands of slides a hundred folds take a minute, a thousand hours.
+    # Each slide is tried in each fold: of thousands of slides a hundred folds take a minute, a
+    # thousand hours.
     folds: int = Field(ge=3, le=100)
     fold: int = Field(ge=0)
     validation: int = Field(ge=1)
@@ -35,11 +37,15 @@ class SplitParameters(Parameters):
     @model_validator(mode="after")
     def _fold_exists(self) -> "SplitParameters":
         if self.fold >= self.folds:
-            raise ValueError(f"fold is {self.fold}; with {self.folds} folds it must be from 0 to {self.folds - 1}")
+            raise ValueError(
+                f"fold is {self.fold}; with {self.folds} folds it must be from 0 to {self.folds - 1}"
+            )
         if self.validation > self.others:
             raise ValueError(f"validation is {self.validation}; it must be from 1 to {self.others}")
         if self.test == "none" and self.validation_by == "slide":
-            raise ValueError("test is 'none', which leaves no site out: validation_by must be 'same'")
+            raise ValueError(
+                "test is 'none', which leaves no site out: validation_by must be 'same'"
+            )
         if self.validation_by == "slide" and self.by == "image":
             raise ValueError("validation_by is 'slide', but by is 'image'; it must be 'same'")
         return self

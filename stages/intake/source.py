@@ -17,7 +17,9 @@ LEFT_OUT = "left out, not images by their name"
 
 
 class Columns(NamedTuple):
-    """All columns of a table that names crops, and of each crop, by its path, the values of its row."""
+    """All columns of a table that names crops, and of each crop, by its path, the values of its
+    row.
+    """
 
     table: Path
     names: list[str]
@@ -29,19 +31,31 @@ class Columns(NamedTuple):
         Raises:
             UserError: it is there several times, or a spreadsheet has changed what stands in it.
         """
-        places = [place for place, name in enumerate(self.names) if loosely(name) == loosely(column)]
+        places = [
+            place for place, name in enumerate(self.names) if loosely(name) == loosely(column)
+        ]
         if len(places) > 1:
-            raise UserError(f"{self.table} has the column {column!r} {len(places)} times, and nobody knows which is meant")
+            raise UserError(
+                f"{self.table} has the column {column!r} {len(places)} times, and nobody knows which is meant"
+            )
         values = {crop: row[places[0]] for crop, row in self.rows.items()} if places else {}
         where = {crop: f"{self.table}: {crop}" for crop in values}
-        refuse([f"{where[crop]}: {column} is {value.reason}" for crop, value in values.items() if isinstance(value, Doubtful)])
+        refuse(
+            [
+                f"{where[crop]}: {column} is {value.reason}"
+                for crop, value in values.items()
+                if isinstance(value, Doubtful)
+            ]
+        )
         if column in ("slide", "site"):
             check_names(column, ((value, where[crop]) for crop, value in values.items()))
         return values if places else None
 
 
 class Found(NamedTuple):
-    """Crops that were found: their folder, their paths in it, sorted, and the columns of the table that names them, if any."""
+    """Crops that were found: their folder, their paths in it, sorted, and the columns of the table
+    that names them, if any.
+    """
 
     folder: Path
     names: list[str]
@@ -49,17 +63,21 @@ class Found(NamedTuple):
 
 
 def find_crops(source: Path, labels: Path | None = None) -> Found:
-    """Return the crops of a source: all images below `source`, those that a table names in its column `name` and that are
-    beside it, or `source` itself, an image. Warns of what is left out, but for the table `labels`.
+    """Return the crops of a source: all images below `source`, those that a table names in its
+    column `name` and that are beside it, or `source` itself, an image. Warns of what is left out,
+    but for the table `labels`.
 
     Raises:
-        UserError: there is no such folder or table, no image in it, or a name in the table fits no file or several.
+        UserError: there is no such folder or table, no image in it, or a name in the table fits no
+            file or several.
     """
     if source.is_dir():
         listing = list_images(source)
         listing.refuse_problems()
         listing.warn_of_left_behind()
-        warn(LEFT_OUT, [path for path in listing.others if labels is None or source / path != labels])
+        warn(
+            LEFT_OUT, [path for path in listing.others if labels is None or source / path != labels]
+        )
         if not listing.images:
             raise no_image(source)
         return Found(source, listing.images, None)
@@ -83,13 +101,24 @@ def find_crops(source: Path, labels: Path | None = None) -> Found:
 
 
 def read_columns(table: Path, crops: Sequence[str]) -> Columns:
-    """Return what a table with a column `name` says of some crops, among others. See `find_crops`, which names them by it."""
+    """Return what a table with a column `name` says of some crops, among others. See `find_crops`,
+    which names them by it.
+    """
     read, known = read_table(table, ("name",)), Names(crops, table.parent)
-    return _columns(read, [(path, number) for number, row in enumerate(read.rows) for path in known.find(row.fields["name"])])
+    return _columns(
+        read,
+        [
+            (path, number)
+            for number, row in enumerate(read.rows)
+            for path in known.find(row.fields["name"])
+        ],
+    )
 
 
 def _columns(table: Table, found: Sequence[tuple[str, int]]) -> Columns:
-    """Return the columns of crops that were found in rows of a table. Raises `UserError` where two rows of a crop differ."""
+    """Return the columns of crops that were found in rows of a table. Raises `UserError` where two
+    rows of a crop differ.
+    """
     places = [place for place, name in enumerate(table.header) if name.strip()]
     rows: dict[str, list[str]] = {}
     problems = []
@@ -97,6 +126,8 @@ def _columns(table: Table, found: Sequence[tuple[str, int]]) -> Columns:
         row = [table.values[number][place] for place in places]
         values = [value if isinstance(value, Doubtful) else from_cell(value) for value in row]
         if rows.setdefault(path, values) != values:
-            problems.append(f"{table.path}, line {table.rows[number].line}: {path} stands there twice, with other values")
+            problems.append(
+                f"{table.path}, line {table.rows[number].line}: {path} stands there twice, with other values"
+            )
     refuse(problems)
     return Columns(table.path, [from_cell(table.header[place].strip()) for place in places], rows)

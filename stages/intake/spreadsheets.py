@@ -18,7 +18,8 @@ _MONTHS = (
 _MONTH = "|".join(sorted(_MONTHS.split(), key=len, reverse=True))
 _DAY, _NUMBER, _YEAR = "(?:0?[1-9]|[12][0-9]|3[01])", "(?:0?[1-9]|1[0-2])", r"\d\d(?:\d\d)?"
 _TIME = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AP]M)?"
-# 02-Jan, 2. Jan, 02-janv., 2-Jan-24; Jan-02; 1月2日; 10:30. Nothing but a spreadsheet writes a name so.
+# 02-Jan, 2. Jan, 02-janv., 2-Jan-24; Jan-02; 1月2日; 10:30. Nothing but a spreadsheet writes a name
+# so.
 SHORTENED = re.compile(
     rf"{_DAY}(?:\. |[-./ ])(?:{_MONTH})\.?(?:[-./ ]{_YEAR})?|(?:{_MONTH})\.?[-./ ]{_YEAR}"
     rf"|(?:\d+年)?\d+月\d+日|{_TIME}",
@@ -30,8 +31,11 @@ NUMERIC = re.compile(
 )
 # 2.02312E+14 and 2,02312e+14; 3E12 may be a name.
 SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d*)?[eE][+-]\d{2,3}")
-# #N/A, #NV and #N/D, #REF!, #¿NOMBRE?; Err:502 of LibreOffice; ##### of a column that is too narrow.
-ERROR = re.compile(r"#N/?[ADV]|#[¡¿]?[^\W\d_][^\s#]*[!?]|##+|#GETTING_DATA|Err:\d{3}", re.IGNORECASE)
+# #N/A, #NV and #N/D, #REF!, #¿NOMBRE?; Err:502 of LibreOffice; ##### of a column that is too
+# narrow.
+ERROR = re.compile(
+    r"#N/?[ADV]|#[¡¿]?[^\W\d_][^\s#]*[!?]|##+|#GETTING_DATA|Err:\d{3}", re.IGNORECASE
+)
 
 
 class Doubtful(str):
@@ -46,20 +50,28 @@ class Doubtful(str):
 
 
 def check_names(column: str, cells: Iterable[tuple[str, str]]) -> None:
-    """Refuse names of slides or sites that a spreadsheet has changed; warn of names that may be changed.
+    """Refuse names of slides or sites that a spreadsheet has changed; warn of names that may be
+    changed.
 
     Args:
         column: the column of the names.
         cells: each name, and where it stands, such as `labels.csv, line 2`.
 
     Raises:
-        UserError: a name is an error, a rounded number or a letter lost, or some names are dates and others are not.
+        UserError: a name is an error, a rounded number or a letter lost, or some names are dates
+            and others are not.
     """
     names: dict[str, str] = {}
     for name, where in cells:
         if name:
             names.setdefault(name, where)
-    refuse([f"{where}: {column} is {quoted(name)}, {why}" for name, where in names.items() if (why := _damage(name))])
+    refuse(
+        [
+            f"{where}: {column} is {quoted(name)}, {why}"
+            for name, where in names.items()
+            if (why := _damage(name))
+        ]
+    )
     dates = {name for name in names if _is_shortened(name) or NUMERIC.fullmatch(name)}
     others = [name for name in names if name not in dates]
     shapes = {_shape(name) for name in others}
@@ -68,15 +80,24 @@ def check_names(column: str, cells: Iterable[tuple[str, str]]) -> None:
             f"{where}: {column} is {quoted(name)}, a date, but {quoted(others[0])} is not; Excel makes dates of names such "
             "as 1-2: write the names anew, in a column that is formatted as text"
             for name, where in names.items()
-            # 2024-11-02 is a laboratory's own name beside 2024-145-02, and Mar-02 may be one beside Lee-02.
-            if name in dates and others and not any(shape.startswith(_shape(name)) for shape in shapes)
+            # 2024-11-02 is a laboratory's own name beside 2024-145-02, and Mar-02 may be one beside
+            # Lee-02.
+            if name in dates
+            and others
+            and not any(shape.startswith(_shape(name)) for shape in shapes)
         ]
     )
     long = [name for name in names if re.fullmatch(r"\d{16,}", name)]
-    rounded = sum(len(name) - 15 for name in long) > 2 and not any(name[15:].strip("0") for name in long)
+    rounded = sum(len(name) - 15 for name in long) > 2 and not any(
+        name[15:].strip("0") for name in long
+    )
     numbers = [name for name in names if re.fullmatch(r"\d+", name)]
     decimals = {name for name in names if re.fullmatch(r"\d+[.,]\d+", name)}
-    cut = {name[:-1] for name in decimals} & decimals if not any(name.endswith("0") for name in decimals) else set()
+    cut = (
+        {name[:-1] for name in decimals} & decimals
+        if not any(name.endswith("0") for name in decimals)
+        else set()
+    )
     doubts = {
         "is a date; did a spreadsheet make it of a name such as 1-2?": [
             name for name in names if name in dates and (not others or _is_shortened(name))
@@ -88,17 +109,24 @@ def check_names(column: str, cells: Iterable[tuple[str, str]]) -> None:
             name for name in names if name in cut
         ],
         "is a truth value; did a spreadsheet make it of a name?": [
-            name for name in names if name in ("TRUE", "FALSE") and not names.keys() <= {"TRUE", "FALSE"}
+            name
+            for name in names
+            if name in ("TRUE", "FALSE") and not names.keys() <= {"TRUE", "FALSE"}
         ],
         "has a question mark, which programs write for a letter that they lack; is it the whole name?": [
             name for name in names if "?" in name.strip("?")
         ],
-        "ends in zeros after 15 digits, as all long numbers here do; did Excel round it?": long if rounded else [],
+        "ends in zeros after 15 digits, as all long numbers here do; did Excel round it?": long
+        if rounded
+        else [],
     }
     for doubt, doubted in doubts.items():
         if doubted:
             more = f" ({len(doubted)} names)" if len(doubted) > 1 else ""
-            print(f"warning: {names[doubted[0]]}: {column} {quoted(doubted[0])} {doubt}{more}", file=sys.stderr)
+            print(
+                f"warning: {names[doubted[0]]}: {column} {quoted(doubted[0])} {doubt}{more}",
+                file=sys.stderr,
+            )
 
 
 def _damage(name: str) -> str | None:

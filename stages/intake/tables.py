@@ -1,4 +1,6 @@
-"""Tables that a laboratory brings: CSV as spreadsheets write it, or .xlsx; the one reader of them all."""
+"""Tables that a laboratory brings: CSV as spreadsheets write it, or .xlsx; the one reader of them
+all.
+"""
 
 import csv
 import io
@@ -28,7 +30,9 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table as it was read: its file, its columns, and of the rows that are not empty the wanted fields, and all values."""
+    """A table as it was read: its file, its columns, and of the rows that are not empty the wanted
+    fields, and all values.
+    """
 
     path: Path
     header: list[str]
@@ -44,9 +48,10 @@ def read_rows(table: Path, wanted: Sequence[str]) -> list[Row]:
 def read_table(table: Path, wanted: Sequence[str]) -> Table:
     """Return a table that has the `wanted` columns.
 
-    CSV in UTF-8 or, with its mark, in UTF-16; comma, semicolon or tab between the columns, whichever gives the wanted ones, or
-    what a first line `sep=;` says; or the sheet of an .xlsx workbook that has the wanted columns. A column may be written in
-    another case; empty fields at the end of a row may be missing.
+    CSV in UTF-8 or, with its mark, in UTF-16; comma, semicolon or tab between the columns,
+    whichever gives the wanted ones, or what a first line `sep=;` says; or the sheet of an .xlsx
+    workbook that has the wanted columns. A column may be written in another case; empty fields at
+    the end of a row may be missing.
 
     Raises:
         UserError: with the line, where the table cannot be read whole and without a doubt.
@@ -89,7 +94,9 @@ def read_table(table: Path, wanted: Sequence[str]) -> Table:
         values.append([value if isinstance(value, Doubtful) else value.strip() for value in filled])
         fields = {name: filled[place] for name, place in places.items()}
         if all(loosely(field) in columns for field in fields.values()):
-            problems.append(f"{table}, line {line}: the header again; are these two tables, one behind the other?")
+            problems.append(
+                f"{table}, line {line}: the header again; are these two tables, one behind the other?"
+            )
         problems += [
             f"{table}, line {line}: {name} is {f'{quoted(str(value))}, ' if value else ''}{value.reason}"
             for name, value in fields.items()
@@ -106,13 +113,16 @@ def read_table(table: Path, wanted: Sequence[str]) -> Table:
     if long:
         more = f", and in {len(long) - 1} more" if len(long) > 1 else ""
         print(
-            f"warning: {table}, line {long[0]}: a field of several lines{more}; are its quotation marks right?", file=sys.stderr
+            f"warning: {table}, line {long[0]}: a field of several lines{more}; are its quotation marks right?",
+            file=sys.stderr,
         )
     return Table(table, header, found, values)
 
 
 class MissingColumn(UserError):
-    """A table lacks a column; `column` is its name, `header` has those that are there, `there` says so."""
+    """A table lacks a column; `column` is its name, `header` has those that are there, `there` says
+    so.
+    """
 
     def __init__(self, table: Path, column: str, header: Sequence[str]):
         self.column, self.header = column, header
@@ -127,13 +137,21 @@ def missing(header: Sequence[str], names: Sequence[str]) -> str | None:
 
 
 def loosely(name: str) -> str:
-    """Return the name of a column as columns are compared: case, spaces and the form of accents aside."""
+    """Return the name of a column as columns are compared: case, spaces and the form of accents
+    aside.
+    """
     return " ".join(composed(name).split()).casefold()
 
 
 def _place(header: Sequence[str], name: str, table: Path) -> int:
-    """Return where the column `name` stands: that one, or the only one that is called so in another case."""
-    exact = [place for place, column in enumerate(header) if composed(column).strip() == composed(name).strip()]
+    """Return where the column `name` stands: that one, or the only one that is called so in another
+    case.
+    """
+    exact = [
+        place
+        for place, column in enumerate(header)
+        if composed(column).strip() == composed(name).strip()
+    ]
     loose = [place for place, column in enumerate(header) if loosely(column) == loosely(name)]
     places = exact or loose
     if len(places) > 1:
@@ -144,7 +162,10 @@ def _place(header: Sequence[str], name: str, table: Path) -> int:
     others = [quoted(header[place]) for place in loose if place not in places]
     if others or not exact:
         instead = f", not {' or '.join(others)}" if others else ""
-        print(f"warning: {table}: the column {quoted(header[places[0]])} is taken for {quoted(name)}{instead}", file=sys.stderr)
+        print(
+            f"warning: {table}: the column {quoted(header[places[0]])} is taken for {quoted(name)}{instead}",
+            file=sys.stderr,
+        )
     return places[0]
 
 
@@ -182,7 +203,8 @@ def _header(text: str, separator: str) -> list[str]:
 
 def _rows(text: str, separator: str, skipped: int) -> list[tuple[int, list[str]]]:
     """Return the rows below the header that are not empty, each with the line that it begins in."""
-    # Strictly: a quotation that does not end, or ends within a field, would swallow rows without a word.
+    # Strictly: a quotation that does not end, or ends within a field, would swallow rows without a
+    # word.
     lines = csv.reader(_lines(text), delimiter=separator, strict=True)
     rows, line = [], 1 + skipped
     try:
@@ -191,7 +213,9 @@ def _rows(text: str, separator: str, skipped: int) -> list[tuple[int, list[str]]
                 rows.append((line, row))
             line = lines.line_num + 1 + skipped
     except csv.Error as error:
-        raise csv.Error(f"line {line}: {error}; is a quotation mark missing, or one too many?") from None
+        raise csv.Error(
+            f"line {line}: {error}; is a quotation mark missing, or one too many?"
+        ) from None
     return rows[1:]
 
 
@@ -207,7 +231,9 @@ def _decoded(table: Path) -> str:
         raise UserError(f"{table} has {size:,} bytes; tables of at most {LARGEST:,} are read")
     if kind := kind_of(table):
         ordinary = ", without a password" if "password" in kind else ""
-        raise UserError(f"{table} is {kind}, not a table; save the table as CSV UTF-8 or as .xlsx{ordinary}")
+        raise UserError(
+            f"{table} is {kind}, not a table; save the table as CSV UTF-8 or as .xlsx{ordinary}"
+        )
     content = table.read_bytes()
     encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
     try:
@@ -220,6 +246,8 @@ def _decoded(table: Path) -> str:
     # Zeros stand in UTF-16 and UTF-32 without its mark; a mark within is that of a second file.
     if mark := re.search("\0|[\r\n]\ufeff", text):
         line = len(re.findall(r"\r\n|\r|\n", text[: mark.end()])) + 1
-        reason = "a zero byte, which no text has" if mark[0] == "\0" else "a second table begins here"
+        reason = (
+            "a zero byte, which no text has" if mark[0] == "\0" else "a second table begins here"
+        )
         raise UserError(f"{table}, line {line}: {reason}; save one table as CSV UTF-8")
     return text

@@ -14,13 +14,21 @@ from xml.etree.ElementTree import Element, iterparse
 
 from openpyxl import load_workbook
 from openpyxl.utils import range_boundaries
-from openpyxl.worksheet._reader import CELL_TAG, COL_TAG, FORMULA_TAG, MERGE_TAG, ROW_TAG, WorkSheetParser
+from openpyxl.worksheet._reader import (
+    CELL_TAG,
+    COL_TAG,
+    FORMULA_TAG,
+    MERGE_TAG,
+    ROW_TAG,
+    WorkSheetParser,
+)
 
 from stages.base.errors import UserError
 from stages.base.parameters import quoted
 from stages.intake.spreadsheets import Doubtful
 
-# A workbook is a compressed archive. A table of 10^5 rows and 20 columns of numbers takes less than this.
+# A workbook is a compressed archive. A table of 10^5 rows and 20 columns of numbers takes less than
+# this.
 LARGEST, MOST_ELEMENTS, MOST_COLUMNS, DEEPEST = 2**27, 5 * 10**6, 2**14, 100
 # `MERGE_TAG` is the list of these.
 MERGED_TAG = MERGE_TAG.removesuffix("s")
@@ -30,12 +38,16 @@ TRANSITIONAL = rb"http://schemas.openxmlformats.org/\1/2006/\2"
 # In UTF-8 or in UTF-16.
 DOCUMENT_TYPES = b"<!DOCTYPE", "<!DOCTYP".encode("utf-16-le")
 TRUE = "1", "true"
-NEVER_COMPUTED = "a formula that was never computed; open the workbook in a spreadsheet program and save it"
+NEVER_COMPUTED = (
+    "a formula that was never computed; open the workbook in a spreadsheet program and save it"
+)
 MERGED = "a part of merged cells; unmerge them and fill in each one"
 
 
 class Sheet(NamedTuple):
-    """A sheet: its header, its other rows that are not empty, each with its line, and its hidden columns, from 0."""
+    """A sheet: its header, its other rows that are not empty, each with its line, and its hidden
+    columns, from 0.
+    """
 
     header: list[str]
     rows: list[tuple[int, list[str]]]
@@ -49,25 +61,31 @@ def read_workbook(path: Path, fits: Callable[[Sequence[str]], bool]) -> Sheet:
     that were never computed and the empty part of merged cells become `Doubtful`.
 
     Raises:
-        UserError: the workbook is damaged or too large, several visible sheets fit, or only hidden ones.
+        UserError: the workbook is damaged or too large, several visible sheets fit, or only hidden
+            ones.
     """
     try:
         with warnings.catch_warnings(), _opened(path) as (file, computed):
             warnings.simplefilter("ignore")  # Of what openpyxl would lose if it wrote the file.
             book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
-            first = {sheet: next(_Parser(sheet, computed).rows(), None) for sheet in book.worksheets}
+            first = {
+                sheet: next(_Parser(sheet, computed).rows(), None) for sheet in book.worksheets
+            }
             headers = {sheet: _filled(row[1]) for sheet, row in first.items() if row}
             chosen = _choose(path, {sheet: fits(header) for sheet, header in headers.items()})
             return _read(path, chosen, computed) if chosen else Sheet([], [], set())
     except UserError:
         raise
     except Exception as error:  # openpyxl raises many kinds on damaged files.
-        raise UserError(f"{path} does not open as a workbook of Excel: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(
+            f"{path} does not open as a workbook of Excel: {' '.join(str(error).split())[:200]}"
+        ) from None
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
-    """Open a workbook that is small enough, a "Strict" one as a copy in the namespaces that openpyxl reads.
+    """Open a workbook that is small enough, a "Strict" one as a copy in the namespaces that
+    openpyxl reads.
 
     Yields the file, and whether a spreadsheet program has computed its formulas.
     """
@@ -78,7 +96,9 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
         for name in names:
             size += archive.getinfo(name).file_size
             if size > LARGEST:
-                raise UserError(f"{path} holds more than {LARGEST:,} bytes when it is unpacked; save only the table, as CSV")
+                raise UserError(
+                    f"{path} holds more than {LARGEST:,} bytes when it is unpacked; save only the table, as CSV"
+                )
             part = archive.read(name)
             # A text or a format takes openpyxl several times as long as a cell.
             weight = {"sharedStrings.xml": 3, "styles.xml": 10}.get(name.rpartition("/")[2], 1)
@@ -90,11 +110,14 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
                 )
             if any(mark in part for mark in DOCUMENT_TYPES):
                 raise UserError(f"{path}: {name} declares a document type, as no workbook does")
-            # Programs that cannot compute ask for it by this mark, which a spreadsheet removes; openpyxl takes it for set.
+            # Programs that cannot compute ask for it by this mark, which a spreadsheet removes;
+            # openpyxl takes it for set.
             computed = computed and re.search(rb'fullCalcOnLoad="(1|true)"', part) is None
             strict = strict or STRICT.search(part) is not None
         if not strict:
-            with path.open("rb") as file:  # openpyxl refuses the name of a file with another suffix.
+            with path.open(
+                "rb"
+            ) as file:  # openpyxl refuses the name of a file with another suffix.
                 yield file, computed
             return
         copy = io.BytesIO()
@@ -105,7 +128,9 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
 
 
 class _Parser(WorkSheetParser):
-    """What openpyxl reads of a sheet in one pass, but for cells without content, which may be millions."""
+    """What openpyxl reads of a sheet in one pass, but for cells without content, which may be
+    millions.
+    """
 
     def __init__(self, sheet: Any, computed: bool):
         book = sheet.parent
@@ -148,7 +173,9 @@ class _Parser(WorkSheetParser):
                     raise ValueError(f"a cell of line {self.row_counter} stands there twice")
             elif element.tag == ROW_TAG and row:
                 yield self.row_counter, row
-            elif element.tag == COL_TAG and (element.get("hidden") in TRUE or float(element.get("width", 1)) == 0):
+            elif element.tag == COL_TAG and (
+                element.get("hidden") in TRUE or float(element.get("width", 1)) == 0
+            ):
                 first, last = int(element.get("min")), int(element.get("max"))
                 self.hidden_columns.update(range(first - 1, min(last, MOST_COLUMNS)))
             elif element.tag == MERGED_TAG:
@@ -161,7 +188,8 @@ class _Parser(WorkSheetParser):
         if cell["row"] != self.row_counter:
             raise ValueError(f"cell {element.get('r')} stands in line {self.row_counter}")
         if element.find(FORMULA_TAG) is not None:
-            # A formula that gives the empty text is a computed one: it says that it is a text. XlsxWriter writes 0 for all.
+            # A formula that gives the empty text is a computed one: it says that it is a text.
+            # XlsxWriter writes 0 for all.
             empty = cell["value"] is None and element.get("t") != "str"
             if empty or (not self.computed and cell["value"] in (None, 0)):
                 cell["value"] = Doubtful("", NEVER_COMPUTED)
@@ -183,10 +211,17 @@ def _choose(path: Path, fitting: dict[Any, bool]) -> Any:
         )
     hidden = ", ".join(quoted(sheet.title) for sheet in fit if sheet not in visible)
     if hidden and not visible:
-        raise UserError(f"{path} has these columns only on a hidden sheet, {hidden}; unhide the sheet if it is the right one")
+        raise UserError(
+            f"{path} has these columns only on a hidden sheet, {hidden}; unhide the sheet if it is the right one"
+        )
     if hidden:
-        print(f"warning: {path}: the hidden sheet {hidden} has these columns as well, and is not read", file=sys.stderr)
-    return next(iter(visible or sorted(fitting, key=lambda sheet: sheet.sheet_state != "visible")), None)
+        print(
+            f"warning: {path}: the hidden sheet {hidden} has these columns as well, and is not read",
+            file=sys.stderr,
+        )
+    return next(
+        iter(visible or sorted(fitting, key=lambda sheet: sheet.sheet_state != "visible")), None
+    )
 
 
 def _read(path: Path, sheet: Any, computed: bool) -> Sheet:
@@ -199,7 +234,9 @@ def _read(path: Path, sheet: Any, computed: bool) -> Sheet:
         rows[line] = row = _filled(texts)
         size += len(row) + sum(map(len, row))
         if size > LARGEST:
-            raise UserError(f"{path}: the sheet {quoted(sheet.title)} holds more than {LARGEST:,} characters")
+            raise UserError(
+                f"{path}: the sheet {quoted(sheet.title)} holds more than {LARGEST:,} characters"
+            )
     _mark_merged(parser.merged, rows)
     (_, header), *others = rows.items()
     if hidden := sorted(parser.hidden_rows & {line for line, _ in others}):
@@ -217,7 +254,11 @@ def _mark_merged(ranges: Sequence[str], rows: dict[int, list[str]]) -> None:
     seen: set[tuple[int, int]] = set()
     for one in ranges:
         left, top, right, bottom = range_boundaries(one)
-        within = range(top, bottom + 1) if bottom - top < len(rows) else [line for line in rows if top <= line <= bottom]
+        within = (
+            range(top, bottom + 1)
+            if bottom - top < len(rows)
+            else [line for line in rows if top <= line <= bottom]
+        )
         for line in within:
             for column in range(left - 1, min(right, width)):
                 if (line, column) in seen:
@@ -241,7 +282,9 @@ def _text(cell: Any) -> str:
     if isinstance(cell, bool):
         return str(cell).upper()
     if isinstance(cell, (date, time, timedelta)):
-        return Doubtful(str(cell), "a date, which Excel makes of names such as 1-2; format the column as text")
+        return Doubtful(
+            str(cell), "a date, which Excel makes of names such as 1-2; format the column as text"
+        )
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     # A line end as Excel writes it.

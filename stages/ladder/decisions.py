@@ -14,9 +14,11 @@ from stages.measures.scores import LOWER_IS_BETTER
 
 
 class Verdict(NamedTuple):
-    """A rung, its measure on validation with a 95 % interval, and whether it improves on the best rung before it.
+    """A rung, its measure on validation with a 95 % interval, and whether it improves on the best
+    rung before it.
 
-    `better` is the share of the draws of slides in which it is the better one; None for the first rung.
+    `better` is the share of the draws of slides in which it is the better one; None for the first
+    rung.
     """
 
     rung: Rung
@@ -28,13 +30,22 @@ class Verdict(NamedTuple):
 
 
 def decide(rung: Rung, before: Sequence[Verdict], params: ClimbParameters) -> Verdict:
-    """Measure a rung on validation, and compare it with the best one before it on the same draws of slides."""
+    """Measure a rung on validation, and compare it with the best one before it on the same draws of
+    slides.
+    """
     rungs = [rung, best_of(before).rung] if before else [rung]
-    whole, drawn = measure_draws([one.pooled for one in rungs], (params.measure,), params.bootstrap, seed=0)
+    whole, drawn = measure_draws(
+        [one.pooled for one in rungs], (params.measure,), params.bootstrap, seed=0
+    )
     value = whole[0][params.measure]
-    span = interval([of_it for draw in drawn[0] if (of_it := draw[params.measure]) is not None], params.bootstrap)
+    span = interval(
+        [of_it for draw in drawn[0] if (of_it := draw[params.measure]) is not None],
+        params.bootstrap,
+    )
     if value is None or span is None:
-        raise UserError(f"params.yaml: climb.measure {params.measure} is not defined on these validation slides; brier always is")
+        raise UserError(
+            f"params.yaml: climb.measure {params.measure} is not defined on these validation slides; brier always is"
+        )
     if not before:
         return Verdict(rung, value, span["low"], span["high"], None, True)
     sign = -1 if params.measure in LOWER_IS_BETTER else 1

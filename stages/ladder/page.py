@@ -14,7 +14,11 @@ def say(decision: Verdict, params: ClimbParameters) -> None:
     """Print a decision with the numbers behind it."""
     rung = decision.rung
     gap = rung.training_auc - rung.validation_auc
-    against = "" if decision.better is None else f", better than the best before in {decision.better:.1%} of the draws"
+    against = (
+        ""
+        if decision.better is None
+        else f", better than the best before in {decision.better:.1%} of the draws"
+    )
     print(
         f"{rung.step} ({rung.reached_by}): {title(params.measure)} on validation {decision.value:.3f} "
         f"({decision.low:.3f}-{decision.high:.3f}){against}: {'improves' if decision.improves else 'does not improve'}\n"
@@ -28,11 +32,23 @@ def say(decision: Verdict, params: ClimbParameters) -> None:
 def table(decisions: Sequence[Verdict], params: ClimbParameters) -> str:
     """Return the climb as a Markdown table."""
     best = best_of(decisions)
-    columns = ("step", "reached by", f"{title(params.measure)} on validation", "better than the best before", "gap", "upturn", "")
+    columns = (
+        "step",
+        "reached by",
+        f"{title(params.measure)} on validation",
+        "better than the best before",
+        "gap",
+        "upturn",
+        "",
+    )
     rows = []
     for decision in decisions:
         rung = decision.rung
-        notes = ["overfits"] * rung.overfits + ["improves"] * decision.improves + ["**best**"] * (decision is best)
+        notes = (
+            ["overfits"] * rung.overfits
+            + ["improves"] * decision.improves
+            + ["**best**"] * (decision is best)
+        )
         row = (
             f"`{rung.step}`",
             rung.reached_by,

@@ -1,4 +1,6 @@
-"""The rungs of the ladder, each trained as experiments: what it reaches on validation, and whether it overfits."""
+"""The rungs of the ladder, each trained as experiments: what it reaches on validation, and whether
+it overfits.
+"""
 
 import csv
 from collections.abc import Sequence
@@ -21,7 +23,8 @@ LOG = "metrics/train/plots/metrics"
 
 
 class Rung(NamedTuple):
-    """A step with what its trainings came to: `pooled` has the validation predictions of each seed, over all validation folds.
+    """A step with what its trainings came to: `pooled` has the validation predictions of each seed,
+    over all validation folds.
 
     `training_auc`, `validation_auc` and `upturn` are means over the trainings; see `overfitting`.
     """
@@ -41,7 +44,13 @@ class Trainings:
 
     def __init__(self, overrides: Sequence[str], wanted: dict[str, Value], params: ClimbParameters):
         self.overrides, self.wanted, self.params = overrides, wanted, params
-        self.inputs = [*input_paths(params_with(overrides)), "stages", "pins", "dvc.yaml", "params.yaml"]
+        self.inputs = [
+            *input_paths(params_with(overrides)),
+            "stages",
+            "pins",
+            "dvc.yaml",
+            "params.yaml",
+        ]
         refuse_unrecorded(self.inputs)
         self.began = self.states()
         self.found = read_experiments()
@@ -52,7 +61,9 @@ class Trainings:
         return digests(self.inputs)
 
     def rung(self, step: str, reached_by: str) -> Rung:
-        """Return the rung `step`, trained for each validation fold and seed of `climb` in params.yaml."""
+        """Return the rung `step`, trained for each validation fold and seed of `climb` in
+        params.yaml.
+        """
         seeds: list[Value] = [self.wanted["train.seed"]]
         validations: list[Value] = [self.wanted["split.validation"]]
         if self.params.seeds > 1:
@@ -70,36 +81,57 @@ class Trainings:
             pooled.append(pool(of_seed, [0.5] * len(of_seed)))
         training_auc, validation_auc, upturn = map(float, np.mean(logs, axis=0))
         overfits = training_auc - validation_auc > self.params.gap and upturn > self.params.upturn
-        return Rung(step, reached_by, experiments, pooled, training_auc, validation_auc, upturn, overfits)
+        return Rung(
+            step, reached_by, experiments, pooled, training_auc, validation_auc, upturn, overfits
+        )
 
-    def run(self, step: str, validation: Value, seed: Value, name_validation: bool, name_seed: bool) -> Experiment:
-        """Return the experiment with these parameters and the code and dataset of this folder; run it if there is none."""
+    def run(
+        self, step: str, validation: Value, seed: Value, name_validation: bool, name_seed: bool
+    ) -> Experiment:
+        """Return the experiment with these parameters and the code and dataset of this folder; run
+        it if there is none.
+        """
         changes = {"model.step": step, "split.validation": validation, "train.seed": seed}
         if found := has_run(self.found, {**self.wanted, **changes}, BEHIND_VALIDATION):
             return found
-        name = f"{self.wanted['data']}-{step}" + f"-validation{validation}" * name_validation + f"-seed{seed}" * name_seed
+        name = (
+            f"{self.wanted['data']}-{step}"
+            + f"-validation{validation}" * name_validation
+            + f"-seed{seed}" * name_seed
+        )
         taken, number = name, 2
         while name in self.names:
             name, number = f"{taken}-{number}", number + 1
-        if changed := sorted(path for path, state in self.states().items() if state != self.began[path]):
-            raise UserError(f"{', '.join(changed)}: changed since the climb began; begin it again, what still holds is kept")
-        commit = run_experiment(name, [*self.overrides, *(f"{key}={value}" for key, value in changes.items())])
+        if changed := sorted(
+            path for path, state in self.states().items() if state != self.began[path]
+        ):
+            raise UserError(
+                f"{', '.join(changed)}: changed since the climb began; begin it again, what still holds is kept"
+            )
+        commit = run_experiment(
+            name, [*self.overrides, *(f"{key}={value}" for key, value in changes.items())]
+        )
         self.names.add(name)
         return Experiment(name, commit, {}, {})
 
 
 def read_log(experiment: Experiment) -> dict[str, list[float]]:
-    """Return the training log of an experiment: `train/auc`, `val/auc` and `val/loss` of each epoch."""
+    """Return the training log of an experiment: `train/auc`, `val/auc` and `val/loss` of each
+    epoch.
+    """
     log = {}
     for name in ("train/auc", "val/auc", "val/loss"):
         lines = experiment.read(f"{LOG}/{name}.tsv").splitlines()
-        log[name] = [float(row[name.split("/")[1]]) for row in csv.DictReader(lines, delimiter="\t")]
+        log[name] = [
+            float(row[name.split("/")[1]]) for row in csv.DictReader(lines, delimiter="\t")
+        ]
     return log
 
 
 def overfitting(log: dict[str, list[float]], last_epochs: int) -> tuple[float, float, float]:
-    """Return what says whether a training overfitted: of the last epochs, the mean ROC AUC in training and on validation, and by
-    which share the mean validation loss is above the lowest one of any epoch.
+    """Return what says whether a training overfitted: of the last epochs, the mean ROC AUC in
+    training and on validation, and by which share the mean validation loss is above the lowest one
+    of any epoch.
     """
     training_auc, validation_auc, loss = (
         float(np.mean(log[name][-last_epochs:])) for name in ("train/auc", "val/auc", "val/loss")

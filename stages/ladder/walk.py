@@ -1,4 +1,6 @@
-"""The walk over the rungs: add Dense layers until it overfits, replace the largest by a convolutional block, go on."""
+"""The walk over the rungs: add Dense layers until it overfits, replace the largest by a
+convolutional block, go on.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,17 +10,22 @@ from stages.ladder.rungs import Rung
 from stages.model.steps import MOST_BLOCKS, MOST_DENSE, parse_step, step_name
 
 
-def climb(visit: Callable[[str, str], Rung], params: ClimbParameters, blocks_possible: int) -> Iterator[Verdict]:
+def climb(
+    visit: Callable[[str, str], Rung], params: ClimbParameters, blocks_possible: int
+) -> Iterator[Verdict]:
     """Walk the ladder and yield what was decided on each rung, in the order of the walk.
 
     Args:
-        visit: trains a step or finds its trainings; called with the name of the step and how it was reached.
+        visit: trains a step or finds its trainings; called with the name of the step and how it was
+            reached.
         blocks_possible: how many convolutional blocks fit the size of the squares.
     """
     decisions: list[Verdict] = []
 
     def step(blocks: int, dense_layers: int, reached_by: str) -> Verdict:
-        decisions.append(decide(visit(step_name(blocks, dense_layers), reached_by), decisions, params))
+        decisions.append(
+            decide(visit(step_name(blocks, dense_layers), reached_by), decisions, params)
+        )
         return decisions[-1]
 
     blocks, dense_layers = 0, 0
@@ -37,7 +44,9 @@ def climb(visit: Callable[[str, str], Rung], params: ClimbParameters, blocks_pos
 def improved_in_last_round(decisions: Sequence[Verdict]) -> bool:
     """Return whether a rung with as many convolutional blocks as the last one improved."""
     blocks = [parse_step(decision.rung.step)[0] for decision in decisions]
-    return any(decision.improves for decision, of_it in zip(decisions, blocks) if of_it == blocks[-1])
+    return any(
+        decision.improves for decision, of_it in zip(decisions, blocks) if of_it == blocks[-1]
+    )
 
 
 def why_it_ended(decisions: Sequence[Verdict]) -> str:
@@ -48,7 +57,9 @@ def why_it_ended(decisions: Sequence[Verdict]) -> str:
 
 
 def most_blocks(params: dict) -> int:
-    """Return how many convolutional blocks there can be: each halves the picture, where there is pooling."""
+    """Return how many convolutional blocks there can be: each halves the picture, where there is
+    pooling.
+    """
     if params["model"]["pooling"] == "none":
         return MOST_BLOCKS
     return min(MOST_BLOCKS, int(params["pad"]["size"]).bit_length() - 1)

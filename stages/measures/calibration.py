@@ -1,7 +1,7 @@
 """Turning a model's probabilities into ones that mean what they say, as fitted on validation.
 
-A calibrated probability of 0.3 is one of which, of ten such glomeruli, three are globally sclerotic. scikit-learn takes longer
-to import than the fit takes: it is, where it is needed.
+A calibrated probability of 0.3 is one of which, of ten such glomeruli, three are globally
+sclerotic. scikit-learn takes longer to import than the fit takes: it is, where it is needed.
 """
 
 from itertools import pairwise
@@ -28,8 +28,9 @@ def log_odds(probability: np.ndarray | float) -> np.ndarray:
 class Calibration(Parameters):
     """A calibration with what was fitted: what models/threshold.json holds of it.
 
-    `temperature` and `sigmoid`: log-odds become slope x log-odds + offset. `isotonic`: the probability is read off the line
-    through `points`, (model's, calibrated) in ascending order. `local` is the further map of another laboratory.
+    `temperature` and `sigmoid`: log-odds become slope x log-odds + offset. `isotonic`: the
+    probability is read off the line through `points`, (model's, calibrated) in ascending order.
+    `local` is the further map of another laboratory.
     """
 
     method: Method
@@ -51,15 +52,23 @@ class Calibration(Parameters):
                 fits = not self.points
             case "isotonic":
                 steps = list(pairwise(self.points))
-                fits = bool(self.points) and not line and all(a[0] < b[0] and a[1] <= b[1] for a, b in steps)
+                fits = (
+                    bool(self.points)
+                    and not line
+                    and all(a[0] < b[0] and a[1] <= b[1] for a, b in steps)
+                )
             case _:
                 assert_never(self.method)
         if not fits:
-            raise ValueError(f"slope, offset and points are not those of a calibration by {self.method}, or do not rise")
+            raise ValueError(
+                f"slope, offset and points are not those of a calibration by {self.method}, or do not rise"
+            )
         return self
 
     def __call__(self, y_score: np.ndarray) -> np.ndarray:
-        """Return the calibrated probabilities, float64 (n,), each a number that 32 bits hold, as tables do."""
+        """Return the calibrated probabilities, float64 (n,), each a number that 32 bits hold, as
+        tables do.
+        """
         y_score = np.asarray(y_score, dtype=np.float64)
         if self.method == "isotonic":
             theirs, calibrated = zip(*self.points)
@@ -74,10 +83,11 @@ class Calibration(Parameters):
 def fit_calibration(y_true: np.ndarray, y_score: np.ndarray, method: Method) -> Calibration:
     """Return a calibration fitted on (validation) images of both classes.
 
-    `temperature` divides the log-odds by one number (Guo et al., ICML 2017), so that the threshold of 0.5 stays where it is;
-    `sigmoid` shifts them too (Platt 1999, by scikit-learn's LogisticRegression), which undoes the shift of class weights;
-    `isotonic` is any rising function (Zadrozny and Elkan, KDD 2002, by scikit-learn), for validation sets of a thousand and
-    more: its steps give many images the same probability.
+    `temperature` divides the log-odds by one number (Guo et al., ICML 2017), so that the threshold
+    of 0.5 stays where it is; `sigmoid` shifts them too (Platt 1999, by scikit-learn's
+    LogisticRegression), which undoes the shift of class weights; `isotonic` is any rising function
+    (Zadrozny and Elkan, KDD 2002, by scikit-learn), for validation sets of a thousand and more: its
+    steps give many images the same probability.
 
     Raises:
         ValueError: one class alone, which `none` allows.
@@ -90,16 +100,22 @@ def fit_calibration(y_true: np.ndarray, y_score: np.ndarray, method: Method) -> 
             from sklearn.metrics import log_loss
 
             found = scipy.optimize.minimize_scalar(
-                lambda log_slope: log_loss(y_true, scipy.special.expit(np.exp(log_slope) * x)), bounds=(-5, 5)
+                lambda log_slope: log_loss(y_true, scipy.special.expit(np.exp(log_slope) * x)),
+                bounds=(-5, 5),
             )
             return Calibration(method=method, slope=float(np.exp(found.x)))
         case "sigmoid":
             from sklearn.linear_model import LogisticRegression
 
-            # C: so little regularisation that only classes which the log-odds separate entirely feel it.
+            # C: so little regularisation that only classes which the log-odds separate entirely
+            # feel it.
             model = LogisticRegression(C=1e3, max_iter=1000).fit(x[:, None], y_true)
             # Never upside down, even where the model was worse than guessing.
-            return Calibration(method=method, slope=max(0.0, float(model.coef_[0, 0])), offset=float(model.intercept_[0]))
+            return Calibration(
+                method=method,
+                slope=max(0.0, float(model.coef_[0, 0])),
+                offset=float(model.intercept_[0]),
+            )
         case "isotonic":
             from sklearn.isotonic import IsotonicRegression
 

@@ -1,4 +1,5 @@
-"""Where to cut, and how sure to be: the operating threshold, and the band of probabilities that is too uncertain to decide by.
+"""Where to cut, and how sure to be: the operating threshold, and the band of probabilities that is
+too uncertain to decide by.
 
 An image is called positive where y_score >= threshold.
 """
@@ -18,10 +19,11 @@ from stages.measures.parameters import Rule
 def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: str, target: float) -> float:
     """Return the operating threshold that `rule` gives on these (validation) images.
 
-    `fixed` is 0.5; `youden` maximises sensitivity + specificity - 1 (Youden, Cancer 3:32, 1950; the highest such threshold);
-    `balanced` maximises the lower of sensitivity and specificity, which are nearly equal there (López-Ratón et al., J Stat Softw
-    61(8), 2014, criterion SpEqualSe; the highest such threshold); `sensitivity` is the highest threshold at which the
-    sensitivity reaches `target`.
+    `fixed` is 0.5; `youden` maximises sensitivity + specificity - 1 (Youden, Cancer 3:32, 1950; the
+    highest such threshold); `balanced` maximises the lower of sensitivity and specificity, which
+    are nearly equal there (López-Ratón et al., J Stat Softw 61(8), 2014, criterion SpEqualSe; the
+    highest such threshold); `sensitivity` is the highest threshold at which the sensitivity reaches
+    `target`.
 
     Raises:
         ValueError: a class that the rule needs is missing.
@@ -34,9 +36,13 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: str, target:
     if rule in ("youden", "balanced"):
         from sklearn.metrics import roc_curve
 
-        false_positive_rate, sensitivity, thresholds = roc_curve(y_true, y_score, drop_intermediate=False)
+        false_positive_rate, sensitivity, thresholds = roc_curve(
+            y_true, y_score, drop_intermediate=False
+        )
         specificity = 1 - false_positive_rate
-        gain = sensitivity + specificity if rule == "youden" else np.minimum(sensitivity, specificity)
+        gain = (
+            sensitivity + specificity if rule == "youden" else np.minimum(sensitivity, specificity)
+        )
         # The first threshold of the curve is infinite: nothing is called positive there.
         return float(thresholds[1:][np.argmax(gain[1:])])
     reached = np.arange(1, len(positives) + 1) / len(positives) >= target
@@ -52,7 +58,8 @@ def sureness(y_score: np.ndarray, threshold: float) -> np.ndarray:
 
 
 class Band(Parameters):
-    """The probabilities from `low` to `high`, both included, that are too uncertain to decide by; both None where there are none.
+    """The probabilities from `low` to `high`, both included, that are too uncertain to decide by;
+    both None where there are none.
 
     A band of one value, low = high, is one: of the images whose probability is just that.
     """
@@ -62,8 +69,12 @@ class Band(Parameters):
 
     @model_validator(mode="after")
     def _whole(self) -> "Band":
-        if (self.low is None) != (self.high is None) or (self.low is not None and self.high is not None and self.low > self.high):
-            raise ValueError("of the uncertain band, low and high are both null, or low is not above high")
+        if (self.low is None) != (self.high is None) or (
+            self.low is not None and self.high is not None and self.low > self.high
+        ):
+            raise ValueError(
+                "of the uncertain band, low and high are both null, or low is not above high"
+            )
         return self
 
     def holds(self, y_score: np.ndarray) -> np.ndarray:
@@ -76,9 +87,10 @@ class Band(Parameters):
 def uncertain_band(y_true: np.ndarray, y_score: np.ndarray, threshold: float, error: float) -> Band:
     """Return the band of probabilities that are too uncertain to decide by.
 
-    It is symmetric about the threshold in log-odds, and the narrowest outside which at most the share `error` of these
-    (validation) images is on the wrong side (the reject option of Chow, IEEE Trans Inf Theory 16:41, 1970). There is none where
-    none is needed, and it is all, from 0 to 1, where no narrower one suffices.
+    It is symmetric about the threshold in log-odds, and the narrowest outside which at most the
+    share `error` of these (validation) images is on the wrong side (the reject option of Chow, IEEE
+    Trans Inf Theory 16:41, 1970). There is none where none is needed, and it is all, from 0 to 1,
+    where no narrower one suffices.
     """
     distance = sureness(y_score, threshold)
     _, wrong, at = coverage_curve(y_true, y_score, threshold)
@@ -87,22 +99,28 @@ def uncertain_band(y_true: np.ndarray, y_score: np.ndarray, threshold: float, er
     enough = np.flatnonzero(wrong <= error)
     if len(enough) == 0:
         return Band(low=0.0, high=1.0)
-    # The surest of those that are left out bounds the band; as it is, so that rounding does not let it out.
+    # The surest of those that are left out bounds the band; as it is, so that rounding does not let
+    # it out.
     left_out = distance < at[enough[-1]]
     reach = float(distance[left_out].max())
     centre = float(log_odds(threshold))
     low = min(float(scipy.special.expit(centre - reach)), float(y_score[left_out].min()))
     high = max(float(scipy.special.expit(centre + reach)), float(y_score[left_out].max()))
-    # And so that it takes in none that is decided, on the other side of the threshold and as sure but for rounding.
-    below, above = (y_score[~left_out & side] for side in (y_score < threshold, y_score >= threshold))
+    # And so that it takes in none that is decided, on the other side of the threshold and as sure
+    # but for rounding.
+    below, above = (
+        y_score[~left_out & side] for side in (y_score < threshold, y_score >= threshold)
+    )
     low = max(low, float(np.nextafter(below.max(initial=-1), 1)))
     high = min(high, float(np.nextafter(above.min(initial=2), 0)))
     return Band(low=low, high=high)
 
 
-def coverage_curve(y_true: np.ndarray, y_score: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (coverage, error, sureness), float (n,) each: deciding the images that are at least so sure, which share is decided
-    and which share of these wrongly. From the surest to all.
+def coverage_curve(
+    y_true: np.ndarray, y_score: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (coverage, error, sureness), float (n,) each: deciding the images that are at least so
+    sure, which share is decided and which share of these wrongly. From the surest to all.
     """
     distance = sureness(y_score, threshold)
     order = np.argsort(-distance, kind="stable")
@@ -128,9 +146,10 @@ class Rates(Parameters):
 class Decision(Parameters):
     """How a model's probability becomes a call: what models/threshold.json holds.
 
-    The probability is calibrated first. Then it is called positive from `threshold` on, and `uncertain` between the bounds
-    of the band. `rule`, with its `target`, chose the threshold; `validation` has the rates on the
-    validation slides. `model_sha256` is of the model.json that it belongs to.
+    The probability is calibrated first. Then it is called positive from `threshold` on, and
+    `uncertain` between the bounds of the band. `rule`, with its `target`, chose the threshold;
+    `validation` has the rates on the validation slides. `model_sha256` is of the model.json that it
+    belongs to.
     """
 
     threshold: Share
@@ -144,13 +163,23 @@ class Decision(Parameters):
     @model_validator(mode="after")
     def _fit_together(self) -> "Decision":
         if (self.rule == "sensitivity") != (self.target is not None):
-            raise ValueError("target must be a number with rule 'sensitivity', and null with any other")
+            raise ValueError(
+                "target must be a number with rule 'sensitivity', and null with any other"
+            )
         low, high = self.uncertain.low, self.uncertain.high
-        if low is not None and high is not None and not low - ROUNDING <= self.threshold <= high + ROUNDING:
-            raise ValueError(f"the uncertain band is from {low} to {high}, without the threshold {self.threshold}")
+        if (
+            low is not None
+            and high is not None
+            and not low - ROUNDING <= self.threshold <= high + ROUNDING
+        ):
+            raise ValueError(
+                f"the uncertain band is from {low} to {high}, without the threshold {self.threshold}"
+            )
         return self
 
 
 def read_decision(path: Path = THRESHOLD) -> Decision:
-    """Return what the stage `threshold` decided. Raises `UserError` if the file is missing or damaged."""
+    """Return what the stage `threshold` decided. Raises `UserError` if the file is missing or
+    damaged.
+    """
     return read_json_as(path, Decision)

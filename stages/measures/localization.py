@@ -1,8 +1,9 @@
 """Another laboratory's own calibration, from a few crops that it has labelled.
 
-There the model ranks as well as elsewhere, but its log-odds are shifted: stains, scanners and preparation differ. So they get a
-map of their own, slope x log-odds + offset (Platt 1999), behind which the threshold stays where it is. A dozen labels are few: it
-is pulled towards none at all by a prior, of which the strength was measured on laboratories left out (docs/backbones.md).
+There the model ranks as well as elsewhere, but its log-odds are shifted: stains, scanners and
+preparation differ. So they get a map of their own, slope x log-odds + offset (Platt 1999), behind
+which the threshold stays where it is. A dozen labels are few: it is pulled towards none at all by a
+prior, of which the strength was measured on laboratories left out (docs/backbones.md).
 """
 
 from typing import NamedTuple
@@ -13,8 +14,9 @@ from pydantic import Field
 
 from stages.base.parameters import Parameters
 
-# Log-odds by which a laboratory is shifted: most are little, by chance or by the model's own error; a few by a lot. One normal
-# distribution for both would either forbid what the few need, or let a dozen unlucky labels spoil what the many have.
+# Log-odds by which a laboratory is shifted: most are little, by chance or by the model's own error;
+# a few by a lot. One normal distribution for both would either forbid what the few need, or let a
+# dozen unlucky labels spoil what the many have.
 LITTLE, LOT, SHARE_OF_LOT = 0.5, 5.0, 0.15
 # The logarithm of the slope.
 STRETCH = 0.2
@@ -31,10 +33,11 @@ class Shift(Parameters):
 
 
 def fit_shift(y_true: np.ndarray, log_odds: np.ndarray) -> Shift:
-    """Return a laboratory's map from some labelled crops: the mean of what is likely, by the labels and the prior.
+    """Return a laboratory's map from some labelled crops: the mean of what is likely, by the labels
+    and the prior.
 
-    The posterior mean is summed on a grid: no draw, no start and no step to choose. In place of the offset it is the mean of
-    -offset / slope, where even odds come to lie, as that decides.
+    The posterior mean is summed on a grid: no draw, no start and no step to choose. In place of the
+    offset it is the mean of -offset / slope, where even odds come to lie, as that decides.
 
     Args:
         y_true: int array (n,) of labels 0 and 1; both must be there.
@@ -52,7 +55,9 @@ def fit_shift(y_true: np.ndarray, log_odds: np.ndarray) -> Shift:
     for sign, value in zip(signs, np.asarray(log_odds, dtype=np.float64)):
         fit -= np.logaddexp(0, sign * (slopes * value + OFFSETS[:, None]))
     normal = scipy.stats.norm.pdf
-    of_offset = (1 - SHARE_OF_LOT) * normal(OFFSETS, scale=LITTLE) + SHARE_OF_LOT * normal(OFFSETS, scale=LOT)
+    of_offset = (1 - SHARE_OF_LOT) * normal(OFFSETS, scale=LITTLE) + SHARE_OF_LOT * normal(
+        OFFSETS, scale=LOT
+    )
     fit += np.log(of_offset)[:, None] + scipy.stats.norm.logpdf(LOG_SLOPES, scale=STRETCH)
     weight = np.exp(fit - fit.max())
     weight /= weight.sum()
@@ -62,7 +67,8 @@ def fit_shift(y_true: np.ndarray, log_odds: np.ndarray) -> Shift:
 
 
 def spread(log_odds: np.ndarray, number: int) -> list[int]:
-    """Return the rows of so many crops (or of all, if there are fewer) to label: from the lowest log-odds to the highest, evenly.
+    """Return the rows of so many crops (or of all, if there are fewer) to label: from the lowest
+    log-odds to the highest, evenly.
 
     Labels drawn at random localize as well (docs/backbones.md), but may all be of one class.
     """
@@ -82,7 +88,9 @@ def wilson(count: int, n: int) -> tuple[float, float]:
 
 
 class Rate(NamedTuple):
-    """A sensitivity or specificity on n crops of which `right` were called right, with its 95 % interval."""
+    """A sensitivity or specificity on n crops of which `right` were called right, with its 95 %
+    interval.
+    """
 
     right: int
     n: int
@@ -97,7 +105,9 @@ def rate(called: np.ndarray, label: int) -> Rate:
 
 
 def more_labels(found: Rate) -> int:
-    """Return how many more labels it takes, all of them called right, until the interval is above 0.95; 0 where it is."""
+    """Return how many more labels it takes, all of them called right, until the interval is above
+    0.95; 0 where it is.
+    """
     more = 0
     while wilson(found.right + more, found.n + more)[0] < ENOUGH:
         more += 1
@@ -105,7 +115,8 @@ def more_labels(found: Rate) -> int:
 
 
 def left_out(y_true: np.ndarray, log_odds: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return the log-odds of each crop by the map of all crops but those of its group, float64 (n,): what new crops get.
+    """Return the log-odds of each crop by the map of all crops but those of its group, float64
+    (n,): what new crops get.
 
     Where the others lack a class, the crop keeps its own, as if nothing were known.
     """

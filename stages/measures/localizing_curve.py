@@ -1,4 +1,6 @@
-"""How many labels are worth the work: what localizing on some crops of a laboratory gives on its other slides."""
+"""How many labels are worth the work: what localizing on some crops of a laboratory gives on its
+other slides.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,7 +19,9 @@ TRIES = 20  # draws for each repeat, before it is given up that both classes are
 
 
 class Point(NamedTuple):
-    """Of one measure on `labelled` crops: the median over repeats, and between which values nine of ten of them lie."""
+    """Of one measure on `labelled` crops: the median over repeats, and between which values nine of
+    ten of them lie.
+    """
 
     labelled: int
     measure: str
@@ -26,16 +30,19 @@ class Point(NamedTuple):
     high: float
 
 
-def localizing_curve(y_true: np.ndarray, log_odds: np.ndarray, threshold: float, slides: np.ndarray, seed: int) -> list[Point]:
+def localizing_curve(
+    y_true: np.ndarray, log_odds: np.ndarray, threshold: float, slides: np.ndarray, seed: int
+) -> list[Point]:
     """Return the curve, from no label to half of the crops.
 
-    In each repeat the labelled crops are drawn from some slides and the others are judged: the crops of the other slides, or,
-    where there are fewer than four slides, the other crops. All numbers of labels are measured on the same draws of slides where
-    these hold enough crops.
+    In each repeat the labelled crops are drawn from some slides and the others are judged: the
+    crops of the other slides, or, where there are fewer than four slides, the other crops. All
+    numbers of labels are measured on the same draws of slides where these hold enough crops.
 
     Args:
         y_true: int array (n,).
-        log_odds: float array (n,), calibrated as the model was where it comes from; called positive from `threshold` on.
+        log_odds: float array (n,), calibrated as the model was where it comes from; called positive
+            from `threshold` on.
         slides: text array (n,).
     """
     points: list[Point] = []
@@ -44,7 +51,8 @@ def localizing_curve(y_true: np.ndarray, log_odds: np.ndarray, threshold: float,
     numbers = [number for number in LABELLED if LEAST_CROPS <= number <= len(y_true) / 2]
     for labelled in progress(numbers, desc="localizing", unit="number of labels"):
         found = [
-            _judged(y_true, log_odds, threshold, chosen, rest) for chosen, rest in _draws(y_true, groups, labelled, seed, few)
+            _judged(y_true, log_odds, threshold, chosen, rest)
+            for chosen, rest in _draws(y_true, groups, labelled, seed, few)
         ]
         if len(found) < REPEATS:
             continue
@@ -66,13 +74,16 @@ def _points(labelled: int, values: np.ndarray) -> list[Point]:
 def _draws(
     y_true: np.ndarray, groups: np.ndarray, labelled: int, seed: int, few: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (labelled, judged) rows, with both classes in each, for as many repeats as there are; fewer where there are none."""
+    """Yield (labelled, judged) rows, with both classes in each, for as many repeats as there are;
+    fewer where there are none.
+    """
     for repeat in range(REPEATS):
         random = np.random.default_rng([seed, repeat])
         for _ in range(TRIES):
             order = random.permutation(int(groups.max()) + 1)
             sizes = np.cumsum(np.bincount(groups)[order])
-            # Of several slides, as a laboratory would: of three at least, and of as many as it takes.
+            # Of several slides, as a laboratory would: of three at least, and of as many as it
+            # takes.
             first = labelled if few else max(3, int(np.searchsorted(sizes, labelled)) + 1)
             drawn = np.flatnonzero(np.isin(groups, order[:first]))
             rest = np.setdiff1d(np.arange(len(y_true)), drawn)
@@ -87,7 +98,12 @@ def _draws(
 def _judged(
     y_true: np.ndarray, log_odds: np.ndarray, threshold: float, chosen: np.ndarray, rest: np.ndarray
 ) -> tuple[list[float | None], list[float | None]]:
-    """Return the measures of the rows `rest`, which are of both classes, before and after localizing on the rows `chosen`."""
+    """Return the measures of the rows `rest`, which are of both classes, before and after
+    localizing on the rows `chosen`.
+    """
     shift, odds = fit_shift(y_true[chosen], log_odds[chosen]), log_odds[rest]
-    before, after = (rates(*confusion(y_true[rest], one >= threshold)) for one in (odds, shift.slope * odds + shift.offset))
+    before, after = (
+        rates(*confusion(y_true[rest], one >= threshold))
+        for one in (odds, shift.slope * odds + shift.offset)
+    )
     return [before[name] for name in MEASURES], [after[name] for name in MEASURES]

@@ -1,4 +1,6 @@
-"""Predictions of several folds as one, and how the measures of several models spread over draws of the same slides."""
+"""Predictions of several folds as one, and how the measures of several models spread over draws of
+the same slides.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +16,9 @@ Measures = dict[str, float | None]
 
 
 class Pooled(NamedTuple):
-    """Predictions of the images of all folds, and what each image was called at its own fold's threshold: bool (n,)."""
+    """Predictions of the images of all folds, and what each image was called at its own fold's
+    threshold: bool (n,).
+    """
 
     predictions: Predictions
     called: np.ndarray
@@ -29,23 +33,28 @@ def pool(folds: Sequence[Predictions], thresholds: Sequence[float]) -> Pooled:
 def measure_draws(
     models: Sequence[Sequence[Pooled]], names: Sequence[str], replicates: int, seed: int
 ) -> tuple[list[Measures], list[list[Measures]]]:
-    """Measure some models, each trained in the same R repetitions, on the same images and on draws of their slides.
+    """Measure some models, each trained in the same R repetitions, on the same images and on draws
+    of their slides.
 
-    A measure is the mean over a model's repetitions. Slides are drawn as in `stages.measures.resampling.slide_bootstrap`, and
-    repetitions too, where there are several. Each draw is the same for all models, so that their differences are paired.
+    A measure is the mean over a model's repetitions. Slides are drawn as in
+    `stages.measures.resampling.slide_bootstrap`, and repetitions too, where there are several. Each
+    draw is the same for all models, so that their differences are paired.
 
     Args:
         models: for each model its R repetitions, on the same images.
         names: of measures in `stages.measures.scores.score`.
 
     Returns:
-        the measures of each model; and of each model a list over the draws. None where a measure is not defined.
+        the measures of each model; and of each model a list over the draws. None where a measure is
+        not defined.
     """
     slides = np.unique(models[0][0].predictions.slides)
     codes = [np.searchsorted(slides, pooled.predictions.slides) for pooled in models[0]]
     of_probabilities = [name for name in OF_PROBABILITIES if name in names]
 
-    def measure(model: Sequence[Pooled], repetitions: Sequence[int] | np.ndarray, counts: np.ndarray) -> Measures:
+    def measure(
+        model: Sequence[Pooled], repetitions: Sequence[int] | np.ndarray, counts: np.ndarray
+    ) -> Measures:
         each = []
         for number in repetitions:
             (_, _, y_true, y_score), called = model[number]
@@ -55,11 +64,18 @@ def measure_draws(
     everything = range(len(codes))
     random = np.random.default_rng(seed)
     drawn: list[list[Measures]] = [[] for _ in models]
-    for counts in progress(slide_draws(len(slides), replicates, seed), total=replicates, desc="drawing slides", unit="draw"):
+    for counts in progress(
+        slide_draws(len(slides), replicates, seed),
+        total=replicates,
+        desc="drawing slides",
+        unit="draw",
+    ):
         repetitions = random.integers(len(codes), size=len(codes)) if len(codes) > 1 else everything
         for draws, model in zip(drawn, models):
             draws.append(measure(model, repetitions, counts))
-    return [measure(model, everything, np.ones(len(slides), dtype=np.int64)) for model in models], drawn
+    return [
+        measure(model, everything, np.ones(len(slides), dtype=np.int64)) for model in models
+    ], drawn
 
 
 def differences(ours: Sequence[Measures], theirs: Sequence[Measures], name: str) -> list[float]:

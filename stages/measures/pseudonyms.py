@@ -1,4 +1,6 @@
-"""Names for slides in what git keeps: keyed hashes, which tell nothing to those who do not have the key."""
+"""Names for slides in what git keeps: keyed hashes, which tell nothing to those who do not have the
+key.
+"""
 
 import hmac
 from collections.abc import Sequence
@@ -24,7 +26,9 @@ def read_key(name: str) -> bytes | None:
     path = KEYS / name
     needed = f"evaluate.pseudonyms needs a key of {SHORTEST} characters or more there"
     if not path.is_file():
-        raise UserError(f"{path} does not exist; {needed}, or `dvc pull {path}` for your colleagues' key")
+        raise UserError(
+            f"{path} does not exist; {needed}, or `dvc pull {path}` for your colleagues' key"
+        )
     key = path.read_bytes().strip()
     if len(key) < SHORTEST:
         raise UserError(f"{path} holds {len(key)} characters; {needed}")
@@ -32,7 +36,8 @@ def read_key(name: str) -> bytes | None:
 
 
 def pseudonyms(slides: Sequence[str], key: bytes | None) -> list[str]:
-    """Return a name for each of the different slides: the start of HMAC-SHA256; without a key their own names.
+    """Return a name for each of the different slides: the start of HMAC-SHA256; without a key their
+    own names.
 
     Raises:
         UserError: two slides come to the same pseudonym.
@@ -40,7 +45,11 @@ def pseudonyms(slides: Sequence[str], key: bytes | None) -> list[str]:
     if key is None:
         return [*slides]
     # With letters before it, no spreadsheet takes 012345678901 or 1e2345678901 for a number.
-    names = [f"slide-{hmac.new(key, slide.encode(), 'sha256').hexdigest()[:DIGITS]}" for slide in slides]
+    names = [
+        f"slide-{hmac.new(key, slide.encode(), 'sha256').hexdigest()[:DIGITS]}" for slide in slides
+    ]
     if len(set(names)) < len(names):
-        raise UserError("evaluate.pseudonyms: two slides come to the same pseudonym; take another key")
+        raise UserError(
+            "evaluate.pseudonyms: two slides come to the same pseudonym; take another key"
+        )
     return names

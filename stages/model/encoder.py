@@ -1,7 +1,8 @@
 """Pathology encoders: vision transformers whose weights lie in a folder and may not be passed on.
 
-The layers are those of keras-hub, and so is the converter from the names of transformers. An encoder is made in two parts, of
-which the first, frozen one is never saved (stages/model/encoder_card.py).
+The layers are those of keras-hub, and so is the converter from the names of transformers. An
+encoder is made in two parts, of which the first, frozen one is never saved
+(stages/model/encoder_card.py).
 """
 
 from contextlib import suppress
@@ -12,14 +13,22 @@ import numpy as np
 
 from stages.base.errors import UserError
 from stages.model.backend import keras
-from stages.model.encoder_folder import CONFIG, NEEDED, WEIGHTS, EncoderFolder, read_config, read_tensors
+from stages.model.encoder_folder import (
+    CONFIG,
+    NEEDED,
+    WEIGHTS,
+    EncoderFolder,
+    read_config,
+    read_tensors,
+)
 from stages.model.encoder_of_timm import of_timm
 from stages.model.encoder_of_transformers import KINDS, of_transformers
 from stages.model.steps import ENCODER, TOKENS, Precision, Tokens
 
 
 class Encoder(NamedTuple):
-    """An encoder in two parts: `frozen`, from pixels, uint8 (n, size, size, 3); and `trained`, to features, float32 (n, D).
+    """An encoder in two parts: `frozen`, from pixels, uint8 (n, size, size, 3); and `trained`, to
+    features, float32 (n, D).
 
     Where nothing is trained `frozen` leads to the features, and there is no second part.
     """
@@ -45,37 +54,49 @@ def read_folder(folder: Path) -> EncoderFolder:
     )
 
 
-def build_encoder(folder: Path, size: int, tokens: Tokens, precision: Precision, trainable: str | int = "frozen") -> Encoder:
+def build_encoder(
+    folder: Path, size: int, tokens: Tokens, precision: Precision, trainable: str | int = "frozen"
+) -> Encoder:
     """Return the encoder in a folder, with its weights.
 
     Squares of another size than it takes are resized, and all are normalized, as the folder says.
 
     Args:
         size: pixels a side of the squares.
-        tokens: which are the features: the class token, the mean of the patch tokens, or both one after the other; `card`: what
-            the encoder's model card prescribes.
+        tokens: which are the features: the class token, the mean of the patch tokens, or both one
+            after the other; `card`: what the encoder's model card prescribes.
         trainable: `frozen`, `all`, or the number of blocks to train, from the last.
 
     Raises:
-        UserError: a file is missing or damaged, the encoder is of a kind that is not known, its tensors are not those that it
-            should have, or it has fewer blocks.
+        UserError: a file is missing or damaged, the encoder is of a kind that is not known, its
+            tensors are not those that it should have, or it has fewer blocks.
     """
     said = read_folder(folder)
     embed, blocks, norm = _layers(said, precision)
     if isinstance(trainable, int) and trainable > len(blocks):
-        raise UserError(f"params.yaml: model.trainable is {trainable}, but {folder} has {len(blocks)} blocks; try frozen or all")
+        raise UserError(
+            f"params.yaml: model.trainable is {trainable}, but {folder} has {len(blocks)} blocks; try frozen or all"
+        )
     layers = [embed, *blocks, norm]
-    trained = {"frozen": 0, "all": len(layers)}[trainable] if isinstance(trainable, str) else trainable + 1
+    trained = (
+        {"frozen": 0, "all": len(layers)}[trainable]
+        if isinstance(trainable, str)
+        else trainable + 1
+    )
     inputs = keras.Input((size, size, 3), dtype="uint8", name="pixels")
     x = _normalized(inputs, said)
     kept = layers[: len(layers) - trained]
     last = next((layer for layer in reversed(kept) if layer in blocks), None)
     for layer in kept:
         if layer is last:
-            # Where `attention` looks. The other layers were called before, by keras-hub, and have tensors of two models.
+            # Where `attention` looks. The other layers were called before, by keras-hub, and have
+            # tensors of two models.
             x = keras.layers.Identity(name=f"{TOKENS}{said.size // said.config['patch_size']}")(x)
         x = layer(x)
-    tokens, registers = said.tokens if tokens == "card" else tokens, said.config.get("num_register_tokens", 0)
+    tokens, registers = (
+        said.tokens if tokens == "card" else tokens,
+        said.config.get("num_register_tokens", 0),
+    )
     if not trained:
         frozen = keras.Model(inputs, _features(x, tokens, registers), name=ENCODER)
         _try(frozen, precision, size)
@@ -88,18 +109,24 @@ def build_encoder(folder: Path, size: int, tokens: Tokens, precision: Precision,
 
 
 def _try(model: keras.Model, precision: Precision, size: int) -> None:
-    """Raise `UserError` where the backend cannot compute in this precision: some have no such convolution on some processors."""
+    """Raise `UserError` where the backend cannot compute in this precision: some have no such
+    convolution on some processors.
+    """
     if precision == "float32":
         return
     try:
         model.predict_on_batch(np.zeros((1, size, size, 3), dtype=np.uint8))
     except Exception:  # The backends raise kinds of their own.
         where = f"{keras.backend.backend()} does not compute in {precision} here"
-        raise UserError(f"params.yaml: model.precision is {precision}, but {where}; use float32") from None
+        raise UserError(
+            f"params.yaml: model.precision is {precision}, but {where}; use float32"
+        ) from None
 
 
 def _layers(said: EncoderFolder, precision: Precision) -> tuple[Any, list[Any], Any]:
-    """Return the layers of an encoder, with the weights of its folder: the embedding, the blocks, and the last normalisation."""
+    """Return the layers of an encoder, with the weights of its folder: the embedding, the blocks,
+    and the last normalisation.
+    """
     try:
         from keras_hub.src.utils.transformers import convert_dinov2, convert_vit
     except ImportError:
@@ -113,16 +140,27 @@ def _layers(said: EncoderFolder, precision: Precision) -> tuple[Any, list[Any], 
     try:
         network = converter.backbone_cls(**settings, dtype=precision)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{said.path / CONFIG} describes no encoder: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(
+            f"{said.path / CONFIG} describes no encoder: {' '.join(str(error).split())[:200]}"
+        ) from None
     loader = _Loader(said)
     converter.convert_weights(network, loader, said.config)
-    # The positions of the patches for the size that is asked for, which the converter makes of the others.
-    made = [weight for weight in network.weights if weight.name == "interpolated_position_embeddings"]
-    unset = [weight.path for weight in network.weights if not any(weight is one for one in (*loader.set, *made))]
+    # The positions of the patches for the size that is asked for, which the converter makes of the
+    # others.
+    made = [
+        weight for weight in network.weights if weight.name == "interpolated_position_embeddings"
+    ]
+    unset = [
+        weight.path
+        for weight in network.weights
+        if not any(weight is one for one in (*loader.set, *made))
+    ]
     left = sorted(said.in_file - loader.used - said.unused)
     if unset or left:
         what = f"is not used: {', '.join(left)}" if left else f"is missing for {', '.join(unset)}"
-        raise UserError(f"{said.path / WEIGHTS}: {what:.300}; the encoder is not of a kind that is known")
+        raise UserError(
+            f"{said.path / WEIGHTS}: {what:.300}; the encoder is not of a kind that is known"
+        )
     if vit:
         embed, encoder = network.layers[1], network.layers[2]
         return embed, encoder.encoder_layers, encoder.layer_norm
@@ -130,7 +168,9 @@ def _layers(said: EncoderFolder, precision: Precision) -> tuple[Any, list[Any], 
 
 
 class _Loader:
-    """What keras-hub's converters take tensors from; it notes which were used, and which weights were set."""
+    """What keras-hub's converters take tensors from; it notes which were used, and which weights
+    were set.
+    """
 
     def __init__(self, said: EncoderFolder):
         self.said = said
@@ -139,7 +179,9 @@ class _Loader:
 
     def port_weight(self, keras_variable: Any, hf_weight_key: str, hook_fn: Any = None) -> None:
         if hf_weight_key not in self.said.tensors:
-            raise UserError(f"{self.said.path / WEIGHTS} lacks {hf_weight_key}, or what timm calls so")
+            raise UserError(
+                f"{self.said.path / WEIGHTS} lacks {hf_weight_key}, or what timm calls so"
+            )
         tensor = self.said.tensors[hf_weight_key]()
         if hook_fn:
             with suppress(ValueError):  # A reshape into other sizes.
@@ -156,22 +198,32 @@ def _normalized(inputs: Any, said: EncoderFolder) -> Any:
     x = keras.layers.Rescaling(1.0, name="colours")(inputs)
     if inputs.shape[1] != said.size:
         how = {"lanczos": "lanczos3"}.get(said.interpolation, said.interpolation)
-        x = keras.layers.Resizing(said.size, said.size, interpolation=how, antialias=True, name="resized")(x)
+        x = keras.layers.Resizing(
+            said.size, said.size, interpolation=how, antialias=True, name="resized"
+        )(x)
         # As the pixels of an image, which the encoder learnt from.
         x = keras.ops.clip(keras.ops.round(x), 0, 255)
     mean, std = np.array(said.mean), np.array(said.std)
-    return keras.layers.Rescaling((1 / (255 * std)).tolist(), (-mean / std).tolist(), name="normalized")(x)
+    return keras.layers.Rescaling(
+        (1 / (255 * std)).tolist(), (-mean / std).tolist(), name="normalized"
+    )(x)
 
 
 def _features(x: Any, tokens: Tokens, registers: int) -> Any:
-    """Return the features that are made of the tokens: the class token first, then the registers, then the patches."""
+    """Return the features that are made of the tokens: the class token first, then the registers,
+    then the patches.
+    """
     made = []
     if tokens != "mean":
         first = keras.layers.Cropping1D((0, x.shape[1] - 1), dtype="float32", name="class_token")(x)
         made.append(keras.layers.Flatten(dtype="float32", name="class_features")(first))
     if tokens != "class":
-        patches = keras.layers.Cropping1D((1 + registers, 0), dtype="float32", name="patch_tokens")(x)
-        made.append(keras.layers.GlobalAveragePooling1D(dtype="float32", name="patch_features")(patches))
+        patches = keras.layers.Cropping1D((1 + registers, 0), dtype="float32", name="patch_tokens")(
+            x
+        )
+        made.append(
+            keras.layers.GlobalAveragePooling1D(dtype="float32", name="patch_features")(patches)
+        )
     if len(made) == 1:
         return keras.layers.Identity(dtype="float32", name="averages")(made[0])
     return keras.layers.Concatenate(dtype="float32", name="averages")(made)

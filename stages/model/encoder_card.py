@@ -1,7 +1,9 @@
-"""What a saved model says of the encoder that it stands behind, and the whole model that is made of both again.
+"""What a saved model says of the encoder that it stands behind, and the whole model that is made of
+both again.
 
-An encoder's weights may not be passed on: models/model.keras holds what comes behind its frozen blocks, and models/model.json the
-digests of its files. Keras takes seconds to import: it is, where the two are put together.
+An encoder's weights may not be passed on: models/model.keras holds what comes behind its frozen
+blocks, and models/model.json the digests of its files. Keras takes seconds to import: it is, where
+the two are put together.
 """
 
 from pathlib import Path
@@ -43,11 +45,18 @@ def encoder_card(params: ModelParameters, average_orientations: bool) -> Encoder
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {name: sha256(folder / name) for name in (CONFIG, PREPROCESSOR, WEIGHTS_FILE) if (folder / name).is_file()}
+    return {
+        name: sha256(folder / name)
+        for name in (CONFIG, PREPROCESSOR, WEIGHTS_FILE)
+        if (folder / name).is_file()
+    }
 
 
-def behind_encoder(card: EncoderCard, behind: "keras.Model", size: int, folder: Path | None = None) -> "keras.Model":
-    """Return the whole model, from pixels to the probability: the encoder in `folder`, and what was saved behind it.
+def behind_encoder(
+    card: EncoderCard, behind: "keras.Model", size: int, folder: Path | None = None
+) -> "keras.Model":
+    """Return the whole model, from pixels to the probability: the encoder in `folder`, and what was
+    saved behind it.
 
     Args:
         folder: where the encoder is; None: in data/weights/, under the name that it had.
@@ -60,7 +69,9 @@ def behind_encoder(card: EncoderCard, behind: "keras.Model", size: int, folder: 
 
     where = folder or WEIGHTS / card.weights
     if not where.is_dir():
-        raise UserError(f"{where} is not there: the model is made for the encoder {card.weights}; give its folder with --weights")
+        raise UserError(
+            f"{where} is not there: the model is made for the encoder {card.weights}; give its folder with --weights"
+        )
     found = _digests(where)
     refuse(
         [

@@ -1,4 +1,6 @@
-"""A pathology encoder in a folder, as it was published: config.json beside model.safetensors, read without PyTorch."""
+"""A pathology encoder in a folder, as it was published: config.json beside model.safetensors, read
+without PyTorch.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,24 +50,36 @@ class EncoderFolder(NamedTuple):
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return what config.json of an encoder's folder holds. Raises `UserError` where it cannot be read."""
+    """Return what config.json of an encoder's folder holds. Raises `UserError` where it cannot be
+    read.
+    """
     if not folder.is_dir():
-        raise UserError(f"{folder} is not there; it must be a folder with an encoder's {CONFIG} and {WEIGHTS}")
+        raise UserError(
+            f"{folder} is not there; it must be a folder with an encoder's {CONFIG} and {WEIGHTS}"
+        )
     try:
         found = parse_json((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder / CONFIG} cannot be read ({error}); it must be the one that came with the weights") from None
+        raise UserError(
+            f"{folder / CONFIG} cannot be read ({error}); it must be the one that came with the weights"
+        ) from None
     if not isinstance(found, dict):
-        raise UserError(f"{folder / CONFIG} holds {found!r}; it must be the one that came with the weights")
+        raise UserError(
+            f"{folder / CONFIG} holds {found!r}; it must be the one that came with the weights"
+        )
     return found
 
 
 def read_as(path: Path, schema: type[Schema]) -> Schema:
-    """Return what a JSON file that came with an encoder says. Raises `UserError` where it is not as it should be."""
+    """Return what a JSON file that came with an encoder says. Raises `UserError` where it is not as
+    it should be.
+    """
     try:
         return schema.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); it must be the one that came with the weights") from None
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); it must be the one that came with the weights"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "its text"
@@ -91,7 +105,9 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
                 f"{folder} has no {WEIGHTS} but {pickles[0]}, a pickle, which can run code when it is read; convert it where "
                 f"PyTorch is: safetensors.torch.save_file(torch.load({pickles[0]!r}, weights_only=True), {WEIGHTS!r})"
             )
-        raise UserError(f"{folder} has no {WEIGHTS}, which holds all weights in one file; it has {', '.join(names)}")
+        raise UserError(
+            f"{folder} has no {WEIGHTS}, which holds all weights in one file; it has {', '.join(names)}"
+        )
 
     def reader(name: str) -> Tensor:
         def read() -> np.ndarray:
@@ -104,4 +120,6 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         with safe_open(weights, framework="np") as file:
             return {name: reader(name) for name in sorted(file.keys())}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{weights} is damaged, or no safetensors file: {' '.join(str(error).split())}") from None
+        raise UserError(
+            f"{weights} is damaged, or no safetensors file: {' '.join(str(error).split())}"
+        ) from None

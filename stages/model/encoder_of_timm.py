@@ -1,7 +1,9 @@
-"""Encoders in the form of timm: UNI, UNI2-h, Virchow, Virchow2, H-optimus-0 and -1, Prov-GigaPath, H0-mini.
+"""Encoders in the form of timm: UNI, UNI2-h, Virchow, Virchow2, H-optimus-0 and -1, Prov-GigaPath,
+H0-mini.
 
-config.json has timm's name of the architecture and what differs from it. What only the model cards say in words (a gated MLP, how
-many tokens have a position) the shapes of the tensors tell. The tensors get the names that transformers gives to DINOv2's.
+config.json has timm's name of the architecture and what differs from it. What only the model cards
+say in words (a gated MLP, how many tokens have a position) the shapes of the tensors tell. The
+tensors get the names that transformers gives to DINOv2's.
 """
 
 import re
@@ -16,14 +18,31 @@ from stages.base.errors import UserError
 from stages.model.encoder_folder import CONFIG, WEIGHTS, EncoderFolder, Tensor, read_as
 from stages.model.steps import Tokens
 
-ARCHITECTURE = re.compile(r"vit_(tiny|small|base|large|huge|giant|gigantic)_patch\d+_(?:reg\d+_)?(\d+|dinov2)")
+ARCHITECTURE = re.compile(
+    r"vit_(tiny|small|base|large|huge|giant|gigantic)_patch\d+_(?:reg\d+_)?(\d+|dinov2)"
+)
 # The heads of attention where model_args does not say.
 HEADS = {"tiny": 3, "small": 6, "base": 12, "large": 16, "huge": 16, "giant": 16, "gigantic": 16}
 GIANT_DINOV2_HEADS = 24
-# Of model_args: what the tensors say as well, in other words or not at all; and what is of no matter for the features.
-HARMLESS = {"mlp_ratio", "num_heads", "num_classes", "global_pool", "init_values", "no_embed_class", "dynamic_img_size"}
+# Of model_args: what the tensors say as well, in other words or not at all; and what is of no
+# matter for the features.
+HARMLESS = {
+    "mlp_ratio",
+    "num_heads",
+    "num_classes",
+    "global_pool",
+    "init_values",
+    "no_embed_class",
+    "dynamic_img_size",
+}
 POOLED: dict[str, Tokens] = {"token": "class", "": "class_and_mean"}
-NEEDED = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight")
+NEEDED = (
+    "cls_token",
+    "pos_embed",
+    "patch_embed.proj.weight",
+    "blocks.0.mlp.fc1.weight",
+    "blocks.0.mlp.fc2.weight",
+)
 
 
 class _Config(BaseModel):
@@ -54,13 +73,19 @@ class _Sizes(BaseModel):
 
 
 def of_timm(path: Path, in_file: dict[str, Tensor]) -> EncoderFolder:
-    """Return what a folder in the form of timm says. Raises `UserError` where it says what is not known here."""
+    """Return what a folder in the form of timm says. Raises `UserError` where it says what is not
+    known here.
+    """
     said = read_as(path / CONFIG, _Config)
     if not (found := ARCHITECTURE.fullmatch(said.architecture)):
         known = "timm's vit_<size>_patch<n>_..."
-        raise UserError(f"{path / CONFIG}: architecture is {said.architecture!r}; known are {known}")
+        raise UserError(
+            f"{path / CONFIG}: architecture is {said.architecture!r}; known are {known}"
+        )
     if said.global_pool not in POOLED:
-        raise UserError(f"{path / CONFIG}: global_pool is {said.global_pool!r}; known are 'token' and ''")
+        raise UserError(
+            f"{path / CONFIG}: global_pool is {said.global_pool!r}; known are 'token' and ''"
+        )
     sizes = _sizes(path, said, in_file)
     arguments = said.model_args
     for name, value in arguments.items():
@@ -68,14 +93,27 @@ def of_timm(path: Path, in_file: dict[str, Tensor]) -> EncoderFolder:
             value = value[0]
         if name in HARMLESS or value == getattr(sizes, name, None):
             continue
-        if str(value).lower().endswith({"mlp_layer": "swiglupacked", "act_layer": "silu"}.get(name, "?")) and sizes.gated:
+        if (
+            str(value)
+            .lower()
+            .endswith({"mlp_layer": "swiglupacked", "act_layer": "silu"}.get(name, "?"))
+            and sizes.gated
+        ):
             continue
-        says = f", but the weights say {getattr(sizes, name)}" if hasattr(sizes, name) else ", which is not known here"
+        says = (
+            f", but the weights say {getattr(sizes, name)}"
+            if hasattr(sizes, name)
+            else ", which is not known here"
+        )
         raise UserError(f"{path / CONFIG}: model_args has {name} {value!r}{says}")
-    default = GIANT_DINOV2_HEADS if found[1] == "giant" and found[2] == "dinov2" else HEADS[found[1]]
+    default = (
+        GIANT_DINOV2_HEADS if found[1] == "giant" and found[2] == "dinov2" else HEADS[found[1]]
+    )
     heads = arguments.get("num_heads", default)
     if sizes.embed_dim % heads or (sizes.gated and sizes.mlp % 8):
-        raise UserError(f"{path / CONFIG}: {sizes.embed_dim} features, {heads} heads, an MLP of {sizes.mlp}: not known here")
+        raise UserError(
+            f"{path / CONFIG}: {sizes.embed_dim} features, {heads} heads, an MLP of {sizes.mlp}: not known here"
+        )
     scaled = bool(arguments.get("init_values")) or any(".ls1." in name for name in in_file)
     renamed = dict(_renamed(in_file, sizes, scaled))
     return EncoderFolder(
@@ -86,8 +124,10 @@ def of_timm(path: Path, in_file: dict[str, Tensor]) -> EncoderFolder:
             "num_hidden_layers": sizes.depth,
             "hidden_size": sizes.embed_dim,
             "num_attention_heads": heads,
-            # Of a gated MLP keras-hub takes two thirds of this, as DINOv2 does. The half keeps the product from falling short.
-            "mlp_ratio": ((sizes.mlp * 3 // 2 if sizes.gated else sizes.mlp) + 0.5) / sizes.embed_dim,
+            # Of a gated MLP keras-hub takes two thirds of this, as DINOv2 does. The half keeps the
+            # product from falling short.
+            "mlp_ratio": ((sizes.mlp * 3 // 2 if sizes.gated else sizes.mlp) + 0.5)
+            / sizes.embed_dim,
             "layerscale_value": 1.0,
             "num_register_tokens": sizes.reg_tokens,
             "use_mask_token": False,
@@ -110,7 +150,9 @@ def of_timm(path: Path, in_file: dict[str, Tensor]) -> EncoderFolder:
 
 def _sizes(path: Path, said: _Config, in_file: dict[str, Tensor]) -> _Sizes:
     if missing := [name for name in NEEDED if name not in in_file]:
-        raise UserError(f"{path / WEIGHTS} lacks {', '.join(missing)}, which {said.architecture} has")
+        raise UserError(
+            f"{path / WEIGHTS} lacks {', '.join(missing)}, which {said.architecture} has"
+        )
     width, channels, patch, _ = in_file["patch_embed.proj.weight"]().shape
     into, out_of = (in_file[f"blocks.0.mlp.fc{number}.weight"]().shape for number in (1, 2))
     registers = in_file["reg_token"]().shape[1] if "reg_token" in in_file else 0
@@ -125,7 +167,8 @@ def _sizes(path: Path, said: _Config, in_file: dict[str, Tensor]) -> _Sizes:
     return _Sizes(
         patch_size=patch,
         embed_dim=width,
-        depth=1 + max(int(name.split(".")[1]) for name in in_file if re.match(r"blocks\.\d+\.", name)),
+        depth=1
+        + max(int(name.split(".")[1]) for name in in_file if re.match(r"blocks\.\d+\.", name)),
         reg_tokens=registers,
         img_size=size,
         in_chans=channels,
@@ -134,30 +177,46 @@ def _sizes(path: Path, said: _Config, in_file: dict[str, Tensor]) -> _Sizes:
     )
 
 
-def _renamed(in_file: dict[str, Tensor], sizes: _Sizes, scaled: bool) -> Iterator[tuple[str, tuple[list[str], Tensor]]]:
-    """Yield the name in transformers of each tensor, the names in timm's file that it is made of, and the tensor."""
+def _renamed(
+    in_file: dict[str, Tensor], sizes: _Sizes, scaled: bool
+) -> Iterator[tuple[str, tuple[list[str], Tensor]]]:
+    """Yield the name in transformers of each tensor, the names in timm's file that it is made of,
+    and the tensor.
+    """
     places = (sizes.img_size // sizes.patch_size) ** 2
     width = sizes.embed_dim
 
     def positions() -> np.ndarray:
-        """Those of the class token, of the registers and of the patches; zero where only patches have one."""
+        """Those of the class token, of the registers and of the patches; zero where only patches
+        have one.
+        """
         found = in_file["pos_embed"]()[0]
         prefix = np.zeros((1 + sizes.reg_tokens, width), np.float32)
         prefix[: len(found) - places] = found[:-places]
         return np.concatenate([prefix, found[-places:]])[None]
 
-    # transformers adds a position to the class token and to the patches, and none to the registers: they bring their own along.
+    # transformers adds a position to the class token and to the patches, and none to the registers:
+    # they bring their own along.
     first = 1 + sizes.reg_tokens
-    yield "embeddings.position_embeddings", (["pos_embed"], lambda: np.delete(positions(), np.s_[1:first], axis=1))
+    yield (
+        "embeddings.position_embeddings",
+        (["pos_embed"], lambda: np.delete(positions(), np.s_[1:first], axis=1)),
+    )
     yield "embeddings.cls_token", (["cls_token"], in_file["cls_token"])
     if sizes.reg_tokens:
-        yield "embeddings.register_tokens", (["reg_token"], lambda: in_file["reg_token"]() + positions()[:, 1:first])
+        yield (
+            "embeddings.register_tokens",
+            (["reg_token"], lambda: in_file["reg_token"]() + positions()[:, 1:first]),
+        )
     same = {"patch_embed.proj": "embeddings.patch_embeddings.projection", "norm": "layernorm"}
     mlp = ("weights_in", "weights_out") if sizes.gated else ("fc1", "fc2")
     for block in range(sizes.depth):
         ours, theirs = f"encoder.layer.{block}", f"blocks.{block}"
         same |= {f"{theirs}.norm{number}": f"{ours}.norm{number}" for number in (1, 2)}
-        same |= {f"{theirs}.mlp.fc{number}": f"{ours}.mlp.{name}" for number, name in enumerate(mlp, start=1)}
+        same |= {
+            f"{theirs}.mlp.fc{number}": f"{ours}.mlp.{name}"
+            for number, name in enumerate(mlp, start=1)
+        }
         same[f"{theirs}.attn.proj"] = f"{ours}.attention.output.dense"
         for number in (1, 2):
             # An encoder without scales takes a block's output as it is.
@@ -165,12 +224,18 @@ def _renamed(in_file: dict[str, Tensor], sizes: _Sizes, scaled: bool) -> Iterato
             if source in in_file:
                 yield f"{ours}.layer_scale{number}.lambda1", ([source], in_file[source])
             elif not scaled:
-                yield f"{ours}.layer_scale{number}.lambda1", ([], lambda: np.ones(width, np.float32))
+                yield (
+                    f"{ours}.layer_scale{number}.lambda1",
+                    ([], lambda: np.ones(width, np.float32)),
+                )
         for kind in ("weight", "bias"):
             source = f"{theirs}.attn.qkv.{kind}"
             for place, name in enumerate(("query", "key", "value")):
                 if source in in_file:
-                    yield f"{ours}.attention.attention.{name}.{kind}", ([source], _third(in_file[source], place))
+                    yield (
+                        f"{ours}.attention.attention.{name}.{kind}",
+                        ([source], _third(in_file[source], place)),
+                    )
     for theirs, ours in same.items():
         for kind in ("weight", "bias"):
             if f"{theirs}.{kind}" in in_file:

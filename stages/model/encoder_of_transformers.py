@@ -1,4 +1,5 @@
-"""Encoders in the form of transformers: Phikon (vit), Phikon-v2, Hibou-B, Hibou-L and Midnight-12k (dinov2).
+"""Encoders in the form of transformers: Phikon (vit), Phikon-v2, Hibou-B, Hibou-L and Midnight-12k
+(dinov2).
 
 Their size, colours and interpolation stand in preprocessor_config.json.
 """
@@ -34,15 +35,28 @@ class _Preprocessor(BaseModel):
         return size if isinstance(size, int) else size.get("height", size.get("shortest_edge"))
 
 
-def of_transformers(path: Path, config: dict[str, Any], in_file: dict[str, Tensor]) -> EncoderFolder:
-    """Return what a folder in the form of transformers says. Raises `UserError` where it says what is not known here."""
+def of_transformers(
+    path: Path, config: dict[str, Any], in_file: dict[str, Tensor]
+) -> EncoderFolder:
+    """Return what a folder in the form of transformers says. Raises `UserError` where it says what
+    is not known here.
+    """
     vit = config["model_type"] == "vit"
-    needed = (*NEEDED, *(("intermediate_size", "layer_norm_eps") if vit else ("mlp_ratio", "layerscale_value", "use_swiglu_ffn")))
+    needed = (
+        *NEEDED,
+        *(
+            ("intermediate_size", "layer_norm_eps")
+            if vit
+            else ("mlp_ratio", "layerscale_value", "use_swiglu_ffn")
+        ),
+    )
     if missing := [name for name in needed if name not in config]:
         raise UserError(f"{path / CONFIG} lacks {', '.join(missing)}")
     for name in NEEDED:
         if not (isinstance(config[name], int) and config[name] > 0):
-            raise UserError(f"{path / CONFIG}: {name} is {config[name]!r}; it must be a whole number from 1 on")
+            raise UserError(
+                f"{path / CONFIG}: {name} is {config[name]!r}; it must be a whole number from 1 on"
+            )
     # keras-hub's converter passes over these; other values would be other features.
     for name, value in (EXPECTED if vit else EXPECTED | {"layer_norm_eps": 1e-6}).items():
         if config.get(name, value) != value:
@@ -53,18 +67,35 @@ def of_transformers(path: Path, config: dict[str, Any], in_file: dict[str, Tenso
             f"{path / CONFIG}: image_size is {config['image_size']}, but {PREPROCESSOR} has a side of {made.side}; the positions "
             "of the patches would have to be interpolated, which is not known here"
         )
-    prefix = next((one for one in ("vit.", "dinov2_with_registers.", "dinov2.") if any(n.startswith(one) for n in in_file)), "")
+    prefix = next(
+        (
+            one
+            for one in ("vit.", "dinov2_with_registers.", "dinov2.")
+            if any(n.startswith(one) for n in in_file)
+        ),
+        "",
+    )
     names = {("vit." if vit else "") + name.removeprefix(prefix): name for name in in_file}
-    # Behind the tokens; and what stood for hidden patches in training, where the converter has no place for it.
-    unused = {name for name in in_file if name.removeprefix(prefix) in ("pooler.dense.weight", "pooler.dense.bias")}
+    # Behind the tokens; and what stood for hidden patches in training, where the converter has no
+    # place for it.
+    unused = {
+        name
+        for name in in_file
+        if name.removeprefix(prefix) in ("pooler.dense.weight", "pooler.dense.bias")
+    }
     if vit and "vit.embeddings.mask_token" in names:
         unused.add(names["vit.embeddings.mask_token"])
-    dropped = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"), 0.0)
-    # In this form Midnight is the one of this width with a gated MLP, like DINOv2's own largest: both take two kinds of tokens.
+    dropped = dict.fromkeys(
+        ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"), 0.0
+    )
+    # In this form Midnight is the one of this width with a gated MLP, like DINOv2's own largest:
+    # both take two kinds of tokens.
     two = config["hidden_size"] == 1536 and bool(config.get("use_swiglu_ffn"))
     return EncoderFolder(
         path=path,
-        config=config | dropped | {"qkv_bias": True, "use_mask_token": "embeddings.mask_token" in names},
+        config=config
+        | dropped
+        | {"qkv_bias": True, "use_mask_token": "embeddings.mask_token" in names},
         size=config["image_size"],
         mean=made.image_mean,
         std=made.image_std,

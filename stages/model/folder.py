@@ -1,7 +1,8 @@
-"""The folder of a model, whose files belong to one training: who writes says what it was made from, and who reads compares.
+"""The folder of a model, whose files belong to one training: who writes says what it was made from,
+and who reads compares.
 
-`train` writes model.json last, with the SHA-256 of what it wrote and of what it learned from. `threshold` and `likeness` say in
-their own files what these were made from.
+`train` writes model.json last, with the SHA-256 of what it wrote and of what it learned from.
+`threshold` and `likeness` say in their own files what these were made from.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,9 @@ WHOLE = "run dvc repro, or copy the model's folder as a whole"
 
 
 class Trained(BaseModel):
-    """What model.json says of the training: the SHA-256 of the files that it wrote, and of those that it learned from."""
+    """What model.json says of the training: the SHA-256 of the files that it wrote, and of those
+    that it learned from.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
@@ -43,9 +46,11 @@ class Trained(BaseModel):
     files_sha256: dict[str, Sha256]
 
     def of_another(self, folder: Path, names: Sequence[str] = TRAINED) -> list[str]:
-        """Return a line for each file of a model's folder that is not the one which its model.json was written with.
+        """Return a line for each file of a model's folder that is not the one which its model.json
+        was written with.
 
-        A file that is not there is left to who reads it: a localized model comes without the validation predictions.
+        A file that is not there is left to who reads it: a localized model comes without the
+        validation predictions.
         """
         return [
             f"{folder / name}: it is not the file that {folder / CARD} was written with; {WHOLE}"
@@ -54,7 +59,9 @@ class Trained(BaseModel):
         ]
 
     def refuse_other_data(self, manifest: Path, split: Path) -> None:
-        """Raise `UserError` if these are not the tables that the model learned from: its test crops may be others."""
+        """Raise `UserError` if these are not the tables that the model learned from: its test crops
+        may be others.
+        """
         known = {manifest: self.dataset.manifest_sha256, split: self.dataset.split_sha256}
         refuse(
             [

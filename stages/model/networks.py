@@ -1,4 +1,6 @@
-"""The model of a rung of the ladder, or of a pretrained backbone: from pixels to the probability of global sclerosis."""
+"""The model of a rung of the ladder, or of a pretrained backbone: from pixels to the probability of
+global sclerosis.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,20 +17,26 @@ NEIGHBOURS = 20
 
 
 def build_model(
-    params: ModelParameters, size: int, mean: Sequence[float], variance: Sequence[float], dropout: float = 0.0
+    params: ModelParameters,
+    size: int,
+    mean: Sequence[float],
+    variance: Sequence[float],
+    dropout: float = 0.0,
 ) -> keras.Model:
     """Return the untrained model of a step, from pixels to the probability of global sclerosis.
 
-    Normalisation is the first layer, so that a saved model takes raw pixels. Then C times: a 3 x 3 convolution, batch
-    normalisation if asked for, ReLU, 2 x 2 pooling; the first has `conv_filters` filters, each further one twice as many.
-    Then D times: dropout and a Dense layer of `dense_units` with ReLU. Then dropout and one sigmoid neuron. Dropout
-    is never on the pixels themselves.
+    Normalisation is the first layer, so that a saved model takes raw pixels. Then C times: a 3 x 3
+    convolution, batch normalisation if asked for, ReLU, 2 x 2 pooling; the first has `conv_filters`
+    filters, each further one twice as many. Then D times: dropout and a Dense layer of
+    `dense_units` with ReLU. Then dropout and one sigmoid neuron. Dropout is never on the pixels
+    themselves.
 
     Args:
         params: the step and its sizes.
         size: pixels a side of the input.
         mean, variance: of red, green and blue over the training images, in units of 0 to 255.
-        dropout: the share of inputs that is dropped before each Dense layer in training, 0 <= dropout < 1.
+        dropout: the share of inputs that is dropped before each Dense layer in training, 0 <=
+            dropout < 1.
 
     Returns:
         a model from uint8 (batch, size, size, 3) to float32 (batch, 1).
@@ -38,10 +46,15 @@ def build_model(
     """
     blocks, dense_layers = parse_step(params.step)
     if params.pooling != "none" and size >> blocks == 0:
-        raise UserError(f"params.yaml: model.step {params.step} halves the picture {blocks} times; pad.size {size} is too small")
-    # All layers are named: Keras's own numbers go on counting within a process, and names are part of a saved file's bytes.
+        raise UserError(
+            f"params.yaml: model.step {params.step} halves the picture {blocks} times; pad.size {size} is too small"
+        )
+    # All layers are named: Keras's own numbers go on counting within a process, and names are part
+    # of a saved file's bytes.
     inputs = x = keras.Input((size, size, 3), dtype="uint8", name="pixels")
-    x = keras.layers.Normalization(mean=list(mean), variance=list(variance), name="normalization")(x)
+    x = keras.layers.Normalization(mean=list(mean), variance=list(variance), name="normalization")(
+        x
+    )
     for block in range(1, blocks + 1):
         # Batch normalisation has an offset of its own, which makes the convolution's redundant.
         x = keras.layers.Conv2D(
@@ -56,7 +69,11 @@ def build_model(
             x = keras.layers.BatchNormalization(name=f"conv{block}_batch_norm")(x)
         x = keras.layers.ReLU(name=f"conv{block}_relu")(x)
         if params.pooling != "none":
-            pooling = keras.layers.MaxPooling2D if params.pooling == "max" else keras.layers.AveragePooling2D
+            pooling = (
+                keras.layers.MaxPooling2D
+                if params.pooling == "max"
+                else keras.layers.AveragePooling2D
+            )
             x = pooling(2, name=f"conv{block}_pooling")(x)
     x = keras.layers.Flatten(name="flatten")(x)
     features = x.shape[1]
@@ -69,7 +86,10 @@ def build_model(
         if dropout and blocks + layer > 1:
             x = keras.layers.Dropout(dropout, name=f"dense{layer}_dropout")(x)
         x = keras.layers.Dense(
-            params.dense_units, activation="relu", kernel_initializer=params.initializer, name=f"dense{layer}"
+            params.dense_units,
+            activation="relu",
+            kernel_initializer=params.initializer,
+            name=f"dense{layer}",
         )(x)
     if dropout and blocks + dense_layers > 0:
         x = keras.layers.Dropout(dropout, name="probability_dropout")(x)
@@ -78,9 +98,11 @@ def build_model(
 
 
 def build_head(features: np.ndarray) -> keras.Model:
-    """Return the untrained head of a backbone: from its features to the probability of global sclerosis.
+    """Return the untrained head of a backbone: from its features to the probability of global
+    sclerosis.
 
-    The features are normalised by their mean and variance over `features` (those for training), then comes one sigmoid neuron.
+    The features are normalised by their mean and variance over `features` (those for training),
+    then comes one sigmoid neuron.
 
     Args:
         features: float32 (n, D).
@@ -91,7 +113,8 @@ def build_head(features: np.ndarray) -> keras.Model:
 
 
 def build_neighbours_head(features: np.ndarray, labels: np.ndarray) -> keras.Model:
-    """Return the head that asks the nearest of the training crops: the share of the `NEIGHBOURS` that are globally sclerotic.
+    """Return the head that asks the nearest of the training crops: the share of the `NEIGHBOURS`
+    that are globally sclerotic.
 
     Distances are Euclid's, between features that are normalised as by `build_head`.
 
@@ -108,26 +131,40 @@ def build_neighbours_head(features: np.ndarray, labels: np.ndarray) -> keras.Mod
     table = keras.layers.Embedding(len(features), 1, name="labels")
     share = keras.ops.mean(table(nearest), axis=1)
     table.set_weights([labels.astype(np.float32)[:, None]])
-    return keras.Model(inputs, keras.layers.Activation("linear", name="probability")(share), name="head")
+    return keras.Model(
+        inputs, keras.layers.Activation("linear", name="probability")(share), name="head"
+    )
 
 
 def _normalized(features: np.ndarray) -> tuple[Any, Any]:
     inputs = keras.Input((features.shape[1],), name="backbone_features")
-    # A feature that hardly varies tells nothing; without a floor it would be blown up by the normalisation.
-    mean, variance = features.mean(0, dtype=np.float64), np.maximum(features.var(0, dtype=np.float64), 1e-4)
-    return inputs, keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(inputs)
+    # A feature that hardly varies tells nothing; without a floor it would be blown up by the
+    # normalisation.
+    mean, variance = (
+        features.mean(0, dtype=np.float64),
+        np.maximum(features.var(0, dtype=np.float64), 1e-4),
+    )
+    return inputs, keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(
+        inputs
+    )
 
 
 def join(backbone: keras.Model, head: keras.Model, name: str) -> keras.Model:
-    """Return one model from pixels to the probability: `backbone`, then `head` or the mean of several."""
+    """Return one model from pixels to the probability: `backbone`, then `head` or the mean of
+    several.
+    """
     probability = head(backbone.outputs[0])
     # Of a model that was saved and loaded, Keras gives a list.
-    return keras.Model(backbone.inputs, probability[0] if isinstance(probability, list) else probability, name=name)
+    return keras.Model(
+        backbone.inputs, probability[0] if isinstance(probability, list) else probability, name=name
+    )
 
 
 def join_to_train(backbone: keras.Model, head: keras.Model, name: str) -> keras.Model:
     """Return what `join` does, in a form that `to_log_odds` takes, of one head by `build_head`."""
-    return keras.Model(backbone.inputs, _probability(to_log_odds(head)(backbone.outputs[0])), name=name)
+    return keras.Model(
+        backbone.inputs, _probability(to_log_odds(head)(backbone.outputs[0])), name=name
+    )
 
 
 def _probability(log_odds: Any) -> Any:
@@ -135,18 +172,24 @@ def _probability(log_odds: Any) -> Any:
 
 
 def to_log_odds(model: keras.Model) -> keras.Model:
-    """Return what `build_model`, `build_head` or `join_to_train` made, without its last step: to log-odds.
+    """Return what `build_model`, `build_head` or `join_to_train` made, without its last step: to
+    log-odds.
 
-    It has the same weights. A loss is exact in log-odds; probabilities are 0 or 1 long before these end.
+    It has the same weights. A loss is exact in log-odds; probabilities are 0 or 1 long before these
+    end.
     """
     return keras.Model(model.inputs, model.get_layer("probability").input, name=model.name)
 
 
 def mean_of(models: Sequence[keras.Model], name: str) -> keras.Model:
-    """Return one model whose probability is the mean of those of `models`, which take the same; of one model, that model."""
+    """Return one model whose probability is the mean of those of `models`, which take the same; of
+    one model, that model.
+    """
     if len(models) == 1:
         return models[0]
-    inputs = keras.Input(models[0].input_shape[1:], dtype=models[0].inputs[0].dtype, name=models[0].inputs[0].name)
+    inputs = keras.Input(
+        models[0].input_shape[1:], dtype=models[0].inputs[0].dtype, name=models[0].inputs[0].name
+    )
     members = []
     for number, model in enumerate(models, start=1):
         model.name = f"member{number}"
@@ -155,8 +198,8 @@ def mean_of(models: Sequence[keras.Model], name: str) -> keras.Model:
 
 
 def with_features(model: keras.Model) -> keras.Model:
-    """Return a model by `join`, or the mean of its orientations, that gives beside the probability the features of the square as
-    it is, float32 (batch, D).
+    """Return a model by `join`, or the mean of its orientations, that gives beside the probability
+    the features of the square as it is, float32 (batch, D).
     """
     names = {layer.name for layer in model.layers}
     one = model.get_layer("one_orientation") if "one_orientation" in names else model
@@ -167,7 +210,9 @@ def with_features(model: keras.Model) -> keras.Model:
 
 
 def mean_of_orientations(model: keras.Model) -> keras.Model:
-    """Return one model whose probability is the mean of those that `model` gives to the eight orientations of a square."""
+    """Return one model whose probability is the mean of those that `model` gives to the eight
+    orientations of a square.
+    """
     inputs = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
     # As floating point: TensorFlow's fast library does not turn bytes, and says so on the screen.
     square = keras.ops.cast(inputs, "float32")
@@ -176,4 +221,8 @@ def mean_of_orientations(model: keras.Model) -> keras.Model:
     for view in (*turned, *(keras.ops.flip(one, axis=2) for one in (square, *turned))):
         views.append(keras.ops.cast(view, "uint8"))
     name, model.name = model.name, "one_orientation"
-    return keras.Model(inputs, keras.layers.Average(name="mean_of_orientations")([model(view) for view in views]), name=name)
+    return keras.Model(
+        inputs,
+        keras.layers.Average(name="mean_of_orientations")([model(view) for view in views]),
+        name=name,
+    )

@@ -1,20 +1,26 @@
-"""The few operations of TensorFlow that round differently from one x86-64 processor to the next, written so that they do not.
+"""The few operations of TensorFlow that round differently from one x86-64 processor to the next,
+written so that they do not.
 
-Models are the same plain Keras models with them or without: what changes is how a sum or a root is computed. Found by
-running each operation on one processor and, emulated, on others (`python -m tests.processors`):
+Models are the same plain Keras models with them or without: what changes is how a sum or a root is
+computed. Found by running each operation on one processor and, emulated, on others (`python -m
+tests.processors`):
 
-- The reciprocal and the reciprocal square root are the processor's own approximations, which differ by maker; division and
-  square root are exact everywhere. Batch normalisation and the like ask for the reciprocal root, and TensorFlow's graph
-  optimiser puts it in wherever something is divided by a root. The gradients of log and log1p are reciprocals.
-- Products of matrices whose sums have more terms than some thousand are cut into blocks by the size of a cache.
+- The reciprocal and the reciprocal square root are the processor's own approximations, which differ
+  by maker; division and square root are exact everywhere. Batch normalisation and the like ask for
+  the reciprocal root, and TensorFlow's graph optimiser puts it in wherever something is divided by
+  a root. The gradients of log and log1p are reciprocals.
+- Products of matrices whose sums have more terms than some thousand are cut into blocks by the size
+  of a cache.
 
-Keras has no public way to say how its layers compute, so functions of its TensorFlow backend are replaced here, and nowhere else;
-tests/model/test_operations.py fails where a later version of Keras no longer asks for them.
+Keras has no public way to say how its layers compute, so functions of its TensorFlow backend are
+replaced here, and nowhere else; tests/model/test_operations.py fails where a later version of Keras
+no longer asks for them.
 """
 
 from typing import Any
 
-# Sums of as many terms came to the same bytes on all processors that were tried; of twice as many, not.
+# Sums of as many terms came to the same bytes on all processors that were tried; of twice as many,
+# not.
 LONGEST_SUM = 1024
 
 
@@ -33,7 +39,13 @@ def hold_operations() -> None:
     from keras.src import backend
 
     def batch_normalization(
-        x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
+        x: Any,
+        mean: Any,
+        variance: Any,
+        axis: int,
+        offset: Any = None,
+        scale: Any = None,
+        epsilon: float = 1e-3,
     ) -> Any:
         if axis != -1:
             shape = [1] * len(x.shape)
@@ -61,7 +73,13 @@ def hold_operations() -> None:
         x1, x2 = backend.convert_to_tensor(x1), backend.convert_to_tensor(x2)
         sparse = isinstance(x1, tf.SparseTensor) or isinstance(x2, tf.SparseTensor)
         terms = x2.shape[0] if len(x1.shape) == len(x2.shape) == 2 else None
-        if sparse or not terms or terms <= LONGEST_SUM or x1.dtype != x2.dtype or not x1.dtype.is_floating:
+        if (
+            sparse
+            or not terms
+            or terms <= LONGEST_SUM
+            or x1.dtype != x2.dtype
+            or not x1.dtype.is_floating
+        ):
             return plain_matmul(x1, x2)
         length = longest_divisor(terms)
         blocks = terms // length
@@ -72,6 +90,9 @@ def hold_operations() -> None:
     backend.math.rsqrt = rsqrt
     backend.numpy.reciprocal = reciprocal
     backend.numpy.matmul = matmul
-    # Two passes of the graph optimiser put the operations back: one turns a / sqrt(b) into a * rsqrt(b), the other 1 / a into
-    # reciprocal(a), and division by a constant into a product with its reciprocal.
-    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False, "constant_folding": False})
+    # Two passes of the graph optimiser put the operations back: one turns a / sqrt(b) into a *
+    # rsqrt(b), the other 1 / a into reciprocal(a), and division by a constant into a product with
+    # its reciprocal.
+    tf.config.optimizer.set_experimental_options(
+        {"arithmetic_optimization": False, "constant_folding": False}
+    )

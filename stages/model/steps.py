@@ -1,7 +1,9 @@
-"""The names of the model steps: a ladder from one sigmoid neuron to convolutional networks, and pretrained backbones beyond.
+"""The names of the model steps: a ladder from one sigmoid neuron to convolutional networks, and
+pretrained backbones beyond.
 
-Method of the ladder: Wen, Thibeau-Sutre et al., Medical Image Analysis 63:101694, 2020, simplified: begin with `logistic`,
-add Dense layers until the model overfits, replace the largest by a convolutional block, and go on until nothing improves.
+Method of the ladder: Wen, Thibeau-Sutre et al., Medical Image Analysis 63:101694, 2020, simplified:
+begin with `logistic`, add Dense layers until the model overfits, replace the largest by a
+convolutional block, and go on until nothing improves.
 """
 
 import re
@@ -16,7 +18,8 @@ from stages.base.parameters import Parameters
 MOST_BLOCKS, MOST_DENSE = 5, 4
 PACKAGED = "efficientnet_lite0"
 ENCODER = "encoder"
-# How the layer of an encoder is called that its tokens pass before the last frozen block; the patches of a side follow.
+# How the layer of an encoder is called that its tokens pass before the last frozen block; the
+# patches of a side follow.
 TOKENS = "tokens_of_patches_"
 WEIGHTS, WEIGHTS_NAME = Path("data/weights"), r"[A-Za-z0-9][A-Za-z0-9._-]*"
 STEPS = (
@@ -69,21 +72,33 @@ class ModelParameters(Parameters):
     @classmethod
     def _blocks(cls, trainable: str | int) -> str | int:
         if isinstance(trainable, int) and trainable < 1:
-            raise ValueError("a number of blocks to train must be at least 1; to train none, say frozen")
+            raise ValueError(
+                "a number of blocks to train must be at least 1; to train none, say frozen"
+            )
         return trainable
 
     @model_validator(mode="after")
     def _fit_together(self) -> "ModelParameters":
         if self.is_encoder and self.weights in ("imagenet", "none"):
-            raise ValueError(f"with step {ENCODER}, weights must be the name of a folder in {WEIGHTS}/; it is {self.weights!r}")
+            raise ValueError(
+                f"with step {ENCODER}, weights must be the name of a folder in {WEIGHTS}/; it is {self.weights!r}"
+            )
         if self.is_encoder and self.feature_layers:
-            raise ValueError(f"with step {ENCODER}, feature_layers must be []; which tokens are the features, `tokens` says")
+            raise ValueError(
+                f"with step {ENCODER}, feature_layers must be []; which tokens are the features, `tokens` says"
+            )
         if self.is_encoder and self.precision != "float32" and self.trainable != "frozen":
-            raise ValueError(f"precision {self.precision} is for a frozen encoder; one that is trained needs float32")
+            raise ValueError(
+                f"precision {self.precision} is for a frozen encoder; one that is trained needs float32"
+            )
         if self.head != "logistic" and not self.frozen:
-            raise ValueError(f"head {self.head} is for a frozen backbone, whose features are there; otherwise leave it logistic")
+            raise ValueError(
+                f"head {self.head} is for a frozen backbone, whose features are there; otherwise leave it logistic"
+            )
         if not self.is_encoder and (self.tokens, self.precision) != ("card", "float32"):
-            raise ValueError(f"tokens and precision are those of step {ENCODER}; with {self.step} leave them card and float32")
+            raise ValueError(
+                f"tokens and precision are those of step {ENCODER}; with {self.step} leave them card and float32"
+            )
         return self
 
     @property
@@ -93,15 +108,23 @@ class ModelParameters(Parameters):
 
     @property
     def weights_file(self) -> Path:
-        """The file or the folder that `weights` names; of `imagenet` and `none` a file that says so."""
+        """The file or the folder that `weights` names; of `imagenet` and `none` a file that says
+        so.
+        """
         return WEIGHTS / self.weights
 
     @property
     def own_weights(self) -> list[Path]:
-        """The files that a backbone's weights come from, where they are neither those that come with it nor random ones."""
+        """The files that a backbone's weights come from, where they are neither those that come
+        with it nor random ones.
+        """
         if not is_backbone(self.step) or self.weights in ("imagenet", "none"):
             return []
-        files = self.weights_file.iterdir() if self.is_encoder and self.weights_file.is_dir() else [self.weights_file]
+        files = (
+            self.weights_file.iterdir()
+            if self.is_encoder and self.weights_file.is_dir()
+            else [self.weights_file]
+        )
         # A downloaded folder often has others in it, such as .cache.
         return sorted(file for file in files if not file.is_dir())
 
@@ -121,7 +144,9 @@ class ModelParameters(Parameters):
 
 
 def is_backbone(step: str) -> bool:
-    """Return whether a step is a backbone: the packaged one, an encoder, or one that this version of Keras has."""
+    """Return whether a step is a backbone: the packaged one, an encoder, or one that this version
+    of Keras has.
+    """
     if step in (PACKAGED, ENCODER):
         return True
     if not re.fullmatch(r"[A-Z][A-Za-z0-9]+", step):
@@ -156,8 +181,11 @@ def step_name(blocks: int, dense_layers: int) -> str:
 
 
 def backbone_names() -> list[str]:
-    """Return the names of the backbones that there are: what this version of Keras has, and the packaged one."""
-    # Keras takes seconds to import, which checking a name need not wait for: its list of them is read instead.
+    """Return the names of the backbones that there are: what this version of Keras has, and the
+    packaged one.
+    """
+    # Keras takes seconds to import, which checking a name need not wait for: its list of them is
+    # read instead.
     found = find_spec("keras")
     if found is None or found.origin is None:
         raise ImportError("keras is not installed")

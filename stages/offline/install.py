@@ -1,8 +1,11 @@
-"""Install the glomeruli pipeline from the folder that this file is in, on a machine without a network, and run its demo.
+"""Install the glomeruli pipeline from the folder that this file is in, on a machine without a
+network, and run its demo.
 
-    python3 install.py FOLDER              FOLDER, not there yet, becomes the repository with a virtual environment in .venv
+    python3 install.py FOLDER              FOLDER, not there yet, becomes the repository with a
+    virtual environment in .venv
 
-Needs Python and git, and nothing else: the list SHA256SUMS is checked first, then everything comes from this folder.
+Needs Python and git, and nothing else: the list SHA256SUMS is checked first, then everything comes
+from this folder.
 """
 
 import argparse
@@ -17,11 +20,19 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SUMS, ABOUT, REPOSITORY, WHEELS, REMOTE = "SHA256SUMS", "bundle.json", "repository.bundle", "wheels", "dvc-remote"
+SUMS, ABOUT, REPOSITORY, WHEELS, REMOTE = (
+    "SHA256SUMS",
+    "bundle.json",
+    "repository.bundle",
+    "wheels",
+    "dvc-remote",
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="the folder to install into; not there yet")
     parser.add_argument("--no-demo", action="store_true", help="install, and do not run the demo")
     arguments = parser.parse_args()
@@ -31,7 +42,9 @@ def main() -> None:
     check(HERE)
     about = json.loads((HERE / ABOUT).read_text(encoding="utf-8"))
     if (here := f"{sys.version_info[0]}.{sys.version_info[1]}") != about["python"]:
-        sys.exit(f"error: this is Python {here}; the folder has packages for Python {about['python']}")
+        sys.exit(
+            f"error: this is Python {here}; the folder has packages for Python {about['python']}"
+        )
     try:
         python = install(folder, about)
     except BaseException:
@@ -45,17 +58,40 @@ def main() -> None:
 
 
 def install(folder: Path, about: dict[str, Any]) -> str:
-    """Make the repository, its virtual environment and its datasets in a new folder; return the path of its Python."""
+    """Make the repository, its virtual environment and its datasets in a new folder; return the
+    path of its Python.
+    """
     run("git", "clone", "--quiet", "--branch", about["branch"], str(HERE / REPOSITORY), str(folder))
     # The bundle is no place to fetch from or to push to.
     run("git", "remote", "remove", "origin", cwd=folder)
     run(sys.executable, "-m", "venv", str(folder / ".venv"))
     python = str(folder / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     required = [word for name in about["requirements"] for word in ("-r", name)]
-    wheels = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--find-links", str(HERE / WHEELS))
+    wheels = (
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-index",
+        "--find-links",
+        str(HERE / WHEELS),
+    )
     run(python, *wheels, *required, cwd=folder)
     for dataset in about["datasets"]:
-        run(python, "-m", "dvc", "remote", "add", "--quiet", "--local", "--force", "bundle", str(HERE / REMOTE), cwd=folder)
+        run(
+            python,
+            "-m",
+            "dvc",
+            "remote",
+            "add",
+            "--quiet",
+            "--local",
+            "--force",
+            "bundle",
+            str(HERE / REMOTE),
+            cwd=folder,
+        )
         run(python, "-m", "dvc", "pull", "--quiet", "--remote", "bundle", dataset, cwd=folder)
     return python
 
@@ -67,10 +103,16 @@ def check(folder: Path) -> None:
     for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
         digest, name = line.split("  ", 1)
         listed[name] = digest
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {SUMS}
+    there = {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    } - {SUMS}
     problems += [f"{name} is missing" for name in sorted(set(listed) - there)]
     problems += [f"{name} is not on the list" for name in sorted(there - set(listed))]
-    problems += [f"{name} has changed" for name in sorted(there & set(listed)) if sha256(folder / name) != listed[name]]
+    problems += [
+        f"{name} has changed"
+        for name in sorted(there & set(listed))
+        if sha256(folder / name) != listed[name]
+    ]
     if problems:
         sys.exit("\n".join(f"error: {folder}: {one}" for one in problems[:20]))
 

@@ -20,13 +20,21 @@ INSTALL = Path(__file__).with_name("install.py")
 SOURCE_ALONE = ("antlr4-python3-runtime",)
 
 
-def pack(output: Path, requirements: Sequence[str], python: str, platforms: Sequence[str], datasets: Sequence[str]) -> None:
-    """Write the folder `output`: the repository at HEAD, wheels, datasets, what installs them, and the list of their digests.
+def pack(
+    output: Path,
+    requirements: Sequence[str],
+    python: str,
+    platforms: Sequence[str],
+    datasets: Sequence[str],
+) -> None:
+    """Write the folder `output`: the repository at HEAD, wheels, datasets, what installs them, and
+    the list of their digests.
 
     Args:
         requirements: files of pins, such as requirements.txt.
         python: such as 3.11.
-        platforms: pip's names of the other machine's, such as manylinux_2_28_x86_64; none: as this machine.
+        platforms: pip's names of the other machine's, such as manylinux_2_28_x86_64; none: as this
+            machine.
         datasets: files that `dvc add` wrote, such as data/mine.dvc.
 
     Raises:
@@ -52,12 +60,16 @@ def pack(output: Path, requirements: Sequence[str], python: str, platforms: Sequ
         }
         (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         shutil.copyfile(INSTALL, folder / INSTALL.name)
-        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        names = [
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        ]
         (folder / SUMS).write_text(listing(folder, names), encoding="utf-8", newline="\n")
         folder.rename(output)
 
 
-def collect_wheels(wheels: Path, requirements: Sequence[str], python: str, platforms: Sequence[str]) -> None:
+def collect_wheels(
+    wheels: Path, requirements: Sequence[str], python: str, platforms: Sequence[str]
+) -> None:
     """Bring the wheels of all requirements, and of all that they need, into a folder."""
     pip = [sys.executable, "-m", "pip"]
     quiet = ["--quiet", "--disable-pip-version-check"]
@@ -70,7 +82,20 @@ def collect_wheels(wheels: Path, requirements: Sequence[str], python: str, platf
         _say([*pip, "wheel", *quiet, "--no-deps", "--wheel-dir", str(wheels), *sources])
     target = ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
     tags = [word for name in platforms for word in ("--platform", name)]
-    _say([*pip, "download", *quiet, *target, *tags, "--find-links", str(wheels), "--dest", str(wheels), *files])
+    _say(
+        [
+            *pip,
+            "download",
+            *quiet,
+            *target,
+            *tags,
+            "--find-links",
+            str(wheels),
+            "--dest",
+            str(wheels),
+            *files,
+        ]
+    )
 
 
 def collect_dataset(remote: Path, dataset: str) -> None:
@@ -84,7 +109,11 @@ def collect_dataset(remote: Path, dataset: str) -> None:
 
 
 def _pins_of(requirements: Sequence[str], names: Sequence[str]) -> list[str]:
-    lines = (line.split("#")[0].strip() for file in requirements for line in Path(file).read_text(encoding="utf-8").splitlines())
+    lines = (
+        line.split("#")[0].strip()
+        for file in requirements
+        for line in Path(file).read_text(encoding="utf-8").splitlines()
+    )
     found = [Requirement(line) for line in lines if line and not line.startswith("-")]
     return [f"{one.name}{one.specifier}" for one in found if one.name in names]
 

@@ -1,4 +1,5 @@
-"""All blocks of params.yaml together. Each stage checks them all, by `stages.base.parameters`, before it begins.
+"""All blocks of params.yaml together. Each stage checks them all, by `stages.base.parameters`,
+before it begins.
 
 What this module imports must be light: each program waits for it.
 """
@@ -43,21 +44,30 @@ class Whole(Parameters):
         blocks = 0 if is_backbone(self.model.step) else parse_step(self.model.step)[0]
         if self.model.pooling != "none" and self.pad.size < 2**blocks:
             halved = f"model.step {self.model.step} halves it {blocks} times"
-            raise ValueError(f"pad.size is {self.pad.size}; {halved}, so it must be {2**blocks} or more")
+            raise ValueError(
+                f"pad.size is {self.pad.size}; {halved}, so it must be {2**blocks} or more"
+            )
         if self.climb.validations > self.split.others:
             given = f"climb.validations is {self.climb.validations}; with split.folds {self.split.folds}"
             raise ValueError(f"{given} it must be at most {self.split.others}")
         if self.data in self.external:
-            raise ValueError(f"external names {self.data!r}, the dataset that the model is trained on; it must name others")
+            raise ValueError(
+                f"external names {self.data!r}, the dataset that the model is trained on; it must name others"
+            )
         if len(set(self.external)) < len(self.external):
             raise ValueError(f"external is {self.external}; it must name each dataset once")
-        if missing := [name for name in self.external if not Path("data", f"{name}.yaml").is_file()]:
-            raise ValueError(f"external names {missing[0]!r}, but data/{missing[0]}.yaml does not exist")
+        if missing := [
+            name for name in self.external if not Path("data", f"{name}.yaml").is_file()
+        ]:
+            raise ValueError(
+                f"external names {missing[0]!r}, but data/{missing[0]}.yaml does not exist"
+            )
         return self
 
 
 def refuse_wrong(params: dict, path: str, note: str) -> None:
-    """Raise `UserError` with a line for each value of params.yaml that is wrong, whichever stage reads it.
+    """Raise `UserError` with a line for each value of params.yaml that is wrong, whichever stage
+    reads it.
 
     Args:
         note: what a stage says behind each of them; empty of other programs.

@@ -1,4 +1,6 @@
-"""What was drawn on a slide: GeoJSON of QuPath, XML of ImageScope, JSON of the Digital Slide Archive (HistomicsUI)."""
+"""What was drawn on a slide: GeoJSON of QuPath, XML of ImageScope, JSON of the Digital Slide
+Archive (HistomicsUI).
+"""
 
 import functools
 import json
@@ -46,7 +48,8 @@ class Annotation(NamedTuple):
     Attributes:
         number: its place in the file, from 1.
         identifier: that of the program which wrote it.
-        classes: the names of its class, the most specific first: its own, its group's, its layer's. Empty where it has none.
+        classes: the names of its class, the most specific first: its own, its group's, its layer's.
+            Empty where it has none.
         name: what it is called, which is no class.
         aside: what it is, where it is no outline that somebody drew: a cell, a tile, a hole.
         outline: in pixels of the slide's full resolution; None: it cannot be read.
@@ -68,14 +71,18 @@ class Annotation(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """All annotations of a slide; `from_bounds`, whether their pixels are counted from the corner of what was scanned."""
+    """All annotations of a slide; `from_bounds`, whether their pixels are counted from the corner
+    of what was scanned.
+    """
 
     annotations: list[Annotation]
     from_bounds: bool
 
 
 class Found(NamedTuple):
-    """An annotation as a file holds it (see `Annotation`); `make` makes its outline, which may fail for one alone."""
+    """An annotation as a file holds it (see `Annotation`); `make` makes its outline, which may fail
+    for one alone.
+    """
 
     identifier: Any
     classes: Sequence[Any]
@@ -85,10 +92,11 @@ class Found(NamedTuple):
 
 
 def read_annotations(path: Path) -> Drawn:
-    """Return the annotations in a file, none if it holds none; the content says which program wrote it.
+    """Return the annotations in a file, none if it holds none; the content says which program wrote
+    it.
 
-    QuPath counts pixels from the corner of what was scanned, where a slide's format says that; ImageScope and the Digital Slide
-    Archive from the corner of the slide.
+    QuPath counts pixels from the corner of what was scanned, where a slide's format says that;
+    ImageScope and the Digital Slide Archive from the corner of the slide.
 
     Args:
         path: a file, which gzip may have compressed, or zip as QuPath does.
@@ -110,9 +118,18 @@ def read_annotations(path: Path) -> Drawn:
     except RecursionError:
         raise _no_annotations(path, "it is nested too deep") from None
     # A file of another kind, an entity within XML, or a number where a list belongs.
-    except (ValueError, ElementTree.ParseError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except (
+        ValueError,
+        ElementTree.ParseError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+    ) as error:
         raise _no_annotations(path, f"{type(error).__name__} {error}") from None
-    return Drawn([_annotation(number, one) for number, one in enumerate(found, start=1)], from_bounds)
+    return Drawn(
+        [_annotation(number, one) for number, one in enumerate(found, start=1)], from_bounds
+    )
 
 
 def _no_annotations(path: Path, reason: str) -> UserError:
@@ -132,7 +149,9 @@ def _annotation(number: int, found: Found) -> Annotation:
         outline, problem = None, f"{error} is missing"
     except UNREADABLE as error:
         outline, problem = None, " ".join(str(error).split())[:120]
-    return Annotation(number, _text(found.identifier), classes, _text(found.name), found.aside, outline, problem)
+    return Annotation(
+        number, _text(found.identifier), classes, _text(found.name), found.aside, outline, problem
+    )
 
 
 def _text(value: Any) -> str:
@@ -153,9 +172,13 @@ def _of_qupath(content: Any) -> Iterator[Found]:
         if isinstance(kind, dict):
             # A class of several parts, such as "Glomerulus: sclerotic", is a list of names.
             names = kind.get("names") or []
-            kind = kind.get("name") or (": ".join(map(str, names)) if isinstance(names, list) else names)
+            kind = kind.get("name") or (
+                ": ".join(map(str, names)) if isinstance(names, list) else names
+            )
         identifier = feature.get("id")
-        aside = NOT_DRAWN.get(str(properties.get("objectType") or properties.get("object_type") or identifier), "")
+        aside = NOT_DRAWN.get(
+            str(properties.get("objectType") or properties.get("object_type") or identifier), ""
+        )
         make = functools.partial(_qupath_outline, feature)
         yield Found(identifier, [kind], properties.get("name"), aside, make)
 
@@ -167,26 +190,41 @@ def _qupath_outline(feature: dict) -> BaseGeometry:
 
 
 def _of_imagescope(root: Any) -> Iterator[Found]:
-    """Regions of layers; the class is a region's text, or else its layer's name, or else the name of the layer's attribute.
+    """Regions of layers; the class is a region's text, or else its layer's name, or else the name
+    of the layer's attribute.
 
     ImageScope gives each layer an attribute `Description`, which is no class.
     """
     if root.tag != "Annotations":
         raise ValueError(f"the root is <{root.tag}>, where <Annotations> belongs")
     for layer in root.iter("Annotation"):
-        attributes = {one.get("Name") or "": one.get("Value") for one in layer.iterfind("Attributes/Attribute")}
+        attributes = {
+            one.get("Name") or "": one.get("Value")
+            for one in layer.iterfind("Attributes/Attribute")
+        }
         named = [name for name in attributes if name and name != "Description"]
         own = layer.get("Name") or (named[0] if len(named) == 1 else "")
         for region in layer.iterfind("Regions/Region"):
             aside = "negative region" if region.get("NegativeROA") == "1" else ""
             make = functools.partial(_region_outline, region)
-            yield Found(region.get("Id"), [region.get("Text"), own], attributes.get("Description"), aside, make)
+            yield Found(
+                region.get("Id"),
+                [region.get("Text"), own],
+                attributes.get("Description"),
+                aside,
+                make,
+            )
 
 
 def _region_outline(region: Any) -> BaseGeometry:
-    """Return the outline of a region of ImageScope: 0 freehand, 1 rectangle, 2 ellipse in a rectangle; others are lines."""
+    """Return the outline of a region of ImageScope: 0 freehand, 1 rectangle, 2 ellipse in a
+    rectangle; others are lines.
+    """
     kind = region.get("Type", "0")
-    points = [(float(vertex.get("X")), float(vertex.get("Y"))) for vertex in region.iterfind("Vertices/Vertex")]
+    points = [
+        (float(vertex.get("X")), float(vertex.get("Y")))
+        for vertex in region.iterfind("Vertices/Vertex")
+    ]
     if kind == "2" or (kind == "1" and len(points) == 2):
         left, right = min(x for x, _ in points), max(x for x, _ in points)
         top, bottom = min(y for _, y in points), max(y for _, y in points)
@@ -197,21 +235,33 @@ def _region_outline(region: Any) -> BaseGeometry:
 
 
 def _layers(content: Any) -> list[dict] | None:
-    """Return the annotations (layers) of the Digital Slide Archive in a file, or None where the content is something else."""
+    """Return the annotations (layers) of the Digital Slide Archive in a file, or None where the
+    content is something else.
+    """
     documents = content if isinstance(content, list) else [content]
     documents = [one.get("annotation", one) for one in documents if isinstance(one, dict)]
-    return documents if any(isinstance(one, dict) and "elements" in one for one in documents) else None
+    return (
+        documents if any(isinstance(one, dict) and "elements" in one for one in documents) else None
+    )
 
 
 def _of_archive(layers: Sequence[dict]) -> Iterator[Found]:
-    """Elements of layers; the class is an element's label, or else its group, or else its layer's name."""
+    """Elements of layers; the class is an element's label, or else its group, or else its layer's
+    name.
+    """
     for layer in layers:
         for element in layer.get("elements") or []:
             # The group of what was drawn without choosing one.
             group = None if element.get("group") == "default" else element.get("group")
             label = element.get("label") or {}
-            classes = [label.get("value") if isinstance(label, dict) else label, group, layer.get("name")]
-            yield Found(element.get("id"), classes, None, "", functools.partial(_archive_outline, element))
+            classes = [
+                label.get("value") if isinstance(label, dict) else label,
+                group,
+                layer.get("name"),
+            ]
+            yield Found(
+                element.get("id"), classes, None, "", functools.partial(_archive_outline, element)
+            )
 
 
 def _archive_outline(element: dict) -> BaseGeometry:
@@ -220,7 +270,11 @@ def _archive_outline(element: dict) -> BaseGeometry:
         case "polyline":
             points = [point[:2] for point in element["points"]]
             holes = [[point[:2] for point in hole] for hole in element.get("holes") or []]
-            return shapely.Polygon(points, holes) if element.get("closed") else shapely.LineString(points)
+            return (
+                shapely.Polygon(points, holes)
+                if element.get("closed")
+                else shapely.LineString(points)
+            )
         case "point":
             return shapely.Point(element["center"][:2])
         case "circle" | "rectangle" | "ellipse":
@@ -239,4 +293,6 @@ def _archive_outline(element: dict) -> BaseGeometry:
 
 def _ellipse(x: float, y: float, width: float, height: float) -> BaseGeometry:
     circle = shapely.Point(0, 0).buffer(1, quad_segs=16)
-    return shapely.affinity.translate(shapely.affinity.scale(circle, width / 2, height / 2, origin=(0, 0)), x, y)
+    return shapely.affinity.translate(
+        shapely.affinity.scale(circle, width / 2, height / 2, origin=(0, 0)), x, y
+    )

@@ -1,4 +1,6 @@
-"""Cutting the annotated glomeruli out of slides: a dataset's folder, its card, and the outlines to come back to."""
+"""Cutting the annotated glomeruli out of slides: a dataset's folder, its card, and the outlines to
+come back to.
+"""
 
 import re
 import tempfile
@@ -15,23 +17,33 @@ from stages.base.files import replacing, write_table
 from stages.dataset.slides import composed, slide_pattern, written_alike
 from stages.slides.annotations import read_annotations
 from stages.slides.geojson import feature, tell_apart, write_features
-from stages.slides.glomeruli import Classes, Glomerulus, box_of, check_outlines, find_glomeruli, shares
+from stages.slides.glomeruli import (
+    Classes,
+    Glomerulus,
+    box_of,
+    check_outlines,
+    find_glomeruli,
+    shares,
+)
 from stages.slides.places import outlines_of, slide_name
 from stages.slides.slide import Box, Slide
 from stages.workers.progress import progress
 
 # Of files of annotations, as they are or compressed.
 SUFFIX = re.compile(r"\.(geojson|json|xml)(\.gz)?|(\.geojson|\.json)?\.zip", re.IGNORECASE)
-# A glomerulus of which more than the first share was not scanned is refused; more than the second is a warning.
+# A glomerulus of which more than the first share was not scanned is refused; more than the second
+# is a warning.
 MOST_MISSING, SEEN = 0.9, 0.005
 COLUMNS = ("name", "label", "slide", "x", "y", "width", "height", "level", "image")
 
 
 class Cut(NamedTuple):
-    """How crops are cut: micrometres a pixel of the crops, micrometres around a glomerulus, and of slides that do not say their
-    resolution (None: they do) or whose annotations lie beyond the edge.
+    """How crops are cut: micrometres a pixel of the crops, micrometres around a glomerulus, and of
+    slides that do not say their resolution (None: they do) or whose annotations lie beyond the
+    edge.
 
-    `origin`, whether annotations count from the corner of the slide, or of what was scanned; `auto`: as their program does.
+    `origin`, whether annotations count from the corner of the slide, or of what was scanned;
+    `auto`: as their program does.
     """
 
     resolution: float
@@ -60,7 +72,8 @@ class Source(NamedTuple):
 
 
 def annotations_of(slides: Sequence[Path], annotations: Path) -> list[Path]:
-    """Return the file of annotations of each slide: `annotations` itself, or that of the slide's name in this folder.
+    """Return the file of annotations of each slide: `annotations` itself, or that of the slide's
+    name in this folder.
 
     Raises:
         UserError: a slide has none, or several.
@@ -68,18 +81,26 @@ def annotations_of(slides: Sequence[Path], annotations: Path) -> list[Path]:
     if annotations.is_file() and len(slides) == 1:
         return [annotations]
     if not annotations.is_dir():
-        what = "is not there" if not annotations.exists() else f"is one file, for {len(slides)} slides; name a folder of files"
+        what = (
+            "is not there"
+            if not annotations.exists()
+            else f"is one file, for {len(slides)} slides; name a folder of files"
+        )
         raise UserError(f"--annotations: {annotations} {what}")
     there = sorted(path for path in annotations.iterdir() if path.is_file())
     files = []
     for slide in slides:
         # QuPath takes .ome.tif for the suffix; letters with accents are written in two ways.
         stems = {composed(stem) for stem in (slide.name, _stem(slide), slide_name(slide.name))}
-        found = [path for path in there if any(_is_named(composed(path.name), stem) for stem in stems)]
+        found = [
+            path for path in there if any(_is_named(composed(path.name), stem) for stem in stems)
+        ]
         if len(found) != 1:
             names = ", ".join(one.name for one in found) if found else "none"
             example = f"{slide_name(slide.name)}.geojson"
-            raise UserError(f"{annotations} must hold one file for {slide.name}, such as {example}; it holds {names}")
+            raise UserError(
+                f"{annotations} must hold one file for {slide.name}, such as {example}; it holds {names}"
+            )
         files += found
     return files
 
@@ -89,17 +110,23 @@ def _is_named(name: str, stem: str) -> bool:
 
 
 def _stem(slide: Path) -> str:
-    """Return a slide's name without its suffix, by which its crops and the slide are called; S21.1234 has none."""
+    """Return a slide's name without its suffix, by which its crops and the slide are called;
+    S21.1234 has none.
+    """
     return slide.stem if slide_name(slide.name) != slide.name else slide.name
 
 
-def open_sources(slides: Sequence[Path], annotations: Path, classes: Classes, cut: Cut, pattern: str | None) -> list[Source]:
-    """Return some slides with their glomeruli, as `open_source`; of all that is wrong with them one `UserError`.
+def open_sources(
+    slides: Sequence[Path], annotations: Path, classes: Classes, cut: Cut, pattern: str | None
+) -> list[Source]:
+    """Return some slides with their glomeruli, as `open_source`; of all that is wrong with them one
+    `UserError`.
 
     A slide without any is a warning, if others have some.
 
     Args:
-        pattern: with the group `slide`, for what of a slide's name must stay together, as it is of one patient; None: all of it.
+        pattern: with the group `slide`, for what of a slide's name must stay together, as it is of
+            one patient; None: all of it.
     """
     patients = patients_of(slides, pattern)
     sources, problems, empty = [], [], []
@@ -125,21 +152,38 @@ def patients_of(slides: Sequence[Path], pattern: str | None) -> dict[Path, str]:
     stems = [_stem(slide) for slide in slides]
     # S1.svs and S1.ome.tif are one slide.
     counts = Counter(composed(slide_name(slide.name)) for slide in slides)
-    refuse(sorted(f"two slides have the name {name}: their crops would have, too" for name, count in counts.items() if count > 1))
+    refuse(
+        sorted(
+            f"two slides have the name {name}: their crops would have, too"
+            for name, count in counts.items()
+            if count > 1
+        )
+    )
     if not pattern:
-        warn("slides that are kept apart, and may be of one patient (see --slide)", written_alike(stems))
+        warn(
+            "slides that are kept apart, and may be of one patient (see --slide)",
+            written_alike(stems),
+        )
         return dict(zip(slides, stems))
     try:
         matched = slide_pattern(pattern).match_all([slide.name for slide in slides])
         found = {slide: matched[slide.name][0] for slide in slides}
     except (ValueError, UserError) as error:
         raise UserError(f"--slide {pattern}: {error}") from None
-    refuse([f"--slide {pattern} does not match {slide.name}" for slide, patient in found.items() if not patient])
+    refuse(
+        [
+            f"--slide {pattern} does not match {slide.name}"
+            for slide, patient in found.items()
+            if not patient
+        ]
+    )
     return found
 
 
 def open_source(path: Path, annotations: Path, classes: Classes, cut: Cut, patient: str) -> Source:
-    """Return a slide with its glomeruli; warn of what was mended. Raises `UserError` for what cannot be taken without a doubt."""
+    """Return a slide with its glomeruli; warn of what was mended. Raises `UserError` for what
+    cannot be taken without a doubt.
+    """
     slide = Slide(path, cut.of_slides)
     if max(slide.resolution) > 1.01 * cut.resolution:
         own = f"{max(slide.resolution):.3g} micrometres a pixel"
@@ -150,21 +194,28 @@ def open_source(path: Path, annotations: Path, classes: Classes, cut: Cut, patie
     if slide.bounds[:2] != (0, 0) and cut.origin == "auto":
         counted = "what was scanned" if from_bounds else "the slide"
         doubt = (
-            f"{path} was scanned from pixel {slide.bounds.x}, {slide.bounds.y} on; {annotations} is taken to count from {counted}"
+            f"{path} was scanned from pixel {slide.bounds.x}, {slide.bounds.y} on; "
+            f"{annotations} is taken to count from {counted}"
         )
         warn("look at some crops, and see --origin", [doubt])
     found = find_glomeruli(drawn.annotations, classes, annotations)
     glomeruli, mended = check_outlines(found, slide, origin, cut.cut_at_edge, annotations)
     warn("mended, or to be looked at", mended)
     count = len(drawn.annotations)
-    empty = f"no glomerulus: all of its {count} annotations are of an ignored class, or no outlines" if count else "no annotation"
+    empty = (
+        f"no glomerulus: all of its {count} annotations are of an ignored class, or no outlines"
+        if count
+        else "no annotation"
+    )
     return Source(slide, glomeruli, origin, patient, empty)
 
 
 def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, labelled: bool) -> int:
-    """Write the crops and labels.csv into the new folder `output`, and beside it its card and the outlines; return how many.
+    """Write the crops and labels.csv into the new folder `output`, and beside it its card and the
+    outlines; return how many.
 
-    `x`, `y`, `width` and `height` are those of the crop, in pixels of the full resolution, counted as the annotations are.
+    `x`, `y`, `width` and `height` are those of the crop, in pixels of the full resolution, counted
+    as the annotations are.
 
     Raises:
         UserError: a glomerulus was not scanned, or the slide is damaged there.
@@ -184,31 +235,48 @@ def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, label
         for source in sources:
             drawn, around = [], []
             for glomerulus in source.glomeruli:
-                number = f"{glomerulus.annotation.number:04}" + f"_{glomerulus.part}" * (glomerulus.part > 0)
+                number = f"{glomerulus.annotation.number:04}" + f"_{glomerulus.part}" * (
+                    glomerulus.part > 0
+                )
                 name = f"{_stem(source.slide.path)}_{number}.png"
                 box = box_of(glomerulus, source.slide, cut.margin)
                 crop = source.slide.crop(box, cut.resolution)
                 crop.picture.save(folder / name)
                 rows.append(_row(name, glomerulus, source, box, crop.level))
                 drawn.append(_outline(name, glomerulus, source))
-                found, here = shares(glomerulus, box, crop), f"{source.slide.path}, annotation {glomerulus.annotation.number}"
+                found, here = (
+                    shares(glomerulus, box, crop),
+                    f"{source.slide.path}, annotation {glomerulus.annotation.number}",
+                )
                 if found.missing > MOST_MISSING:
-                    problems.append(f"{here}: {found.missing:.0%} of the glomerulus was not scanned; leave it out")
+                    problems.append(
+                        f"{here}: {found.missing:.0%} of the glomerulus was not scanned; leave it out"
+                    )
                 elif found.missing > SEEN:
-                    doubts.append(f"{here}: {found.missing:.1%} of the glomerulus was not scanned, and is white")
+                    doubts.append(
+                        f"{here}: {found.missing:.1%} of the glomerulus was not scanned, and is white"
+                    )
                 if found.blank > MOST_MISSING:
-                    doubts.append(f"{here}: {found.blank:.0%} of the glomerulus is pure white or black; was it scanned?")
+                    doubts.append(
+                        f"{here}: {found.blank:.0%} of the glomerulus is pure white or black; was it scanned?"
+                    )
                 around += [glomerulus.annotation.number] * (found.around > SEEN)
                 bar.update()
             if around:
                 count = f"{len(around)} crops, such as that of annotation {around[0]}"
-                doubts.append(f"{source.slide.path}: the margin of {count} was not scanned everywhere, and is white there")
+                doubts.append(
+                    f"{source.slide.path}: the margin of {count} was not scanned everywhere, and is white there"
+                )
             tell_apart(drawn)
             features += drawn
         refuse(problems)
         warn("not scanned", doubts)
         kept = [number for number, column in enumerate(COLUMNS) if labelled or column != "label"]
-        write_table(folder / "labels.csv", [COLUMNS[one] for one in kept], ([row[one] for one in kept] for row in rows))
+        write_table(
+            folder / "labels.csv",
+            [COLUMNS[one] for one in kept],
+            ([row[one] for one in kept] for row in rows),
+        )
         folder.rename(output)
     write_features(outlines_of(output), features)
     if labelled:
@@ -226,7 +294,17 @@ def card_of(output: Path) -> Path:
 def _row(name: str, glomerulus: Glomerulus, source: Source, box: Box, level: int) -> list[Any]:
     left, top = box.x - source.origin[0], box.y - source.origin[1]
     label = "" if glomerulus.label is None else glomerulus.label
-    return [name, label, source.patient, left, top, box.width, box.height, level, source.slide.path.name]
+    return [
+        name,
+        label,
+        source.patient,
+        left,
+        top,
+        box.width,
+        box.height,
+        level,
+        source.slide.path.name,
+    ]
 
 
 def _outline(name: str, glomerulus: Glomerulus, source: Source) -> dict[str, Any]:
@@ -236,4 +314,11 @@ def _outline(name: str, glomerulus: Glomerulus, source: Source) -> dict[str, Any
     geometry = annotation.outline if back.equals(annotation.outline) else back
     kind = annotation.classification or None
     drawn = {"crop": name, "image": source.slide.path.name}
-    return feature(name, shapely.geometry.mapping(geometry), annotation.identifier, kind, glomerulus.label, metadata=drawn)
+    return feature(
+        name,
+        shapely.geometry.mapping(geometry),
+        annotation.identifier,
+        kind,
+        glomerulus.label,
+        metadata=drawn,
+    )

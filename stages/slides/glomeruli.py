@@ -1,4 +1,6 @@
-"""Which annotations are glomeruli, of which class, and whether their outlines can be what they are said to be."""
+"""Which annotations are glomeruli, of which class, and whether their outlines can be what they are
+said to be.
+"""
 
 import re
 from collections import Counter
@@ -13,7 +15,16 @@ from shapely.geometry.base import BaseGeometry
 
 from stages.base.errors import refuse, warn
 from stages.slides.annotations import Annotation
-from stages.slides.outlines import CROSSINGS, NARROWEST, WIDEST, areas, crosses_often, made_valid, parts_of, sides
+from stages.slides.outlines import (
+    CROSSINGS,
+    NARROWEST,
+    WIDEST,
+    areas,
+    crosses_often,
+    made_valid,
+    parts_of,
+    sides,
+)
 from stages.slides.slide import Box, Crop, Slide
 
 # Two outlines that share so much of what they cover are one glomerulus, drawn twice.
@@ -25,7 +36,8 @@ OPPOSITE = re.compile(r"(non|not|no|without|un)\b|non\w|normal|healthy|viable|pa
 
 
 class Classes(NamedTuple):
-    """The names of classes, case and `_` aside: of label 1, of label 0, and of what is no glomerulus.
+    """The names of classes, case and `_` aside: of label 1, of label 0, and of what is no
+    glomerulus.
 
     With `unlabelled` all that is not ignored is a glomerulus to be judged.
     """
@@ -37,7 +49,11 @@ class Classes(NamedTuple):
 
     def label(self, name: str) -> int | None:
         """Return the label of a class, or None where it has none."""
-        known = {plain(one): label for label, names in enumerate((self.negative, self.positive)) for one in names}
+        known = {
+            plain(one): label
+            for label, names in enumerate((self.negative, self.positive))
+            for one in names
+        }
         return None if self.unlabelled else known.get(plain(name or NO_CLASS))
 
     def is_ignored(self, name: str) -> bool:
@@ -52,7 +68,8 @@ class Glomerulus(NamedTuple):
         annotation: what was drawn.
         label: 0, 1, or None where it is not known.
         outline: in the slide's own pixels.
-        part: its number among several parts of its annotation, from 1; 0: it is all of its annotation.
+        part: its number among several parts of its annotation, from 1; 0: it is all of its
+            annotation.
     """
 
     annotation: Annotation
@@ -68,7 +85,11 @@ def plain(name: str) -> str:
 
 def refuse_overlap(classes: Classes) -> None:
     """Raise `UserError` if a class is named in two ways, or as its opposite."""
-    named = {"--positive": classes.positive, "--negative": classes.negative, "--ignore": classes.ignored}
+    named = {
+        "--positive": classes.positive,
+        "--negative": classes.negative,
+        "--ignore": classes.ignored,
+    }
     of_name: dict[str, list[str]] = {}
     for option, names in named.items():
         for name in dict.fromkeys(map(plain, names)):
@@ -78,16 +99,28 @@ def refuse_overlap(classes: Classes) -> None:
         for name, options in of_name.items()
         if len(options) > 1
     ]
-    inverted = [("--positive", name, "not ") for name in classes.positive if OPPOSITE.match(plain(name))]
-    inverted += [("--negative", name, "") for name in classes.negative if plain(name) in ("globally sclerotic", "gs")]
-    problems += [f"{option} {name}: by its name that class is {no}globally sclerotic" for option, name, no in inverted]
+    inverted = [
+        ("--positive", name, "not ") for name in classes.positive if OPPOSITE.match(plain(name))
+    ]
+    inverted += [
+        ("--negative", name, "")
+        for name in classes.negative
+        if plain(name) in ("globally sclerotic", "gs")
+    ]
+    problems += [
+        f"{option} {name}: by its name that class is {no}globally sclerotic"
+        for option, name, no in inverted
+    ]
     refuse(problems)
 
 
-def find_glomeruli(annotations: Sequence[Annotation], classes: Classes, where: object) -> list[tuple[Annotation, int | None]]:
+def find_glomeruli(
+    annotations: Sequence[Annotation], classes: Classes, where: object
+) -> list[tuple[Annotation, int | None]]:
     """Return the glomeruli among some annotations with their labels.
 
-    Warns of those that nobody drew, which are left out, and of a class within a layer of the other label.
+    Warns of those that nobody drew, which are left out, and of a class within a layer of the other
+    label.
 
     Raises:
         UserError: nothing is said of a class, or an outline cannot be read.
@@ -107,14 +140,22 @@ def find_glomeruli(annotations: Sequence[Annotation], classes: Classes, where: o
             unknown[own or NO_CLASS] += 1
             named += [one.name] if one.name and not own else []
         here = f"{where}, annotation {one.number}"
-        if label is not None and (other := [name for name in broader if classes.label(name) == 1 - label]):
-            doubts.append(f"{here} is of the class {own!r}, label {label}, within {other[0]!r}, label {1 - label}")
+        if label is not None and (
+            other := [name for name in broader if classes.label(name) == 1 - label]
+        ):
+            doubts.append(
+                f"{here} is of the class {own!r}, label {label}, within {other[0]!r}, label {1 - label}"
+            )
         if one.outline is None:
             problems.append(f"{here}: its outline cannot be read ({one.problem})")
         found.append((one, label))
     if unknown:
         counts = ", ".join(f"{name!r} ({count})" for name, count in sorted(unknown.items()))
-        hint = f"; {len(named)} of no class have a name, such as {named[0]!r}, which is no class" if named else ""
+        hint = (
+            f"; {len(named)} of no class have a name, such as {named[0]!r}, which is no class"
+            if named
+            else ""
+        )
         problems.insert(
             0,
             f"{where} has classes of which nothing is said: {counts}{hint}; name them with --positive, --negative or --ignore, "
@@ -122,16 +163,25 @@ def find_glomeruli(annotations: Sequence[Annotation], classes: Classes, where: o
         )
     refuse(problems)
     warn("the class of its own is taken", doubts)
-    warn(f"{where}: left out, as nobody drew it as an outline", [f"{count} x {what}" for what, count in sorted(aside.items())])
+    warn(
+        f"{where}: left out, as nobody drew it as an outline",
+        [f"{count} x {what}" for what, count in sorted(aside.items())],
+    )
     return found
 
 
 def check_outlines(
-    found: Sequence[tuple[Annotation, int | None]], slide: Slide, origin: tuple[int, int], cut: bool, where: object
+    found: Sequence[tuple[Annotation, int | None]],
+    slide: Slide,
+    origin: tuple[int, int],
+    cut: bool,
+    where: object,
 ) -> tuple[list[Glomerulus], list[str]]:
-    """Return the glomeruli with outlines that are whole and lie on the slide, and a line for each that was mended.
+    """Return the glomeruli with outlines that are whole and lie on the slide, and a line for each
+    that was mended.
 
-    An annotation of several parts, as QuPath merges them, is a glomerulus for each part that is no speck.
+    An annotation of several parts, as QuPath merges them, is a glomerulus for each part that is no
+    speck.
 
     Args:
         found: annotations whose outlines could be read, and their labels.
@@ -141,8 +191,9 @@ def check_outlines(
         where: the annotations' file.
 
     Raises:
-        UserError: an outline has no area, crosses itself too often to be mended, cannot be a glomerulus by its size, or lies
-            beyond the slide; or a glomerulus was drawn twice, under both labels.
+        UserError: an outline has no area, crosses itself too often to be mended, cannot be a
+            glomerulus by its size, or lies beyond the slide; or a glomerulus was drawn twice, under
+            both labels.
     """
     kept, mended, problems = [], [], []
     whole = shapely.box(0, 0, *slide.size)
@@ -160,17 +211,22 @@ def check_outlines(
         if outline.is_empty:
             problems.append(f"{here} is a {drawn.geom_type} without an area; an outline is needed")
             continue
-        # The lobes of one line that crosses itself are one glomerulus; parts that were drawn one by one may be several.
+        # The lobes of one line that crosses itself are one glomerulus; parts that were drawn one by
+        # one may be several.
         parts = [outline]
         if drawn.geom_type in ("MultiPolygon", "GeometryCollection"):
             parts, specks = parts_of(outline, slide.resolution)
-            mended += [f"{here}: {len(parts)} parts, each a glomerulus of its own"] * (len(parts) > 1)
+            mended += [f"{here}: {len(parts)} parts, each a glomerulus of its own"] * (
+                len(parts) > 1
+            )
             mended += [f"{here}: {specks} of its parts left out, as specks"] * (specks > 0)
         for number, part in enumerate(parts, start=1):
             width, height = sides(part, slide.resolution)
             if min(width, height) < NARROWEST or max(width, height) > WIDEST:
                 size = f"{width:.0f} x {height:.0f} micrometres, and glomeruli are {NARROWEST:.0f} to {WIDEST:.0f}"
-                problems.append(f"{here} is {size}: is the resolution right, and is it one glomerulus?")
+                problems.append(
+                    f"{here} is {size}: is the resolution right, and is it one glomerulus?"
+                )
                 continue
             if not whole.covers(part):
                 inside = areas(part.intersection(whole))
@@ -178,7 +234,9 @@ def check_outlines(
                     how = "in part" if not inside.is_empty else "wholly"
                     hint = "; --beyond cut keeps what is inside" if not inside.is_empty else ""
                     size = f"{slide.size[0]} x {slide.size[1]} pixels"
-                    problems.append(f"{here} lies {how} beyond {slide.path}, which has {size}{hint}")
+                    problems.append(
+                        f"{here} lies {how} beyond {slide.path}, which has {size}{hint}"
+                    )
                     continue
                 mended.append(f"{here}: cut off at the slide's edge")
                 part = inside
@@ -189,7 +247,9 @@ def check_outlines(
 
 
 def _drawn_twice(glomeruli: Sequence[Glomerulus], where: object) -> tuple[list[str], list[str]]:
-    """Return a line for each pair that is one glomerulus, drawn twice: under one label, and under both."""
+    """Return a line for each pair that is one glomerulus, drawn twice: under one label, and under
+    both.
+    """
     outlines = np.array([one.outline for one in glomeruli], dtype=object)
     pairs = shapely.STRtree(outlines).query(outlines, predicate="intersects").T
     alike: list[str] = []
@@ -199,21 +259,30 @@ def _drawn_twice(glomeruli: Sequence[Glomerulus], where: object) -> tuple[list[s
         shared = one.outline.intersection(other.outline).area
         if shared > SAME * min(one.outline.area, other.outline.area):
             numbers = f"{where}, annotations {one.annotation.number} and {other.annotation.number}: one glomerulus, drawn twice"
-            (alike if one.label == other.label else both).append(numbers + ", under both labels" * (one.label != other.label))
+            (alike if one.label == other.label else both).append(
+                numbers + ", under both labels" * (one.label != other.label)
+            )
     return alike, both
 
 
 def box_of(glomerulus: Glomerulus, slide: Slide, margin: float) -> Box:
-    """Return the rectangle around a glomerulus, with `margin` micrometres on each side as far as the slide goes."""
+    """Return the rectangle around a glomerulus, with `margin` micrometres on each side as far as
+    the slide goes.
+    """
     left, top, right, bottom = glomerulus.outline.bounds
     beside, above = (margin / value for value in slide.resolution)
     x, y = max(0, int(left - beside)), max(0, int(top - above))
-    end_x, end_y = min(slide.size[0], -int(-(right + beside) // 1)), min(slide.size[1], -int(-(bottom + above) // 1))
+    end_x, end_y = (
+        min(slide.size[0], -int(-(right + beside) // 1)),
+        min(slide.size[1], -int(-(bottom + above) // 1)),
+    )
     return Box(x, y, end_x - x, end_y - y)
 
 
 class Shares(NamedTuple):
-    """Of a glomerulus's pixels the share that was not scanned, and that is pure white or black; of those around it the first."""
+    """Of a glomerulus's pixels the share that was not scanned, and that is pure white or black; of
+    those around it the first.
+    """
 
     missing: float
     blank: float
@@ -221,7 +290,9 @@ class Shares(NamedTuple):
 
 
 def shares(glomerulus: Glomerulus, box: Box, crop: Crop) -> Shares:
-    """Return how much of a glomerulus was not scanned, by the crop that was cut of `box` (see `Shares`)."""
+    """Return how much of a glomerulus was not scanned, by the crop that was cut of `box` (see
+    `Shares`).
+    """
     height, width = crop.missing.shape
     mask = Image.new("1", (width, height))
     draw = ImageDraw.Draw(mask)
@@ -232,7 +303,9 @@ def shares(glomerulus: Glomerulus, box: Box, crop: Crop) -> Shares:
             points = (shapely.get_coordinates(ring) - (box.x, box.y)) * scale
             draw.polygon([*map(tuple, points)], fill=value)
     inside = np.asarray(mask)
-    return Shares(_mean(crop.missing[inside]), _mean(crop.blank[inside]), _mean(crop.missing[~inside]))
+    return Shares(
+        _mean(crop.missing[inside]), _mean(crop.blank[inside]), _mean(crop.missing[~inside])
+    )
 
 
 def _mean(values: np.ndarray) -> float:

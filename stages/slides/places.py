@@ -1,4 +1,6 @@
-"""Where in which slide crops lie, by what stands beside them; and verdicts on them, brought back there."""
+"""Where in which slide crops lie, by what stands beside them; and verdicts on them, brought back
+there.
+"""
 
 import json
 import re
@@ -15,7 +17,8 @@ from stages.intake.source import Columns, read_columns
 from stages.slides.geojson import feature, rectangle, write_features
 
 BOX = ("x", "y", "width", "height")
-# Of files of slides; what stands behind another dot, as in the accession number S21.1234, belongs to the name.
+# Of files of slides; what stands behind another dot, as in the accession number S21.1234, belongs
+# to the name.
 SUFFIX = re.compile(
     r"(\.ome)?\.(tiff?|btf|tf8)|\.(svs|svslide|ndpi|mrxs|scn|bif|vms|vmu|dcm|czi|isyntax|qptiff|vsi|zarr|jpe?g|png)",
     re.IGNORECASE,
@@ -23,7 +26,9 @@ SUFFIX = re.compile(
 
 
 class Place(NamedTuple):
-    """Where a crop lies: the slide's file, or its name; the outline, or the crop's rectangle; and QuPath's own identifier."""
+    """Where a crop lies: the slide's file, or its name; the outline, or the crop's rectangle; and
+    QuPath's own identifier.
+    """
 
     image: str
     geometry: dict[str, Any]
@@ -46,15 +51,19 @@ def outlines_of(folder: Path) -> Path:
 
 
 def place_files(folder: Path) -> list[Path]:
-    """Return the files that may say where the crops of a folder lie: their outlines, and the folder's own table."""
+    """Return the files that may say where the crops of a folder lie: their outlines, and the
+    folder's own table.
+    """
     return [outlines_of(folder), folder / "labels.csv"]
 
 
 def find_places(folder: Path, names: Sequence[str], columns: Columns | None) -> dict[str, Place]:
-    """Return where each of some crops lies: by the outlines that `stages.crops` wrote beside their folder, or by a table.
+    """Return where each of some crops lies: by the outlines that `stages.crops` wrote beside their
+    folder, or by a table.
 
     Args:
-        columns: of the table that names the crops; None: of labels.csv in their folder, if it is there.
+        columns: of the table that names the crops; None: of labels.csv in their folder, if it is
+            there.
 
     Raises:
         UserError: of a crop nothing says it.
@@ -68,7 +77,9 @@ def find_places(folder: Path, names: Sequence[str], columns: Columns | None) -> 
         found |= places_by_table(columns, rest)
     if lacking := [name for name in names if name not in found]:
         where = f"{outlines} (by stages.crops), or a table with x, y, width, height and image"
-        raise UserError(f"--geojson: nothing says where in its slide {lacking[0]} lies ({len(lacking)} crops); it takes {where}")
+        raise UserError(
+            f"--geojson: nothing says where in its slide {lacking[0]} lies ({len(lacking)} crops); it takes {where}"
+        )
     return found
 
 
@@ -97,7 +108,9 @@ class _Properties(BaseModel):
 
 
 class _Outline(BaseModel):
-    """An outline as `stages.crops` wrote it; another program may have changed its identifier, which is then made anew."""
+    """An outline as `stages.crops` wrote it; another program may have changed its identifier, which
+    is then made anew.
+    """
 
     id: Any = None
     geometry: Annotated[_Polygon | _MultiPolygon, Field(discriminator="type")]
@@ -130,14 +143,20 @@ def places_by_outlines(file: Path, names: Sequence[str]) -> dict[str, Place]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{file} is not as stages.crops wrote it ({where}: {first['msg']})") from None
+        raise UserError(
+            f"{file} is not as stages.crops wrote it ({where}: {first['msg']})"
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not as stages.crops wrote it ({type(error).__name__} {error})") from None
+        raise UserError(
+            f"{file} is not as stages.crops wrote it ({type(error).__name__} {error})"
+        ) from None
     drawn: dict[str, _Outline] = {}
     for one in found:
         name = one.properties.metadata.crop
         if drawn.setdefault(name, one) is not one:
-            raise UserError(f"{file} is not as stages.crops wrote it (it has two outlines of {name})")
+            raise UserError(
+                f"{file} is not as stages.crops wrote it (it has two outlines of {name})"
+            )
     return {
         name: Place(
             drawn[name].properties.metadata.image,
@@ -150,14 +169,17 @@ def places_by_outlines(file: Path, names: Sequence[str]) -> dict[str, Place]:
 
 
 def places_by_table(columns: Columns, names: Sequence[str]) -> dict[str, Place]:
-    """Return where some crops lie by a table: x, y, width and height in pixels of the slide, and which (image, or slide).
+    """Return where some crops lie by a table: x, y, width and height in pixels of the slide, and
+    which (image, or slide).
 
     Raises:
         UserError: a column is missing, or holds no number.
     """
     found = {name: columns.of(name) for name in BOX}
     images = columns.of("image") or columns.of("slide")
-    lacking = [name for name, values in found.items() if values is None] + ["image"] * (images is None)
+    lacking = [name for name, values in found.items() if values is None] + ["image"] * (
+        images is None
+    )
     if lacking:
         raise UserError(
             f"--geojson: nothing says where in its slide a crop lies: {columns.table} has no column {', '.join(lacking)}"
@@ -169,13 +191,19 @@ def places_by_table(columns: Columns, names: Sequence[str]) -> dict[str, Place]:
         texts = {column: values[name] for column, values in found.items() if values}
         image = images[name].strip() if images else ""
         if not image:
-            problems.append(f"{columns.table}: it says no slide of {name}, in the column image or slide")
+            problems.append(
+                f"{columns.table}: it says no slide of {name}, in the column image or slide"
+            )
             continue
         try:
             if not all(is_number(text.strip()) for text in texts.values()):
                 raise ValueError
             x, y, width, height = map(float, texts.values())
-            if not (width > 0 and height > 0 and all(abs(value) < 1e9 for value in (x, y, width, height))):
+            if not (
+                width > 0
+                and height > 0
+                and all(abs(value) < 1e9 for value in (x, y, width, height))
+            ):
                 raise ValueError
             places[name] = Place(image, rectangle(x, y, width, height), "")
         except ValueError:
@@ -186,24 +214,41 @@ def places_by_table(columns: Columns, names: Sequence[str]) -> dict[str, Place]:
 
 
 def files_of(path: Path, places: Mapping[str, Place]) -> dict[str, Path]:
-    """Return the file for each slide's verdicts: `path`, or where there are several slides one for each, of the slide's name."""
+    """Return the file for each slide's verdicts: `path`, or where there are several slides one for
+    each, of the slide's name.
+    """
     images = sorted({place.image for place in places.values()})
     if not images:
         return {}
     if len(images) == 1:
         return {images[0]: path}
-    files = {image: path.with_name(f"{path.stem}-{slide_name(image)}{path.suffix}") for image in images}
+    files = {
+        image: path.with_name(f"{path.stem}-{slide_name(image)}{path.suffix}") for image in images
+    }
     if len({file.name.casefold() for file in files.values()}) < len(files):
-        raise UserError(f"--geojson: slides of one name but for the suffix, the folder or capitals: {', '.join(images)}")
+        raise UserError(
+            f"--geojson: slides of one name but for the suffix, the folder or capitals: {', '.join(images)}"
+        )
     return files
 
 
-def write_verdicts(path: Path, places: Mapping[str, Place], verdicts: Sequence[Verdict]) -> dict[str, Path]:
-    """Write what is said of crops as GeoJSON for QuPath, a file for each slide (see `files_of`); return the files."""
+def write_verdicts(
+    path: Path, places: Mapping[str, Place], verdicts: Sequence[Verdict]
+) -> dict[str, Path]:
+    """Write what is said of crops as GeoJSON for QuPath, a file for each slide (see `files_of`);
+    return the files.
+    """
     of_image = defaultdict(list)
     for one in verdicts:
         place = places[one.name]
-        made = feature(one.name, place.geometry, place.identifier, one.classification, one.label, measurements=one.measurements)
+        made = feature(
+            one.name,
+            place.geometry,
+            place.identifier,
+            one.classification,
+            one.label,
+            measurements=one.measurements,
+        )
         of_image[place.image].append(made)
     files = files_of(path, places)
     for image, features in sorted(of_image.items()):

@@ -11,7 +11,9 @@ PAS, HAEMATOXYLIN = np.array((0.17, 0.78, 0.36)), np.array((0.62, 0.66, 0.34))
 
 
 class Slide(NamedTuple):
-    """How a slide looks: its stain (red, green, blue density of each dye), light, sharpness and scale."""
+    """How a slide looks: its stain (red, green, blue density of each dye), light, sharpness and
+    scale.
+    """
 
     name: str
     pas: np.ndarray
@@ -22,8 +24,13 @@ class Slide(NamedTuple):
 
 
 def make_slide(random: np.random.Generator, site_random: np.random.Generator, name: str) -> Slide:
-    """Return a slide: the site's own stain, scanner and scale, with the slide's deviation from them."""
-    pas_strength, haematoxylin_strength = site_random.uniform(0.8, 1.25), site_random.uniform(0.75, 1.25)
+    """Return a slide: the site's own stain, scanner and scale, with the slide's deviation from
+    them.
+    """
+    pas_strength, haematoxylin_strength = (
+        site_random.uniform(0.8, 1.25),
+        site_random.uniform(0.75, 1.25),
+    )
     pas = PAS * (1 + site_random.normal(0, 0.12, 3))
     haematoxylin = HAEMATOXYLIN * (1 + site_random.normal(0, 0.1, 3))
     light = site_random.uniform(232, 252, 3)
@@ -31,16 +38,28 @@ def make_slide(random: np.random.Generator, site_random: np.random.Generator, na
     return Slide(
         name,
         pas * pas_strength * random.uniform(0.6, 1.5) * (1 + random.normal(0, 0.04, 3)),
-        haematoxylin * haematoxylin_strength * random.uniform(0.7, 1.35) * (1 + random.normal(0, 0.04, 3)),
+        haematoxylin
+        * haematoxylin_strength
+        * random.uniform(0.7, 1.35)
+        * (1 + random.normal(0, 0.04, 3)),
         np.clip(light * random.uniform(0.94, 1.02), 0, 255),
         blur * random.uniform(0.9, 1.3),
         scale,
     )
 
 
-def colour(random: np.random.Generator, slide: Slide, pas: np.ndarray, haematoxylin: np.ndarray) -> Image.Image:
-    """Return the picture of the two densities under the slide's light (Beer-Lambert), blurred and with sensor noise."""
-    densities = np.clip(pas, 0, None)[..., None] * slide.pas + np.clip(haematoxylin, 0, None)[..., None] * slide.haematoxylin
+def colour(
+    random: np.random.Generator, slide: Slide, pas: np.ndarray, haematoxylin: np.ndarray
+) -> Image.Image:
+    """Return the picture of the two densities under the slide's light (Beer-Lambert), blurred and
+    with sensor noise.
+    """
+    densities = (
+        np.clip(pas, 0, None)[..., None] * slide.pas
+        + np.clip(haematoxylin, 0, None)[..., None] * slide.haematoxylin
+    )
     light = slide.light * 10.0**-densities
-    light = scipy.ndimage.gaussian_filter(light, (slide.blur, slide.blur, 0)) + random.normal(0, 2.0, light.shape)
+    light = scipy.ndimage.gaussian_filter(light, (slide.blur, slide.blur, 0)) + random.normal(
+        0, 2.0, light.shape
+    )
     return Image.fromarray(np.clip(np.rint(light), 0, 255).astype(np.uint8))

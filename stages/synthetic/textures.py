@@ -7,7 +7,9 @@ import scipy
 def cells(
     random: np.random.Generator, x: np.ndarray, y: np.ndarray, spacing: float, warp: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distances, in pixels, to the nearest and next nearest of scattered centres: walls run where they are equal."""
+    """Return the distances, in pixels, to the nearest and next nearest of scattered centres: walls
+    run where they are equal.
+    """
     height, width = x.shape
     grid = np.mgrid[-2 : height / spacing + 2, -2 : width / spacing + 2].reshape(2, -1).T
     centres = (grid + random.uniform(-0.45, 0.45, grid.shape)) * spacing
@@ -24,7 +26,9 @@ def cells(
 
 
 def nuclei(random: np.random.Generator, chance: np.ndarray, count: int, size: float) -> np.ndarray:
-    """Return the haematoxylin density of `count` elliptic nuclei of about `size` pixels radius, where `chance` is high."""
+    """Return the haematoxylin density of `count` elliptic nuclei of about `size` pixels radius,
+    where `chance` is high.
+    """
     density = np.zeros_like(chance)
     total = chance.sum()
     if count == 0 or total <= 0:
@@ -36,7 +40,9 @@ def nuclei(random: np.random.Generator, chance: np.ndarray, count: int, size: fl
         turn, strength = random.uniform(0, np.pi), random.uniform(0.4, 0.95)
         reach = int(long * 1.5) + 2
         top, left = max(0, row - reach), max(0, column - reach)
-        y, x = np.mgrid[top : min(height, row + reach), left : min(width, column + reach)].astype(np.float64)
+        y, x = np.mgrid[top : min(height, row + reach), left : min(width, column + reach)].astype(
+            np.float64
+        )
         along = (x - column) * np.cos(turn) + (y - row) * np.sin(turn)
         across = (y - row) * np.cos(turn) - (x - column) * np.sin(turn)
         shape = smooth_step(1 - np.hypot(along / long, across / short), 0.25) * strength
@@ -45,8 +51,12 @@ def nuclei(random: np.random.Generator, chance: np.ndarray, count: int, size: fl
     return density
 
 
-def noise(random: np.random.Generator, shape: tuple[int, int], scale: float | tuple[float, float]) -> np.ndarray:
-    """Return smooth noise of mean 0 and standard deviation 1 whose spots are about `scale` pixels wide (rows, columns)."""
+def noise(
+    random: np.random.Generator, shape: tuple[int, int], scale: float | tuple[float, float]
+) -> np.ndarray:
+    """Return smooth noise of mean 0 and standard deviation 1 whose spots are about `scale` pixels
+    wide (rows, columns).
+    """
     field = scipy.ndimage.gaussian_filter(random.standard_normal(shape), scale, mode="wrap")
     return (field - field.mean()) / (field.std() + 1e-12)
 
@@ -59,5 +69,8 @@ def smooth_step(value: np.ndarray, width: float) -> np.ndarray:
 
 def wavy(random: np.random.Generator, angle: np.ndarray, size: float) -> np.ndarray:
     """Return a radius about 1 that waves with the angle, by about `size`."""
-    waves = [size / k * random.normal() * np.cos(k * angle + random.uniform(0, 2 * np.pi)) for k in range(2, 8)]
+    waves = [
+        size / k * random.normal() * np.cos(k * angle + random.uniform(0, 2 * np.pi))
+        for k in range(2, 8)
+    ]
     return 1 + np.sum(waves, axis=0)

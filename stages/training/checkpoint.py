@@ -1,4 +1,6 @@
-"""Going on with a training that was killed, from its last whole epoch, to the same bytes as if nothing had happened."""
+"""Going on with a training that was killed, from its last whole epoch, to the same bytes as if
+nothing had happened.
+"""
 
 import json
 import sys
@@ -13,14 +15,16 @@ from stages.model.backend import keras
 class Checkpoint(keras.callbacks.Callback):
     """Save after each epoch what training needs to go on; put it back when training begins again.
 
-    Saved are all variables of the model (weights, batch statistics, states of random generators), those of the optimizer,
-    the weights of the best epoch, and the history of losses and metrics. What `others` have counted (patience, the halving
-    of the learning rate, the log) follows from the history, which is replayed to them. It must stand last in the list of
-    callbacks. The file is an .npz archive of plain arrays, written whole or not at all; it is no output of the pipeline.
+    Saved are all variables of the model (weights, batch statistics, states of random generators),
+    those of the optimizer, the weights of the best epoch, and the history of losses and metrics.
+    What `others` have counted (patience, the halving of the learning rate, the log) follows from
+    the history, which is replayed to them. It must stand last in the list of callbacks. The file is
+    an .npz archive of plain arrays, written whole or not at all; it is no output of the pipeline.
 
     Args:
         path: where the state is kept.
-        fingerprint: of everything that the training depends on; a state of another training is not used.
+        fingerprint: of everything that the training depends on; a state of another training is not
+            used.
         early_stopping: the callback that keeps the weights of the best epoch.
         others: the other callbacks that count epochs.
     """
@@ -46,7 +50,9 @@ class Checkpoint(keras.callbacks.Callback):
         except FileNotFoundError:
             pass
         except Exception as error:  # numpy and zipfile raise many kinds on a damaged file.
-            print(f"warning: {path} cannot be used ({error}); training begins anew", file=sys.stderr)
+            print(
+                f"warning: {path} cannot be used ({error}); training begins anew", file=sys.stderr
+            )
 
     @property
     def first_epoch(self) -> int:
@@ -54,9 +60,14 @@ class Checkpoint(keras.callbacks.Callback):
         return len(self.history)
 
     def has_ended(self) -> bool:
-        """Say whether the saved training had run out of patience, and waits only to be written down."""
+        """Say whether the saved training had run out of patience, and waits only to be written
+        down.
+        """
         losses = [logs["val_loss"] for logs in self.history]
-        return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= self.early_stopping.patience
+        return (
+            bool(losses)
+            and len(losses) - 1 - int(np.argmin(losses)) >= self.early_stopping.patience
+        )
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         if not self.history:
@@ -80,7 +91,10 @@ class Checkpoint(keras.callbacks.Callback):
             for name, variables in self._variables().items()
             for number, variable in enumerate(variables)
         }
-        arrays |= {f"best{number}": weight for number, weight in enumerate(self.early_stopping.best_weights)}
+        arrays |= {
+            f"best{number}": weight
+            for number, weight in enumerate(self.early_stopping.best_weights)
+        }
         state = json.dumps({"fingerprint": self.fingerprint, "history": self.history})
         with replacing(self.path, binary=True) as file:
             np.savez(file, state=np.array(state), **arrays)

@@ -17,10 +17,12 @@ from stages.training.parameters import TrainParameters
 def fit_head(
     features: np.ndarray, y: np.ndarray, train: np.ndarray, val: np.ndarray, params: TrainParameters
 ) -> tuple[keras.Model, dict[str, dict[str, float]]]:
-    """Return the head of a backbone, fitted to features by logistic regression with an L2 penalty (scikit-learn's).
+    """Return the head of a backbone, fitted to features by logistic regression with an L2 penalty
+    (scikit-learn's).
 
-    All views of a crop are learned from, or the first alone without `augment.orientations`; a crop counts once, however many
-    views it has. The fit is convex: no seed, no epochs, and the one best result.
+    All views of a crop are learned from, or the first alone without `augment.orientations`; a crop
+    counts once, however many views it has. The fit is convex: no seed, no epochs, and the one best
+    result.
 
     Args:
         features: float32 (N, views, D).
@@ -33,7 +35,9 @@ def fit_head(
     head = build_head(learned)
     normalize = head.get_layer("normalization")
     weight = None if params.class_weight == "none" else "balanced"
-    regression = LogisticRegression(C=1 / (params.head_penalty * views), class_weight=weight, max_iter=1000)
+    regression = LogisticRegression(
+        C=1 / (params.head_penalty * views), class_weight=weight, max_iter=1000
+    )
     # The sums of several threads would round differently from machine to machine.
     with threadpool_limits(limits=1):
         regression.fit(np.asarray(normalize(learned)), np.repeat(y[train], views))
@@ -59,15 +63,19 @@ def _measures(
 def fit_neighbours(
     features: np.ndarray, y: np.ndarray, train: np.ndarray, val: np.ndarray
 ) -> tuple[keras.Model, dict[str, dict[str, float]]]:
-    """Return the head of a backbone that asks the nearest training crops, by the first view of each, and its measures.
+    """Return the head of a backbone that asks the nearest training crops, by the first view of
+    each, and its measures.
 
-    It has nothing to fit, so that what features are worth shows without a choice of penalty. See `fit_head`.
+    It has nothing to fit, so that what features are worth shows without a choice of penalty. See
+    `fit_head`.
 
     Raises:
         UserError: there are fewer training crops than neighbours to ask.
     """
     if len(train) < NEIGHBOURS:
-        raise UserError(f"params.yaml: model.head is knn, which asks {NEIGHBOURS} training crops; there are {len(train)}")
+        raise UserError(
+            f"params.yaml: model.head is knn, which asks {NEIGHBOURS} training crops; there are {len(train)}"
+        )
     head = build_neighbours_head(np.array(features[train, 0]), y[train])
     return head, _measures(head, features, y, train, val)
 

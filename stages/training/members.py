@@ -9,7 +9,16 @@ import numpy as np
 from stages.base.errors import refuse
 from stages.base.files import damaged
 from stages.base.fingerprint import code_files, fingerprint
-from stages.dataset.cohort import CLASS_NAMES, FEATURES, IMAGES, MANIFEST, SPLIT, STAINED, Cohort, open_features
+from stages.dataset.cohort import (
+    CLASS_NAMES,
+    FEATURES,
+    IMAGES,
+    MANIFEST,
+    SPLIT,
+    STAINED,
+    Cohort,
+    open_features,
+)
 from stages.model.backbone import backbone_parts
 from stages.model.backend import circumstances, keras
 from stages.model.batches import outputs, predict
@@ -24,13 +33,15 @@ LOG = Path("metrics/train")
 
 
 def memberships(cohort: Cohort, ensemble: bool) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the rows to train and to validate each member on: one member, or one for each fold but the test set.
+    """Return the rows to train and to validate each member on: one member, or one for each fold but
+    the test set.
 
-    In an ensemble each fold is validated on once, by the member that has not seen it: the operating threshold and the
-    calibration then rest on all slides but those of the test set.
+    In an ensemble each fold is validated on once, by the member that has not seen it: the operating
+    threshold and the calibration then rest on all slides but those of the test set.
 
     Raises:
-        UserError: a class is missing where a member is trained or validated: its ROC AUC would not be defined.
+        UserError: a class is missing where a member is trained or validated: its ROC AUC would not
+            be defined.
     """
     if not ensemble:
         refuse(
@@ -54,13 +65,17 @@ def memberships(cohort: Cohort, ensemble: bool) -> list[tuple[np.ndarray, np.nda
         ]
     )
     return [
-        (np.flatnonzero((cohort.folds > 0) & (cohort.folds != number)), np.flatnonzero(cohort.folds == number))
+        (
+            np.flatnonzero((cohort.folds > 0) & (cohort.folds != number)),
+            np.flatnonzero(cohort.folds == number),
+        )
         for number in numbers
     ]
 
 
 class Member(NamedTuple):
-    """A trained model, what its best epoch was, and the part of it to keep: all, but for an encoder's frozen blocks.
+    """A trained model, what its best epoch was, and the part of it to keep: all, but for an
+    encoder's frozen blocks.
 
     With a frozen backbone it is a head, from the features.
     """
@@ -81,21 +96,27 @@ def train_member(
 ) -> Member:
     """Build and train the model on the rows `train`, watching the rows `val`.
 
-    A backbone that is not frozen begins with a head that is fitted to the features it has: beside random weights its own would
-    be spoilt by the first steps.
+    A backbone that is not frozen begins with a head that is fitted to the features it has: beside
+    random weights its own would be spoilt by the first steps.
     """
     key = resume_key(params, model_params, number) if params.resume else None
     log = LOG if number == 1 else LOG / f"member{number}"
     record = Record(log, _numbered(CHECKPOINT, number), key)
     if not is_backbone(model_params.step):
-        model = build_model(model_params, squares.shape[1], *channel_statistics(squares, train), params.dropout)
+        model = build_model(
+            model_params, squares.shape[1], *channel_statistics(squares, train), params.dropout
+        )
         return Member(model, fit(model, squares, y, train, val, params, record), model)
     if model_params.frozen:
         features = open_features(model_params.of_features(params.augment))
         if not all(np.isfinite(features[row]).all() for row in (*train, *val)):
             raise damaged(FEATURES, "some features are not finite numbers")
         neighbours = model_params.head == "knn"
-        head, best = fit_neighbours(features, y, train, val) if neighbours else fit_head(features, y, train, val, params)
+        head, best = (
+            fit_neighbours(features, y, train, val)
+            if neighbours
+            else fit_head(features, y, train, val, params)
+        )
         log_once(best, log)
         return Member(head, best["val"] | {"epoch": 1}, head)
     backbone, trained = _backbone(model_params, squares.shape[1])
@@ -112,7 +133,9 @@ def train_member(
 
 
 def _backbone(params: ModelParameters, size: int) -> tuple[keras.Model, keras.Model | None]:
-    """Return `backbone_parts`; random weights are drawn as in the stage `features`, whatever train.seed is."""
+    """Return `backbone_parts`; random weights are drawn as in the stage `features`, whatever
+    train.seed is.
+    """
     keras.utils.set_random_seed(0)
     return backbone_parts(params, size)
 
@@ -129,11 +152,19 @@ def forget_states(members: int) -> None:
 
 
 def predict_member(
-    member: Member, model_params: ModelParameters, squares: np.ndarray, rows: np.ndarray, params: TrainParameters
+    member: Member,
+    model_params: ModelParameters,
+    squares: np.ndarray,
+    rows: np.ndarray,
+    params: TrainParameters,
 ) -> np.ndarray:
-    """Return the probabilities of some rows, float32 (n,); of a frozen backbone from its features, which are there already."""
+    """Return the probabilities of some rows, float32 (n,); of a frozen backbone from its features,
+    which are there already.
+    """
     if not model_params.frozen:
-        model = mean_of_orientations(member.learner) if params.average_orientations else member.learner
+        model = (
+            mean_of_orientations(member.learner) if params.average_orientations else member.learner
+        )
         return predict(model, squares, rows, devices=params.devices)
     features, views = open_features(), 8 if params.average_orientations else 1
     probability = np.zeros((len(rows), views), dtype=np.float32)
@@ -144,10 +175,14 @@ def predict_member(
     return probability.mean(axis=1)
 
 
-def assemble(members: Sequence[keras.Model], params: ModelParameters, size: int, average_orientations: bool) -> keras.Model:
-    """Return the one model that is saved, from pixels to the probability: the mean of the members and of the orientations.
+def assemble(
+    members: Sequence[keras.Model], params: ModelParameters, size: int, average_orientations: bool
+) -> keras.Model:
+    """Return the one model that is saved, from pixels to the probability: the mean of the members
+    and of the orientations.
 
-    Behind an encoder it is the mean of the members alone; whoever reads it adds the encoder, and then turns the squares.
+    Behind an encoder it is the mean of the members alone; whoever reads it adds the encoder, and
+    then turns the squares.
 
     Args:
         members: what is kept of each.
@@ -163,8 +198,17 @@ def assemble(members: Sequence[keras.Model], params: ModelParameters, size: int,
 
 
 def resume_key(params: TrainParameters, model_params: ModelParameters, number: int) -> str:
-    """Return the fingerprint of all that the training of a member depends on: parameters, data, split and code."""
+    """Return the fingerprint of all that the training of a member depends on: parameters, data,
+    split and code.
+    """
     here = circumstances() | {"keras": keras.__version__}
-    parameters = {"train": params.model_dump(), "model": model_params.model_dump(), "member": number, "here": here}
+    parameters = {
+        "train": params.model_dump(),
+        "model": model_params.model_dump(),
+        "member": number,
+        "here": here,
+    }
     learned_from = [FEATURES] if model_params.frozen else [IMAGES, STAINED]
-    return fingerprint(parameters, [MANIFEST, SPLIT, *learned_from, *model_params.own_weights, *code_files()])
+    return fingerprint(
+        parameters, [MANIFEST, SPLIT, *learned_from, *model_params.own_weights, *code_files()]
+    )

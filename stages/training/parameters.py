@@ -30,5 +30,7 @@ class TrainParameters(Parameters):
     @model_validator(mode="after")
     def _shared_evenly(self) -> "TrainParameters":
         if self.batch_size % self.devices:
-            raise ValueError(f"batch_size is {self.batch_size}; with {self.devices} devices it must be a multiple of that")
+            raise ValueError(
+                f"batch_size is {self.batch_size}; with {self.devices} devices it must be a multiple of that"
+            )
         return self

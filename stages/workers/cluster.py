@@ -1,6 +1,8 @@
-"""A Dask cluster (https://distributed.dask.org): one that runs already, or processes of this machine for the time being.
+"""A Dask cluster (https://distributed.dask.org): one that runs already, or processes of this
+machine for the time being.
 
-Whoever reaches a Dask scheduler's port can run code on its workers. That is Dask's design: keep the port inside, or use its TLS.
+Whoever reaches a Dask scheduler's port can run code on its workers. That is Dask's design: keep the
+port inside, or use its TLS.
 """
 
 import logging
@@ -20,27 +22,35 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
-# Run in each process of this machine: Ctrl-C reaches all that the terminal has started. It ends the programs that a process runs,
-# and the process then clears up behind them instead of printing a traceback. It begins nothing more.
+# Run in each process of this machine: Ctrl-C reaches all that the terminal has started. It ends the
+# programs that a process runs, and the process then clears up behind them instead of printing a
+# traceback. It begins nothing more.
 STOPPED = "GLOMERULI_STOPPED"
-LET_BE = f"import os, signal; signal.signal(signal.SIGINT, lambda *_: os.environ.update({STOPPED}='1'))"
+LET_BE = (
+    f"import os, signal; signal.signal(signal.SIGINT, lambda *_: os.environ.update({STOPPED}='1'))"
+)
 # The packages that compute, with their versions.
 PINS = Path(__file__).parents[2] / "pins"
 
 
 def scheduler_address() -> str | None:
-    """Return the address of a scheduler that the environment names, in Dask's own variable, such as tcp://10.0.0.1:8786."""
+    """Return the address of a scheduler that the environment names, in Dask's own variable, such as
+    tcp://10.0.0.1:8786.
+    """
     return os.environ.get("DASK_SCHEDULER_ADDRESS")
 
 
 @contextmanager
 def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
-    """Connect to the scheduler at `address`; without one, start `workers` processes here, of one thread each.
+    """Connect to the scheduler at `address`; without one, start `workers` processes here, of one
+    thread each.
 
-    Workers get the code of stages/ from here: they need the packages of requirements.txt, and no copy of this repository.
+    Workers get the code of stages/ from here: they need the packages of requirements.txt, and no
+    copy of this repository.
 
     Raises:
-        UserError: Dask is not installed, no scheduler answers, or its workers have other versions of Python or of packages.
+        UserError: Dask is not installed, no scheduler answers, or its workers have other versions
+            of Python or of packages.
     """
     try:
         from distributed import Client, LocalCluster
@@ -48,7 +58,11 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
         raise UserError("this needs Dask: pip install -r requirements-cluster.txt") from None
     if address is None:
         of_this_machine = LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR, preload=[LET_BE]
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address=None,
+            silence_logs=logging.ERROR,
+            preload=[LET_BE],
         )
         with of_this_machine as cluster, Client(cluster) as client:
             yield client
@@ -56,7 +70,9 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
     try:
         client = Client(address, timeout=30)
     except (OSError, ValueError, TimeoutError) as error:
-        raise UserError(f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}") from None
+        raise UserError(
+            f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}"
+        ) from None
     with client:
         refuse_other_versions(client.get_versions(packages=computing()))
         yield client
@@ -64,12 +80,17 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
 
 def computing() -> list[str]:
     """Return the names of the packages that results depend on."""
-    lines = (line.split("#")[0].strip() for file in sorted(PINS.glob("*.txt")) for line in file.read_text("utf-8").splitlines())
+    lines = (
+        line.split("#")[0].strip()
+        for file in sorted(PINS.glob("*.txt"))
+        for line in file.read_text("utf-8").splitlines()
+    )
     return [Requirement(line).name for line in lines if line]
 
 
 def refuse_other_versions(found: Any) -> None:
-    """Raise `UserError` with a line for each worker that has other versions than this Python of what results depend on.
+    """Raise `UserError` with a line for each worker that has other versions than this Python of
+    what results depend on.
 
     Args:
         found: as of `distributed.Client.get_versions`.
@@ -79,11 +100,19 @@ def refuse_other_versions(found: Any) -> None:
     for address, worker in sorted(found["workers"].items()):
         theirs = (worker or {}).get("packages", {})
         # The two first numbers of Python's say which code it reads.
-        pairs = [("Python", *(".".join(str(one.get("python")).split(".")[:2]) for one in (theirs, ours)))]
+        pairs = [
+            ("Python", *(".".join(str(one.get("python")).split(".")[:2]) for one in (theirs, ours)))
+        ]
         pairs += [(name, theirs.get(name), ours.get(name)) for name in computing()]
-        other = [f"{name} {there or 'not installed'}, here {here}" for name, there, here in pairs if here and there != here]
+        other = [
+            f"{name} {there or 'not installed'}, here {here}"
+            for name, there, here in pairs
+            if here and there != here
+        ]
         if other:
-            problems.append(f"worker {address}: {'; '.join(other)}; install there what requirements.txt pins")
+            problems.append(
+                f"worker {address}: {'; '.join(other)}; install there what requirements.txt pins"
+            )
     refuse(problems)
 
 
@@ -114,18 +143,24 @@ class ByValue:
         raise TypeError("a ByValue is called after it was unpickled")
 
 
-def in_any_order(client: "Client", function: Callable, items: Iterable[tuple]) -> Iterator[tuple[tuple, Any]]:
-    """Yield `(item, function(*item))` for each of `items` as they are done; an exception takes the place of a result.
+def in_any_order(
+    client: "Client", function: Callable, items: Iterable[tuple]
+) -> Iterator[tuple[tuple, Any]]:
+    """Yield `(item, function(*item))` for each of `items` as they are done; an exception takes the
+    place of a result.
 
-    A few more items than the cluster has threads are on their way at a time: memory does not grow with their number. What a
-    worker that died had begun is done again on another one.
+    A few more items than the cluster has threads are on their way at a time: memory does not grow
+    with their number. What a worker that died had begun is done again on another one.
     """
     from distributed import as_completed
 
     waiting, asked = iter(items), {}
 
     def ask(count: int) -> list:
-        new = {client.submit(ByValue(function, *item), pure=False): item for item in islice(waiting, count)}
+        new = {
+            client.submit(ByValue(function, *item), pure=False): item
+            for item in islice(waiting, count)
+        }
         asked.update(new)
         return [*new]
 

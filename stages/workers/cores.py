@@ -19,12 +19,15 @@ ROOM = 200_000_000
 WAITING = 64
 
 
-def on_all_cores(function: Callable, items: Sequence[tuple], what: str, prefer: str = "threads") -> Iterator[Any]:
-    """Yield `function(*item)` for each of `items`, in their order, under a progress bar that says `what` is being done.
+def on_all_cores(
+    function: Callable, items: Sequence[tuple], what: str, prefer: str = "threads"
+) -> Iterator[Any]:
+    """Yield `function(*item)` for each of `items`, in their order, under a progress bar that says
+    `what` is being done.
 
     Args:
-        prefer: `threads`, which suffice where Pillow or hashlib do the work, as both release Python's lock; `processes`
-            where Python itself does it.
+        prefer: `threads`, which suffice where Pillow or hashlib do the work, as both release
+            Python's lock; `processes` where Python itself does it.
     """
     if prefer == "threads":
         results = ahead(function, items)
@@ -35,9 +38,11 @@ def on_all_cores(function: Callable, items: Sequence[tuple], what: str, prefer: 
 
 
 def ahead(function: Callable, items: Iterable[tuple], waiting: int = WAITING) -> Iterator[Any]:
-    """Return an iterator over `function(*item)` for each of `items`, in their order, which threads compute from now on.
+    """Return an iterator over `function(*item)` for each of `items`, in their order, which threads
+    compute from now on.
 
-    `waiting` results are computed before they are taken, and no more: joblib's own would pile up where the taking is slower.
+    `waiting` results are computed before they are taken, and no more: joblib's own would pile up
+    where the taking is slower.
     """
     keep_freed_memory()
     pool, rest, turn = ThreadPoolExecutor(joblib.cpu_count()), iter(items), threading.Lock()
@@ -51,7 +56,8 @@ def ahead(function: Callable, items: Iterable[tuple], waiting: int = WAITING) ->
                     begun.append(pool.submit(run, *item))
 
     def run(*item: Any) -> Any:
-        # One item begins the next: of many that are begun at once Python would wait for the last before it ends.
+        # One item begins the next: of many that are begun at once Python would wait for the last
+        # before it ends.
         try:
             with _room.for_an_item():
                 return function(*item)
@@ -100,14 +106,17 @@ _room = _Room()
 
 
 def take_room(size: int) -> None:
-    """Wait, in a thread of `ahead`, until there is room for a picture of `size` pixels; elsewhere do nothing.
+    """Wait, in a thread of `ahead`, until there is room for a picture of `size` pixels; elsewhere
+    do nothing.
 
     The room is free again when the item is done.
     """
     _room.take(size)
 
 
-def _taken(pool: ThreadPoolExecutor, begun: deque[Future], begin: Callable[[], None]) -> Iterator[Any]:
+def _taken(
+    pool: ThreadPoolExecutor, begun: deque[Future], begin: Callable[[], None]
+) -> Iterator[Any]:
     try:
         while begun:
             result = begun.popleft().result()

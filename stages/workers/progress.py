@@ -25,12 +25,17 @@ class _Lines:
 
 
 def progress(items: Iterable | None = None, **options: Any) -> tqdm:
-    """Return tqdm's bar over `items`, or to be updated by hand; options (`total`, `desc`, `unit`) are those of tqdm.
+    """Return tqdm's bar over `items`, or to be updated by hand; options (`total`, `desc`, `unit`)
+    are those of tqdm.
 
     Where the standard error is not a terminal it is a line each half minute, and one at the end.
     """
     if sys.stderr.isatty():
         return tqdm(items, **options)
     # `delay`: no line before anything has been done.
-    seldom: dict[str, Any] = {"mininterval": BETWEEN_LINES, "maxinterval": BETWEEN_LINES, "delay": 1e-9}
+    seldom: dict[str, Any] = {
+        "mininterval": BETWEEN_LINES,
+        "maxinterval": BETWEEN_LINES,
+        "delay": 1e-9,
+    }
     return tqdm(items, file=_Lines(sys.stderr), ascii=True, ncols=100, **seldom, **options)

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from stages.base.arithmetic import FIXED, IS_X86, RECORDED, SETTINGS, UNSET, description, is_portable, variables
+from stages.base.arithmetic import (
+    FIXED,
+    IS_X86,
+    RECORDED,
+    SETTINGS,
+    UNSET,
+    description,
+    is_portable,
+    variables,
+)
 from tests.processors import EMULATOR, digests, drawn_crops
 from tests.repositories import PROJECT
 
@@ -54,13 +63,19 @@ def test_native_leaves_all_to_the_machine():
 
 
 def test_a_native_process_takes_back_what_a_portable_one_handed_it_and_no_more():
-    """As `verify` starts the pipeline, or a native experiment is started by a program of this project."""
+    """As `verify` starts the pipeline, or a native experiment is started by a program of this
+    project.
+    """
     handed = {**SETTINGS, FIXED: "1"}
     _, _, environment = json.loads(run(KERNELS, GLOMERULI_ARITHMETIC="native", **handed).stdout)
     assert not {*SETTINGS, FIXED} & set(environment)
-    _, _, environment = json.loads(run(KERNELS, GLOMERULI_ARITHMETIC="native", ONEDNN_MAX_CPU_ISA="AVX2").stdout)
+    _, _, environment = json.loads(
+        run(KERNELS, GLOMERULI_ARITHMETIC="native", ONEDNN_MAX_CPU_ISA="AVX2").stdout
+    )
     assert environment["ONEDNN_MAX_CPU_ISA"] == "AVX2"
-    handed |= {"TF_ENABLE_ONEDNN_OPTS": "0"}  # Chosen by whoever starts the process, on top of what it inherits.
+    handed |= {
+        "TF_ENABLE_ONEDNN_OPTS": "0"
+    }  # Chosen by whoever starts the process, on top of what it inherits.
     _, _, environment = json.loads(run(KERNELS, GLOMERULI_ARITHMETIC="native", **handed).stdout)
     assert environment["TF_ENABLE_ONEDNN_OPTS"] == "0" and "ONEDNN_MAX_CPU_ISA" not in environment
     assert json.loads(run(KERNELS).stdout)[2][FIXED] == "1"
@@ -76,7 +91,10 @@ def test_a_number_of_threads_that_is_none_is_one_line(number):
     """TensorFlow takes all of them for as many threads as there are cores."""
     done = run("import stages", TF_NUM_INTRAOP_THREADS=number)
     assert done.returncode == 1
-    assert done.stderr == f"error: TF_NUM_INTRAOP_THREADS is {number!r}; it must be a number of threads, from 1 on\n"
+    assert (
+        done.stderr
+        == f"error: TF_NUM_INTRAOP_THREADS is {number!r}; it must be a number of threads, from 1 on\n"
+    )
 
 
 def test_an_empty_number_of_threads_is_the_default():
@@ -105,7 +123,9 @@ def test_a_misspelt_choice_is_one_line():
 @on_x86
 def test_numpy_before_stages_is_said():
     done = run("import numpy, stages")
-    assert done.returncode == 0 and done.stderr.startswith("warning: numpy was imported before stages")
+    assert done.returncode == 0 and done.stderr.startswith(
+        "warning: numpy was imported before stages"
+    )
     assert run("import numpy, stages", **SETTINGS).stderr == ""
 
 
@@ -122,12 +142,20 @@ def test_what_counts_of_a_machine_is_told_from_its_name():
         "device": "CPU",
     }
     assert is_portable(here) and is_portable(here | {"threads": 8})
-    for other in ({"architecture": "aarch64"}, {"avx2": False}, {"arithmetic": "native"}, {"backend": "jax"}, {"device": "GPU"}):
+    for other in (
+        {"architecture": "aarch64"},
+        {"avx2": False},
+        {"arithmetic": "native"},
+        {"backend": "jax"},
+        {"device": "GPU"},
+    ):
         assert not is_portable(here | other), other
 
 
 @on_x86
-@pytest.mark.skipif(not shutil.which(EMULATOR), reason=f"{EMULATOR} is not installed (Debian's package qemu-user)")
+@pytest.mark.skipif(
+    not shutil.which(EMULATOR), reason=f"{EMULATOR} is not installed (Debian's package qemu-user)"
+)
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["calibration", "smallest-step"])
 def test_another_processor_comes_to_the_same_bytes(part, monkeypatch):
@@ -153,13 +181,19 @@ def test_no_stage_imports_numpy_before_the_arithmetic_is_fixed():
         "from stages.base import machine",
     ]
     for module in ("arithmetic", "machine"):
-        imports = re.findall(r"^(?:from|import) (\w+)", (PROJECT / f"stages/base/{module}.py").read_text(), flags=re.MULTILINE)
+        imports = re.findall(
+            r"^(?:from|import) (\w+)",
+            (PROJECT / f"stages/base/{module}.py").read_text(),
+            flags=re.MULTILINE,
+        )
         assert set(imports) <= {"os", "platform", "re", "sys", "typing"}
     assert "import" not in (PROJECT / "stages/base/__init__.py").read_text()
 
 
 def test_no_plugin_of_the_tests_imports_numpy_first():
     command = [sys.executable, "-m", "pytest", "--collect-only", "-n", "0", "tests/test_plots.py"]
-    environment = {name: value for name, value in os.environ.items() if name not in {*SETTINGS, FIXED}}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {*SETTINGS, FIXED}
+    }
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "imported before" not in done.stderr, done.stderr

@@ -1,4 +1,6 @@
-"""What is written takes its name whole or not at all, and goes nowhere where it would destroy something."""
+"""What is written takes its name whole or not at all, and goes nowhere where it would destroy
+something.
+"""
 
 import csv
 import os
@@ -14,7 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.base.errors import UserError
-from stages.base.files import as_cell, from_cell, read_table, refuse_outputs, replacing, write_archive, write_table
+from stages.base.files import (
+    as_cell,
+    from_cell,
+    read_table,
+    refuse_outputs,
+    replacing,
+    write_archive,
+    write_table,
+)
 from tests.conftest import PROJECT
 
 CACHED = "cache/files/md5/ab/" + 30 * "c"
@@ -51,7 +61,10 @@ def test_a_device_stays_a_device_and_takes_what_is_written(place):
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
     code = "from stages.base.files import write_table; write_table('/dev/stdout', ['a'], [[1]])"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (0, "a\n1\n"), done.stderr
 
@@ -73,7 +86,17 @@ def make(kind):
 
 @pytest.mark.parametrize(
     "kind",
-    ["a pipe", "a folder", "a link to a folder", "a link to itself", "below a file", "no name", "a dot", "two dots", "the root"],
+    [
+        "a pipe",
+        "a folder",
+        "a link to a folder",
+        "a link to itself",
+        "below a file",
+        "no name",
+        "a dot",
+        "two dots",
+        "the root",
+    ],
 )
 def test_what_is_no_place_for_a_file_is_refused_and_stays_as_it_is(place, kind):
     path = make(kind)
@@ -93,7 +116,12 @@ def test_inputs_and_other_outputs_are_never_written_over(place):
     for output in ("in.csv", "./in.csv", "hard.csv", "soft.csv", str(place / "in.csv")):
         with pytest.raises(UserError, match=r"^--output would write over in.csv, which is read$"):
             refuse_outputs({"--output": Path(output)}, [Path("in.csv")])
-    for first, second in (("a.csv", "a.csv"), ("a.csv", "b/../a.csv"), ("hard.csv", "soft.csv"), ("new/a.csv", "./new/a.csv")):
+    for first, second in (
+        ("a.csv", "a.csv"),
+        ("a.csv", "b/../a.csv"),
+        ("hard.csv", "soft.csv"),
+        ("new/a.csv", "./new/a.csv"),
+    ):
         with pytest.raises(UserError, match="^--html and --output are the same file"):
             refuse_outputs({"--output": Path(first), "--html": Path(second)})
     refuse_outputs({"--output": Path("a.csv"), "--html": Path("b.html")}, [Path("in.csv")])
@@ -107,7 +135,16 @@ def test_nothing_half_written_is_left(place):
     assert list(Path(".").iterdir()) == []
 
 
-EVIL = ['=HYPERLINK("http://x","y")', "+1+1", "-2+3", "@SUM(A1)", "\t=1", "'=1", "''-x", "\uff1d1+1"]
+EVIL = [
+    '=HYPERLINK("http://x","y")',
+    "+1+1",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    "'=1",
+    "''-x",
+    "\uff1d1+1",
+]
 
 
 @pytest.mark.parametrize("text", EVIL)
@@ -131,7 +168,9 @@ def test_what_a_spreadsheet_would_run_is_a_text_to_it_and_comes_back(place, text
         (" =1", "' =1"),
     ],
 )
-def test_no_part_of_a_text_is_a_formula_to_a_spreadsheet_that_splits_at_semicolons(place, text, written):
+def test_no_part_of_a_text_is_a_formula_to_a_spreadsheet_that_splits_at_semicolons(
+    place, text, written
+):
     write_table("a.csv", ["x", text], [[0.5, text]])
     with open("a.csv", newline="") as file:
         assert list(csv.reader(file)) == [["x", written], ["0.5", written]]
@@ -152,10 +191,17 @@ def test_an_archive_has_the_same_bytes_in_every_python(tmp_path):
     """The bytes that Python 3.11.2 and 3.11.7 write alike: no sizes of 64 bits, no time."""
     write_archive(tmp_path / "a.zip", [("b.npy", b"content"), ("a", b"")])
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        assert [(one.filename, one.date_time, one.extract_version, one.extra) for one in archive.infolist()] == [
-            (name, (1980, 1, 1, 0, 0, 0), 20, b"") for name in ("b.npy", "a")
-        ]
+        assert [
+            (one.filename, one.date_time, one.extract_version, one.extra)
+            for one in archive.infolist()
+        ] == [(name, (1980, 1, 1, 0, 0, 0), 20, b"") for name in ("b.npy", "a")]
         assert archive.read("b.npy") == b"content"
-    # Version 2.0, no flags, not compressed, 1980-01-01; the check sum, both sizes, the length of the name, nothing more.
-    start, sizes = bytes.fromhex("504b030414000000000000002100"), bytes.fromhex("070000000700000005000000")
-    assert (tmp_path / "a.zip").read_bytes()[:30] == start + zlib.crc32(b"content").to_bytes(4, "little") + sizes
+    # Version 2.0, no flags, not compressed, 1980-01-01; the check sum, both sizes, the length of
+    # the name, nothing more.
+    start, sizes = (
+        bytes.fromhex("504b030414000000000000002100"),
+        bytes.fromhex("070000000700000005000000"),
+    )
+    assert (tmp_path / "a.zip").read_bytes()[:30] == start + zlib.crc32(b"content").to_bytes(
+        4, "little"
+    ) + sizes

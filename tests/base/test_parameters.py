@@ -50,18 +50,34 @@ def test_the_committed_params_are_valid(workplace):
         ("split.folds", 2, ["split.folds is 2", "greater than or equal to 3"]),
         ("split.fold", 5, ["split: fold is 5; with 5 folds it must be from 0 to 4"]),
         ("split.seed", -1, ["split.seed is -1"]),
-        ("model.step", "conv6-dense1", ["model.step is 'conv6-dense1'", "logistic, or convC-denseD", "from 0 to 5"]),
+        (
+            "model.step",
+            "conv6-dense1",
+            ["model.step is 'conv6-dense1'", "logistic, or convC-denseD", "from 0 to 5"],
+        ),
         ("model.step", "conv1-dense5", ["model.step is 'conv1-dense5'"]),
         ("model.pooling", None, ["model.pooling is None", "'max', 'average' or 'none'"]),
         ("train.learning_rate", math.nan, ["train.learning_rate is nan", "finite"]),
         ("train.learning_rate", 0, ["train.learning_rate is 0", "greater than 0"]),
         ("train.dropout", 1.0, ["train.dropout is 1.0", "less than 1"]),
         ("train.augment", True, ["train.augment is True"]),
-        ("train.augment.rotation", 200, ["train.augment.rotation is 200", "less than or equal to 180"]),
+        (
+            "train.augment.rotation",
+            200,
+            ["train.augment.rotation is 200", "less than or equal to 180"],
+        ),
         ("train.class_weight", "auto", ["train.class_weight is 'auto'", "'none' or 'balanced'"]),
         ("evaluate.target", 0, ["evaluate.target is 0", "greater than 0"]),
-        ("evaluate.threshold", 0.5, ["evaluate.threshold is 0.5", "'fixed', 'youden', 'balanced' or 'sensitivity'"]),
-        ("manifest.unreadable", "ignore", ["manifest.unreadable is 'ignore'", "'refuse' or 'skip'"]),
+        (
+            "evaluate.threshold",
+            0.5,
+            ["evaluate.threshold is 0.5", "'fixed', 'youden', 'balanced' or 'sensitivity'"],
+        ),
+        (
+            "manifest.unreadable",
+            "ignore",
+            ["manifest.unreadable is 'ignore'", "'refuse' or 'skip'"],
+        ),
         ("demo.sites", 0, ["demo.sites is 0"]),
     ],
 )
@@ -80,18 +96,27 @@ def test_what_does_not_fit_is_one_line(workplace, name, value, said):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"evaluate.threshold": "yuden"}, "evaluate.threshold is 'yuden'; input should be 'fixed', 'youden'"),
+        (
+            {"evaluate.threshold": "yuden"},
+            "evaluate.threshold is 'yuden'; input should be 'fixed', 'youden'",
+        ),
         ({"evaluate.calibration": "platt"}, "evaluate.calibration is 'platt'"),
         ({"train.epochs": 0}, "train.epochs is 0"),
         ({"train.augment.rotation": -1}, "train.augment.rotation is -1"),
-        ({"train.batch_size": 33, "train.devices": 2}, "train: batch_size is 33; with 2 devices it must be a multiple of that"),
+        (
+            {"train.batch_size": 33, "train.devices": 2},
+            "train: batch_size is 33; with 2 devices it must be a multiple of that",
+        ),
         ({"model.head": "svm"}, "model.head is 'svm'"),
         ({"model.head": "knn"}, "model: head knn is for a frozen backbone"),
         ({"model.step": "EfficientNetV9"}, "model.step is 'EfficientNetV9'"),
         ({"stain.normalization": "macenco"}, "stain.normalization is 'macenco'"),
         ({"split.fold": 7}, "split: fold is 7; with 5 folds it must be from 0 to 4"),
         ({"climb.measure": "auc"}, "climb.measure is 'auc'"),
-        ({"climb.validations": 5}, "climb.validations is 5; with split.folds 5 it must be at most 4"),
+        (
+            {"climb.validations": 5},
+            "climb.validations is 5; with split.folds 5 it must be at most 4",
+        ),
         ({"demo.sites": 99}, "demo.sites is 99"),
         ({"external": "kpmp"}, "external is 'kpmp'; input should be a valid list"),
         ({"external": ["a/b"]}, "external.0 is 'a/b'"),
@@ -99,7 +124,10 @@ def test_what_does_not_fit_is_one_line(workplace, name, value, said):
         ({"external": ["kpmp"]}, "external names 'kpmp', but data/kpmp.yaml does not exist"),
         ({"data": "kpmp", "external": ["other", "other"]}, "it must name each dataset once"),
         ({"split.test": "none"}, "split.test is 'none', so train.ensemble must be true"),
-        ({"model.step": "conv5-dense1", "pad.size": 16}, "pad.size is 16; model.step conv5-dense1 halves it 5 times"),
+        (
+            {"model.step": "conv5-dense1", "pad.size": 16},
+            "pad.size is 16; model.step conv5-dense1 halves it 5 times",
+        ),
     ],
 )
 def test_what_is_wrong_in_any_block_stops_every_stage(workplace, changes, said):
@@ -111,13 +139,17 @@ def test_what_is_wrong_in_any_block_stops_every_stage(workplace, changes, said):
 
 def test_what_a_misspelt_name_may_mean_is_said(workplace):
     text = Path("params.yaml").read_text()
-    for wrong, said in {"  treshold:": "evaluate.treshold is not a parameter here; did you mean threshold?"}.items():
+    for wrong, said in {
+        "  treshold:": "evaluate.treshold is not a parameter here; did you mean threshold?"
+    }.items():
         Path("params.yaml").write_text(text.replace("  threshold:", wrong))
         with pytest.raises(UserError) as error:
             read_params("manifest", ManifestParameters)
         assert said in str(error.value) and "evaluate.threshold is missing" in str(error.value)
     Path("params.yaml").write_text(text.replace("\nevaluate:", "\nevalute:"))
-    with pytest.raises(UserError, match=r"evalute is not a parameter; there are .*; did you mean evaluate\?"):
+    with pytest.raises(
+        UserError, match=r"evalute is not a parameter; there are .*; did you mean evaluate\?"
+    ):
         read_params("manifest", ManifestParameters)
 
 
@@ -132,7 +164,10 @@ found = {name.split(".")[0] for name in set(sys.modules) - before}
 assert not found & {"stages", "numpy", "scipy", "keras", "tensorflow", "sklearn", "cv2", "PIL", "dvc"}, found
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
 
@@ -155,7 +190,9 @@ def test_an_unknown_block_is_named(workplace):
         read_params("pad", PadParameters)
 
 
-@pytest.mark.parametrize("name", ["../demo", "/etc", "", ".hidden", "a/b", "a b", 3, None, "demo\n"])
+@pytest.mark.parametrize(
+    "name", ["../demo", "/etc", "", ".hidden", "a/b", "a b", 3, None, "demo\n"]
+)
 def test_a_dataset_is_a_plain_name(workplace, name):
     set_params({"data": name})
     with pytest.raises(UserError, match=r"^params.yaml: data is "):

@@ -24,13 +24,19 @@ class Run:
 
 def settings(*columns):
     return [
-        Setting((float(number),), {(float(fold), 0.0, 1.0, 0.0): Run(value) for fold, value in enumerate(values)}, [])
+        Setting(
+            (float(number),),
+            {(float(fold), 0.0, 1.0, 0.0): Run(value) for fold, value in enumerate(values)},
+            [],
+        )
         for number, values in enumerate(columns)
     ]
 
 
 def test_one_that_is_always_better_by_numbers_counted_by_hand():
-    """Of six folds all go one way: two of the 64 ways that signs can fall. Holm: times three, times two, times one."""
+    """Of six folds all go one way: two of the 64 ways that signs can fall. Holm: times three, times
+    two, times one.
+    """
     low, high = [0.80, 0.81, 0.82, 0.83, 0.84, 0.85], [0.90, 0.92, 0.94, 0.96, 0.98, 0.99]
     between = [0.80 + 0.01 * (-1) ** fold * (fold + 1) for fold in range(6)]
     found = rank(settings(low, high, between), "roc_auc")
@@ -51,7 +57,11 @@ def test_eight_folds_tell_two_settings_apart_and_the_better_has_the_first_letter
 
 def test_the_same_everywhere_is_not_apart():
     found = rank(settings([0.9] * 8, [0.9] * 8, [0.9] * 8), "roc_auc")
-    assert found.friedman == 1 and {pair.p for pair in found.pairs} == {1.0} and found.letters == ["a"] * 3
+    assert (
+        found.friedman == 1
+        and {pair.p for pair in found.pairs} == {1.0}
+        and found.letters == ["a"] * 3
+    )
 
 
 def test_a_fold_without_the_measure_is_left_out_and_one_fold_tells_nothing():
@@ -64,17 +74,31 @@ def test_a_fold_without_the_measure_is_left_out_and_one_fold_tells_nothing():
 
 
 def test_the_page_says_what_five_folds_cannot_tell():
-    text = "\n".join(tell(rank(settings(np.linspace(0.8, 0.85, 5), np.linspace(0.9, 0.99, 5)), "roc_auc"), "roc_auc"))
-    assert "the least p (Holm) is 0.062, so that nothing can be told apart at 0.05: more seeds are needed" in text
+    text = "\n".join(
+        tell(
+            rank(settings(np.linspace(0.8, 0.85, 5), np.linspace(0.9, 0.99, 5)), "roc_auc"),
+            "roc_auc",
+        )
+    )
+    assert (
+        "the least p (Holm) is 0.062, so that nothing can be told apart at 0.05: more seeds are needed"
+        in text
+    )
     assert "| 0, 0, 1, 0" in text and "0.800" in text
 
 
 def test_letters_worked_by_hand():
     """Piepho's example in small: neighbours cannot be told apart, all others can."""
-    assert compact_letters([0, 1, 2, 3], {frozenset(pair) for pair in [(0, 2), (0, 3), (1, 3)]}) == ["a", "ab", "bc", "c"]
+    assert compact_letters(
+        [0, 1, 2, 3], {frozenset(pair) for pair in [(0, 2), (0, 3), (1, 3)]}
+    ) == ["a", "ab", "bc", "c"]
 
 
-@given(some.integers(1, 7).flatmap(lambda n: some.tuples(some.permutations(range(n)), some.sets(some.sampled_from(pairs(n))))))
+@given(
+    some.integers(1, 7).flatmap(
+        lambda n: some.tuples(some.permutations(range(n)), some.sets(some.sampled_from(pairs(n))))
+    )
+)
 def test_letters_say_of_each_pair_what_is_so(given_):
     order, apart = given_
     letters = compact_letters(order, set(map(frozenset, apart)) - {frozenset()})

@@ -1,4 +1,6 @@
-"""Comparing experiments: groups, pooled measures, paired differences, what is refused; then the real dvc."""
+"""Comparing experiments: groups, pooled measures, paired differences, what is refused; then the
+real dvc.
+"""
 
 import csv
 import json
@@ -58,7 +60,12 @@ def predictions(fold, y_score, slides=6):
     """Twelve images of `slides` slides that only this fold tests, every third one sclerotic."""
     number = np.arange(12)
     names = np.array([f"fold{fold}-{n}.png" for n in number])
-    return Predictions(names, np.array([f"fold{fold}-{n % slides}" for n in number]), (number % 3 == 0).astype(int), y_score)
+    return Predictions(
+        names,
+        np.array([f"fold{fold}-{n % slides}" for n in number]),
+        (number % 3 == 0).astype(int),
+        y_score,
+    )
 
 
 @pytest.fixture
@@ -66,9 +73,13 @@ def make(workplace):
     def make_one(name, y_score=None, made=None, threshold=0.5, **params):
         params = {key.replace("_", ".", 1): value for key, value in params.items()}
         fold = params.get("split.fold", 0.0)
-        y_score = np.random.default_rng(int(fold)).random(12) if y_score is None else np.asarray(y_score)
+        y_score = (
+            np.random.default_rng(int(fold)).random(12) if y_score is None else np.asarray(y_score)
+        )
         Made.made[name] = made or predictions(fold, y_score)
-        measured = float(sklearn.metrics.roc_auc_score(Made.made[name].y_true, Made.made[name].y_score))
+        measured = float(
+            sklearn.metrics.roc_auc_score(Made.made[name].y_true, Made.made[name].y_score)
+        )
         Made.measured[name] = {"threshold": threshold, "roc_auc": measured}
         return Made(name, name, {**PARAMS, **params}, {"stages/train.py": "a"})
 
@@ -101,7 +112,9 @@ def test_what_varies_is_the_setting_and_folds_and_seeds_are_repetitions(make):
 
 
 def test_pooled_measures_and_interval_are_those_of_the_folds_together(make):
-    experiments = [make(f"e{fold}", split_fold=float(fold), threshold=0.2 + 0.2 * fold) for fold in range(3)]
+    experiments = [
+        make(f"e{fold}", split_fold=float(fold), threshold=0.2 + 0.2 * fold) for fold in range(3)
+    ]
     settings = group(experiments, [])
     measured, found = bootstrap(settings, settings[0], "roc_auc", 300, 5)
     parts = [experiment.predictions("") for experiment in experiments]
@@ -110,16 +123,22 @@ def test_pooled_measures_and_interval_are_those_of_the_folds_together(make):
     slides = np.concatenate([part.slides for part in parts])
     called = np.concatenate([part.y_score >= 0.2 + 0.2 * fold for fold, part in enumerate(parts)])
     assert found == []
-    assert measured[0]["roc_auc"]["value"] == pytest.approx(sklearn.metrics.roc_auc_score(y_true, y_score))
+    assert measured[0]["roc_auc"]["value"] == pytest.approx(
+        sklearn.metrics.roc_auc_score(y_true, y_score)
+    )
     # Each image is called at its own fold's threshold.
-    assert measured[0]["sensitivity"]["value"] == pytest.approx(sklearn.metrics.recall_score(y_true, called))
+    assert measured[0]["sensitivity"]["value"] == pytest.approx(
+        sklearn.metrics.recall_score(y_true, called)
+    )
     expected = slide_bootstrap(y_true, y_score, called, slides, 300, 5)
     for name, interval in expected.items():
         assert {key: measured[0][name][key] for key in ("low", "high")} == interval, name
 
 
 def test_pairs_are_on_the_same_draws():
-    """A model against itself differs by nothing in any draw, and against a shifted copy too: ROC AUC goes by ranks."""
+    """A model against itself differs by nothing in any draw, and against a shifted copy too: ROC
+    AUC goes by ranks.
+    """
     one = predictions(0, np.random.default_rng(1).random(12))
     models = [[pool([one], [0.5])], [pool([one._replace(y_score=one.y_score / 2)], [0.25])]]
     whole, drawn = measure_draws(models, ("roc_auc", "sensitivity"), 200, 0)
@@ -141,17 +160,26 @@ def test_pairs_are_on_the_same_draws():
 def test_a_plain_sentence_for_each_pair(make, zero, metric, verdict):
     white = np.random.default_rng(3).random(12)
     zero = white if zero is None else zero
-    settings = group([make("w", y_score=white, pad_mode="white"), make("z", y_score=zero, pad_mode="zero")], ["pad.mode"])
+    settings = group(
+        [make("w", y_score=white, pad_mode="white"), make("z", y_score=zero, pad_mode="zero")],
+        ["pad.mode"],
+    )
     measured, (difference,) = bootstrap(settings, settings[0], metric, 400, 0)
     assert difference.verdict == verdict
     assert (difference.setting, difference.against, difference.level) == ("zero", "white", 0.95)
     assert verdict in difference.sentence() and "`zero`" in difference.sentence()
-    assert difference.sentence() in report(settings, ["pad.mode"], metric, measured, [difference], rank(settings, metric))
+    assert difference.sentence() in report(
+        settings, ["pad.mode"], metric, measured, [difference], rank(settings, metric)
+    )
 
 
 def test_several_differences_share_the_five_percent(make):
     settings = group(
-        [make(mode, pad_mode=mode) for mode in ("edge", "mean", "white", "zero", "reflect", "stretch")], ["pad.mode"]
+        [
+            make(mode, pad_mode=mode)
+            for mode in ("edge", "mean", "white", "zero", "reflect", "stretch")
+        ],
+        ["pad.mode"],
     )
     _, found = bootstrap(settings, settings[2], "roc_auc", 100, 0)
     assert len(found) == 5 and found[0].level == found[4].level == pytest.approx(0.99)
@@ -162,13 +190,19 @@ def test_the_reference_is_named_or_that_of_params_yaml_or_the_first(make):
     assert find_reference(settings, ["pad.mode"], None).name == "white"
     assert find_reference(settings, ["pad.mode"], "edge").name == "edge"
     assert find_reference(settings[:1], ["pad.mode"], None).name == "edge"
-    with pytest.raises(UserError, match="--against mirror: there is no such setting of pad.mode; there are edge; white"):
+    with pytest.raises(
+        UserError,
+        match="--against mirror: there is no such setting of pad.mode; there are edge; white",
+    ):
         find_reference(settings, ["pad.mode"], "mirror")
 
 
 def test_a_list_can_be_named(make):
     lists = ("['a', 'b']", "[]", "['c']")
-    made = [make(f"e{n}", model_feature_layers=layers, train_dropout=0.5) for n, layers in enumerate(lists)]
+    made = [
+        make(f"e{n}", model_feature_layers=layers, train_dropout=0.5)
+        for n, layers in enumerate(lists)
+    ]
     settings = group(made, ["model.feature_layers", "train.dropout"])
     by = ["model.feature_layers", "train.dropout"]
     for against in ("['a','b'],0.5", "[a, b], 0.50", '["a", "b"],5e-1'):
@@ -185,15 +219,27 @@ def test_what_is_not_comparable_is_refused_with_the_reason(make):
             group(experiments, by)
 
     white = make("white")
-    refused("another data judge other glomeruli and cannot be compared: aidpath, demo", white, make("real", data="aidpath"))
+    refused(
+        "another data judge other glomeruli and cannot be compared: aidpath, demo",
+        white,
+        make("real", data="aidpath"),
+    )
     refused("another split.by judge other glomeruli", white, make("leak", split_by="image"))
     refused("another split.folds judge other glomeruli", white, make("ten", split_folds=10.0))
-    refused(r"also differ in train.dropout \(0.2, 0.5\): add it to --by", white, make("drop", train_dropout=0.5))
+    refused(
+        r"also differ in train.dropout \(0.2, 0.5\): add it to --by",
+        white,
+        make("drop", train_dropout=0.5),
+    )
     refused(
         "no experiment with pad.mode=zero, split.fold=1",
         white, make("white1", split_fold=1.0), make("zero", pad_mode="zero"),
     )  # fmt: skip
-    refused("white and twin have the same parameters and other predictions", white, make("twin", y_score=PERFECT))
+    refused(
+        "white and twin have the same parameters and other predictions",
+        white,
+        make("twin", y_score=PERFECT),
+    )
     moved = predictions(0, PERFECT)._replace(paths=np.array([f"x{n}" for n in range(12)]))
     other = "not comparable: .* were tested on other glomeruli, slides or labels"
     refused(other, white, make("moved", made=moved, pad_mode="zero"))
@@ -213,11 +259,17 @@ def of_data(experiment, digest, pixels):
 
 def test_other_pixels_in_the_test_set_are_refused_and_in_training_said(make, capsys):
     one, two = make("one"), make("two", pad_mode="zero")
-    with pytest.raises(UserError, match=r"not comparable: 1 test glomeruli of two have other pixels in one, such as fold0\.0-2"):
+    with pytest.raises(
+        UserError,
+        match=r"not comparable: 1 test glomeruli of two have other pixels in one, such as fold0\.0-2",
+    ):
         group([of_data(one, "a", "abcdefghijkl"), of_data(two, "b", "abXdefghijkl")], ["pad.mode"])
     capsys.readouterr()
     group([of_data(one, "a", "abcdefghijkl"), of_data(two, "b", "abcdefghijkl")], ["pad.mode"])
-    assert "warning: the experiments differ in more than parameters: other data (data/demo)" in capsys.readouterr().err
+    assert (
+        "warning: the experiments differ in more than parameters: other data (data/demo)"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -239,10 +291,17 @@ def test_what_experiments_differ_in_is_named(make, path, said):
 
 
 def test_another_machine_is_named(make, monkeypatch):
-    made = {"one": {"arithmetic": "portable", "threads": "2"}, "two": {"arithmetic": "portable", "threads": "4"}, "old": {}}
+    made = {
+        "one": {"arithmetic": "portable", "threads": "2"},
+        "two": {"arithmetic": "portable", "threads": "4"},
+        "old": {},
+    }
     monkeypatch.setattr(Made, "made_with", lambda experiment: made[experiment.name])
     assert apart([make("one"), make("two")]) == "other threads (2 and 4)"
-    assert apart([make("one"), make("old")]) == "other arithmetic (not said and portable); other threads (2 and not said)"
+    assert (
+        apart([make("one"), make("old")])
+        == "other arithmetic (not said and portable); other threads (2 and not said)"
+    )
 
 
 def test_experiments_of_several_commits_may_have_one_name(make):
@@ -255,7 +314,9 @@ def test_experiments_of_several_commits_may_have_one_name(make):
 
 
 @pytest.mark.parametrize(("stage", "partial"), [("evaluate", True), ("external@other", False)])
-def test_a_stage_that_did_not_run_after_another_is_refused_unless_it_is_of_another_dataset(stage, partial):
+def test_a_stage_that_did_not_run_after_another_is_refused_unless_it_is_of_another_dataset(
+    stage, partial
+):
     """DVC keeps in dvc.lock what was measured on a dataset that `external` no longer names."""
 
     class Locked(Experiment):
@@ -266,14 +327,21 @@ def test_a_stage_that_did_not_run_after_another_is_refused_unless_it_is_of_anoth
 
     locked = Locked("one", "one", {}, {})
     if partial:
-        with pytest.raises(UserError, match=f"of experiment one stage {stage} has not run after models/model.keras changed"):
+        with pytest.raises(
+            UserError,
+            match=f"of experiment one stage {stage} has not run after models/model.keras changed",
+        ):
             locked.refuse_if_partial()
     else:
         locked.refuse_if_partial()
 
 
 def test_choosing(make):
-    experiments = [make("a", pad_mode="white"), make("b", pad_mode="zero"), make("c", pad_mode="zero", split_fold=1.0)]
+    experiments = [
+        make("a", pad_mode="white"),
+        make("b", pad_mode="zero"),
+        make("c", pad_mode="zero", split_fold=1.0),
+    ]
     assert [e.name for e in choose(experiments, [], ["pad.mode=zero"])] == ["b", "c"]
     assert [e.name for e in choose(experiments, ["a", "c"], ["split.fold=1"])] == ["c"]
     with pytest.raises(UserError, match="no finished experiment d; `dvc exp list`"):
@@ -287,7 +355,13 @@ def test_choosing(make):
 def test_parameters_by_their_dotted_names(workplace):
     params = params_with(["pad.mode=zero", "train.augment.rotation=1e-1", "split.fold=3"])
     assert flatten(params)["train.augment.rotation"] == 0.1 and params["pad"]["mode"] == "zero"
-    assert [as_yaml(value) for value in (3.0, 0.001, "True", True, "white")] == ["3", "0.001", "true", "true", "white"]
+    assert [as_yaml(value) for value in (3.0, 0.001, "True", True, "white")] == [
+        "3",
+        "0.001",
+        "true",
+        "true",
+        "white",
+    ]
     for wrong in ("pad.colour=red", "padding.mode=zero", "pad.mode.x=1"):
         with pytest.raises(UserError, match="is not a parameter of params.yaml"):
             params_with([wrong])
@@ -299,9 +373,20 @@ def compare(*arguments):
 
 def test_on_real_experiments(repository):
     code, _, error = compare()
-    assert code == 1 and "error: there is no finished experiment to compare; `dvc exp run` makes some" in error
+    assert (
+        code == 1
+        and "error: there is no finished experiment to compare; `dvc exp run` makes some" in error
+    )
     # Settings of the threshold alone, as they need no training each.
-    dvc("exp", "run", "--queue", "-S", "evaluate.threshold=fixed,sensitivity", "-S", "split.fold=range(0,2)")
+    dvc(
+        "exp",
+        "run",
+        "--queue",
+        "-S",
+        "evaluate.threshold=fixed,sensitivity",
+        "-S",
+        "split.fold=range(0,2)",
+    )
     code, _, error = compare()
     assert code == 1 and "4 experiments wait, run or have failed: left out" in error
     dvc("exp", "run", "--run-all")
@@ -335,7 +420,9 @@ def test_on_real_experiments(repository):
 
 def dvc_show():
     show = "import dvc.api, json; print(json.dumps([r for r in dvc.api.exp_show() if r.get('Experiment')]))"
-    return subprocess.run([python(), "-c", show], env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [python(), "-c", show], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def experiments(rule, names):

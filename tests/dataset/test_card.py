@@ -37,7 +37,10 @@ def test_a_card_of_five_lines(workplace):
         ("classes: [a, b]\ngroup: '(?P<slide>.)'\n", "title is missing"),
         ("title: t\nclasses: [a, b]\n", "`group:` is missing"),
         ("title: t\ngroup: '(?P<slide>.)'\n", "either `classes:"),
-        ("title: t\nclasses: [a, b]\nlabels: l.csv\ncolumns: {name: n, label: y}\ngroup: '(?P<slide>.)'\n", "either `classes:"),
+        (
+            "title: t\nclasses: [a, b]\nlabels: l.csv\ncolumns: {name: n, label: y}\ngroup: '(?P<slide>.)'\n",
+            "either `classes:",
+        ),
         ("title: t\nlabels: l.csv\ngroup: '(?P<slide>.)'\n", "`columns:` (name and label"),
         ("title: t\nclasses: [a]\ngroup: '(?P<slide>.)'\n", "classes is ['a']"),
         ("title: t\nclasses: [a, a]\ngroup: '(?P<slide>.)'\n", "must differ"),
@@ -47,10 +50,16 @@ def test_a_card_of_five_lines(workplace):
         ("title: t\nclasses: [\u00e9, e\u0301]\ngroup: '(?P<slide>.)'\n", "must differ"),
         ("title: t\nclasses: [true, x]\ngroup: '(?P<slide>.)'\n", "classes.0 is True"),
         ("title: t\nclasses: [0.0, x]\ngroup: '(?P<slide>.)'\n", "classes.0 is 0.0"),
-        ("title: t\nlabels: l.csv\ncolumns: {name: n, label: n}\ngroup: '(?P<slide>.)'\n", "label is 'n', as another column is"),
+        (
+            "title: t\nlabels: l.csv\ncolumns: {name: n, label: n}\ngroup: '(?P<slide>.)'\n",
+            "label is 'n', as another column is",
+        ),
         ("title: t\nclasses: [../a, b]\ngroup: '(?P<slide>.)'\n", "inside the dataset's folder"),
         ("title: t\nclasses: [/a, b]\ngroup: '(?P<slide>.)'\n", "inside the dataset's folder"),
-        ("title: t\nlabels: ../l.csv\ncolumns: {name: n, label: y}\ngroup: '(?P<slide>.)'\n", "inside the dataset's folder"),
+        (
+            "title: t\nlabels: ../l.csv\ncolumns: {name: n, label: y}\ngroup: '(?P<slide>.)'\n",
+            "inside the dataset's folder",
+        ),
         ("title: t\nclasses: [a, b]\ngroup: '('\n", "not a regular expression"),
         ("title: t\nclasses: [a, b]\ngroup: '(.*)'\n", "named group (?P<slide>...)"),
         ("title: t\nclasses: [a, b]\ngroup: '(?P<slide>.)(?P<stain>.)'\n", "and no other"),
@@ -80,9 +89,13 @@ def test_card_and_folder_must_be_there(workplace):
 
 
 def test_an_error_quotes_the_line(workplace):
-    write_card("title: t\nlabels: l.csv\ncolumns:\n  name: n\n  label: the label\ngroup: '(?P<slide>.)'\n")
+    write_card(
+        "title: t\nlabels: l.csv\ncolumns:\n  name: n\n  label: the label\ngroup: '(?P<slide>.)'\n"
+    )
     dataset = read_dataset("d")
-    assert str(dataset.error("columns.label", "no")) == "data/d.yaml, line 5: `label: the label`: no"
+    assert (
+        str(dataset.error("columns.label", "no")) == "data/d.yaml, line 5: `label: the label`: no"
+    )
     assert str(dataset.error("group", "no")) == "data/d.yaml, line 6: `group: '(?P<slide>.)'`: no"
 
 

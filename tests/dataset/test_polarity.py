@@ -8,13 +8,36 @@ from stages.dataset.polarity import names_the_others, order_doubt
 PAIRS = [
     *[
         ("GS", other)
-        for other in ("nonGS", "NGS", "no_GS", "non-GS", "NonGS", "normal", "other", "rest", "healthy", "viable", "0")
+        for other in (
+            "nonGS",
+            "NGS",
+            "no_GS",
+            "non-GS",
+            "NonGS",
+            "normal",
+            "other",
+            "rest",
+            "healthy",
+            "viable",
+            "0",
+        )
     ],
     *[
         ("sclerotic", other)
-        for other in ("healthy", "nonsclerotic", "non_sclerotic", "unsclerotic", "normal", "functional", "open")
+        for other in (
+            "healthy",
+            "nonsclerotic",
+            "non_sclerotic",
+            "unsclerotic",
+            "normal",
+            "functional",
+            "open",
+        )
     ],
-    *[("globally_sclerotic", "non_globally_sclerotic"), ("globally_sclerotic_glomeruli", "non_globally_sclerotic_glomeruli")],
+    *[
+        ("globally_sclerotic", "non_globally_sclerotic"),
+        ("globally_sclerotic_glomeruli", "non_globally_sclerotic_glomeruli"),
+    ],
     *[
         ("1", "0"),
         ("01", "00"),
@@ -42,9 +65,26 @@ PAIRS = [
         ("ja", "nein"),
         ("Sklerose", "keine Sklerose"),
     ],
-    *[("sclérosé", "sain"), ("escleroso", "sano"), ("sclerotico", "non_sclerotico"), ("malato", "sano"), ("硬化", "非硬化")],
-    *[("*/GS", "*/nonGS"), ("GS/*", "nonGS/*"), ("gs", "gs/non"), ("gs", "gs/none"), ("gs", "."), ("slides/GS", "slides/nonGS")],
-    *[("no_treatment/GS", "no_treatment/nonGS"), ("normal_stain_GS", "normal_stain_nonGS"), ("nonviable", "viable")],
+    *[
+        ("sclérosé", "sain"),
+        ("escleroso", "sano"),
+        ("sclerotico", "non_sclerotico"),
+        ("malato", "sano"),
+        ("硬化", "非硬化"),
+    ],
+    *[
+        ("*/GS", "*/nonGS"),
+        ("GS/*", "nonGS/*"),
+        ("gs", "gs/non"),
+        ("gs", "gs/none"),
+        ("gs", "."),
+        ("slides/GS", "slides/nonGS"),
+    ],
+    *[
+        ("no_treatment/GS", "no_treatment/nonGS"),
+        ("normal_stain_GS", "normal_stain_nonGS"),
+        ("nonviable", "viable"),
+    ],
     *[
         ("foo", "nonfoo"),
         ("global", "segmental"),
@@ -80,15 +120,39 @@ def test_names_that_say_nothing_and_names_in_order(first, second):
 
 @pytest.mark.parametrize(
     "column",
-    ["non_sclerotic", "not sclerotic", "healthy", "normal", "nonGS", "no_GS", "GS_negative", "gesund", "viable glomerulus"],
+    [
+        "non_sclerotic",
+        "not sclerotic",
+        "healthy",
+        "normal",
+        "nonGS",
+        "no_GS",
+        "GS_negative",
+        "gesund",
+        "viable glomerulus",
+    ],
 )
 def test_a_column_of_the_others(column):
     assert names_the_others(column)
 
 
-COLUMNS = ["ground truth", "label", "y", "n", "GS", "is_gs", "gs_yes_no", "0 = nonGS, 1 = GS", "healthy_vs_sclerotic", "abnormal"]
+COLUMNS = [
+    "ground truth",
+    "label",
+    "y",
+    "n",
+    "GS",
+    "is_gs",
+    "gs_yes_no",
+    "0 = nonGS, 1 = GS",
+    "healthy_vs_sclerotic",
+    "abnormal",
+]
 
 
-@pytest.mark.parametrize("column", [*COLUMNS, "control_reading", "label_no_1", "normalized", "final", "free text", "not viable"])
+@pytest.mark.parametrize(
+    "column",
+    [*COLUMNS, "control_reading", "label_no_1", "normalized", "final", "free text", "not viable"],
+)
 def test_a_column_of_the_sclerotic_ones_or_of_anything(column):
     assert not names_the_others(column)

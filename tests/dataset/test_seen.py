@@ -15,11 +15,17 @@ def test_a_crop_of_the_test_set_is_known_and_not_trained_on(tmp_path):
     assert not seen.knows(64 * "e") and not seen.trained_on(64 * "e")
     # The order of the crops does not matter, and a second copy of one adds nothing.
     before = (tmp_path / "crops.csv").read_bytes()
-    write_crops([*reversed(digests.values()), digests["a"]], ["train", "test", "val", "train", "train"], tmp_path / "crops.csv")
+    write_crops(
+        [*reversed(digests.values()), digests["a"]],
+        ["train", "test", "val", "train", "train"],
+        tmp_path / "crops.csv",
+    )
     assert (tmp_path / "crops.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("content", ["", "pixels\n", "pixels,split\na\n", "pixels,split\na,trained\n"])
+@pytest.mark.parametrize(
+    "content", ["", "pixels\n", "pixels,split\na\n", "pixels,split\na,trained\n"]
+)
 def test_a_damaged_list_is_refused(tmp_path, content):
     (tmp_path / "crops.csv").write_text(content)
     with pytest.raises(UserError, match=r"crops.csv is not as its stage wrote it"):

@@ -32,15 +32,23 @@ def test_a_slash_says_that_the_pattern_is_of_the_path(text, path, slide):
     assert slide_pattern(text).match(path)[0] == slide
 
 
-@pytest.mark.parametrize("text", ["(", "(.*)", "(?P<site>.)", "(?P<slide>.)(?P<stain>.)", "", "(?P<slide>.)" + 5000 * "("])
+@pytest.mark.parametrize(
+    "text",
+    ["(", "(.*)", "(?P<site>.)", "(?P<slide>.)(?P<stain>.)", "", "(?P<slide>.)" + 5000 * "("],
+)
 def test_what_is_no_pattern_of_slides(text):
     with pytest.raises(ValueError, match=r"regular expression|named group"):
         slide_pattern(text)
 
 
-@pytest.mark.parametrize("other", ["müller", " Müller", "Müller ", "Mü\u200bller", "MÜLLER", "M\u00fcller\u00a0", "\uff2düller"])
+@pytest.mark.parametrize(
+    "other",
+    ["müller", " Müller", "Müller ", "Mü\u200bller", "MÜLLER", "M\u00fcller\u00a0", "\uff2düller"],
+)
 def test_slides_that_may_be_one(other):
-    assert written_alike(["Müller", other, "Meier"]) == [" and ".join(map(repr, sorted(["Müller", other])))]
+    assert written_alike(["Müller", other, "Meier"]) == [
+        " and ".join(map(repr, sorted(["Müller", other])))
+    ]
 
 
 def test_numbers_that_are_written_in_two_ways():
@@ -70,7 +78,14 @@ def test_a_pattern_that_tries_all_ways_is_stopped(monkeypatch, text):
 
 def test_all_names_are_matched_as_each():
     pattern = slide_pattern(r"(?i)(?P<slide>mü\w(?:l+er)?|[^_]+)(?:_(?P<site>[A-Z]))?")
-    paths = ["x/Müller_A", unicodedata.normalize("NFD", "Müller"), "", "_", "\U0001f600_b", "a\"b'\\"]
+    paths = [
+        "x/Müller_A",
+        unicodedata.normalize("NFD", "Müller"),
+        "",
+        "_",
+        "\U0001f600_b",
+        "a\"b'\\",
+    ]
     assert pattern.match_all(paths) == {path: pattern.match(path) for path in paths}
 
 

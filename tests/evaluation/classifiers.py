@@ -11,8 +11,21 @@ DIGEST = 64 * "0"
 
 
 def a_card(card, **changes):
-    dataset = {"name": "t", "manifest_sha256": DIGEST, "split_sha256": DIGEST, "features_sha256": None, "card": card}
-    fields = {"step": "logistic", "padding": "white", "size": 16, "classes": ["a", "b"], "dataset": dataset, "files_sha256": {}}
+    dataset = {
+        "name": "t",
+        "manifest_sha256": DIGEST,
+        "split_sha256": DIGEST,
+        "features_sha256": None,
+        "card": card,
+    }
+    fields = {
+        "step": "logistic",
+        "padding": "white",
+        "size": 16,
+        "classes": ["a", "b"],
+        "dataset": dataset,
+        "files_sha256": {},
+    }
     return ModelCard.model_validate(fields | changes)
 
 
@@ -30,14 +43,19 @@ def a_decision(**changes):
 
 
 def write_beside(folder, **changes):
-    """Write all that stands beside model.keras, which is there, in the folder of a model without features."""
+    """Write all that stands beside model.keras, which is there, in the folder of a model without
+    features.
+    """
     write_json(folder / "stain.json", {"normalization": "none", "learned": {}})
     (folder / "validation.csv").write_text("path,slide,label,probability\n")
     write_crops([], [], folder / "crops.csv")
     written = digests(folder)
     made = a_card({"title": "Crops"}, files_sha256=written, **changes)
     write_json(folder / "model.json", made.model_dump())
-    write_json(folder / "threshold.json", a_decision(model_sha256=sha256(folder / "model.json")).model_dump())
+    write_json(
+        folder / "threshold.json",
+        a_decision(model_sha256=sha256(folder / "model.json")).model_dump(),
+    )
     likeness = nothing_known()
     likeness.made_from = made.dataset.made_from
     likeness.save(folder / "likeness.npz")

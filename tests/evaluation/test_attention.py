@@ -19,7 +19,9 @@ def squares():
 
 
 def red_model(flat=False, pooling=4):
-    """Red less green decides: by a convolution, pooling and average or, `flat`, by the pixels themselves."""
+    """Red less green decides: by a convolution, pooling and average or, `flat`, by the pixels
+    themselves.
+    """
     inputs = keras.Input((SIZE, SIZE, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(inputs)
     if not flat:
@@ -72,7 +74,14 @@ def test_maps_of_several_layers_count_by_their_part_in_the_log_odds():
         of_blue = np.zeros((4, 4, 3, 1))
         of_blue[:, :, 2] = 1 / 16
         of_blue[:, :, 1] = -1 / 16
-        weights = [np.array([1, -1, 0]).reshape(1, 1, 3, 1), np.zeros(1), of_blue, np.zeros(1), [[red], [blue]], np.zeros(1)]
+        weights = [
+            np.array([1, -1, 0]).reshape(1, 1, 3, 1),
+            np.zeros(1),
+            of_blue,
+            np.zeros(1),
+            [[red], [blue]],
+            np.zeros(1),
+        ]
         model.set_weights([np.array(weight) for weight in weights])
         return Attention(model)(pixels)[0]
 
@@ -89,7 +98,9 @@ def test_what_was_cut_off_before_averaging_is_cold():
     maps = keras.layers.Conv2D(1, 1)(keras.layers.Rescaling(1 / 255)(inputs))
     average = keras.layers.GlobalAveragePooling2D()(keras.layers.Cropping2D(8)(maps))
     model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(average))
-    model.set_weights([np.array([1, -1, 0]).reshape(1, 1, 3, 1), np.zeros(1), np.ones((1, 1)), np.zeros(1)])
+    model.set_weights(
+        [np.array([1, -1, 0]).reshape(1, 1, 3, 1), np.zeros(1), np.ones((1, 1)), np.zeros(1)]
+    )
     pixels = squares()[1:]
     pixels[0, 2:6, 2:6] = pixels[0, 18:22, 10:14] = (250, 20, 20)
     heat = Attention(model)(pixels)[0]

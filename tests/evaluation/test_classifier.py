@@ -1,4 +1,6 @@
-"""What the two classes of a model are called, wherever it is read; and crops that are judged, some at a time."""
+"""What the two classes of a model are called, wherever it is read; and crops that are judged, some
+at a time.
+"""
 
 import numpy as np
 import pytest
@@ -38,15 +40,21 @@ def test_a_crop_is_judged_alike_whatever_else_there_is(tmp_path):
     preparation = Preparation(made, StainNormalizer(normalization="none", learned={}))
     decision = a_decision()
     classifier = Classifier(preparation, model, decision, nothing_known(), Seen({}))
-    files = [save_crop(tmp_path / f"{n}.png", n, (12 + n % 7, 9 + n % 5)) for n in range(2 * BATCH + 3)]
+    files = [
+        save_crop(tmp_path / f"{n}.png", n, (12 + n % 7, 9 + n % 5)) for n in range(2 * BATCH + 3)
+    ]
     files[BATCH + 1].write_bytes(b"nothing")
     together = judge(classifier, Crops(files, preparation))
     assert list(together.problems) == [BATCH + 1] and together.unlike is None
-    squares = np.stack([preparation.square(load_image(file)) for row, file in enumerate(files) if row != BATCH + 1])
+    squares = np.stack(
+        [preparation.square(load_image(file)) for row, file in enumerate(files) if row != BATCH + 1]
+    )
     expected = np.delete(together.probability, BATCH + 1)
     assert expected == pytest.approx(model.predict(squares, verbose=0)[:, 0], abs=1e-6)
     for some in (files[:1], files[:5], files[BATCH + 2 :]):
         alone, first = judge(classifier, Crops(some, preparation)).probability, files.index(some[0])
         # At the same place of a batch to the last bit, at another but for rounding.
         most = 1e-6 if first % BATCH else 0
-        assert alone == pytest.approx(together.probability[first : first + len(some)], rel=0, abs=most)
+        assert alone == pytest.approx(
+            together.probability[first : first + len(some)], rel=0, abs=most
+        )

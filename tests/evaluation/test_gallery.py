@@ -1,4 +1,6 @@
-"""The page of judged crops in a real browser: what it says, how it is walked by keyboard, and what it saves."""
+"""The page of judged crops in a real browser: what it says, how it is walked by keyboard, and what
+it saves.
+"""
 
 import csv
 import re
@@ -22,24 +24,42 @@ from stages.measures.likeness import nothing_known
 from stages.model.backend import keras
 from tests.evaluation.classifiers import a_card, a_decision
 
-EVIL = ["<script>document.title='evil'</script>.png", '"><svg onload=x>.png', "{{ 7 * 7 }}.png", "=HYPERLINK(1),a.png", "'+x.png"]
+EVIL = [
+    "<script>document.title='evil'</script>.png",
+    '"><svg onload=x>.png',
+    "{{ 7 * 7 }}.png",
+    "=HYPERLINK(1),a.png",
+    "'+x.png",
+]
 CROPS = 30
 
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory):
-    """The folder of some crops, what was judged of them, and the classifier: a neuron that judges by the mean."""
+    """The folder of some crops, what was judged of them, and the classifier: a neuron that judges
+    by the mean.
+    """
     folder = tmp_path_factory.mktemp("crops")
     random = np.random.default_rng(0)
     names = [*EVIL, *(f"crop {number:02}.png" for number in range(CROPS - len(EVIL)))]
     judged = []
     for number, name in enumerate(names):
         (folder / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(random.integers(0, 255, (20, 24, 3), dtype=np.uint8)).save(folder / name, format="png")
+        Image.fromarray(random.integers(0, 255, (20, 24, 3), dtype=np.uint8)).save(
+            folder / name, format="png"
+        )
         probability = np.float32(number / CROPS)
         label = None if number % 5 else int(number > 10)
         judged.append(
-            Judged(name, int(probability >= 0.5), probability, int(12 <= number < 17), f"s{number % 3}", number / 29, label)
+            Judged(
+                name,
+                int(probability >= 0.5),
+                probability,
+                int(12 <= number < 17),
+                f"s{number % 3}",
+                number / 29,
+                label,
+            )
         )
     inputs = keras.Input((16, 16, 3), dtype="uint8")
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
@@ -69,7 +89,12 @@ def browser():
         pytest.skip("no Chromium to open the page in")
     from playwright.sync_api import sync_playwright
 
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    quiet = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+    ]
     with sync_playwright() as playwright:
         chrome = playwright.chromium.launch(executable_path=chromium, args=quiet)
         yield chrome
@@ -88,15 +113,21 @@ def page(browser, written):
 
 
 def shown(page):
-    return page.eval_on_selector_all(".crop", "all => all.filter(one => !one.hidden).map(one => one.dataset.name)")
+    return page.eval_on_selector_all(
+        ".crop", "all => all.filter(one => !one.hidden).map(one => one.dataset.name)"
+    )
 
 
 def violations(page):
     """What axe finds wrong with a page as it is."""
     import axe_playwright_python
 
-    page.evaluate(Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
-    return [(one["id"], one["nodes"][0]["html"]) for one in page.evaluate("axe.run()")["violations"]]
+    page.evaluate(
+        Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
+    )
+    return [
+        (one["id"], one["nodes"][0]["html"]) for one in page.evaluate("axe.run()")["violations"]
+    ]
 
 
 @pytest.mark.parametrize("width", [1200, 390])
@@ -115,14 +146,19 @@ def test_axe_finds_no_violation(browser, written, width, scheme):
     # What stays on the screen leaves most of it to the crops.
     assert page.locator(".toolbar").bounding_box()["height"] < 110
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (np.mean([int(value) for value in re.findall(r"\d+", ground)]) < 100) == (scheme == "dark")
+    assert (np.mean([int(value) for value in re.findall(r"\d+", ground)]) < 100) == (
+        scheme == "dark"
+    )
     context.close()
 
 
 def test_what_it_says_of_the_model_and_of_each_crop(page, crops):
     _, judged, _ = crops
     text = page.inner_text("header")
-    for said in ("30 crops of 3 slides: 15 globally sclerotic, 5 uncertain", "logistic, trained on Crops of <nobody>"):
+    for said in (
+        "30 crops of 3 slides: 15 globally sclerotic, 5 uncertain",
+        "logistic, trained on Crops of <nobody>",
+    ):
         assert said in text
     assert "from a probability of 0.500 on: a sensitivity of 0.95 on the validation slides" in text
     assert "from a probability of 0.400 to 0.550" in text and "not sure" not in text
@@ -134,12 +170,20 @@ def test_what_it_says_of_the_model_and_of_each_crop(page, crops):
             f"slide {one.slide}: {one.name}"
         )
         words = crop.inner_text()
-        assert f"{verdict} {one.probability:.3f}" in words and one.name in words and f"slide {one.slide}" in words
+        assert (
+            f"{verdict} {one.probability:.3f}" in words
+            and one.name in words
+            and f"slide {one.slide}" in words
+        )
         assert ("uncertain" in words) == bool(one.uncertain) == ("uncertain" in says)
         wrong = one.label is not None and one.label != one.predicted
         assert ("against its label" in words) == wrong == ("against its label" in says)
     # Names are text: nothing of them ran, no element came of them.
-    assert page.title() == "Glomeruli" and page.locator("svg").count() == 0 and "{{ 7 * 7 }}.png" in page.inner_text("main")
+    assert (
+        page.title() == "Glomeruli"
+        and page.locator("svg").count() == 0
+        and "{{ 7 * 7 }}.png" in page.inner_text("main")
+    )
 
 
 def test_order_search_and_filters(page, crops):
@@ -147,14 +191,19 @@ def test_order_search_and_filters(page, crops):
     by = {one.name: one for one in judged}
     assert shown(page) == [one.name for one in reversed(judged)]
     page.select_option("#order", "least-sure")
-    odds = [abs(np.log(by[name].probability / (1 - by[name].probability))) for name in shown(page) if by[name].probability]
+    odds = [
+        abs(np.log(by[name].probability / (1 - by[name].probability)))
+        for name in shown(page)
+        if by[name].probability
+    ]
     assert np.all(np.diff(odds) >= -1e-6)
     page.select_option("#order", "surest")
     assert shown(page)[0] == judged[0].name
     page.select_option("#order", "slide")
     heads = page.locator(".slide-head").all_inner_texts()
     assert [head.split(":")[0] for head in heads] == ["s0", "s1", "s2"]
-    # 15 of 30 are positive, and by turns of three slides: 5 of each 10. Wilson's interval of 5 of 10 is 23.7 to 76.3 %.
+    # 15 of 30 are positive, and by turns of three slides: 5 of each 10. Wilson's interval of 5 of
+    # 10 is 23.7 to 76.3 %.
     assert heads[0] == "s0: 5 of 10 globally sclerotic, 50.0 % (23.7 to 76.3)"
     page.select_option("#order", "unlike")
     assert shown(page) == [one.name for one in reversed(judged)]
@@ -175,7 +224,9 @@ def test_order_search_and_filters(page, crops):
     page.select_option("#slide", "=s1")
     assert set(shown(page)) == {one.name for one in judged if one.slide == "s1"}
     page.fill("#search", "CROP 0")
-    assert set(shown(page)) == {one.name for one in judged if one.slide == "s1" and one.name.startswith("crop 0")}
+    assert set(shown(page)) == {
+        one.name for one in judged if one.slide == "s1" and one.name.startswith("crop 0")
+    }
 
 
 def test_it_is_walked_by_keyboard(page):
@@ -190,7 +241,14 @@ def test_it_is_walked_by_keyboard(page):
             break
     assert at() == names[0]
     columns = page.evaluate("columns()")
-    for key, to in {"ArrowRight": 1, "ArrowDown": 1 + columns, "ArrowUp": 1, "ArrowLeft": 0, "End": 29, "Home": 0}.items():
+    for key, to in {
+        "ArrowRight": 1,
+        "ArrowDown": 1 + columns,
+        "ArrowUp": 1,
+        "ArrowLeft": 0,
+        "End": 29,
+        "Home": 0,
+    }.items():
         page.keyboard.press(key)
         assert at() == names[to], key
     heat = page.locator(".crop:not([hidden]) img.heat").first
@@ -205,7 +263,9 @@ def test_it_is_walked_by_keyboard(page):
     page.keyboard.press("ArrowRight")
     assert page.locator("dialog[open] figcaption").inner_text().endswith(names[2])
     page.keyboard.press("Escape")
-    page.wait_for_function("name => document.activeElement.closest('.crop')?.dataset.name === name", arg=names[2])
+    page.wait_for_function(
+        "name => document.activeElement.closest('.crop')?.dataset.name === name", arg=names[2]
+    )
     assert page.locator("dialog[open]").count() == 0
 
 
@@ -242,9 +302,17 @@ def test_corrections_survive_a_reload_and_are_read_by_predict_and_by_a_card(page
     assert rows[0] == ["path", "label"] and len(rows) == 8
     # No spreadsheet takes a name for a formula, and what reads it here has the names as they are.
     assert not [name for name, _ in rows if name.startswith(("=", "+", "-", "@"))]
-    names, marked = [one.name for one in judged], {name: int(label) for name, label in wanted.items()}
+    names, marked = (
+        [one.name for one in judged],
+        {name: int(label) for name, label in wanted.items()},
+    )
     assert read_few_labels(table, *LABELS, names) == marked
-    card = CardFields(title="t", labels="l.csv", columns={"name": "n", "label": "l", "slide": "s"}, corrections=table.name)
+    card = CardFields(
+        title="t",
+        labels="l.csv",
+        columns={"name": "n", "label": "l", "slide": "s"},
+        corrections=table.name,
+    )
     dataset = Dataset("mine", tmp_path, tmp_path / "mine.yaml", card)
     assert read_corrections(dataset, dict.fromkeys(names, 0)) == marked
 
@@ -265,7 +333,9 @@ def test_a_model_that_is_mostly_unsure_is_said_so(crops, tmp_path):
     folder, judged, classifier = crops
     unsure = [one._replace(uncertain=1) for one in judged]
     write_gallery(tmp_path / "page.html", folder, unsure, classifier, folder / "model")
-    assert "The model is not sure of 30 of these 30 crops" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "The model is not sure of 30 of these 30 crops" in (tmp_path / "page.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_many_crops_are_a_page_for_each_slide(crops, tmp_path, monkeypatch, browser):
@@ -278,15 +348,28 @@ def test_many_crops_are_a_page_for_each_slide(crops, tmp_path, monkeypatch, brow
         (pages_folder(path) / name).write_text("of an earlier run")
     write_gallery(path, folder, judged, classifier, folder / "model")
     # Three slides of ten crops: eight and two on each.
-    assert sorted(one.name for one in pages_folder(path).iterdir()) == [f"{number:04}.html" for number in range(1, 7)]
+    assert sorted(one.name for one in pages_folder(path).iterdir()) == [
+        f"{number:04}.html" for number in range(1, 7)
+    ]
     context = browser.new_context()
     context.set_default_timeout(600_000)  # A busy machine is no failure.
     page = context.new_page()
     page.goto(path.as_uri())
     assert not violations(page)
-    assert page.locator("table a").all_inner_texts()[:3] == ["s0, 1 to 8", "s0, 9 to 10", "s1, 1 to 8"]
+    assert page.locator("table a").all_inner_texts()[:3] == [
+        "s0, 1 to 8",
+        "s0, 9 to 10",
+        "s1, 1 to 8",
+    ]
     # A slide's glomeruli are counted once, whatever the number of its pages.
-    assert page.locator("tbody td:nth-of-type(1)").all_inner_texts() == ["10", "", "10", "", "10", ""]
+    assert page.locator("tbody td:nth-of-type(1)").all_inner_texts() == [
+        "10",
+        "",
+        "10",
+        "",
+        "10",
+        "",
+    ]
     seen = []
     for link in page.locator("table a").all():
         page.goto(path.as_uri())
@@ -304,15 +387,26 @@ def test_many_crops_are_a_page_for_each_slide(crops, tmp_path, monkeypatch, brow
 
 
 @pytest.mark.slow
-def test_a_thousand_crops_weigh_less_than_12_megabytes_and_open(crops, tmp_path, browser, real_data):
+def test_a_thousand_crops_weigh_less_than_12_megabytes_and_open(
+    crops, tmp_path, browser, real_data
+):
     folder, judged, classifier = crops
     files = sorted(Path(real_data / "aidpath").rglob("*.png"))
     names = [file.relative_to(real_data).as_posix() for file in files]
-    many = [judged[number % CROPS]._replace(name=names[number % len(names)]) for number in range(1000)]
-    model = keras.Sequential([keras.Input((224, 224, 3), dtype="uint8"), keras.layers.Rescaling(1 / 255)])
-    model = keras.Model(model.inputs, keras.layers.Dense(1, "sigmoid")(keras.layers.GlobalAveragePooling2D()(model.outputs[0])))
+    many = [
+        judged[number % CROPS]._replace(name=names[number % len(names)]) for number in range(1000)
+    ]
+    model = keras.Sequential(
+        [keras.Input((224, 224, 3), dtype="uint8"), keras.layers.Rescaling(1 / 255)]
+    )
+    model = keras.Model(
+        model.inputs,
+        keras.layers.Dense(1, "sigmoid")(keras.layers.GlobalAveragePooling2D()(model.outputs[0])),
+    )
     made = classifier.made.model_copy(update={"size": 224})
-    classifier = classifier._replace(model=model, preparation=classifier.preparation._replace(made=made))
+    classifier = classifier._replace(
+        model=model, preparation=classifier.preparation._replace(made=made)
+    )
     write_gallery(tmp_path / "page.html", real_data, many, classifier, folder / "model")
     assert (tmp_path / "page.html").stat().st_size < 12_000_000
     context = browser.new_context()

@@ -1,4 +1,6 @@
-"""A model of all slides: an ensemble, its measures out of fold and called that, never taken for test measures."""
+"""A model of all slides: an ensemble, its measures out of fold and called that, never taken for
+test measures.
+"""
 
 import json
 from pathlib import Path
@@ -15,7 +17,13 @@ from stages.dataset.predictions import VALIDATION, read_predictions
 from stages.experiments.reading import Experiment
 from tests.conftest import make_classes, set_params
 
-SMALL = {"pad.size": 8, "split.folds": 3, "train.epochs": 1, "model.step": "logistic", "evaluate.bootstrap": 10}
+SMALL = {
+    "pad.size": 8,
+    "split.folds": 3,
+    "train.epochs": 1,
+    "model.step": "logistic",
+    "evaluate.bootstrap": 10,
+}
 
 
 @pytest.mark.slow
@@ -37,7 +45,12 @@ def test_trained_on_all_and_measured_out_of_fold(workplace, capsys):
     found = read_predictions(VALIDATION)
     assert found.paths.tolist() == cohort.paths.tolist()
     (name, measures), *others = json.loads(Path("metrics/measures.json").read_text()).items()
-    assert name == "out_of_fold" and not others and measures["images"] == 24 and measures["slides"] == 6
+    assert (
+        name == "out_of_fold"
+        and not others
+        and measures["images"] == 24
+        and measures["slides"] == 6
+    )
     assert measures["roc_auc"] == pytest.approx(roc_auc_score(found.y_true, found.y_score))
     assert list(json.loads(Path("metrics/test.json").read_text())) == ["out_of_fold"]
     for table in ("predictions.csv", "slides.csv", "plots/roc.csv", "plots/coverage.csv"):
@@ -50,11 +63,19 @@ def test_what_goes_with_no_test_set(workplace):
     manifest.main()
     for params, said in (
         (
-            {"train.ensemble": True, "split.test": "none", "split.by": "site", "split.validation_by": "slide"},
+            {
+                "train.ensemble": True,
+                "split.test": "none",
+                "split.by": "site",
+                "split.validation_by": "slide",
+            },
             "validation_by must be 'same'",
         ),
         ({"split.test": "all"}, "split.test is 'all'"),
-        ({"split.test": "none", "split.folds": 3, "split.validation": 4}, "validation is 4; it must be from 1 to 3"),
+        (
+            {"split.test": "none", "split.folds": 3, "split.validation": 4},
+            "validation is 4; it must be from 1 to 3",
+        ),
     ):
         set_params({"split.by": "slide", "split.validation_by": "same", **params})
         with pytest.raises(UserError, match=said):
@@ -62,10 +83,16 @@ def test_what_goes_with_no_test_set(workplace):
 
 
 def test_it_is_never_compared(capsys):
-    tested, whole = Experiment("tested", "", {"split.test": "fold"}, {}), Experiment("whole", "", {"split.test": "none"}, {})
+    tested, whole = (
+        Experiment("tested", "", {"split.test": "fold"}, {}),
+        Experiment("whole", "", {"split.test": "none"}, {}),
+    )
     assert choose([tested, whole], [], []) == [tested]
     assert "left out, trained on all slides: whole" in capsys.readouterr().err
-    with pytest.raises(UserError, match="whole was trained on all slides and has no test set; it cannot be compared"):
+    with pytest.raises(
+        UserError,
+        match="whole was trained on all slides and has no test set; it cannot be compared",
+    ):
         choose([tested, whole], ["whole"], [])
     # Those of commits that knew no such parameter have a test set.
     assert np.all([choose([Experiment("old", "", {}, {})], [], [])[0].name == "old"])

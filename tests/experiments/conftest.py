@@ -12,7 +12,9 @@ from tests.repositories import dvc, git, make_repository
 
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory):
-    """A repository without results, with data/small by `dvc add` and data/plain in git, both committed; to be copied."""
+    """A repository without results, with data/small by `dvc add` and data/plain in git, both
+    committed; to be copied.
+    """
     before = Path.cwd()
     folder = tmp_path_factory.mktemp("recorded") / "mine"
     folder.mkdir()

@@ -1,14 +1,24 @@
-"""Results of another kind of processor, compared by value: what may differ, by how much, and what may not."""
+"""Results of another kind of processor, compared by value: what may differ, by how much, and what
+may not.
+"""
 
 import json
 
 import pytest
 
 from stages.base.arithmetic import description
-from stages.experiments.agreement import MEAN_PROBABILITY, PROBABILITY, compare_contents, compare_measures, compare_predictions
+from stages.experiments.agreement import (
+    MEAN_PROBABILITY,
+    PROBABILITY,
+    compare_contents,
+    compare_measures,
+    compare_predictions,
+)
 from stages.experiments.clone import must_be_equal, report_by_value
 
-TABLE = "path,slide,label,probability,predicted\n" + "".join(f"{n}.png,s{n % 3},{n % 2},0.5,1\n" for n in range(40))
+TABLE = "path,slide,label,probability,predicted\n" + "".join(
+    f"{n}.png,s{n % 3},{n % 2},0.5,1\n" for n in range(40)
+)
 MEASURES = {
     "roc_auc": 0.95,
     "sensitivity": 0.9,
@@ -28,11 +38,17 @@ def changed(table, row, **values):
 
 def test_probabilities_within_the_tolerance_agree():
     found = compare_predictions(TABLE, changed(TABLE, 3, probability="0.25", predicted="0"))
-    assert found.agree and "differ by 0.25 at most" in found.found and "1 of 40 called otherwise" in found.found
+    assert (
+        found.agree
+        and "differ by 0.25 at most" in found.found
+        and "1 of 40 called otherwise" in found.found
+    )
 
 
 @pytest.mark.parametrize(
-    "values", [{"path": "x.png"}, {"slide": "t"}, {"label": "1"}, {"probability": "1.01"}], ids=lambda one: next(iter(one))
+    "values",
+    [{"path": "x.png"}, {"slide": "t"}, {"label": "1"}, {"probability": "1.01"}],
+    ids=lambda one: next(iter(one)),
 )
 def test_what_must_not_differ(values):
     assert not compare_predictions(TABLE, changed(TABLE, 2, **values)).agree
@@ -46,10 +62,20 @@ def test_a_small_difference_of_all_is_a_difference():
 
 def test_measures():
     assert compare_measures(MEASURES, MEASURES) == (True, "all measures are equal")
-    near = MEASURES | {"roc_auc": 0.96, "threshold": 0.9, "confusion": {"true_negative": 68, "false_positive": 4}}
+    near = MEASURES | {
+        "roc_auc": 0.96,
+        "threshold": 0.9,
+        "confusion": {"true_negative": 68, "false_positive": 4},
+    }
     found = compare_measures(MEASURES, near)
     assert found.agree and found.found == "roc_auc differs most: 0.01 (allowed 0.02)"
-    for other in ({"roc_auc": 0.92}, {"sensitivity": 0.7}, {"images": 99}, {"undefined": {"f1": "other"}}, {"roc_auc": None}):
+    for other in (
+        {"roc_auc": 0.92},
+        {"sensitivity": 0.7},
+        {"images": 99},
+        {"undefined": {"f1": "other"}},
+        {"roc_auc": None},
+    ):
         assert not compare_measures(MEASURES, MEASURES | other).agree, other
     assert not compare_measures(MEASURES, {"roc_auc": 0.95}).agree
 
@@ -57,7 +83,9 @@ def test_measures():
 def test_what_is_not_compared():
     assert compare_contents("metrics/plots/attention.png", b"a", b"b") is None
     assert compare_contents("models/model.keras", b"a", b"b") is None
-    assert compare_contents("metrics/test.json", json.dumps(MEASURES).encode(), json.dumps(MEASURES).encode()).agree
+    assert compare_contents(
+        "metrics/test.json", json.dumps(MEASURES).encode(), json.dumps(MEASURES).encode()
+    ).agree
 
 
 def test_each_output_has_its_word(tmp_path, capsys):
@@ -73,13 +101,20 @@ def test_each_output_has_its_word(tmp_path, capsys):
     }
     found = dict.fromkeys(committed, "other") | {("pad", "data/padded"): "a"}
     del found[("evaluate", "metrics/test.json")]
-    assert report_by_value(committed, found, {"models/validation.csv": TABLE.encode()}, tmp_path) == 2
+    assert (
+        report_by_value(committed, found, {"models/validation.csv": TABLE.encode()}, tmp_path) == 2
+    )
     words = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert words == ["same", "DIFFERENT", "agrees", "follows", "unknown", "DIFFERENT"]
 
 
 def test_when_bytes_must_be_equal():
-    here = description() | {"architecture": "x86_64", "avx2": True, "backend": "tensorflow", "device": "CPU"}
+    here = description() | {
+        "architecture": "x86_64",
+        "avx2": True,
+        "backend": "tensorflow",
+        "device": "CPU",
+    }
     here |= {"arithmetic": "portable"}
     assert must_be_equal(here, here) and must_be_equal({}, here)
     for other in ({"architecture": "aarch64"}, {"arithmetic": "native"}, {"threads": 64}):

@@ -1,4 +1,6 @@
-"""What is brought into a clone in which a commit is run again: the data that it was run on, wherever that is."""
+"""What is brought into a clone in which a commit is run again: the data that it was run on,
+wherever that is.
+"""
 
 import shutil
 from pathlib import Path
@@ -17,10 +19,14 @@ DATA = ("data/small", "data/plain", "data/weights/mine.weights.h5")
 
 @pytest.fixture
 def locked(here):
-    """The commit of a dvc.lock that was run on a dataset of DVC, one of git, and weights of one's own."""
+    """The commit of a dvc.lock that was run on a dataset of DVC, one of git, and weights of one's
+    own.
+    """
     set_params({"data": "small", "external": ["plain"], "model.weights": "mine.weights.h5"})
     dependencies = "".join(f"    - {{path: {path}, md5: {digest(path)}}}\n" for path in DATA)
-    Path("dvc.lock").write_text(f"schema: '2.0'\nstages:\n  train:\n    cmd: none\n    deps:\n{dependencies}")
+    Path("dvc.lock").write_text(
+        f"schema: '2.0'\nstages:\n  train:\n    cmd: none\n    deps:\n{dependencies}"
+    )
     git("add", "-A")
     git("commit", "-q", "-m", "Run")
     return {path: digest(path) for path in DATA}
@@ -32,11 +38,19 @@ def digests(folder, monkeypatch):
 
 
 def edit_all():
-    for path in ("data/small/GS/s0-0.png", "data/plain/GS/s0-0.png", "data/weights/mine.weights.h5"):
+    for path in (
+        "data/small/GS/s0-0.png",
+        "data/plain/GS/s0-0.png",
+        "data/weights/mine.weights.h5",
+    ):
         edit(path)
 
 
-@pytest.mark.parametrize("change", [lambda: None, edit_all, lambda: shutil.rmtree("data/small")], ids=["same", "edited", "gone"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda: None, edit_all, lambda: shutil.rmtree("data/small")],
+    ids=["same", "edited", "gone"],
+)
 def test_the_data_are_those_of_the_commit(locked, tmp_path, monkeypatch, change):
     change()
     clone = make_clone(find_commit("HEAD"), tmp_path / "clone")
@@ -46,7 +60,9 @@ def test_the_data_are_those_of_the_commit(locked, tmp_path, monkeypatch, change)
 def test_data_that_are_nowhere_are_refused(locked, tmp_path):
     edit_all()
     shutil.rmtree(".dvc/cache")
-    with pytest.raises(UserError, match="^data/small: it is not here as .* was run on it, and not in DVC's cache") as error:
+    with pytest.raises(
+        UserError, match="^data/small: it is not here as .* was run on it, and not in DVC's cache"
+    ) as error:
         make_clone(find_commit("HEAD"), tmp_path / "clone")
     assert len(str(error.value).splitlines()) == 2
 
@@ -69,5 +85,7 @@ def test_a_revision_is_a_commit_a_branch_a_tag_or_an_experiment(here):
     git("tag", "-a", "-m", "A tag", "one")
     git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/tried", head)
     assert {find_commit(name) for name in ("HEAD", head[:9], "one", "tried")} == {head}
-    with pytest.raises(UserError, match="^nowhere: there is no commit, branch, tag or experiment of this name"):
+    with pytest.raises(
+        UserError, match="^nowhere: there is no commit, branch, tag or experiment of this name"
+    ):
         find_commit("nowhere")

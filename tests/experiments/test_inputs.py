@@ -42,20 +42,34 @@ GOOD = {
     "a_part_of_a_dataset_by_dvc_and_the_rest_in_git": track_a_part,
 }
 BAD = {
-    "an_edited_crop": (lambda: edit(CROP), r"^data/small: it is not as data/small\.dvc has it on record; `dvc add data/small`"),
+    "an_edited_crop": (
+        lambda: edit(CROP),
+        r"^data/small: it is not as data/small\.dvc has it on record; `dvc add data/small`",
+    ),
     "a_new_crop": (lambda: add_a_crop("small"), "data/small: it is not as"),
     "a_removed_crop": (lambda: Path(CROP).unlink(), "data/small: it is not as"),
-    "a_renamed_crop": (lambda: Path(CROP).rename("data/small/nonGS/x.png"), "data/small: it is not as"),
-    "a_table_of_corrections": (lambda: Path("data/small/corrected.csv").write_text("path,label\n"), "data/small: it is not as"),
+    "a_renamed_crop": (
+        lambda: Path(CROP).rename("data/small/nonGS/x.png"),
+        "data/small: it is not as",
+    ),
+    "a_table_of_corrections": (
+        lambda: Path("data/small/corrected.csv").write_text("path,label\n"),
+        "data/small: it is not as",
+    ),
     "another_record": (
-        lambda: Path("data/small.dvc").write_text(Path("data/small.dvc").read_text().replace("md5: ", "md5: 0", 1)),
+        lambda: Path("data/small.dvc").write_text(
+            Path("data/small.dvc").read_text().replace("md5: ", "md5: 0", 1)
+        ),
         "data/small: it is not as",
     ),
     "neither_here_nor_in_the_cache": (
         lambda: (shutil.rmtree("data/small"), remove_from_cache()),
         r"data/small: it is neither here nor in DVC's cache; `dvc pull data/small\.dvc` brings it",
     ),
-    "not_in_the_cache": (remove_from_cache, "data/small: DVC's cache does not hold all of it; `dvc add data/small`"),
+    "not_in_the_cache": (
+        remove_from_cache,
+        "data/small: DVC's cache does not hold all of it; `dvc add data/small`",
+    ),
     "a_record_that_git_does_not_know": (
         lambda: git("rm", "-q", "--cached", "data/small.dvc"),
         r"data/small\.dvc: git does not know it",
@@ -80,7 +94,10 @@ BAD = {
         lambda: (shutil.rmtree("data/small"), append(".dvcignore", "\n/data/small.dvc\n")),
         r"data/small: it does not exist; data/small\.dvc is in \.dvcignore",
     ),
-    "a_new_crop_in_a_dataset_of_git": (lambda: add_a_crop("plain"), r"data/plain/GS/new\.png: git does not know it"),
+    "a_new_crop_in_a_dataset_of_git": (
+        lambda: add_a_crop("plain"),
+        r"data/plain/GS/new\.png: git does not know it",
+    ),
     "new_crops_in_a_dataset_of_git": (
         lambda: (add_a_crop("plain"), add_a_crop("plain", "GS/newer.png")),
         r"data/plain/GS/new\.png, and 1 more: git does not know it",
@@ -89,13 +106,28 @@ BAD = {
         lambda: (add_a_crop("plain"), append(".gitignore", "new.png\n")),
         r"data/plain/GS/new\.png: git does not know it",
     ),
-    "edited_weights": (lambda: edit("data/weights/mine.weights.h5"), r"data/weights/mine\.weights\.h5: it is not as"),
-    "a_new_module": (lambda: Path("stages/pad_more.py").touch(), r"stages/pad_more\.py: git does not know it"),
+    "edited_weights": (
+        lambda: edit("data/weights/mine.weights.h5"),
+        r"data/weights/mine\.weights\.h5: it is not as",
+    ),
+    "a_new_module": (
+        lambda: Path("stages/pad_more.py").touch(),
+        r"stages/pad_more\.py: git does not know it",
+    ),
 }
 
 
 def refuse():
-    refuse_unrecorded([*SMALL, "data/plain", "data/plain.yaml", "data/weights/mine.weights.h5", "data/weights/none", "stages"])
+    refuse_unrecorded(
+        [
+            *SMALL,
+            "data/plain",
+            "data/plain.yaml",
+            "data/weights/mine.weights.h5",
+            "data/weights/none",
+            "stages",
+        ]
+    )
 
 
 @pytest.mark.parametrize("change", GOOD.values(), ids=GOOD)
@@ -122,7 +154,9 @@ def test_the_paths_that_parameters_name():
     params = {"data": "a", "external": ["b"], "model": {"weights": "w.h5"}}
     paths = ["data/a", "data/a.yaml", "data/b", "data/b.yaml", "data/weights/w.h5"]
     # Commits from before there were pseudonyms name no key.
-    assert input_paths(params) == input_paths(params | {"evaluate": {"pseudonyms": "none"}}) == paths
+    assert (
+        input_paths(params) == input_paths(params | {"evaluate": {"pseudonyms": "none"}}) == paths
+    )
     assert input_paths(params | {"evaluate": {"pseudonyms": "k"}}) == [*paths, "data/keys/k"]
 
 
@@ -146,19 +180,41 @@ def test_kinds_of_what_an_experiment_is_made_of(path, kind):
 
 def test_digests_are_those_of_dvc(here):
     assert f"md5: {digest('data/small')}\n" in Path("data/small.dvc").read_text()
-    assert f"md5: {digest('data/weights/mine.weights.h5')}\n" in Path("data/weights/mine.weights.h5.dvc").read_text()
+    assert (
+        f"md5: {digest('data/weights/mine.weights.h5')}\n"
+        in Path("data/weights/mine.weights.h5.dvc").read_text()
+    )
     assert digest("data/none") is None
 
 
-@pytest.mark.parametrize("letters", ["Größe", "a#b", "a?b", "a%41b", "a%(b)s", "a{b", "${b}", "a\tb", "a\nb"])
+@pytest.mark.parametrize(
+    "letters", ["Größe", "a#b", "a?b", "a%41b", "a%(b)s", "a{b", "${b}", "a\tb", "a\nb"]
+)
 def test_refuses_paths_that_dvc_cannot_take(letters, tmp_path):
-    with pytest.raises(UserError, match="the path of this folder has .*, with which DVC cannot run") as error:
+    with pytest.raises(
+        UserError, match="the path of this folder has .*, with which DVC cannot run"
+    ) as error:
         refuse_unfit_paths(tmp_path / letters)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "letters", ["a b", "100%", "a%zz", "a;b", "it's", '"a"', "a\\b", "$HOME", "a&b", "[a]", "~a", "a:b", "=a,"]
+    "letters",
+    [
+        "a b",
+        "100%",
+        "a%zz",
+        "a;b",
+        "it's",
+        '"a"',
+        "a\\b",
+        "$HOME",
+        "a&b",
+        "[a]",
+        "~a",
+        "a:b",
+        "=a,",
+    ],
 )
 def test_takes_paths_that_dvc_can_take(letters, tmp_path):
     refuse_unfit_paths(tmp_path / letters)
@@ -181,18 +237,25 @@ def test_refuses_a_shallow_clone_where_experiments_would_be_lost(here, tmp_path,
         find_repository(whole=True)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives a repository to somebody else, which takes root")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="gives a repository to somebody else, which takes root"
+)
 def test_says_in_a_line_that_somebody_else_owns_the_repository(here, tmp_path, monkeypatch):
     for path in [tmp_path / "mine", *(tmp_path / "mine").rglob("*")]:
         os.chown(path, 65534, 65534, follow_symlinks=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(UserError, match="another user owns this repository; `git config --global --add safe.directory"):
+    with pytest.raises(
+        UserError,
+        match="another user owns this repository; `git config --global --add safe.directory",
+    ):
         find_repository()
 
 
 def test_an_experiment_is_not_taken_for_a_branch_of_its_name(here):
     git("branch", "logistic")
-    with pytest.raises(UserError, match="experiment logistic ran, and DVC has not kept its results"):
+    with pytest.raises(
+        UserError, match="experiment logistic ran, and DVC has not kept its results"
+    ):
         find_experiment("logistic")
     head = git("rev-parse", "HEAD").strip()
     git("commit", "-q", "--allow-empty", "-m", "A result")

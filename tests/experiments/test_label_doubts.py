@@ -53,7 +53,9 @@ def test_predictions_of_several_experiments(monkeypatch):
 
 
 def test_with_experiments_of_dvc_and_external_data_beside(repository):
-    """An experiment that measures on a further dataset, too, trains nothing; and its predictions can be doubted."""
+    """An experiment that measures on a further dataset, too, trains nothing; and its predictions
+    can be doubted.
+    """
     theirs = make_another_laboratory()
     with open("metrics/predictions.csv", newline="") as file:
         for row in csv.DictReader(file):
@@ -65,7 +67,9 @@ def test_with_experiments_of_dvc_and_external_data_beside(repository):
         everywhere = {row["path"]: row for row in csv.DictReader(file)}
     with open("metrics/predictions.csv", newline="") as file:
         for row in csv.DictReader(file):
-            assert float(everywhere[row["path"]]["probability"]) == pytest.approx(float(row["probability"]), abs=1e-5)
+            assert float(everywhere[row["path"]]["probability"]) == pytest.approx(
+                float(row["probability"]), abs=1e-5
+            )
 
     # Both datasets have measures; the experiment's own are those of its test set.
     (found,) = read_experiments()
@@ -76,12 +80,19 @@ def test_with_experiments_of_dvc_and_external_data_beside(repository):
     command = [python(), "-m", "stages.doubts"]
     done = subprocess.run([*command, "beside"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert Path("doubts/doubts.csv").read_text().startswith("path,slide,label,probability,confidence\n")
+    assert (
+        Path("doubts/doubts.csv")
+        .read_text()
+        .startswith("path,slide,label,probability,confidence\n")
+    )
     assert Path("doubts/doubts.png").is_file()
     # Of a run that took only a part of the stages, the predictions are of other inputs.
     dvc("exp", "run", "-n", "partial", "-S", "pad.mode=zero", "pad")
     done = subprocess.run([*command, "partial"], capture_output=True, text=True)
-    assert done.returncode == 1 and "has not run after data/padded changed" in done.stderr.splitlines()[-1], done.stderr
+    assert (
+        done.returncode == 1
+        and "has not run after data/padded changed" in done.stderr.splitlines()[-1]
+    ), done.stderr
     done = subprocess.run([*command, "nothing"], capture_output=True, text=True)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         1,

@@ -40,7 +40,9 @@ def test_has_run_knows_seeds_apart_and_asks_for_the_code_of_this_folder(tmp_path
     assert has_run([one], {"train.seed": 1234568, "pad.mode": "white"}) is None
     assert has_run([one], {"train.seed": 1234567, "climb.seeds": 2}) is None
     assert has_run([one], {"train.seed": 1234567, "climb.seeds": 2}, IRRELEVANT) is one
-    assert has_run([one._replace(inputs={"stages/pad.py": "other"})], {"train.seed": 1234567}) is None
+    assert (
+        has_run([one._replace(inputs={"stages/pad.py": "other"})], {"train.seed": 1234567}) is None
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ def pad_alone():
 def repro_was_interrupted():
     """Its last stage had written, and DVC not yet noted it."""
     append("metrics/predictions.csv", "")
-    Path("metrics/measures.json").write_text(Path("metrics/measures.json").read_text().replace("{", "{ ", 1))
+    Path("metrics/measures.json").write_text(
+        Path("metrics/measures.json").read_text().replace("{", "{ ", 1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,10 @@ def repro_was_interrupted():
             lambda: set_params({"evaluate.bootstrap": 30}),
             "stage evaluate has not run with evaluate.bootstrap of params.yaml as it is",
         ),
-        (lambda: set_params({"split.seed": 5}), "stage split has not run with split of params.yaml as it is"),
+        (
+            lambda: set_params({"split.seed": 5}),
+            "stage split has not run with split of params.yaml as it is",
+        ),
         (pad_alone, r"stage \w+ has not run after data/padded changed"),
         (repro_was_interrupted, "metrics/measures.json is not as it was"),
         (lambda: append("stages/evaluate.py", "# another"), "stages/evaluate.py is not as it was"),
@@ -41,7 +46,8 @@ def repro_was_interrupted():
 def test_the_workspace_is_not_reported_by_results_of_another_state(repository, change, said):
     change()
     with pytest.raises(
-        UserError, match=f"^the results of the workspace are not of its code, data and parameters: {said}"
+        UserError,
+        match=f"^the results of the workspace are not of its code, data and parameters: {said}",
     ) as error:
         refuse_stale(None)
     assert verdict("HEAD", None) == [f"**Not comparable**: {error.value}."]
@@ -54,7 +60,9 @@ def test_a_commit_is_not_reported_by_results_of_another_state(repository):
     git("commit", "-q", "-a", "-m", "A part")
     # By their hashes: what is read of a revision is kept, and HEAD is another commit now.
     before, after = git("rev-parse", "HEAD~1", "HEAD").split()
-    with pytest.raises(UserError, match=f"the results of {after} are not of its code, data and parameters: stage"):
+    with pytest.raises(
+        UserError, match=f"the results of {after} are not of its code, data and parameters: stage"
+    ):
         refuse_stale(after)
     assert verdict(before, after)[0].startswith(f"**Not comparable**: the results of {after} ")
 

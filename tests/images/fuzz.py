@@ -1,14 +1,17 @@
-"""Damage files of every format that README names, and hold what the product makes of them against a second library.
+"""Damage files of every format that README names, and hold what the product makes of them against a
+second library.
 
     python -m tests.images.fuzz [SEED] [COUNT]
 
-prints a JSON object: how many were read, refused, and otherwise wrong, with the damaged files of the wrong ones in /tmp. It runs
-in a process of its own, with a bound on its memory and on the time that an image takes: what goes beyond ends it.
+prints a JSON object: how many were read, refused, and otherwise wrong, with the damaged files of
+the wrong ones in /tmp. It runs in a process of its own, with a bound on its memory and on the time
+that an image takes: what goes beyond ends it.
 
     python -m tests.images.fuzz silent [SEED] [COUNT]
 
-damages files as disks, copies and recovery programs do, COUNT of each format, and prints for each damage how many were read
-without a word although a thousandth of their pixels is off by more than 16 levels, and how many there were.
+damages files as disks, copies and recovery programs do, COUNT of each format, and prints for each
+damage how many were read without a word although a thousandth of their pixels is off by more than
+16 levels, and how many there were.
 """
 
 import base64
@@ -32,7 +35,8 @@ from stages.base.errors import UserError
 from stages.images.opening import doubts_of, load_image
 
 MEMORY, SECONDS = 3 * 2**30, 20
-# Levels of 255 by which two libraries may differ: in rounding the colours of JPEG, in widening 5 bits to 8.
+# Levels of 255 by which two libraries may differ: in rounding the colours of JPEG, in widening 5
+# bits to 8.
 APART = {"JPEG": 3, "WEBP": 3, "TIFF": 3, "BMP": 8, "PPM": 1, "PNG": 0, "GIF": 0, "JPEG2000": 1}
 
 
@@ -40,7 +44,9 @@ def smooth(seed: int, channels: int = 3, size: tuple[int, int] = (24, 17)) -> np
     """A picture with a bright and a dark end, whose decoded pixels tell a shift of rows from none."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (4, 4, channels)).astype(np.float32)
-    grown = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).reshape(size[1], size[0], channels)
+    grown = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).reshape(
+        size[1], size[0], channels
+    )
     return np.clip(grown, 0, 255).astype(np.uint8)
 
 
@@ -96,7 +102,9 @@ def damaged(content: bytes, random: np.random.Generator) -> bytes:
             case 0 | 1 | 2:
                 data[place : place + 1] = bytes([random.integers(0, 256)])
             case 3:
-                data[place : place + 4] = random.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\0\0\0\x01"])
+                data[place : place + 4] = random.choice(
+                    [b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\0\0\0\x01"]
+                )
             case 4:
                 del data[place : place + length]
             case 5:
@@ -107,7 +115,9 @@ def damaged(content: bytes, random: np.random.Generator) -> bytes:
 
 
 def with_right_check_sums(data: bytes) -> bytes:
-    """Return a damaged PNG with the check sum of each chunk put right, so that the damage goes further."""
+    """Return a damaged PNG with the check sum of each chunk put right, so that the damage goes
+    further.
+    """
     whole, place = bytearray(data), 8
     while place + 12 <= len(whole):
         end = place + 8 + int.from_bytes(whole[place : place + 4], "big")
@@ -120,9 +130,15 @@ SPACE = rb"(?:\s|#[^\r\n]*[\r\n])+"
 
 
 def read_pnm(data: bytes) -> np.ndarray | None:
-    """Return the pixels of binary PBM, PGM or PPM by the words of its definition: numbers, then rows, stretched to 255."""
+    """Return the pixels of binary PBM, PGM or PPM by the words of its definition: numbers, then
+    rows, stretched to 255.
+    """
     header = re.match(rb"P([456])" + SPACE + rb"\+?(\d+)" + SPACE + rb"\+?(\d+)", data)
-    largest = re.compile(SPACE + rb"(\d+)").match(data, header.end()) if header and header[1] != b"4" else None
+    largest = (
+        re.compile(SPACE + rb"(\d+)").match(data, header.end())
+        if header and header[1] != b"4"
+        else None
+    )
     if header is None or (largest is None and header[1] != b"4"):
         return None
     width, height = int(header[2]), int(header[3])
@@ -138,7 +154,9 @@ def read_pnm(data: bytes) -> np.ndarray | None:
     needed = width * height * channels
     if not (0 < most < 65536 and needed) or len(data) - start < needed * wide.itemsize:
         return None
-    numbers = np.frombuffer(data, wide, needed, start).astype(np.float64).reshape(height, width, channels)
+    numbers = (
+        np.frombuffer(data, wide, needed, start).astype(np.float64).reshape(height, width, channels)
+    )
     return np.broadcast_to(np.rint(np.minimum(numbers * (255 / most), 255)), (height, width, 3))
 
 
@@ -199,7 +217,14 @@ WHOLE = {
     "TIFF, none": whole("TIFF"),
     "BMP": whole("BMP"),
 }
-DAMAGES = ("cut, with an end mark", "zero end", "hole of zeros", "hole of random bytes", "byte", "bit")
+DAMAGES = (
+    "cut, with an end mark",
+    "zero end",
+    "hole of zeros",
+    "hole of random bytes",
+    "byte",
+    "bit",
+)
 
 
 def spoiled(content: bytes, damage: str, random: np.random.Generator) -> bytes:
@@ -222,7 +247,9 @@ def spoiled(content: bytes, damage: str, random: np.random.Generator) -> bytes:
 
 
 def silent(seed: int, count: int) -> dict[str, dict[str, list[int]]]:
-    """Return for each format and damage how many of how many files are read without a word, and visibly wrong."""
+    """Return for each format and damage how many of how many files are read without a word, and
+    visibly wrong.
+    """
     found: dict[str, dict[str, list[int]]] = {}
     file = Path(tempfile.mkdtemp()) / "a.img"
     for kind, write in WHOLE.items():
@@ -240,7 +267,10 @@ def silent(seed: int, count: int) -> dict[str, dict[str, list[int]]]:
             except UserError:
                 continue
             pixels = np.asarray(image)
-            off = pixels.shape != right.shape or (np.abs(pixels - right) > 16).any(axis=-1).mean() > 0.001
+            off = (
+                pixels.shape != right.shape
+                or (np.abs(pixels - right) > 16).any(axis=-1).mean() > 0.001
+            )
             found[kind][damage][0] += bool(off and not doubts_of(image, file))
     return found
 
@@ -248,7 +278,11 @@ def silent(seed: int, count: int) -> dict[str, dict[str, list[int]]]:
 def main() -> None:
     asked = sys.argv[1:]
     if asked[:1] == ["silent"]:
-        json.dump(silent(*(int(argument) for argument in (*asked[1:], "0", "2000")[:2])), sys.stdout, indent=1)
+        json.dump(
+            silent(*(int(argument) for argument in (*asked[1:], "0", "2000")[:2])),
+            sys.stdout,
+            indent=1,
+        )
         return
     seed, count = (int(argument) for argument in (*asked, "0", "2000")[:2])
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -282,7 +316,10 @@ def main() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         if not ok:
             found[kind]["wrong"].append([said, base64.b64encode(data).decode()])
-    json.dump(found | {"megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}, sys.stdout)
+    json.dump(
+        found | {"megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024},
+        sys.stdout,
+    )
 
 
 if __name__ == "__main__":

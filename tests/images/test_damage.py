@@ -1,4 +1,6 @@
-"""Damaged files are refused, although decoders make a picture of them; whole ones of every encoder are read."""
+"""Damaged files are refused, although decoders make a picture of them; whole ones of every encoder
+are read.
+"""
 
 import io
 import itertools
@@ -38,16 +40,28 @@ def by_opencv(sampling, restart):
 
 
 def good_jpegs():
-    for mode, quality, progressive, restart in itertools.product(("RGB", "L", "CMYK"), (30, 92, 100), (False, True), (0, 2)):
-        yield by_pillow("JPEG", mode, quality=quality, progressive=progressive, restart_marker_rows=restart)
+    for mode, quality, progressive, restart in itertools.product(
+        ("RGB", "L", "CMYK"), (30, 92, 100), (False, True), (0, 2)
+    ):
+        yield by_pillow(
+            "JPEG", mode, quality=quality, progressive=progressive, restart_marker_rows=restart
+        )
     for subsampling, optimize in itertools.product((0, 1, 2), (False, True)):
-        yield by_pillow("JPEG", subsampling=subsampling, optimize=optimize, icc_profile=b"damaged", comment=b"x" * 9999)
+        yield by_pillow(
+            "JPEG",
+            subsampling=subsampling,
+            optimize=optimize,
+            icc_profile=b"damaged",
+            comment=b"x" * 9999,
+        )
     for sampling, restart in itertools.product(("411", "420", "422", "440", "444"), (0, 7)):
         yield by_opencv(sampling, restart)
     for space in ("RGB", "YCBCR"):
         yield imagecodecs.jpeg8_encode(PICTURE, outcolorspace=space)
     yield imagecodecs.jpeg8_encode(PICTURE, lossless=True)
-    yield imagecodecs.jpeg8_encode(255 - np.dstack([PICTURE, PICTURE[..., 0]]), colorspace="CMYK", outcolorspace="YCCK")
+    yield imagecodecs.jpeg8_encode(
+        255 - np.dstack([PICTURE, PICTURE[..., 0]]), colorspace="CMYK", outcolorspace="YCCK"
+    )
     yield simplejpeg.encode_jpeg(PICTURE, colorsubsampling="440")
     yield by_pillow("JPEG") + b"behind the end" * 999
     yield by_pillow("MPO", save_all=True, append_images=[Image.fromarray(PICTURE)])
@@ -72,15 +86,22 @@ def test_a_jpeg_that_is_turned_stays_so(tmp_path):
 
 @pytest.mark.parametrize("unread", [9, 40])
 def test_bytes_of_a_jpeg_that_belong_to_no_pixel(tmp_path, unread):
-    """A few are a camera's padding, for all that can be known; many are left over where others were lost."""
+    """A few are a camera's padding, for all that can be known; many are left over where others were
+    lost.
+    """
     content = by_pillow("JPEG")
     file = written(tmp_path, content[:-2] + b"\x55" * unread + content[-2:])
     if unread < 20:
         image = load_image(file)
-        assert doubts_of(image, "x") == ["x: it may be damaged: Corrupt JPEG data: 2 extraneous bytes before marker 0xd9"]
+        assert doubts_of(image, "x") == [
+            "x: it may be damaged: Corrupt JPEG data: 2 extraneous bytes before marker 0xd9"
+        ]
         assert np.array_equal(np.asarray(image), np.asarray(load_image(written(tmp_path, content))))
     else:
-        with pytest.raises(UserError, match="it is damaged: Corrupt JPEG data: 33 extraneous bytes before marker 0xd9"):
+        with pytest.raises(
+            UserError,
+            match="it is damaged: Corrupt JPEG data: 33 extraneous bytes before marker 0xd9",
+        ):
             load_image(file)
 
 
@@ -98,7 +119,9 @@ SPOILED = {
     "cut short, with an end mark": lambda data: data[: len(data) // 2] + b"\xff\xd9",
     "cut at nine tenths, with an end mark": lambda data: data[: 9 * len(data) // 10] + b"\xff\xd9",
     "a hole of zeros": lambda data: data[:9000] + bytes(4096) + data[13096:],
-    "a sector of another file": lambda data: data[:9000] + np.random.default_rng(1).bytes(4096) + data[13096:],
+    "a sector of another file": lambda data: (
+        data[:9000] + np.random.default_rng(1).bytes(4096) + data[13096:]
+    ),
     "a sector lost": lambda data: data[:9000] + data[9512:],
     "without an end": lambda data: data[:-2],
 }
@@ -154,7 +177,9 @@ def by_webp_frames():
     return by_pillow("WEBP", save_all=True, append_images=[Image.fromarray(PICTURE[::-1])])
 
 
-@pytest.mark.parametrize("damage", ["half of it zeros", "a hole of zeros", "a sector of another file"])
+@pytest.mark.parametrize(
+    "damage", ["half of it zeros", "a hole of zeros", "a sector of another file"]
+)
 @pytest.mark.parametrize("options", [*WEBPS[1:4], "animated"], ids=str)
 def test_damaged_webps_are_refused(tmp_path, damage, options):
     if damage == "half of it zeros" and options == "animated":
@@ -167,7 +192,9 @@ def test_damaged_webps_are_refused(tmp_path, damage, options):
 def bmp(colors, gap=0):
     """A BMP of two rows with a palette of `colors` and `gap` bytes behind it."""
     pixels, start = bytes([0, 1, 2, 3]) * 2, 54 + 4 * colors + gap
-    header = struct.pack("<2sIIIIiiHHIIiiII", b"BM", start + 8, 0, start, 40, 4, 2, 1, 8, 0, 8, 0, 0, colors, 0)
+    header = struct.pack(
+        "<2sIIIIiiHHIIiiII", b"BM", start + 8, 0, start, 40, 4, 2, 1, 8, 0, 8, 0, 0, colors, 0
+    )
     return header + bytes(range(4 * colors)) + bytes(gap) + pixels
 
 

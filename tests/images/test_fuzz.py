@@ -1,4 +1,6 @@
-"""Damaged files of every format: refused in one line, or read as a second library reads them; quickly and in little memory."""
+"""Damaged files of every format: refused in one line, or read as a second library reads them;
+quickly and in little memory.
+"""
 
 import json
 import subprocess
@@ -10,8 +12,14 @@ MEGABYTES = 1500
 
 
 def test_two_thousand_damaged_files():
-    # In a process of its own: with a bound on the memory and on the time of each image, beyond which it ends.
-    done = subprocess.run([sys.executable, "-m", "tests.images.fuzz", "0", "2000"], cwd=PROJECT, capture_output=True, text=True)
+    # In a process of its own: with a bound on the memory and on the time of each image, beyond
+    # which it ends.
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.images.fuzz", "0", "2000"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     assert found.pop("megabytes") < MEGABYTES

@@ -1,4 +1,6 @@
-"""Whatever a laboratory has opens as 8-bit RGB (or RGBA, where something is transparent), or is refused by name."""
+"""Whatever a laboratory has opens as 8-bit RGB (or RGBA, where something is transparent), or is
+refused by name.
+"""
 
 import struct
 import zlib
@@ -68,7 +70,9 @@ DEEP = {
 }
 ENCODERS = {
     "a.png": lambda numbers, bits: imagecodecs.png_encode(numbers),
-    "a.jp2": lambda numbers, bits: imagecodecs.jpeg2k_encode(numbers, level=0, reversible=True, bitspersample=bits),
+    "a.jp2": lambda numbers, bits: imagecodecs.jpeg2k_encode(
+        numbers, level=0, reversible=True, bitspersample=bits
+    ),
     "a.j2k": lambda numbers, bits: imagecodecs.jpeg2k_encode(
         numbers, level=0, reversible=True, bitspersample=bits, codecformat="j2k"
     ),
@@ -87,7 +91,9 @@ def test_more_than_eight_bits_keep_their_upper_eight_in_every_format(tmp_path, n
     pixels = np.asarray(load_image(tmp_path / name)).astype(int)
     expected = (numbers >> (bits - 8)).astype(int)
     # Pillow stretches PNM and rounds; all else is cut.
-    assert np.abs(pixels - (expected[..., None] if expected.ndim == 2 else expected)).max() <= (name == "a.pgm")
+    assert np.abs(pixels - (expected[..., None] if expected.ndim == 2 else expected)).max() <= (
+        name == "a.pgm"
+    )
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -96,7 +102,8 @@ def test_more_than_eight_bits_keep_their_upper_eight_in_every_format(tmp_path, n
 def test_a_few_of_sixteen_bits_are_refused(tmp_path, name, kind, used):
     (tmp_path / name).write_bytes(ENCODERS[name](DEEP[kind] >> (16 - used), 16))
     with pytest.raises(
-        UserError, match=r"has 16 bits a channel, of which only the lower ones are used: its brightest value is \d+"
+        UserError,
+        match=r"has 16 bits a channel, of which only the lower ones are used: its brightest value is \d+",
     ):
         load_image(tmp_path / name)
 
@@ -110,7 +117,9 @@ def test_a_dark_picture_of_eight_bits_is_none_of_them(tmp_path):
 def test_further_pictures_are_a_doubt(tmp_path, name):
     first, second = Image.new("RGB", (9, 9), RED), Image.new("RGB", (9, 9), "blue")
     options = {"lossless": True} if name == "a.webp" else {}
-    image = load_image(saved(tmp_path, first, name, save_all=True, append_images=[second], **options))
+    image = load_image(
+        saved(tmp_path, first, name, save_all=True, append_images=[second], **options)
+    )
     assert colour(image) == RED
     assert doubts_of(image, "x") == ["x: it holds 2 pictures; the first is read"]
     assert doubts_of(load_image(saved(tmp_path, first, name)), "x") == []
@@ -136,8 +145,12 @@ def test_one_bit_and_palette(tmp_path):
 def test_transparency_is_kept_and_an_opaque_channel_dropped(tmp_path):
     half = load_image(saved(tmp_path, Image.new("RGBA", (3, 3), (*RED, 128)), "a.png"))
     assert (half.mode, half.getpixel((0, 0))) == ("RGBA", (*RED, 128))
-    assert load_image(saved(tmp_path, Image.new("RGBA", (3, 3), (*RED, 255)), "b.png")).mode == "RGB"
-    assert load_image(saved(tmp_path, Image.new("LA", (3, 3), (90, 7)), "c.png")).getpixel((0, 0)) == (90, 90, 90, 7)
+    assert (
+        load_image(saved(tmp_path, Image.new("RGBA", (3, 3), (*RED, 255)), "b.png")).mode == "RGB"
+    )
+    assert load_image(saved(tmp_path, Image.new("LA", (3, 3), (90, 7)), "c.png")).getpixel(
+        (0, 0)
+    ) == (90, 90, 90, 7)
 
 
 def test_a_transparent_palette_colour(tmp_path):
@@ -165,14 +178,19 @@ def test_a_transparent_color_of_sixteen_bits(tmp_path, colors):
 def test_orientation_is_applied_in_every_format_that_has_one(tmp_path, name):
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert load_image(saved(tmp_path, Image.new("RGB", (40, 20), RED), name, exif=exif)).size == (20, 40)
+    assert load_image(saved(tmp_path, Image.new("RGB", (40, 20), RED), name, exif=exif)).size == (
+        20,
+        40,
+    )
 
 
 def test_exif_orientation_is_applied(tmp_path):
     image = Image.new("RGB", (4, 2))
     image.putpixel((0, 0), RED)
     exif = Image.Exif()
-    exif[0x0112] = 6  # The camera was held so that the picture must be turned by 90 degrees clockwise.
+    exif[0x0112] = (
+        6  # The camera was held so that the picture must be turned by 90 degrees clockwise.
+    )
     loaded = load_image(saved(tmp_path, image, "a.png", exif=exif))
     assert loaded.size == (2, 4)
     assert loaded.getpixel((1, 0)) == RED
@@ -189,7 +207,9 @@ def test_exif_that_follows_the_pixels_is_applied(tmp_path):
 
 
 @given(st.sampled_from(["RGB", "RGBA", "L", "LA", "P"]), st.data())
-def test_png_files_whole_or_damaged_give_the_pixels_that_pillow_gives_or_are_refused(tmp_path_factory, mode, data):
+def test_png_files_whole_or_damaged_give_the_pixels_that_pillow_gives_or_are_refused(
+    tmp_path_factory, mode, data
+):
     """Pillow is the reference; its pixels come from libspng where that is faster."""
     file = tmp_path_factory.mktemp("png") / "a.png"
     shape = (data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9)), 4)
@@ -208,7 +228,8 @@ def test_png_files_whole_or_damaged_give_the_pixels_that_pillow_gives_or_are_ref
     try:
         found = np.asarray(load_image(file).convert("RGBA"))
     except UserError:
-        # Pillow passes over some wrong check sums; what is whole is refused only where nothing is opaque.
+        # Pillow passes over some wrong check sums; what is whole is refused only where nothing is
+        # opaque.
         assert places or expected[..., 3].mean() < 2.55
     else:
         np.testing.assert_array_equal(found, expected)
@@ -227,15 +248,22 @@ def test_what_is_cut_short_is_refused_by_name(tmp_path, name, kept):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"name,label\n", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"\0" * 500])
+@pytest.mark.parametrize(
+    "content", [b"name,label\n", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"\0" * 500]
+)
 def test_what_is_no_image_is_refused(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(UserError, match="does not open as an image: its content is of none of the formats PNG, JPEG"):
+    with pytest.raises(
+        UserError,
+        match="does not open as an image: its content is of none of the formats PNG, JPEG",
+    ):
         load_image(tmp_path / "a.png")
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"a\.png does not open as an image: No such file or directory"):
+    with pytest.raises(
+        UserError, match=r"a\.png does not open as an image: No such file or directory"
+    ):
         load_image(tmp_path / "a.png")
 
 

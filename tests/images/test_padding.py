@@ -1,4 +1,6 @@
-"""The stage pads each image of the manifest to its row, whatever the number of workers, or says what it cannot read."""
+"""The stage pads each image of the manifest to its row, whatever the number of workers, or says
+what it cannot read.
+"""
 
 import csv
 import os
@@ -116,7 +118,9 @@ def test_the_picture_shows_the_same_crops_in_every_mode(workplace):
 
 
 def test_all_modes_on_native_crops(workplace, real_data):
-    """The twelve native crops, 271 to 744 pixels, RGBA: each mode centres the crop and fills the margins its own way."""
+    """The twelve native crops, 271 to 744 pixels, RGBA: each mode centres the crop and fills the
+    margins its own way.
+    """
     project_card = PROJECT / "data/kpmp.yaml"
     Path("data/kpmp.yaml").write_text(project_card.read_text())
     Path("data/kpmp").symlink_to(real_data / "kpmp_sample")
@@ -124,7 +128,10 @@ def test_all_modes_on_native_crops(workplace, real_data):
     rows = make_manifest(read_dataset("kpmp"), Path("unreadable.csv"))[0]
     tall = next(number for number, row in enumerate(rows) if (row.width, row.height) == (498, 709))
     margin = (224 - round(498 * 224 / 709)) // 2
-    squares = {mode: run(mode, 224)[tall].copy() for mode in ("white", "zero", "edge", "reflect", "mean", "stretch")}
+    squares = {
+        mode: run(mode, 224)[tall].copy()
+        for mode in ("white", "zero", "edge", "reflect", "mean", "stretch")
+    }
     inside = slice(margin, 224 - margin - 1)
     for mode in ("zero", "edge", "reflect", "mean"):
         assert (squares[mode][:, inside] == squares["white"][:, inside]).all()

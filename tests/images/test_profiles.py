@@ -1,4 +1,6 @@
-"""Color profiles: sRGB and scanners' leave the pixels, others are applied as LittleCMS does, damaged ones are a doubt."""
+"""Color profiles: sRGB and scanners' leave the pixels, others are applied as LittleCMS does,
+damaged ones are a doubt.
+"""
 
 import io
 import os
@@ -21,26 +23,38 @@ ADOBE_RGB = imagecodecs.cms_profile("adobergb")
 LINEAR_GRAY = imagecodecs.cms_profile("gray", gamma=1.0)
 # Primaries of Display P3 by its definition (SMPTE EG 432-1), white D65.
 P3 = imagecodecs.cms_profile(
-    "rgb", whitepoint=[0.3127, 0.3290, 1], primaries=[0.68, 0.32, 1, 0.265, 0.69, 1, 0.15, 0.06, 1], gamma=2.2
+    "rgb",
+    whitepoint=[0.3127, 0.3290, 1],
+    primaries=[0.68, 0.32, 1, 0.265, 0.69, 1, 0.15, 0.06, 1],
+    gamma=2.2,
 )
 SCANNER = P3[:12] + b"scnr" + P3[16:]
 
 
 def chunk(kind, content):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def from_srgb(profile):
     """The picture in the colors of a profile, as Photoshop converts it."""
     target = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    return ImageCms.profileToProfile(Image.fromarray(PICTURE), ImageCms.createProfile("sRGB"), target, outputMode="RGB")
+    return ImageCms.profileToProfile(
+        Image.fromarray(PICTURE), ImageCms.createProfile("sRGB"), target, outputMode="RGB"
+    )
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif"])
 @pytest.mark.parametrize("profile", [P3, ADOBE_RGB], ids=["P3", "Adobe RGB"])
 def test_a_picture_that_was_converted_to_other_colors_is_converted_back(tmp_path, name, profile):
     converted = from_srgb(profile)
-    options = {"a.jpg": {"quality": 100, "subsampling": 0}, "a.webp": {"lossless": True}}.get(name, {})
+    options = {"a.jpg": {"quality": 100, "subsampling": 0}, "a.webp": {"lossless": True}}.get(
+        name, {}
+    )
     converted.save(tmp_path / name, icc_profile=profile, **options)
     image = load_image(tmp_path / name)
     apart = np.abs(np.asarray(image).astype(int) - PICTURE).mean()
@@ -50,7 +64,9 @@ def test_a_picture_that_was_converted_to_other_colors_is_converted_back(tmp_path
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif"])
 def test_an_srgb_profile_changes_nothing(tmp_path, name):
-    Image.fromarray(PICTURE).save(tmp_path / name, icc_profile=SRGB, **({"lossless": True} if name == "a.webp" else {}))
+    Image.fromarray(PICTURE).save(
+        tmp_path / name, icc_profile=SRGB, **({"lossless": True} if name == "a.webp" else {})
+    )
     image = load_image(tmp_path / name)
     assert np.array_equal(np.asarray(image), PICTURE) and doubts_of(image, "") == []
 
@@ -78,18 +94,31 @@ def test_transparency_stays_and_sixteen_bits_are_converted(tmp_path):
 @pytest.mark.parametrize("name", ["a.tif", "a.jpg"])
 def test_cmyk_without_a_profile_is_a_doubt(tmp_path, name):
     Image.fromarray(PICTURE).convert("CMYK").save(tmp_path / name)
-    assert doubts_of(load_image(tmp_path / name), "x") == ["x: it is CMYK without a color profile; its colors are approximate"]
+    assert doubts_of(load_image(tmp_path / name), "x") == [
+        "x: it is CMYK without a color profile; its colors are approximate"
+    ]
 
 
 def cmyk_profile(cyan, magenta, yellow):
-    """A printer's profile, by ICC.1:2001-04 (6.5.8, lut8Type): the Lab colors (8 bits) of its inks alone; more ink is black."""
+    """A printer's profile, by ICC.1:2001-04 (6.5.8, lut8Type): the Lab colors (8 bits) of its inks
+    alone; more ink is black.
+    """
     white, black = (255, 128, 128), (0, 128, 128)
     # The last ink changes fastest.
     corners = [black] * 16
     corners[0], corners[0b1000], corners[0b0100], corners[0b0010] = white, cyan, magenta, yellow
     straight = bytes(range(256))
-    identity = struct.pack(">9i", *(65536 * (row == column) for row in range(3) for column in range(3)))
-    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + identity + straight * 4 + np.array(corners, np.uint8).tobytes() + straight * 3
+    identity = struct.pack(
+        ">9i", *(65536 * (row == column) for row in range(3) for column in range(3))
+    )
+    table = (
+        b"mft1\0\0\0\0"
+        + bytes([4, 3, 2, 0])
+        + identity
+        + straight * 4
+        + np.array(corners, np.uint8).tobytes()
+        + straight * 3
+    )
     text = b"inks"
     name = b"desc\0\0\0\0" + struct.pack(">I", len(text) + 1) + text + bytes(80)
     tags = {
@@ -103,8 +132,14 @@ def cmyk_profile(cyan, magenta, yellow):
         content += bytes(-len(content) % 4)
         index += struct.pack(">4sII", tag, place + len(body), len(content))
         body += content
-    header = struct.pack(">I4sI4s4s4s", place + len(body), b"lcms", 0x02400000, b"prtr", b"CMYK", b"Lab ")
-    header += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp") + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    header = struct.pack(
+        ">I4sI4s4s4s", place + len(body), b"lcms", 0x02400000, b"prtr", b"CMYK", b"Lab "
+    )
+    header += (
+        struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp")
+        + bytes(28)
+        + struct.pack(">3i", 63190, 65536, 54061)
+    )
     return header.ljust(128, b"\0") + index + body
 
 
@@ -118,18 +153,33 @@ def test_cmyk_is_converted_by_its_profile(tmp_path, name):
         if column:
             inks[:, 16 * column : 16 * column + 16, column - 1] = 255
     picture = Image.fromarray(inks, "CMYK")
-    picture.save(tmp_path / name, icc_profile=profile, **({"quality": 100, "subsampling": 0} if name == "a.jpg" else {}))
+    picture.save(
+        tmp_path / name,
+        icc_profile=profile,
+        **({"quality": 100, "subsampling": 0} if name == "a.jpg" else {}),
+    )
     image = load_image(tmp_path / name)
     assert doubts_of(image, "") == []
-    white, first, second, third = (np.asarray(image)[16, 16 * column + 8].astype(int) for column in range(4))
+    white, first, second, third = (
+        np.asarray(image)[16, 16 * column + 8].astype(int) for column in range(4)
+    )
     assert white.min() > 250
-    assert first[0] > first[1:].max() and second[1] > second[[0, 2]].max() and third[2] > third[:2].max()
+    assert (
+        first[0] > first[1:].max()
+        and second[1] > second[[0, 2]].max()
+        and third[2] > third[:2].max()
+    )
 
 
 def test_gray_with_a_profile(tmp_path):
     gray = PICTURE[..., 0]
     Image.fromarray(gray).save(tmp_path / "a.png", icc_profile=LINEAR_GRAY)
-    expected = np.where(gray / 255 <= 0.0031308, 12.92 * gray / 255, 1.055 * (gray / 255) ** (1 / 2.4) - 0.055) * 255
+    expected = (
+        np.where(
+            gray / 255 <= 0.0031308, 12.92 * gray / 255, 1.055 * (gray / 255) ** (1 / 2.4) - 0.055
+        )
+        * 255
+    )
     pixels = np.asarray(load_image(tmp_path / "a.png")).astype(float)
     # LittleCMS interpolates where the curve is steepest.
     assert np.abs(pixels - expected[..., None]).mean() < 1
@@ -144,7 +194,9 @@ def test_a_profile_of_other_pixels_is_a_doubt(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("profile", [b"", b"x", P3[:100], P3[:300], bytes(3000), P3[:128] + b"\xff" * 400])
+@pytest.mark.parametrize(
+    "profile", [b"", b"x", P3[:100], P3[:300], bytes(3000), P3[:128] + b"\xff" * 400]
+)
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "CMYK"])
 def test_a_damaged_profile_is_a_doubt(profile, mode):
     doubts = []
@@ -161,10 +213,16 @@ def test_a_profile_of_several_megabytes_is_read(tmp_path):
 
 HINTS = {
     "the gamma that most write": ([(b"gAMA", struct.pack(">I", 45455))], None),
-    "a linear gamma": ([(b"gAMA", struct.pack(">I", 100000))], "a gamma of 1 and not sRGB's (gAMA), which is not applied"),
+    "a linear gamma": (
+        [(b"gAMA", struct.pack(">I", 100000))],
+        "a gamma of 1 and not sRGB's (gAMA), which is not applied",
+    ),
     "a linear gamma, but sRGB": ([(b"gAMA", struct.pack(">I", 100000)), (b"sRGB", b"\0")], None),
     "sRGB by its code": ([(b"cICP", b"\1\x0d\0\1")], None),
-    "HDR by its code": ([(b"cICP", b"\x09\x10\0\1")], "its colors have the code [9, 16, 0, 1] (cICP), which is not applied"),
+    "HDR by its code": (
+        [(b"cICP", b"\x09\x10\0\1")],
+        "its colors have the code [9, 16, 0, 1] (cICP), which is not applied",
+    ),
 }
 
 

@@ -16,7 +16,10 @@ def picture(seed, size=(96, 80)):
     draw = ImageDraw.Draw(image)
     for _ in range(120):
         x, y, radius = random.uniform(0, size[0]), random.uniform(0, size[1]), random.uniform(2, 10)
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(map(int, random.integers(60, 230, 3))))
+        draw.ellipse(
+            (x - radius, y - radius, x + radius, y + radius),
+            fill=tuple(map(int, random.integers(60, 230, 3))),
+        )
     return image
 
 
@@ -28,7 +31,9 @@ def as_jpeg(image, quality):
 
 COPIES = {
     "recompressed": lambda image: as_jpeg(image, 20),
-    "reduced": lambda image: image.resize([side // 2 for side in image.size], Image.Resampling.LANCZOS),
+    "reduced": lambda image: image.resize(
+        [side // 2 for side in image.size], Image.Resampling.LANCZOS
+    ),
     "enlarged": lambda image: image.resize([side * 3 for side in image.size]),
     "stretched to a square": lambda image: image.resize((96, 96)),
     "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.7),
@@ -38,7 +43,10 @@ COPIES = {
     "turned and all of it": lambda image: as_jpeg(
         ImageEnhance.Brightness(image.transpose(TURNS.ROTATE_270).resize((70, 80))).enhance(0.9), 60
     ),
-    **{f"transposed by {turn.name}": lambda image, turn=turn: image.transpose(turn) for turn in TURNS},
+    **{
+        f"transposed by {turn.name}": lambda image, turn=turn: image.transpose(turn)
+        for turn in TURNS
+    },
 }
 
 
@@ -82,4 +90,6 @@ def test_real_crops_have_no_near_duplicates_but_altered_copies(real_data):
     chosen = range(0, len(files), 60)
     crops = [*originals, *(COPIES["turned and all of it"](originals[row]) for row in chosen)]
     found = similar_pairs(patterns(np.asarray(crop) for crop in crops))
-    assert sorted(pair[:2] for pair in found) == [(row, len(files) + place) for place, row in enumerate(chosen)]
+    assert sorted(pair[:2] for pair in found) == [
+        (row, len(files) + place) for place, row in enumerate(chosen)
+    ]

@@ -49,14 +49,19 @@ def test_stretch_fills_the_square():
     assert (make_square(crop(np.full((2, 6, 3), 90)), "stretch", 6) == 90).all()
 
 
-@pytest.mark.parametrize(("mode", "expected"), [("white", 255), ("zero", 0), ("edge", 255), ("reflect", 255), ("stretch", 255)])
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("white", 255), ("zero", 0), ("edge", 255), ("reflect", 255), ("stretch", 255)],
+)
 def test_transparency_is_laid_on_the_padding_colour(mode, expected):
     image = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
     assert (make_square(image, mode, 4) == expected).all()
 
 
 def test_half_transparency_is_mixed():
-    square = make_square(Image.new("RGBA", (4, 4), (100, 100, 100, 51)), "zero", 4)  # 51 / 255 is a fifth.
+    square = make_square(
+        Image.new("RGBA", (4, 4), (100, 100, 100, 51)), "zero", 4
+    )  # 51 / 255 is a fifth.
     assert (square == 20).all()
 
 
@@ -92,14 +97,20 @@ def test_centred_with_its_aspect_ratio_kept_to_half_a_pixel(width, height, size)
     assert inside.sum() == drawn_height * drawn_width
     # In whole numbers, times the longest side: half a pixel is exactly half a pixel.
     longest = max(width, height)
-    assert 2 * abs(drawn_width * longest - width * size) <= longest or (drawn_width == 1 and width * size < longest)
-    assert 2 * abs(drawn_height * longest - height * size) <= longest or (drawn_height == 1 and height * size < longest)
+    assert 2 * abs(drawn_width * longest - width * size) <= longest or (
+        drawn_width == 1 and width * size < longest
+    )
+    assert 2 * abs(drawn_height * longest - height * size) <= longest or (
+        drawn_height == 1 and height * size < longest
+    )
     assert 0 <= (size - 1 - columns[-1]) - columns[0] <= 1
     assert 0 <= (size - 1 - rows[-1]) - rows[0] <= 1
 
 
 def test_down_sampling_does_not_alias():
     stripes = np.zeros((512, 512, 3), dtype=np.uint8)
-    stripes[:, ::2] = 255  # Finer than the result can show: it must be grey, not black, white or moire.
+    stripes[:, ::2] = (
+        255  # Finer than the result can show: it must be grey, not black, white or moire.
+    )
     small = make_square(crop(stripes), "white", 128)
     assert small[:, 8:-8].min() >= 120 and small[:, 8:-8].max() <= 135

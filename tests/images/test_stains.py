@@ -47,7 +47,9 @@ def test_an_offset_is_a_tenth_of_optical_density():
 @given(seed=st.integers(0, 2**32 - 1), most=st.floats(0, 0.99))
 @settings(max_examples=20, deadline=None)
 def test_any_change_is_that_of_the_formula(seed, most):
-    """Written out in optical densities, in 64 bits; where a value lies halfway between two bytes either is right."""
+    """Written out in optical densities, in 64 bits; where a value lies halfway between two bytes
+    either is right.
+    """
     random = np.random.default_rng(seed)
     pixels = random.integers(1, 256, (8, 8, 3), dtype=np.uint8)
     factors, offsets = 1 + most * random.uniform(-1, 1, 3), most * random.uniform(-1, 1, 3)
@@ -64,7 +66,9 @@ def tinted(workplace):
         random = np.random.default_rng(number)
         slide = int(file.stem[1 : file.stem.index("-")])
         amounts = random.uniform(0.05, 0.5, 256), random.uniform(0.05, 0.5, 256)
-        pixels = stained(amounts[0] * (1 + slide / 5), amounts[1] * (2 - slide / 10)).reshape(16, 16, 3)
+        pixels = stained(amounts[0] * (1 + slide / 5), amounts[1] * (2 - slide / 10)).reshape(
+            16, 16, 3
+        )
         Image.fromarray(pixels).save(file)
     set_params({"pad.size": 16})
     for stage in (manifest, split, pad):
@@ -78,7 +82,10 @@ def test_all_crops_get_the_stain_of_the_training_crops(tinted, method):
     stain.main()
     padded, squares, cohort = open_padded(), open_squares(), read_cohort()
     assert squares.shape == padded.shape and squares.dtype == np.uint8
-    spread = [np.std([square.reshape(-1, 3).mean(0) for square in some], axis=0).max() for some in (padded, squares)]
+    spread = [
+        np.std([square.reshape(-1, 3).mean(0) for square in some], axis=0).max()
+        for some in (padded, squares)
+    ]
     assert spread[1] < spread[0] / 3
     # What was learned is of the training slides alone.
     learned = json.loads(Path("models/stain.json").read_text())
@@ -109,5 +116,8 @@ def test_empty_glass_stays_as_it_is_and_teaches_nothing(tinted, method):
     glass = np.full((16, 16, 3), 255, dtype=np.uint8)
     assert np.array_equal(normalizer(glass), glass)
     if method == "macenko":
-        with pytest.raises(UserError, match=r"^params.yaml: stain.normalization is 'macenko', but the crops hold no stain"):
+        with pytest.raises(
+            UserError,
+            match=r"^params.yaml: stain.normalization is 'macenko', but the crops hold no stain",
+        ):
             fit_normalization(method, glass[None])

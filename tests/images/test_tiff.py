@@ -1,6 +1,8 @@
-"""TIFF as scanners, ImageJ and Photoshop write it: the pixels that were written, or a refusal that says why.
+"""TIFF as scanners, ImageJ and Photoshop write it: the pixels that were written, or a refusal that
+says why.
 
-What is written is known; tifffile and imagecodecs, which write it here, read it back as well, and so does the product.
+What is written is known; tifffile and imagecodecs, which write it here, read it back as well, and
+so does the product.
 """
 
 import itertools
@@ -29,12 +31,21 @@ def values(channels: int, bits: int, seed: int = 0) -> np.ndarray:
 
 def upper_8(numbers: np.ndarray, bits: int) -> np.ndarray:
     """What is right: the upper 8 bits of more, or fewer stretched to 0 to 255."""
-    return numbers >> (bits - 8) if bits > 8 else np.rint(numbers * (255 / (2**bits - 1))).astype(np.uint8)
+    return (
+        numbers >> (bits - 8)
+        if bits > 8
+        else np.rint(numbers * (255 / (2**bits - 1))).astype(np.uint8)
+    )
 
 
 def combinations():
     for kind, bits, planes, compression, layout, order in itertools.product(
-        ("minisblack", "miniswhite", "rgb"), (1, 4, 8, 10, 12, 16), ("contig", "separate"), LOSSLESS, LAYOUTS, "<>"
+        ("minisblack", "miniswhite", "rgb"),
+        (1, 4, 8, 10, 12, 16),
+        ("contig", "separate"),
+        LOSSLESS,
+        LAYOUTS,
+        "<>",
     ):
         if planes == "separate" and kind != "rgb":
             continue
@@ -59,7 +70,10 @@ def write(file, kind, bits, planes, compression, layout, order):
         options["planarconfig"] = planes
         written = np.moveaxis(written, -1, 0) if planes == "separate" else written
     if compression != "none":
-        options |= {"compression": compression, "compressionargs": {"lossless": True} if compression == "webp" else {}}
+        options |= {
+            "compression": compression,
+            "compressionargs": {"lossless": True} if compression == "webp" else {},
+        }
     if compression in ("lzw", "zlib", "zstd"):
         options["predictor"] = True
     if bits not in (8, 16):
@@ -69,7 +83,8 @@ def write(file, kind, bits, planes, compression, layout, order):
     except (ValueError, NotImplementedError, TypeError):
         return None
     if bits in (10, 12) and order == ">":
-        # tifffile packs swapped bytes there; packed bits have no byte order, so those of the other file are right.
+        # tifffile packs swapped bytes there; packed bits have no byte order, so those of the other
+        # file are right.
         twin = file.with_name("twin.tif")
         write(twin, kind, bits, planes, compression, layout, "<")
         replace_segments(file, segments(twin))
@@ -80,7 +95,10 @@ def segments(file):
     content = file.read_bytes()
     with tifffile.TiffFile(file) as opened:
         page = opened.pages[0]
-        return [content[start : start + count] for start, count in zip(page.dataoffsets, page.databytecounts)]
+        return [
+            content[start : start + count]
+            for start, count in zip(page.dataoffsets, page.databytecounts)
+        ]
 
 
 def replace_segments(file, others):
@@ -115,7 +133,11 @@ def test_every_combination_that_can_be_written_is_read_right(tmp_path):
         read += 1
         kinds |= {combination[:4]}
     assert read > 250 and len(kinds) > 45, (read, len(kinds))
-    for needed in (("rgb", 16, "separate", "none"), ("rgb", 16, "contig", "lzw"), ("minisblack", 12, "contig", "none")):
+    for needed in (
+        ("rgb", 16, "separate", "none"),
+        ("rgb", 16, "contig", "lzw"),
+        ("minisblack", 12, "contig", "none"),
+    ):
         assert needed in kinds
 
 
@@ -128,13 +150,18 @@ def test_jpeg_in_tiff_as_slide_scanners_write_it(tmp_path, kind, layout):
     picture = np.concatenate([ramp, 255 - ramp[..., :1]], axis=-1).astype(np.uint8)
     as_ycbcr = np.asarray(Image.fromarray(picture).convert("YCbCr"))
     written = {"minisblack": picture[..., 0], "rgb": picture, "ycbcr": as_ycbcr}[kind]
-    options = {"photometric": "minisblack" if kind == "minisblack" else kind, "compressionargs": {"level": 95}}
+    options = {
+        "photometric": "minisblack" if kind == "minisblack" else kind,
+        "compressionargs": {"level": 95},
+    }
     tifffile.imwrite(file, written, compression="jpeg", **options, **LAYOUTS[layout])
     pixels = np.asarray(load_image(file)).astype(int)
     assert np.abs(pixels - (picture[..., :1] if kind == "minisblack" else picture)).max() < 12
     with tifffile.TiffFile(file) as opened:
         again = opened.pages[0].asarray()
-    assert np.array_equal(pixels, np.broadcast_to(again if again.ndim == 3 else again[..., None], pixels.shape))
+    assert np.array_equal(
+        pixels, np.broadcast_to(again if again.ndim == 3 else again[..., None], pixels.shape)
+    )
 
 
 def test_alpha_premultiplied_or_not_and_channels_of_no_known_meaning(tmp_path):
@@ -149,12 +176,17 @@ def test_alpha_premultiplied_or_not_and_channels_of_no_known_meaning(tmp_path):
     tifffile.imwrite(file, numbers, photometric="rgb", extrasamples=["unspecified"])
     image = load_image(file)
     assert np.array_equal(np.asarray(image), numbers[..., :3])
-    assert doubts_of(image, file) == [f"{file}: channel 4 is not said to be transparency, and is left out"]
+    assert doubts_of(image, file) == [
+        f"{file}: channel 4 is not said to be transparency, and is left out"
+    ]
 
 
 def test_palette_and_cmyk(tmp_path):
     file = tmp_path / "a.tif"
-    numbers, table = values(1, 8)[..., 0], np.random.default_rng(1).integers(0, 2**16, (3, 256), dtype=np.uint16)
+    numbers, table = (
+        values(1, 8)[..., 0],
+        np.random.default_rng(1).integers(0, 2**16, (3, 256), dtype=np.uint16),
+    )
     tifffile.imwrite(file, numbers, photometric="palette", colormap=table)
     assert np.array_equal(np.asarray(load_image(file)), (table >> 8).T[numbers])
     # Some programs write a palette of 8 bits where TIFF wants 16.
@@ -162,7 +194,9 @@ def test_palette_and_cmyk(tmp_path):
     assert np.array_equal(np.asarray(load_image(file)), (table >> 8).T[numbers])
     inks = values(4, 8)
     tifffile.imwrite(file, inks, photometric="separated")
-    assert np.array_equal(np.asarray(load_image(file)), np.asarray(Image.fromarray(inks, mode="CMYK").convert("RGB")))
+    assert np.array_equal(
+        np.asarray(load_image(file)), np.asarray(Image.fromarray(inks, mode="CMYK").convert("RGB"))
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -186,7 +220,9 @@ def test_big_tiff_fill_order_and_ome(tmp_path):
     assert np.array_equal(np.asarray(load_image(tmp_path / "a.ome.tif")), numbers >> 8)
     grey = upper_8(numbers[..., 0], 16).astype(np.uint8)
     # tifffile does not write the tag 266, the lowest bit first; it takes the place of another.
-    tifffile.imwrite(file, grey, photometric="minisblack", metadata=None, extratags=[(65100, 3, 1, 2, True)])
+    tifffile.imwrite(
+        file, grey, photometric="minisblack", metadata=None, extratags=[(65100, 3, 1, 2, True)]
+    )
     with tifffile.TiffFile(file) as opened:
         place = opened.pages[0].tags[65100].offset
     content = bytearray(file.read_bytes())
@@ -210,7 +246,9 @@ def test_the_channels_of_an_ome_tiff(sizes, channels, found):
     assert ome_channels(OME.format(sizes=sizes, channels=channels)) == found
 
 
-@pytest.mark.parametrize("description", [None, "", "Aperio", "<OME", "<OME/>", '<OME xmlns="x"><Image/></OME>'])
+@pytest.mark.parametrize(
+    "description", [None, "", "Aperio", "<OME", "<OME/>", '<OME xmlns="x"><Image/></OME>']
+)
 def test_what_is_not_ome_has_no_channels(description):
     assert ome_channels(description) is None
 
@@ -266,28 +304,44 @@ def of(numbers, **options):
     return lambda file: tifffile.imwrite(file, numbers, **options)
 
 
-GREY, RGB, CONTIG = {"photometric": "minisblack"}, {"photometric": "rgb"}, {"planarconfig": "contig"}
+GREY, RGB, CONTIG = (
+    {"photometric": "minisblack"},
+    {"photometric": "rgb"},
+    {"planarconfig": "contig"},
+)
 OME = (
     '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image>'
     '<Pixels {sizes} Type="uint8">{channels}</Pixels></Image></OME>'
 )
 CLEAR = np.dstack([values(3, 8), np.zeros((HEIGHT, WIDTH), np.uint8)])
 REFUSED = {
-    "planes of R, G and B": (of(np.moveaxis(values(3, 8), -1, 0), **GREY), "it holds 3 pictures in grey of one size"),
+    "planes of R, G and B": (
+        of(np.moveaxis(values(3, 8), -1, 0), **GREY),
+        "it holds 3 pictures in grey of one size",
+    ),
     "an ImageJ stack": (
         of(np.moveaxis(values(3, 16), -1, 0), imagej=True, metadata={"axes": "CYX"}),
         "it holds 3 pictures in grey of one size",
     ),
     "8 bits in 16": (of(values(3, 8).astype(np.uint16), **RGB), "its brightest value is 0 of 255"),
     "12 bits in 16": (of(values(3, 12), **RGB), "its brightest value is 15 of 255"),
-    "12 bits in 16, planes": (of(np.moveaxis(values(3, 12), -1, 0), planarconfig="separate", **RGB), "brightest value is 15 of"),
+    "12 bits in 16, planes": (
+        of(np.moveaxis(values(3, 12), -1, 0), planarconfig="separate", **RGB),
+        "brightest value is 15 of",
+    ),
     "12 bits in 16, grey": (of(values(1, 12)[..., 0], **GREY), "its brightest value is 15 of 255"),
     "14 bits in 16": (of(values(3, 14), **RGB), "its brightest value is 63 of 255"),
     "signed": (of(values(3, 12).astype(np.int16), **RGB), "its numbers are signed"),
     "signed, 8 bits": (of(values(3, 7).astype(np.int8), **RGB), "its numbers are signed"),
     "32 bits": (of(values(3, 16).astype(np.uint32), **RGB), "it has 32-bit pixels"),
-    "half precision": (of(np.ones((9, 9), np.float16), **GREY), "it has 16-bit floating-point pixels, whose white is"),
-    "floating point": (of(np.ones((9, 9), np.float32), **GREY), "it has 32-bit floating-point pixels"),
+    "half precision": (
+        of(np.ones((9, 9), np.float16), **GREY),
+        "it has 16-bit floating-point pixels, whose white is",
+    ),
+    "floating point": (
+        of(np.ones((9, 9), np.float32), **GREY),
+        "it has 32-bit floating-point pixels",
+    ),
     "complex": (of(np.ones((9, 9), np.complex64), **GREY), "it has 64-bit complex pixels"),
     "two channels, the second of no known meaning": (
         of(values(2, 8), **GREY, **CONTIG),
@@ -299,7 +353,10 @@ REFUSED = {
     ),
     "channels of fluorescence as pages": (
         of(
-            np.moveaxis(values(3, 16), -1, 0), ome=True, metadata={"axes": "CYX", "Channel": {"Name": ["DAPI", "a", "b"]}}, **GREY
+            np.moveaxis(values(3, 16), -1, 0),
+            ome=True,
+            metadata={"axes": "CYX", "Channel": {"Name": ["DAPI", "a", "b"]}},
+            **GREY,
         ),
         "it is an OME-TIFF of 3 channels (DAPI, a, b); save it as RGB",
     ),
@@ -314,18 +371,30 @@ REFUSED = {
         ),
         "it is an OME-TIFF of 2 channels; save it as RGB",
     ),
-    "planes of focus": (of(np.moveaxis(values(3, 8), -1, 0), ome=True, metadata={"axes": "ZYX"}, **GREY), "3 pictures in grey"),
+    "planes of focus": (
+        of(np.moveaxis(values(3, 8), -1, 0), ome=True, metadata={"axes": "ZYX"}, **GREY),
+        "3 pictures in grey",
+    ),
     "three channels of grey": (
         of(values(3, 8), **GREY, **CONTIG),
         "it has 3 channels of grey, and which are red, green and blue is not said",
     ),
     "seven channels": (of(values(7, 8), **RGB, **CONTIG), "it has 7 channels of colour"),
-    "transparent all over": (of(CLEAR, extrasamples=["unassalpha"], **RGB), "is transparent all over"),
+    "transparent all over": (
+        of(CLEAR, extrasamples=["unassalpha"], **RGB),
+        "is transparent all over",
+    ),
     "a thumbnail first": (first_thumbnail, "its first picture is a reduced copy"),
     "fewer strips": (fewer_strips, "it is damaged: 5 of 10 strips or tiles are there"),
     "an empty strip": (an_empty_strip, "it is cut short"),
-    "a volume": (of(np.zeros((16, 32, 32), np.uint8), volumetric=True, tile=(16, 16, 16), **GREY), "it is no flat picture"),
-    "the colours of a camera's sensor": (of(values(1, 8)[..., 0], photometric="cfa"), "its photometric interpretation is 32803"),
+    "a volume": (
+        of(np.zeros((16, 32, 32), np.uint8), volumetric=True, tile=(16, 16, 16), **GREY),
+        "it is no flat picture",
+    ),
+    "the colours of a camera's sensor": (
+        of(values(1, 8)[..., 0], photometric="cfa"),
+        "its photometric interpretation is 32803",
+    ),
 }
 
 
@@ -336,7 +405,11 @@ def test_what_would_be_guessed_is_refused(tmp_path, kind):
     make(file)
     with pytest.raises(UserError) as error:
         load_image(file)
-    assert str(error.value).startswith(str(file)) and said in str(error.value) and "\n" not in str(error.value)
+    assert (
+        str(error.value).startswith(str(file))
+        and said in str(error.value)
+        and "\n" not in str(error.value)
+    )
 
 
 def test_damaged_strips_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """What laboratories' folders really hold, each through the real stage.
 
-Each kind ends in the right result, or in one line that names the culprit, a non-zero exit and nothing half-written.
+Each kind ends in the right result, or in one line that names the culprit, a non-zero exit and
+nothing half-written.
 """
 
 import contextlib
@@ -33,7 +34,15 @@ from stages.evaluation.classifier import read_classifier
 from tests.conftest import make_classes, make_table, save_crop, set_params
 from tests.evaluation.classifiers import write_beside
 
-FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "bmp": "BMP", "webp": "WEBP", "gif": "GIF", "jp2": "JPEG2000"}
+FORMATS = {
+    "png": "PNG",
+    "jpg": "JPEG",
+    "tif": "TIFF",
+    "bmp": "BMP",
+    "webp": "WEBP",
+    "gif": "GIF",
+    "jp2": "JPEG2000",
+}
 ROWS = "name,truth\na1.png,1\na2.png,0\nb1.png,0\n"
 NAMES = ["a1.png", "a2.png", "sub/b1.png"]
 CARD = "title: small\nclasses: [nonGS, GS]\ngroup: '(?P<slide>s\\d+)-'\n"
@@ -45,7 +54,9 @@ class Done(NamedTuple):
 
 
 def run_stage(stage, memory=None):
-    """Run a stage as `python -m` does, but in this process, which may take `memory` more bytes than it has."""
+    """Run a stage as `python -m` does, but in this process, which may take `memory` more bytes than
+    it has.
+    """
     limits = resource.getrlimit(resource.RLIMIT_AS)
     if memory and sys.platform == "linux":
         has = int(re.search(r"VmSize:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
@@ -73,10 +84,20 @@ def claimed_png(width, height):
     """A PNG of a hundred bytes that says it has width x height pixels."""
 
     def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
 def frames(suffix):
@@ -129,7 +150,11 @@ def repacked(change, content=None):
 
 def with_cells(xml):
     """A workbook of labels with more cells, in its sheet."""
-    return repacked(lambda name, part: part.replace(b"</sheetData>", xml + b"</sheetData>") if "sheet1" in name else part)
+    return repacked(
+        lambda name, part: (
+            part.replace(b"</sheetData>", xml + b"</sheetData>") if "sheet1" in name else part
+        )
+    )
 
 
 def archive(**parts):
@@ -142,21 +167,31 @@ def archive(**parts):
 
 def compound(stream):
     """The beginning of an OLE file, with the name of a stream."""
-    return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600) + stream.encode("utf-16-le") + bytes(600)
+    return (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600) + stream.encode("utf-16-le") + bytes(600)
+    )
 
 
 def strict(name, part):
     return (
         part.replace(
-            b"http://schemas.openxmlformats.org/spreadsheetml/2006/main", b"http://purl.oclc.org/ooxml/spreadsheetml/main"
+            b"http://schemas.openxmlformats.org/spreadsheetml/2006/main",
+            b"http://purl.oclc.org/ooxml/spreadsheetml/main",
         )
-        .replace(b"http://schemas.openxmlformats.org/officeDocument/2006/", b"http://purl.oclc.org/ooxml/officeDocument/")
+        .replace(
+            b"http://schemas.openxmlformats.org/officeDocument/2006/",
+            b"http://purl.oclc.org/ooxml/officeDocument/",
+        )
         .replace(b"<workbook ", b'<workbook conformance="strict" ')
     )
 
 
 def with_prefixes(name, part):
-    return re.sub(rb"<(/?)(\w)", rb"<\1x:\2", part).replace(b"xmlns=", b"xmlns:x=") if "sheet1" in name else part
+    return (
+        re.sub(rb"<(/?)(\w)", rb"<\1x:\2", part).replace(b"xmlns=", b"xmlns:x=")
+        if "sheet1" in name
+        else part
+    )
 
 
 def hide(state):
@@ -184,12 +219,18 @@ def put(**cells):
 
 
 def colored(cell):
-    return lambda book, sheet: setattr(sheet[cell], "fill", openpyxl.styles.PatternFill("solid", fgColor="FFFF00"))
+    return lambda book, sheet: setattr(
+        sheet[cell], "fill", openpyxl.styles.PatternFill("solid", fgColor="FFFF00")
+    )
 
 
 def as_xlsxwriter(name, part):
     """Formulas as XlsxWriter writes them: never computed, with a 0."""
-    return part.replace(b"<v></v>", b"<v>0</v>").replace(b"<v />", b"<v>0</v>").replace(b"<v/>", b"<v>0</v>")
+    return (
+        part.replace(b"<v></v>", b"<v>0</v>")
+        .replace(b"<v />", b"<v>0</v>")
+        .replace(b"<v/>", b"<v>0</v>")
+    )
 
 
 def transparent():
@@ -218,7 +259,9 @@ def spoiled(suffix, damage, **options):
         "zeros": content[:half] + bytes(len(content) - half),
         "cut": content[:half] + b"\xff\xd9",
         "hole": content[:half] + bytes(quarter) + content[half + quarter :],
-        "other": content[:half] + np.random.default_rng(3).bytes(quarter) + content[half + quarter :],
+        "other": content[:half]
+        + np.random.default_rng(3).bytes(quarter)
+        + content[half + quarter :],
         "lost": content[:half] + content[half + quarter :],
     }[damage]
 
@@ -227,16 +270,33 @@ def png(*chunks, depth=8, kind=2, rows=b"\0" + b"\x66" * 27):
     """A PNG of 9 x 9 pixels with more chunks before its pixels."""
 
     def chunk(name, content):
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        return (
+            struct.pack(">I", len(content))
+            + name
+            + content
+            + struct.pack(">I", zlib.crc32(name + content))
+        )
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, depth, kind, 0, 0, 0))
     more = b"".join(chunk(*one) for one in chunks)
-    return b"\x89PNG\r\n\x1a\n" + header + more + chunk(b"IDAT", zlib.compress(rows * 9)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + more
+        + chunk(b"IDAT", zlib.compress(rows * 9))
+        + chunk(b"IEND", b"")
+    )
 
 
 def ome(values, **metadata):
     content = io.BytesIO()
-    tifffile.imwrite(content, values, ome=True, metadata=metadata, **({"photometric": "minisblack"} if values.ndim < 4 else {}))
+    tifffile.imwrite(
+        content,
+        values,
+        ome=True,
+        metadata=metadata,
+        **({"photometric": "minisblack"} if values.ndim < 4 else {}),
+    )
     return content.getvalue()
 
 
@@ -249,24 +309,54 @@ def small_gif():
 
 def bmp(colors, gap=0):
     pixels, start = bytes([0, 1, 2, 3]) * 2, 54 + 4 * colors + gap
-    header = struct.pack("<2sIIIIiiHHIIiiII", b"BM", start + 8, 0, start, 40, 4, 2, 1, 8, 0, 8, 0, 0, colors, 0)
+    header = struct.pack(
+        "<2sIIIIiiHHIIiiII", b"BM", start + 8, 0, start, 40, 4, 2, 1, 8, 0, 8, 0, 0, colors, 0
+    )
     return header + bytes(range(4 * colors)) + bytes(gap) + pixels
 
 
 GRAY_16 = {"depth": 16, "kind": 0, "rows": b"\0" + b"\xee\x60" * 9}
 
 
-# Kind: (name of the file among the images of label 0, its content, None if it is right or else what is said of it).
+# Kind: (name of the file among the images of label 0, its content, None if it is right or else what
+# is said of it).
 IMAGES = {
-    **{f"truncated {s}": (f"s1-77.{s}", picture(s)[: len(picture(s)) // 2], "does not open as an image") for s in FORMATS},
+    **{
+        f"truncated {s}": (
+            f"s1-77.{s}",
+            picture(s)[: len(picture(s)) // 2],
+            "does not open as an image",
+        )
+        for s in FORMATS
+    },
     **{f"empty {s}": (f"s1-77.{s}", b"", "does not open as an image") for s in FORMATS},
     "the extension of another format": ("s1-77.jpg", picture("tif"), None),
     "an extension in capitals": ("s1-77.PNG", picture(), None),
-    "text with an image's extension": ("s1-77.png", b"name,label\n", "its content is of none of the formats PNG, JPEG"),
-    "PostScript with an image's extension": ("s1-77.png", b"%!PS-Adobe-3.0 EPSF-3.0\n", "its content is of none of the formats"),
-    "SVG with an image's extension": ("s1-77.png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "its content is of none"),
-    "a decompression bomb": ("s1-77.png", claimed_png(50_000, 50_000), "has 50000 x 50000 pixels; at most 100,000,000 are read"),
-    "20,000 pixels square": ("s1-77.png", claimed_png(20_000, 20_000), "has 20000 x 20000 pixels; at most 100,000,000"),
+    "text with an image's extension": (
+        "s1-77.png",
+        b"name,label\n",
+        "its content is of none of the formats PNG, JPEG",
+    ),
+    "PostScript with an image's extension": (
+        "s1-77.png",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        "its content is of none of the formats",
+    ),
+    "SVG with an image's extension": (
+        "s1-77.png",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "its content is of none",
+    ),
+    "a decompression bomb": (
+        "s1-77.png",
+        claimed_png(50_000, 50_000),
+        "has 50000 x 50000 pixels; at most 100,000,000 are read",
+    ),
+    "20,000 pixels square": (
+        "s1-77.png",
+        claimed_png(20_000, 20_000),
+        "has 20000 x 20000 pixels; at most 100,000,000",
+    ),
     "20,000 pixels wide": ("s1-77.png", picture(size=(20_000, 30)), None),
     "1 x N": ("s1-77.png", picture(size=(1, 500)), None),
     "N x 1": ("s1-77.png", picture(size=(500, 1)), None),
@@ -284,7 +374,11 @@ IMAGES = {
             "does not open as an image",
         )
         for damage in ("zeros", "cut", "hole", "other", "lost")
-        for kind, options in (("baseline", {}), ("progressive", {"progressive": True}), ("gray", {"mode": "L"}))
+        for kind, options in (
+            ("baseline", {}),
+            ("progressive", {"progressive": True}),
+            ("gray", {"mode": "L"}),
+        )
     },
     **{
         f"a {damage} WebP": ("s1-77.webp", spoiled("webp", damage), "does not open as an image")
@@ -292,38 +386,82 @@ IMAGES = {
     },
     "a JPEG of many parts": ("s1-77.jpg", picture("jpg", restart_marker_blocks=1), None),
     "a JPEG with something behind its end": ("s1-77.jpg", picture("jpg") + b"appended" * 99, None),
-    "a JPEG with padding before its end": ("s1-77.jpg", picture("jpg")[:-2] + b"\0\0\xff\xd9", None),
-    "a PNG of Xcode": ("s1-77.png", png((b"CgBI", b"\x50\0\x20\2")), "it is a PNG that Xcode rewrote for iPhones"),
-    "a critical chunk": ("s1-77.png", png((b"JDAT", b"x")), "it has the critical chunk 'JDAT', which PNG does not know"),
+    "a JPEG with padding before its end": (
+        "s1-77.jpg",
+        picture("jpg")[:-2] + b"\0\0\xff\xd9",
+        None,
+    ),
+    "a PNG of Xcode": (
+        "s1-77.png",
+        png((b"CgBI", b"\x50\0\x20\2")),
+        "it is a PNG that Xcode rewrote for iPhones",
+    ),
+    "a critical chunk": (
+        "s1-77.png",
+        png((b"JDAT", b"x")),
+        "it has the critical chunk 'JDAT', which PNG does not know",
+    ),
     "a chunk that is not critical": ("s1-77.png", png((b"vpAg", b"x" * 9)), None),
     "a transparent gray of 16 bits": ("s1-77.png", png((b"tRNS", b"\0\0"), **GRAY_16), None),
-    "all of a transparent gray of 16 bits": ("s1-77.png", png((b"tRNS", b"\xee\x60"), **GRAY_16), "is transparent all over"),
-    "a damaged profile": ("s1-77.png", png((b"iCCP", b"x\0\0" + zlib.compress(b"no profile"))), None),
-    "a profile of 3 MiB": ("s1-77.png", png((b"iCCP", b"x\0\0" + zlib.compress(bytes(3 * 2**20)))), None),
+    "all of a transparent gray of 16 bits": (
+        "s1-77.png",
+        png((b"tRNS", b"\xee\x60"), **GRAY_16),
+        "is transparent all over",
+    ),
+    "a damaged profile": (
+        "s1-77.png",
+        png((b"iCCP", b"x\0\0" + zlib.compress(b"no profile"))),
+        None,
+    ),
+    "a profile of 3 MiB": (
+        "s1-77.png",
+        png((b"iCCP", b"x\0\0" + zlib.compress(bytes(3 * 2**20)))),
+        None,
+    ),
     "a linear gamma": ("s1-77.png", png((b"gAMA", struct.pack(">I", 100_000))), None),
     "a GIF that fills a part of its canvas": ("s1-77.gif", small_gif(), None),
     "a BMP with a gap": ("s1-77.bmp", bmp(4, 4), None),
-    "a BMP with colors beyond its palette": ("s1-77.bmp", bmp(3), "a pixel has color 3 of a palette of 3"),
+    "a BMP with colors beyond its palette": (
+        "s1-77.bmp",
+        bmp(3),
+        "a pixel has color 3 of a palette of 3",
+    ),
     "CMYK TIFF": ("s1-77.tif", picture("tif", mode="CMYK"), None),
     "half floats": (
         "s1-77.tif",
         tiff(np.full((9, 9, 3), 0.5, np.float16), photometric="rgb"),
         "it has 16-bit floating-point pixels, whose white is not defined",
     ),
-    "64-bit floats": ("s1-77.tif", tiff(np.full((9, 9), 0.5)), "it has 64-bit floating-point pixels"),
+    "64-bit floats": (
+        "s1-77.tif",
+        tiff(np.full((9, 9), 0.5)),
+        "it has 64-bit floating-point pixels",
+    ),
     "OME-TIFF of channels": (
         "s1-77.tif",
         ome(np.full((2, 9, 9), 60000, np.uint16), axes="CYX", Channel={"Name": ["DAPI", "FITC"]}),
         "it is an OME-TIFF of 2 channels (DAPI, FITC); save it as RGB",
     ),
-    "OME-TIFF of a Z stack": ("s1-77.tif", ome(np.full((3, 9, 9), 99, np.uint8), axes="ZYX"), "it holds 3 pictures in grey"),
-    "OME-TIFF of a time series": ("s1-77.tif", ome(np.full((2, 9, 9), 99, np.uint8), axes="TYX"), "it holds 2 pictures in grey"),
+    "OME-TIFF of a Z stack": (
+        "s1-77.tif",
+        ome(np.full((3, 9, 9), 99, np.uint8), axes="ZYX"),
+        "it holds 3 pictures in grey",
+    ),
+    "OME-TIFF of a time series": (
+        "s1-77.tif",
+        ome(np.full((2, 9, 9), 99, np.uint8), axes="TYX"),
+        "it holds 2 pictures in grey",
+    ),
     "two channels of gray": (
         "s1-77.tif",
         tiff(np.full((9, 9, 2), 99, np.uint8), planarconfig="contig"),
         "it has 2 channels of grey, and which are red, green and blue is not said",
     ),
-    "a palette that is transparent all over": ("s1-77.png", transparent_palette(), "is transparent all over"),
+    "a palette that is transparent all over": (
+        "s1-77.png",
+        transparent_palette(),
+        "is transparent all over",
+    ),
     "CMYK JPEG": ("s1-77.jpg", picture("jpg", mode="CMYK"), None),
     "EXIF-rotated": ("s1-77.jpg", rotated(), None),
     "an animation": ("s1-77.gif", frames("gif"), None),
@@ -333,7 +471,11 @@ IMAGES = {
     "a comma in the name": ("s1-7,7.png", picture(), None),
     "a newline in the name": ("s1-7\n7.png", picture(), "has a control character in its name"),
     "a name that turns the writing direction": ("s1-\u202e77.png", picture(), None),
-    "bytes in the name that are not UTF-8": (b"s1-\xff.png", picture(), "has a name that is not UTF-8 text"),
+    "bytes in the name that are not UTF-8": (
+        b"s1-\xff.png",
+        picture(),
+        "has a name that is not UTF-8 text",
+    ),
     "an accent as one character": ("s1-7\u00e9.png", picture(), None),
     "an accent as two characters": ("s1-7e\u0301.png", picture(), None),
     "a leading dash": ("-s1-77.png", picture(), "it does not match nonGS/-s1-77.png"),
@@ -343,14 +485,34 @@ IMAGES = {
     "an emoji in the name": ("s1-\U0001f600.png", picture(), None),
     "a space that does not break": ("s1-7\u00a07.png", picture(), None),
     "a space before the name": (" s1-77.png", picture(), "it does not match nonGS/ s1-77.png"),
-    "a space behind the name": ("s1-77.png ", picture(), "'data/small/nonGS/s1-77.png ' has a space at the end of its name"),
+    "a space behind the name": (
+        "s1-77.png ",
+        picture(),
+        "'data/small/nonGS/s1-77.png ' has a space at the end of its name",
+    ),
     "a tab in the name": ("s1-7\t7.png", picture(), "has a control character in its name"),
-    "an escape sequence in the name": ("s1-\x1b[31m.png", picture(), "has a control character in its name"),
-    "12 bits in 16": ("s1-77.tif", array(np.full((9, 9), 4095, dtype=np.uint16)), "its brightest value is 15 of 255"),
-    "8 bits in 16, PNG": ("s1-77.png", array(np.full((9, 9), 255, dtype=np.uint16), "png"), "its brightest value is 0 of 255"),
+    "an escape sequence in the name": (
+        "s1-\x1b[31m.png",
+        picture(),
+        "has a control character in its name",
+    ),
+    "12 bits in 16": (
+        "s1-77.tif",
+        array(np.full((9, 9), 4095, dtype=np.uint16)),
+        "its brightest value is 15 of 255",
+    ),
+    "8 bits in 16, PNG": (
+        "s1-77.png",
+        array(np.full((9, 9), 255, dtype=np.uint16), "png"),
+        "its brightest value is 0 of 255",
+    ),
     "16-bit PGM": ("s1-77.pgm", b"P5 2 2 65535\n" + b"\xff\x00" * 4, None),
     "PGM that is cut short": ("s1-77.pgm", b"P5 2 2 255\n\0\0\0", "does not open as an image"),
-    "signed 16-bit TIFF": ("s1-77.tif", tiff(np.full((9, 9), 9999, dtype=np.int16)), "its numbers are signed"),
+    "signed 16-bit TIFF": (
+        "s1-77.tif",
+        tiff(np.full((9, 9), 9999, dtype=np.int16)),
+        "its numbers are signed",
+    ),
     "32-bit integers": (
         "s1-77.tif",
         tiff(np.full((9, 9), 9, dtype=np.uint32)),
@@ -361,13 +523,33 @@ IMAGES = {
         tiff(np.full((3, 9, 9), 60000, np.uint16), photometric="rgb", planarconfig="separate"),
         None,
     ),
-    "pages of R, G and B": ("s1-77.tif", tiff(np.full((3, 9, 9), 99, np.uint8)), "it holds 3 pictures in grey of one size"),
-    "a stack of ImageJ": ("s1-77.tif", tiff(np.full((3, 9, 9), 99, np.uint8), imagej=True), "it holds 3 pictures in grey"),
-    "seven channels": ("s1-77.tif", tiff(np.full((9, 9, 7), 99, np.uint8), planarconfig="contig"), "it has 7 channels of grey"),
+    "pages of R, G and B": (
+        "s1-77.tif",
+        tiff(np.full((3, 9, 9), 99, np.uint8)),
+        "it holds 3 pictures in grey of one size",
+    ),
+    "a stack of ImageJ": (
+        "s1-77.tif",
+        tiff(np.full((3, 9, 9), 99, np.uint8), imagej=True),
+        "it holds 3 pictures in grey",
+    ),
+    "seven channels": (
+        "s1-77.tif",
+        tiff(np.full((9, 9, 7), 99, np.uint8), planarconfig="contig"),
+        "it has 7 channels of grey",
+    ),
     "transparent all over": ("s1-77.png", transparent(), "is transparent all over"),
-    "a wrong check sum": ("s1-77.png", picture()[:-20] + b"xxxx" + picture()[-16:], "it is damaged: a check sum is wrong"),
+    "a wrong check sum": (
+        "s1-77.png",
+        picture()[:-20] + b"xxxx" + picture()[-16:],
+        "it is damaged: a check sum is wrong",
+    ),
     "PNG without its end": ("s1-77.png", picture()[:-12], "it is cut short"),
-    "BMP of another length": ("s1-77.bmp", picture("bmp") + b"xxxx", "it is damaged: it says that it has"),
+    "BMP of another length": (
+        "s1-77.bmp",
+        picture("bmp") + b"xxxx",
+        "it is damaged: it says that it has",
+    ),
     "a JPEG of the web that is a page": (
         "s1-77.jpg",
         b"<!doctype html><title>404</title>",
@@ -379,9 +561,21 @@ IMAGES = {
         "its content is of none of the formats",
     ),
     "nothing but zeros": ("s1-77.png", bytes(5000), "its content is of none of the formats"),
-    "HEIC by another name": ("s1-77.jpg", b"\0\0\0\x18ftypheic\0\0\0\0", "its content is of none of the formats"),
-    "DICOM by another name": ("s1-77.png", bytes(128) + b"DICM", "its content is of none of the formats"),
-    "a ZIP by another name": ("s1-77.png", b"PK\x03\x04" + bytes(50), "its content is of none of the formats"),
+    "HEIC by another name": (
+        "s1-77.jpg",
+        b"\0\0\0\x18ftypheic\0\0\0\0",
+        "its content is of none of the formats",
+    ),
+    "DICOM by another name": (
+        "s1-77.png",
+        bytes(128) + b"DICM",
+        "its content is of none of the formats",
+    ),
+    "a ZIP by another name": (
+        "s1-77.png",
+        b"PK\x03\x04" + bytes(50),
+        "its content is of none of the formats",
+    ),
 }
 
 
@@ -394,7 +588,12 @@ def test_images(workplace, kind):
     with open(target, "wb") as file:
         file.write(content)
     done = run_stage("manifest", memory=2**31)
-    check(done, said, images=13, culprit="" if isinstance(name, bytes) or not name.isprintable() else name)
+    check(
+        done,
+        said,
+        images=13,
+        culprit="" if isinstance(name, bytes) or not name.isprintable() else name,
+    )
 
 
 def check(done, said, images=3, culprit=""):
@@ -421,19 +620,49 @@ TABLES = {
     "quoted names": (ROWS.replace("a1.png", '"a1.png"'), None),
     "a column with quoted commas": ("note," + ROWS.replace("\n", '\n"x, ""y""",', 3), None),
     "a duplicate row": (ROWS + "a1.png,1\n", "labels.csv, line 5: a1.png stands there twice"),
-    "conflicting labels": (ROWS + "a1.png,0\n", "line 5: a1.png stands there twice, under both labels"),
-    "a missing label": (ROWS.replace("a1.png,1", "a1.png,"), "line 2: the label of a1.png is ''; it must be 0 or 1"),
+    "conflicting labels": (
+        ROWS + "a1.png,0\n",
+        "line 5: a1.png stands there twice, under both labels",
+    ),
+    "a missing label": (
+        ROWS.replace("a1.png,1", "a1.png,"),
+        "line 2: the label of a1.png is ''; it must be 0 or 1",
+    ),
     "a missing name": (ROWS + ",1\n", "line 5: '' is not in the folder"),
-    "a label of 2": (ROWS.replace("a1.png,1", "a1.png,2"), "line 2: the label of a1.png is '2'; it must be 0 or 1"),
-    "a path out of the folder": (ROWS + "../../params.yaml,1\n", "line 5: '../../params.yaml' is not in the folder"),
-    "an absolute path": (ROWS + "/etc/hostname,1\n", "line 5: '/etc/hostname' is not in the folder"),
+    "a label of 2": (
+        ROWS.replace("a1.png,1", "a1.png,2"),
+        "line 2: the label of a1.png is '2'; it must be 0 or 1",
+    ),
+    "a path out of the folder": (
+        ROWS + "../../params.yaml,1\n",
+        "line 5: '../../params.yaml' is not in the folder",
+    ),
+    "an absolute path": (
+        ROWS + "/etc/hostname,1\n",
+        "line 5: '/etc/hostname' is not in the folder",
+    ),
     "a row without a file": (ROWS + "c1.png,1\n", "line 5: 'c1.png' is not in the folder"),
-    "a file without a row": (ROWS.replace("a2.png,0\n", ""), "data/table/a2.png has no row in data/table/labels.csv"),
-    "a row that is too short": (ROWS.replace("a1.png,1", "a1.png"), "line 2: the label of a1.png is ''; it must be 0 or 1"),
-    "another header": (ROWS.replace("truth", "verdict"), "data/table.yaml, line 3: `columns: {name: name, label: truth}`"),
+    "a file without a row": (
+        ROWS.replace("a2.png,0\n", ""),
+        "data/table/a2.png has no row in data/table/labels.csv",
+    ),
+    "a row that is too short": (
+        ROWS.replace("a1.png,1", "a1.png"),
+        "line 2: the label of a1.png is ''; it must be 0 or 1",
+    ),
+    "another header": (
+        ROWS.replace("truth", "verdict"),
+        "data/table.yaml, line 3: `columns: {name: name, label: truth}`",
+    ),
     "nothing": ("", "has no such column"),
-    "a quotation that does not end": (ROWS + '"c1.png,1\n', "labels.csv is not a table that can be read: line 5: unexpected end"),
-    "a header of 200,000 characters": ("n" * 200_000 + ",truth\n", "labels.csv is not a table that can be read: field larger"),
+    "a quotation that does not end": (
+        ROWS + '"c1.png,1\n',
+        "labels.csv is not a table that can be read: line 5: unexpected end",
+    ),
+    "a header of 200,000 characters": (
+        "n" * 200_000 + ",truth\n",
+        "labels.csv is not a table that can be read: field larger",
+    ),
     "sep= of Excel": ("sep=;\n" + ROWS.replace(",", ";"), None),
     "spaces and capitals in the header": (ROWS.replace("name,truth", " Name , TRUTH "), None),
     "empty columns at the end": (ROWS.replace("\n", ",,\n"), None),
@@ -443,27 +672,63 @@ TABLES = {
     "labels as yes and no": (ROWS.replace(",1", ",yes").replace(",0", ",no"), None),
     "lines that end as on an old Mac": (ROWS.replace("\n", "\r"), None),
     "names with ./ before them": (ROWS.replace("a1", "./a1"), None),
-    "a column twice": (ROWS.replace("\n", ",0\n").replace("truth,0", "truth,truth"), "has the column 'truth' 2 times"),
+    "a column twice": (
+        ROWS.replace("\n", ",0\n").replace("truth,0", "truth,truth"),
+        "has the column 'truth' 2 times",
+    ),
     "a column twice, by its case": (
         ROWS.replace("\n", ",0\n").replace("truth,0", "Truth,TRUTH"),
         "has the column 'truth' 2 times",
     ),
     "a header alone": ("name,truth\n", "data/table/labels.csv has a header and no row"),
-    "a label between 0 and 1": (ROWS.replace("a1.png,1", "a1.png,0.9"), "the label of a1.png is '0.9'; it must be 0 or 1"),
-    "a label in words": (ROWS.replace("a1.png,1", "a1.png,sclerotic"), "the label of a1.png is 'sclerotic'; it must be 0 or 1"),
-    "a label of -1": (ROWS.replace("a2.png,0", "a2.png,-1"), "line 3: the label of a2.png is '-1'; it must be 0 or 1"),
-    "a full path of Windows": (ROWS.replace("a1.png", r"C:\x\a1.png"), "is not in the folder; is 'a1.png' meant?"),
-    "a name in another case": (ROWS.replace("a1.png", "A1.PNG"), "line 2: 'A1.PNG' is not in the folder; is 'a1.png' meant?"),
-    "a name without its suffix": (ROWS.replace("a1.png", "a1"), "line 2: 'a1' is not in the folder; is 'a1.png' meant?"),
-    "a name of another format": (ROWS.replace("a1.png", "a1.tif"), "line 2: 'a1.tif' is not in the folder; is 'a1.png' meant?"),
-    "a field too many": (ROWS.replace("a1.png,1", "a1.png,1,x"), "line 2: 3 fields where the header has 2"),
-    "a quotation within a field": (ROWS.replace("a1.png", '"a1".png'), "line 2: ',' expected after"),
+    "a label between 0 and 1": (
+        ROWS.replace("a1.png,1", "a1.png,0.9"),
+        "the label of a1.png is '0.9'; it must be 0 or 1",
+    ),
+    "a label in words": (
+        ROWS.replace("a1.png,1", "a1.png,sclerotic"),
+        "the label of a1.png is 'sclerotic'; it must be 0 or 1",
+    ),
+    "a label of -1": (
+        ROWS.replace("a2.png,0", "a2.png,-1"),
+        "line 3: the label of a2.png is '-1'; it must be 0 or 1",
+    ),
+    "a full path of Windows": (
+        ROWS.replace("a1.png", r"C:\x\a1.png"),
+        "is not in the folder; is 'a1.png' meant?",
+    ),
+    "a name in another case": (
+        ROWS.replace("a1.png", "A1.PNG"),
+        "line 2: 'A1.PNG' is not in the folder; is 'a1.png' meant?",
+    ),
+    "a name without its suffix": (
+        ROWS.replace("a1.png", "a1"),
+        "line 2: 'a1' is not in the folder; is 'a1.png' meant?",
+    ),
+    "a name of another format": (
+        ROWS.replace("a1.png", "a1.tif"),
+        "line 2: 'a1.tif' is not in the folder; is 'a1.png' meant?",
+    ),
+    "a field too many": (
+        ROWS.replace("a1.png,1", "a1.png,1,x"),
+        "line 2: 3 fields where the header has 2",
+    ),
+    "a quotation within a field": (
+        ROWS.replace("a1.png", '"a1".png'),
+        "line 2: ',' expected after",
+    ),
     "a quotation over two rows": (
         ROWS.replace("a1.png", '"a1.png').replace("a2.png", 'a2.png"'),
         "line 2: 'a1.png,1\\na2.png' has a control",
     ),
-    "no separator that is known": (ROWS.replace(",", "|"), "has no such column; it has 'name|truth'"),
-    "a line break in a name": (ROWS.replace("a1.png", '"a1\n.png"'), "line 2: 'a1\\n.png' has a control character"),
+    "no separator that is known": (
+        ROWS.replace(",", "|"),
+        "has no such column; it has 'name|truth'",
+    ),
+    "a line break in a name": (
+        ROWS.replace("a1.png", '"a1\n.png"'),
+        "line 2: 'a1\\n.png' has a control character",
+    ),
     "the header again": (
         ROWS + "name,truth\n",
         "labels.csv, line 5: the header again; are these two tables, one behind the other?",
@@ -472,8 +737,14 @@ TABLES = {
         ROWS + "\ufeffc1.png,1\n",
         "labels.csv, line 5: a second table begins here; save one table as CSV UTF-8",
     ),
-    "a first column that is called PK": ("PK,name,truth\n1,a1.png,1\n2,a2.png,0\n3,b1.png,0\n", None),
-    "a first column that is called Par1": ("Par1,name,truth\n1,a1.png,1\n2,a2.png,0\n3,b1.png,0\n", None),
+    "a first column that is called PK": (
+        "PK,name,truth\n1,a1.png,1\n2,a2.png,0\n3,b1.png,0\n",
+        None,
+    ),
+    "a first column that is called Par1": (
+        "Par1,name,truth\n1,a1.png,1\n2,a2.png,0\n3,b1.png,0\n",
+        None,
+    ),
     "two marks": ("\ufeff\ufeff" + ROWS, None),
     "a line of two million characters": (
         "name,truth\n" + "," * 2_000_000,
@@ -483,22 +754,52 @@ TABLES = {
         "," * 2_000_000,
         "labels.csv is not a table that can be read: a line of 2,000,000 characters",
     ),
-    "line ends of three kinds": (ROWS.replace("\n", "\r\n", 1).replace("a2.png,0\n", "a2.png,0\r"), None),
-    "a comment before the header": ("# made by hand\n" + ROWS, "has no such column; it has '# made by hand'"),
-    "a comment behind the rows": (ROWS + "# the end\n", "labels.csv, line 5: '# the end' is not in the folder"),
-    "an error for a name": (ROWS + "#NAME?,1\n", "labels.csv, line 5: '#NAME?' is not in the folder"),
-    "an error for a label": (ROWS.replace("a1.png,1", "a1.png,#N/A"), "the label of a1.png is '#N/A'; it must be 0 or 1"),
-    "a row in UTF-7": (ROWS + "+AOQ-.png,1\n", "labels.csv, line 5: '+AOQ-.png' is not in the folder"),
-    "decimal commas": (ROWS.replace(",1", ";1,0").replace(",", ";", 1).replace("png,", "png;"), None),
+    "line ends of three kinds": (
+        ROWS.replace("\n", "\r\n", 1).replace("a2.png,0\n", "a2.png,0\r"),
+        None,
+    ),
+    "a comment before the header": (
+        "# made by hand\n" + ROWS,
+        "has no such column; it has '# made by hand'",
+    ),
+    "a comment behind the rows": (
+        ROWS + "# the end\n",
+        "labels.csv, line 5: '# the end' is not in the folder",
+    ),
+    "an error for a name": (
+        ROWS + "#NAME?,1\n",
+        "labels.csv, line 5: '#NAME?' is not in the folder",
+    ),
+    "an error for a label": (
+        ROWS.replace("a1.png,1", "a1.png,#N/A"),
+        "the label of a1.png is '#N/A'; it must be 0 or 1",
+    ),
+    "a row in UTF-7": (
+        ROWS + "+AOQ-.png,1\n",
+        "labels.csv, line 5: '+AOQ-.png' is not in the folder",
+    ),
+    "decimal commas": (
+        ROWS.replace(",1", ";1,0").replace(",", ";", 1).replace("png,", "png;"),
+        None,
+    ),
     "spaces around names": (ROWS.replace("a1.png", " a1.png\t"), None),
-    "a NUL": (ROWS + "c\0,1\n", "labels.csv, line 5: a zero byte, which no text has; save one table as CSV UTF-8"),
-    "a format that is not read": (ROWS + "c1.heic,1\n", "line 5: 'c1.heic' is in data/table, but not of a format that is read"),
+    "a NUL": (
+        ROWS + "c\0,1\n",
+        "labels.csv, line 5: a zero byte, which no text has; save one table as CSV UTF-8",
+    ),
+    "a format that is not read": (
+        ROWS + "c1.heic,1\n",
+        "line 5: 'c1.heic' is in data/table, but not of a format that is read",
+    ),
     "a slide scanner's file": (
         ROWS + "sub/c1.SVS,1\n",
         "line 5: 'sub/c1.SVS' is in data/table, but not of a format that is read",
     ),
     "a hidden file": (ROWS + ".c1.png,1\n", "line 5: '.c1.png' is passed over in data/table"),
-    "what a Mac left behind": (ROWS + "sub/._b1.png,1\n", "line 5: 'sub/._b1.png' is passed over in data/table"),
+    "what a Mac left behind": (
+        ROWS + "sub/._b1.png,1\n",
+        "line 5: 'sub/._b1.png' is passed over in data/table",
+    ),
 }
 
 
@@ -532,15 +833,36 @@ def test_slides_and_sites_that_are_none(workplace, kind, text):
     if kind == "site":
         with open("data/table.yaml", "a") as file:
             file.write("group: '(?P<slide>.)'\n")
-    check(run_stage("manifest"), f"the {kind} of 2 of 4 crops is {text!r}, such as of b1.png, which names none")
+    check(
+        run_stage("manifest"),
+        f"the {kind} of 2 of 4 crops is {text!r}, such as of b1.png, which names none",
+    )
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "7", "NA1", "Nan", "A-1", "1-2", "ND", "REF", "unknown2", "\u5317", "KA", "Naomi", "N", "x"]
+    "text",
+    [
+        "0",
+        "7",
+        "NA1",
+        "Nan",
+        "A-1",
+        "1-2",
+        "ND",
+        "REF",
+        "unknown2",
+        "\u5317",
+        "KA",
+        "Naomi",
+        "N",
+        "x",
+    ],
 )
 def test_slides_that_are_some(workplace, text):
     card = "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: slide}\n"
-    make_table(f"name,truth,slide\na1.png,1,A\na2.png,0,{text}\nb1.png,0,{text}\n", NAMES, card=card)
+    make_table(
+        f"name,truth,slide\na1.png,1,A\na2.png,0,{text}\nb1.png,0,{text}\n", NAMES, card=card
+    )
     if text == "Nan":
         check(run_stage("manifest"), "the slide of 2 of 3 crops is 'Nan'")
     else:
@@ -548,16 +870,28 @@ def test_slides_that_are_some(workplace, text):
 
 
 CONTENTS = {
-    "Latin-1": ("name,truth\na1.png,1\nä.png,1\n".encode("latin-1"), "data/table/labels.csv, line 3: not UTF-8 text"),
+    "Latin-1": (
+        "name,truth\na1.png,1\nä.png,1\n".encode("latin-1"),
+        "data/table/labels.csv, line 3: not UTF-8 text",
+    ),
     "UTF-16 with its mark": (ROWS.replace(",", "\t").encode("utf-16"), None),
-    "UTF-16 without": (ROWS.encode("utf-16-le"), "data/table/labels.csv, line 1: a zero byte, which no text has"),
+    "UTF-16 without": (
+        ROWS.encode("utf-16-le"),
+        "data/table/labels.csv, line 1: a zero byte, which no text has",
+    ),
     "a real picture": (picture(), "data/table/labels.csv is an image, not a table"),
-    "a workbook of an older Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is a workbook of an older Excel, not a table"),
+    "a workbook of an older Excel": (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "is a workbook of an older Excel, not a table",
+    ),
     "a spreadsheet of another program": (
         b"PK\x03\x04" + bytes(40),
         "is an archive, or a spreadsheet of another program, not a table",
     ),
-    "a workbook of Excel": (workbook([["name", "truth"], ["a1.png", 1], ["a2.png", 0], ["b1.png", False]]), None),
+    "a workbook of Excel": (
+        workbook([["name", "truth"], ["a1.png", 1], ["a2.png", 0], ["b1.png", False]]),
+        None,
+    ),
     "a workbook whose name is a date": (
         workbook([["name", "truth"], [date(2024, 1, 2), 1]]),
         "line 2: name is '2024-01-02 00:00:00', a date",
@@ -580,11 +914,18 @@ CONTENTS = {
         "data/table/labels.csv: the column 'name' is hidden; unhide it if it is the right one",
     ),
     "a hidden column beside another of the name": (
-        altered(hide_column("B"), [["name", "truth", "Truth"], ["a1.png", 1, 0], ["a2.png", 0, 1], ["b1.png", 1, 1]]),
+        altered(
+            hide_column("B"),
+            [["name", "truth", "Truth"], ["a1.png", 1, 0], ["a2.png", 0, 1], ["b1.png", 1, 1]],
+        ),
         "data/table/labels.csv: the column 'truth' is hidden; unhide it if it is the right one",
     ),
     "a column of no width": (
-        repacked(lambda name, part: part.replace(b"<sheetData>", b'<cols><col min="2" max="9" width="0"/></cols><sheetData>')),
+        repacked(
+            lambda name, part: part.replace(
+                b"<sheetData>", b'<cols><col min="2" max="9" width="0"/></cols><sheetData>'
+            )
+        ),
         "data/table/labels.csv: the column 'truth' is hidden; unhide it if it is the right one",
     ),
     "a hidden column that nobody asks for": (altered(hide_column("C")), None),
@@ -613,11 +954,17 @@ CONTENTS = {
         "data/table/labels.csv, line 2: truth is a formula that was never computed; open the workbook in a spreadsheet",
     ),
     "a label by a formula that Excel computed as 0": (
-        repacked(lambda name, part: as_xlsxwriter(name, part).replace(b'fullCalcOnLoad="1"', b""), altered(put(B3="=1-1"))),
+        repacked(
+            lambda name, part: as_xlsxwriter(name, part).replace(b'fullCalcOnLoad="1"', b""),
+            altered(put(B3="=1-1")),
+        ),
         None,
     ),
     "a label by a formula that Excel computed, of a program without calculation": (
-        repacked(lambda name, part: re.sub(b"<calcPr[^>]*>", b"", as_xlsxwriter(name, part)), altered(put(B3="=1-1"))),
+        repacked(
+            lambda name, part: re.sub(b"<calcPr[^>]*>", b"", as_xlsxwriter(name, part)),
+            altered(put(B3="=1-1")),
+        ),
         None,
     ),
     "a line twice in a workbook": (
@@ -639,13 +986,18 @@ CONTENTS = {
     "a strict workbook": (repacked(strict), None),
     "a colored cell in the last row": (altered(colored("J1048576")), None),
     "a colored cell in the last column": (altered(colored("XFD2")), None),
-    "a hundred thousand empty cells": (with_cells(b'<row r="9">' + b'<c s="1"/>' * 10**5 + b"</row>"), None),
+    "a hundred thousand empty cells": (
+        with_cells(b'<row r="9">' + b'<c s="1"/>' * 10**5 + b"</row>"),
+        None,
+    ),
     "five million empty cells": (
         with_cells(b'<row r="9">' + b"<c/>" * 5_000_000 + b"</row>"),
         "data/table/labels.csv has more cells than are read, with those that are empty and formatted; delete the empty rows",
     ),
     "a hundred thousand formats too many": (
-        repacked(lambda name, part: part.replace(b"</cellXfs>", b"<xf/>" * 600_000 + b"</cellXfs>")),
+        repacked(
+            lambda name, part: part.replace(b"</cellXfs>", b"<xf/>" * 600_000 + b"</cellXfs>")
+        ),
         "data/table/labels.csv has more cells than are read, with those that are empty and formatted; delete the empty rows",
     ),
     "elements nested deeply": (
@@ -659,7 +1011,8 @@ CONTENTS = {
     "a workbook with macros": (
         repacked(
             lambda name, part: part.replace(
-                b"openxmlformats-officedocument.spreadsheetml.sheet.main", b"ms-excel.sheet.macroEnabled.main"
+                b"openxmlformats-officedocument.spreadsheetml.sheet.main",
+                b"ms-excel.sheet.macroEnabled.main",
             )
         ),
         None,
@@ -677,7 +1030,11 @@ CONTENTS = {
         None,
     ),
     "a strict workbook with a date": (
-        repacked(lambda name, part: strict(name, re.sub(rb'<c r="A2".*?</c>', b'<c r="A2" t="d"><v>2024-01-02</v></c>', part))),
+        repacked(
+            lambda name, part: strict(
+                name, re.sub(rb'<c r="A2".*?</c>', b'<c r="A2" t="d"><v>2024-01-02</v></c>', part)
+            )
+        ),
         "line 2: name is '2024-01-02', a date, which Excel makes of names such as 1-2; format the column as text",
     ),
     "columns that are folded away": (
@@ -689,15 +1046,25 @@ CONTENTS = {
         None,
     ),
     "entities in a workbook": (
-        repacked(lambda name, part: b'<!DOCTYPE x [<!ENTITY a "aaaa">]>' + part if "sheet1" in name else part),
+        repacked(
+            lambda name, part: (
+                b'<!DOCTYPE x [<!ENTITY a "aaaa">]>' + part if "sheet1" in name else part
+            )
+        ),
         "data/table/labels.csv: xl/worksheets/sheet1.xml declares a document type, as no workbook does",
     ),
     "a password": (
         compound("EncryptedPackage"),
         "data/table/labels.csv is a workbook that a password protects, not a table; save the table as CSV UTF-8 or as .xlsx, w",
     ),
-    "a document of an older Word": (compound("WordDocument"), "data/table/labels.csv is a document of Word, not a table"),
-    "a document of Word": (archive(**{"word/document.xml": "x"}), "data/table/labels.csv is a document of Word, not a table"),
+    "a document of an older Word": (
+        compound("WordDocument"),
+        "data/table/labels.csv is a document of Word, not a table",
+    ),
+    "a document of Word": (
+        archive(**{"word/document.xml": "x"}),
+        "data/table/labels.csv is a document of Word, not a table",
+    ),
     "a binary workbook": (
         archive(**{"xl/workbook.bin": "x"}),
         "data/table/labels.csv is a binary workbook of Excel (.xlsb), not a table; save the table as CSV UTF-8 or as .xlsx",
@@ -710,14 +1077,26 @@ CONTENTS = {
         archive(**{"Index/Document.iwa": "x"}),
         "data/table/labels.csv is a spreadsheet of Apple Numbers, not a table; save the table as CSV UTF-8 or as .xlsx",
     ),
-    "a file of Parquet": (b"PAR1\x15\x04\x15", "data/table/labels.csv is a Parquet file, not a table"),
-    "a page of the web": (b"<!DOCTYPE html>\n<title>Sign in</title>", "data/table/labels.csv is a web page, not a table"),
+    "a file of Parquet": (
+        b"PAR1\x15\x04\x15",
+        "data/table/labels.csv is a Parquet file, not a table",
+    ),
+    "a page of the web": (
+        b"<!DOCTYPE html>\n<title>Sign in</title>",
+        "data/table/labels.csv is a web page, not a table",
+    ),
     "a table of Excel 2003 in XML": (
         b'\xef\xbb\xbf<?xml version="1.0"?><Workbook/>',
         "data/table/labels.csv is XML, not a table",
     ),
-    "UTF-32 with its mark": (ROWS.encode("utf-32"), "data/table/labels.csv, line 1: a zero byte, which no text has"),
-    "a workbook that is cut short": (workbook([["name", "truth"], ["a1.png", 1]])[:900], "is an archive, or a spreadsheet of"),
+    "UTF-32 with its mark": (
+        ROWS.encode("utf-32"),
+        "data/table/labels.csv, line 1: a zero byte, which no text has",
+    ),
+    "a workbook that is cut short": (
+        workbook([["name", "truth"], ["a1.png", 1]])[:900],
+        "is an archive, or a spreadsheet of",
+    ),
 }
 
 
@@ -729,14 +1108,40 @@ def test_contents_of_tables(workplace, kind):
 
 
 DATE = "; Excel makes dates of names such as 1-2: write the names anew, in a column that is formatted as text"
-ROUNDED = "a number without its last digits; write the names anew, in a column that is formatted as text"
-# Kind: (the slide of a1.png, which stands beside 1-2 and 3-40, None if it is right or else what is said of it).
+ROUNDED = (
+    "a number without its last digits; write the names anew, in a column that is formatted as text"
+)
+# Kind: (the slide of a1.png, which stands beside 1-2 and 3-40, None if it is right or else what is
+# said of it).
 SLIDES = {
     **{
-        f"a slide that became {text}": (text, f"labels.csv, line 2: slide is '{text}', a date, but '1-2' is not{DATE}")
+        f"a slide that became {text}": (
+            text,
+            f"labels.csv, line 2: slide is '{text}', a date, but '1-2' is not{DATE}",
+        )
         for text in (
-            *("02-Jan", "2-Jan", "Jan-02", "1-Mar", "02. Jan", "1. Mär", "02-janv", "02-janv.", "02-ene", "02.янв", "1月2日"),
-            *("01.02.2024", "02/01/2024", "1/2/24", "2024-01-02", "2024-01-02 00:00:00", "02-Jan-24", "10:30:00"),
+            *(
+                "02-Jan",
+                "2-Jan",
+                "Jan-02",
+                "1-Mar",
+                "02. Jan",
+                "1. Mär",
+                "02-janv",
+                "02-janv.",
+                "02-ene",
+                "02.янв",
+                "1月2日",
+            ),
+            *(
+                "01.02.2024",
+                "02/01/2024",
+                "1/2/24",
+                "2024-01-02",
+                "2024-01-02 00:00:00",
+                "02-Jan-24",
+                "10:30:00",
+            ),
         )
     },
     **{
@@ -744,8 +1149,20 @@ SLIDES = {
         for text in ("2.02312E+14", "2,02312E+14", "2.02312e+14", "1E+05")
     },
     **{
-        f"{text} for a slide": (text, f"labels.csv, line 2: slide is '{text}', an error of a spreadsheet; write the name")
-        for text in ("#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#BEZUG!", "#¿NOMBRE?", "#####", "Err:502")
+        f"{text} for a slide": (
+            text,
+            f"labels.csv, line 2: slide is '{text}', an error of a spreadsheet; write the name",
+        )
+        for text in (
+            "#REF!",
+            "#VALUE!",
+            "#NAME?",
+            "#DIV/0!",
+            "#BEZUG!",
+            "#¿NOMBRE?",
+            "#####",
+            "Err:502",
+        )
     },
     "a slide that lost a letter": (
         "M\ufffdller",
@@ -762,40 +1179,79 @@ SLIDES = {
 def test_slides(workplace, kind):
     slide, said = SLIDES[kind]
     card = "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: slide}\n"
-    make_table(f'name,truth,slide\na1.png,1,"{slide}"\na2.png,0,1-2\nb1.png,0,3-40\n', NAMES, card=card)
+    make_table(
+        f'name,truth,slide\na1.png,1,"{slide}"\na2.png,0,1-2\nb1.png,0,3-40\n', NAMES, card=card
+    )
     check(run_stage("manifest"), said)
 
 
-# Kind: (the card's lines, None if it is right or else what is said of it); the dataset has slides s0 to s2 in nonGS and GS.
+# Kind: (the card's lines, None if it is right or else what is said of it); the dataset has slides
+# s0 to s2 in nonGS and GS.
 CARDS = {
     "the same folder twice": ("classes: [GS, GS]", "must differ"),
     "the same folder, written in two ways": ("classes: [GS, GS/.]", "must differ"),
-    "a folder that is not there": ("classes: [GS, sclerotic]", "there is no folder data/small/sclerotic; there are GS, nonGS"),
-    "a folder by another case": ("classes: [nongs, GS]", "there is no folder data/small/nongs; there are GS, nonGS"),
-    "a folder out of the dataset": ("classes: [../other, GS]", "it must be a name inside the dataset's folder"),
+    "a folder that is not there": (
+        "classes: [GS, sclerotic]",
+        "there is no folder data/small/sclerotic; there are GS, nonGS",
+    ),
+    "a folder by another case": (
+        "classes: [nongs, GS]",
+        "there is no folder data/small/nongs; there are GS, nonGS",
+    ),
+    "a folder out of the dataset": (
+        "classes: [../other, GS]",
+        "it must be a name inside the dataset's folder",
+    ),
     "one class": ("classes: [GS]", "classes is ['GS']"),
     "three classes": ("classes: [GS, nonGS, x]", "classes is ['GS', 'nonGS', 'x']"),
     "classes that are truth values": ("classes: [true, GS]", "classes.0 is True"),
     "a class folder that is passed over": ("classes: [., .GS]", ".GS is passed over"),
     "everything and a part of it": ("classes: [., GS]", None),
-    "classes as Keras numbers them": ("classes: [GS, nonGS]", "which makes 'GS' label 0, not sclerotic, and 'nonGS' label 1"),
-    "a part of the sclerotic ones that are not": ("classes: [GS, GS/non]", "write [GS/non, GS], or which folder is the"),
+    "classes as Keras numbers them": (
+        "classes: [GS, nonGS]",
+        "which makes 'GS' label 0, not sclerotic, and 'nonGS' label 1",
+    ),
+    "a part of the sclerotic ones that are not": (
+        "classes: [GS, GS/non]",
+        "write [GS/non, GS], or which folder is the",
+    ),
     "the sclerotic ones and everything": ("classes: [GS, .]", "which makes 'GS' label 0"),
     "numbers, the larger one first": ("classes: [1, 0]", "which makes '1' label 0, not sclerotic"),
-    "numbers that are text, the larger one first": ("classes: ['class2', 'class1']", "which makes 'class2' label 0"),
-    "sclerotic and healthy": ("classes: [sclerotic, healthy]", "write [healthy, sclerotic], or which folder is the sclerotic"),
+    "numbers that are text, the larger one first": (
+        "classes: ['class2', 'class1']",
+        "which makes 'class2' label 0",
+    ),
+    "sclerotic and healthy": (
+        "classes: [sclerotic, healthy]",
+        "write [healthy, sclerotic], or which folder is the sclerotic",
+    ),
     "German names, inverted": ("classes: [sklerotisch, gesund]", "write [gesund, sklerotisch]"),
-    "classes within each patient's folder, inverted": ("classes: ['*/GS', '*/nonGS']", "write [*/nonGS, */GS]"),
-    "a positive class that is none of the two": ("classes: [nonGS, GS]\npositive: gs", "positive is 'gs'; it must be 'nonGS' or"),
-    "a positive class that is a truth value": ("classes: [nonGS, GS]\npositive: true", "positive is True"),
+    "classes within each patient's folder, inverted": (
+        "classes: ['*/GS', '*/nonGS']",
+        "write [*/nonGS, */GS]",
+    ),
+    "a positive class that is none of the two": (
+        "classes: [nonGS, GS]\npositive: gs",
+        "positive is 'gs'; it must be 'nonGS' or",
+    ),
+    "a positive class that is a truth value": (
+        "classes: [nonGS, GS]\npositive: true",
+        "positive is True",
+    ),
     "the positive class first, which the card says": ("classes: [GS, nonGS]\npositive: GS", None),
     "the positive class second, which the card says": ("classes: [nonGS, GS]\npositive: GS", None),
     "a column of those that are not sclerotic": (
         "labels: l.csv\ncolumns: {name: n, label: non_sclerotic}",
         "columns.label is 'non_sclerotic', whose 1 seems to be for glomeruli that are not sclerotic",
     ),
-    "a column of the healthy ones": ("labels: l.csv\ncolumns: {name: n, label: healthy}", "`positive: 0`, or `positive: 1`"),
-    "a positive value that is no label": ("labels: l.csv\ncolumns: {name: n, label: y}\npositive: GS", "it must be '0' or '1'"),
+    "a column of the healthy ones": (
+        "labels: l.csv\ncolumns: {name: n, label: healthy}",
+        "`positive: 0`, or `positive: 1`",
+    ),
+    "a positive value that is no label": (
+        "labels: l.csv\ncolumns: {name: n, label: y}\npositive: GS",
+        "it must be '0' or '1'",
+    ),
     "a pattern that takes the whole name": (
         "classes: [nonGS, GS]\ngroup: '(?P<slide>.+)\\.png'",
         "each of the 12 crops is a slide of its own, as 's0-0' of GS/s0-0.png",
@@ -804,7 +1260,10 @@ CARDS = {
         "classes: [nonGS, GS]\ngroup: '(?P<slide>s\\d-\\d)'",
         "say `group: none` if no two crops are of one patient",
     ),
-    "each crop of another patient, which the card says": ("classes: [nonGS, GS]\ngroup: none", None),
+    "each crop of another patient, which the card says": (
+        "classes: [nonGS, GS]\ngroup: none",
+        None,
+    ),
     "a slide that is a sign": (
         "classes: [nonGS, GS]\ngroup: 's\\d(?P<slide>-)'",
         "the slide of 12 of 12 crops is '-', such as of",
@@ -813,7 +1272,10 @@ CARDS = {
         "classes: [nonGS, GS]\ngroup: '(?P<slide>s\\d)(?P<site>-)'",
         "the site of 12 of 12 crops is '-', such as of GS/s0-0.png, which names none; name the site of each",
     ),
-    "corrections of another dataset": ("classes: [nonGS, GS]\ncorrections: other.csv", "line 2: 'x9-1.png' is not in data/small"),
+    "corrections of another dataset": (
+        "classes: [nonGS, GS]\ncorrections: other.csv",
+        "line 2: 'x9-1.png' is not in data/small",
+    ),
     "corrections that were once right": (
         "classes: [nonGS, GS]\ncorrections: stale.csv",
         "line 3: 'GS/s9-0.png' is not in data/small",
@@ -826,25 +1288,49 @@ CARDS = {
         "labels: out.csv\ncolumns: {name: path, label: label}",
         "data/small/out.csv is a link that leads out of data/small",
     ),
-    "a pattern without a slide": ("classes: [nonGS, GS]\ngroup: '(.+)-'", "it must have the named group (?P<slide>...)"),
-    "a pattern that is none": ("classes: [nonGS, GS]\ngroup: '(?P<slide>'", "not a regular expression"),
+    "a pattern without a slide": (
+        "classes: [nonGS, GS]\ngroup: '(.+)-'",
+        "it must have the named group (?P<slide>...)",
+    ),
+    "a pattern that is none": (
+        "classes: [nonGS, GS]\ngroup: '(?P<slide>'",
+        "not a regular expression",
+    ),
     "a pattern that fits nothing": (
         "classes: [nonGS, GS]\ngroup: '(?P<slide>case)'",
         "it does not match GS/s0-0.png (12 of 12 names",
     ),
-    "a pattern that fits with nothing": ("classes: [nonGS, GS]\ngroup: '(?P<slide>x?)'", "it does not match GS/s0-0.png"),
+    "a pattern that fits with nothing": (
+        "classes: [nonGS, GS]\ngroup: '(?P<slide>x?)'",
+        "it does not match GS/s0-0.png",
+    ),
     "a pattern of the path": ("classes: [nonGS, GS]\ngroup: '[^/]+/(?P<slide>s.)'", None),
     "no pattern": ("classes: [nonGS, GS]\ngroup:", "`group:` is missing"),
-    "classes and a table": ("classes: [nonGS, GS]\nlabels: l.csv\ncolumns: {name: n, label: y}", "a card has either `classes:"),
+    "classes and a table": (
+        "classes: [nonGS, GS]\nlabels: l.csv\ncolumns: {name: n, label: y}",
+        "a card has either `classes:",
+    ),
     "a table without columns": ("labels: l.csv", "`columns:` (name and label"),
-    "a table that is not there": ("labels: l.csv\ncolumns: {name: n, label: y}", "there is no file data/small/l.csv"),
-    "a table that is a folder": ("labels: GS\ncolumns: {name: n, label: y}", "data/small/GS is a folder; a table is asked for"),
+    "a table that is not there": (
+        "labels: l.csv\ncolumns: {name: n, label: y}",
+        "there is no file data/small/l.csv",
+    ),
+    "a table that is a folder": (
+        "labels: GS\ncolumns: {name: n, label: y}",
+        "data/small/GS is a folder; a table is asked for",
+    ),
     "a table out of the dataset": (
         "labels: /etc/passwd\ncolumns: {name: n, label: y}",
         "it must be a name inside the dataset's folder",
     ),
-    "one column for two": ("labels: l.csv\ncolumns: {name: n, label: n}", "label is 'n', as another column is"),
-    "corrections that are not there": ("classes: [nonGS, GS]\ncorrections: c.csv", "there is no file data/small/c.csv"),
+    "one column for two": (
+        "labels: l.csv\ncolumns: {name: n, label: n}",
+        "label is 'n', as another column is",
+    ),
+    "corrections that are not there": (
+        "classes: [nonGS, GS]\ncorrections: c.csv",
+        "there is no file data/small/c.csv",
+    ),
     "a misspelt key": ("classes: [nonGS, GS]\nlicense: none", "license is not a parameter here"),
     "a title that is a number": ("classes: [nonGS, GS]\ntitle: 7", "title is 7"),
 }
@@ -855,7 +1341,9 @@ def test_cards(workplace, kind):
     lines, said = CARDS[kind]
     make_classes(slides=3)
     defaults = {"title": "title: t", "group": "group: '(?P<slide>s\\d)'"}
-    added = [line for key, line in defaults.items() if not re.search(f"^{key}:", lines, re.MULTILINE)]
+    added = [
+        line for key, line in defaults.items() if not re.search(f"^{key}:", lines, re.MULTILINE)
+    ]
     Path("data/small.yaml").write_text("\n".join([lines, *added, ""]))
     Path("elsewhere.csv").write_text("path,label\nGS/s0-0.png,1\n")
     Path("data/small/out.csv").symlink_to(Path("elsewhere.csv").resolve())
@@ -865,11 +1353,22 @@ def test_cards(workplace, kind):
 
 
 def test_there_are_at_least_240_kinds():
-    assert len(IMAGES) + len(TABLES) + len(CONTENTS) + len(SLIDES) + len(CARDS) + len(FOLDERS) + len(DAMAGES) >= 240
+    assert (
+        len(IMAGES)
+        + len(TABLES)
+        + len(CONTENTS)
+        + len(SLIDES)
+        + len(CARDS)
+        + len(FOLDERS)
+        + len(DAMAGES)
+        >= 240
+    )
 
 
 def test_a_table_and_a_disk_that_compose_accents_differently(workplace):
-    make_table("name,truth\na\u00e9.png,1\na2.png,0\nb.png,0\n", ["ae\u0301.png", "a2.png", "b.png"])
+    make_table(
+        "name,truth\na\u00e9.png,1\na2.png,0\nb.png,0\n", ["ae\u0301.png", "a2.png", "b.png"]
+    )
     check(run_stage("manifest"), None, images=3)
 
 
@@ -916,7 +1415,9 @@ def deep_folders(folder):
 
 def table_that_is_a_pipe(folder):
     os.mkfifo(folder / "labels.csv")
-    Path("data/small.yaml").write_text("title: t\nlabels: labels.csv\ncolumns: {name: n, label: y}\ngroup: '(?P<slide>s.)'\n")
+    Path("data/small.yaml").write_text(
+        "title: t\nlabels: labels.csv\ncolumns: {name: n, label: y}\ngroup: '(?P<slide>s.)'\n"
+    )
 
 
 def card_that_is_a_pipe(folder):
@@ -980,16 +1481,39 @@ def test_folders(workplace, change):
 
 
 # A billion values in nine lines.
-ALIASES = b"a: &a [{x: 1}]\n" + b"".join(b"%c: &%c [%s]\n" % (n, n, b",".join([b"*%c" % (n - 1)] * 9)) for n in range(98, 107))
+ALIASES = b"a: &a [{x: 1}]\n" + b"".join(
+    b"%c: &%c [%s]\n" % (n, n, b",".join([b"*%c" % (n - 1)] * 9)) for n in range(98, 107)
+)
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "data/small.yaml"])
 @pytest.mark.parametrize(
     "content",
     [
-        *(b"", b"[1, 2]", b"just text", b"\xff\xfe\x00", b"a: [", b"a: 1\na: 2", b"!!python/object:os.system {}"),
-        *(b"a: !!int ''", b"a: !!bool x", b"a: *b", b"a: &a [*a]", b"<<: 1", b"a: " + b"[" * 900, b"a: " + b"[" * 10**6),
-        *(b"- " * 90_000, b"a: " + b"x" * 10**6, ALIASES, ALIASES.replace(b"[", b"{<<: [").replace(b"]", b"]}")),
+        *(
+            b"",
+            b"[1, 2]",
+            b"just text",
+            b"\xff\xfe\x00",
+            b"a: [",
+            b"a: 1\na: 2",
+            b"!!python/object:os.system {}",
+        ),
+        *(
+            b"a: !!int ''",
+            b"a: !!bool x",
+            b"a: *b",
+            b"a: &a [*a]",
+            b"<<: 1",
+            b"a: " + b"[" * 900,
+            b"a: " + b"[" * 10**6,
+        ),
+        *(
+            b"- " * 90_000,
+            b"a: " + b"x" * 10**6,
+            ALIASES,
+            ALIASES.replace(b"[", b"{<<: [").replace(b"]", b"]}"),
+        ),
     ],
     ids=lambda content: repr(content[:20]),
 )
@@ -1006,11 +1530,36 @@ def cut(path, share=0.5):
 
 
 DAMAGES = [
-    ("split", "data/manifest.csv", lambda path: Path(path).write_text("x\n"), "data/manifest.csv is not as its stage wrote it"),
-    ("evaluate", "data/padded/images.npy", cut, "data/padded/images.npy is not as its stage wrote it"),
-    ("evaluate", "data/split.csv", cut, "data/split.csv: it is not the file that models/model.json was trained with"),
-    ("evaluate", "models/threshold.json", cut, "models/threshold.json is not as its stage wrote it"),
-    ("evaluate", "models/model.keras", cut, "models/model.keras: it is not the file that models/model.json was written with"),
+    (
+        "split",
+        "data/manifest.csv",
+        lambda path: Path(path).write_text("x\n"),
+        "data/manifest.csv is not as its stage wrote it",
+    ),
+    (
+        "evaluate",
+        "data/padded/images.npy",
+        cut,
+        "data/padded/images.npy is not as its stage wrote it",
+    ),
+    (
+        "evaluate",
+        "data/split.csv",
+        cut,
+        "data/split.csv: it is not the file that models/model.json was trained with",
+    ),
+    (
+        "evaluate",
+        "models/threshold.json",
+        cut,
+        "models/threshold.json is not as its stage wrote it",
+    ),
+    (
+        "evaluate",
+        "models/model.keras",
+        cut,
+        "models/model.keras: it is not the file that models/model.json was written with",
+    ),
     (
         "threshold",
         "models/validation.csv",
@@ -1023,7 +1572,9 @@ DAMAGES = [
 @pytest.mark.slow
 def test_damaged_results_of_earlier_stages(workplace):
     make_classes(slides=10)
-    set_params({"pad.size": 8, "train.epochs": 1, "model.step": "logistic", "evaluate.bootstrap": 10})
+    set_params(
+        {"pad.size": 8, "train.epochs": 1, "model.step": "logistic", "evaluate.bootstrap": 10}
+    )
     for stage in ("manifest", "split", "pad", "stain", "train", "threshold"):
         assert run_stage(stage).returncode == 0
     for stage, path, damage, said in DAMAGES:
@@ -1071,54 +1622,170 @@ NOT_THIS_TRAINING = "it is not the file that folder/model.json was written with"
 ANOTHER_MODEL = "it was made for another model than folder/model."
 # Kind: (file in the folder of a model, what is done to it, what is said).
 MODEL_FOLDERS = {
-    "another network": ("model.keras", lambda path: path.write_bytes(b"another"), NOT_THIS_TRAINING),
-    "another stain": ("stain.json", lambda path: path.write_text('{"normalization":"none","learned":{}}'), NOT_THIS_TRAINING),
-    "other validation predictions": ("validation.csv", lambda path: path.write_text("path\n"), NOT_THIS_TRAINING),
-    "a threshold of another training": ("threshold.json", changed(model_sha256=f'"{64 * "1"}"'), ANOTHER_MODEL),
-    "a likeness of another manifest": ("likeness.npz", another_array(made_from=np.array(["1", "2", "3"])), ANOTHER_MODEL),
-    "a likeness of other features": ("likeness.npz", another_array(made_from=np.array([64 * "0", 64 * "0", "1"])), ANOTHER_MODEL),
-    "a card of another network": ("model.json", changed(**{"files_sha256__model.keras": f'"{64 * "1"}"'}), NOT_THIS_TRAINING),
+    "another network": (
+        "model.keras",
+        lambda path: path.write_bytes(b"another"),
+        NOT_THIS_TRAINING,
+    ),
+    "another stain": (
+        "stain.json",
+        lambda path: path.write_text('{"normalization":"none","learned":{}}'),
+        NOT_THIS_TRAINING,
+    ),
+    "other validation predictions": (
+        "validation.csv",
+        lambda path: path.write_text("path\n"),
+        NOT_THIS_TRAINING,
+    ),
+    "a threshold of another training": (
+        "threshold.json",
+        changed(model_sha256=f'"{64 * "1"}"'),
+        ANOTHER_MODEL,
+    ),
+    "a likeness of another manifest": (
+        "likeness.npz",
+        another_array(made_from=np.array(["1", "2", "3"])),
+        ANOTHER_MODEL,
+    ),
+    "a likeness of other features": (
+        "likeness.npz",
+        another_array(made_from=np.array([64 * "0", 64 * "0", "1"])),
+        ANOTHER_MODEL,
+    ),
+    "a card of another network": (
+        "model.json",
+        changed(**{"files_sha256__model.keras": f'"{64 * "1"}"'}),
+        NOT_THIS_TRAINING,
+    ),
     "a card without digests": ("model.json", changed(files_sha256="{}"), NOT_THIS_TRAINING),
-    "a card of another split": ("model.json", changed(dataset__split_sha256=f'"{64 * "1"}"'), "likeness.npz: it was made for"),
-    "a digest that is none": ("model.json", changed(dataset__split_sha256='"abc"'), "dataset.split_sha256: String should match"),
-    "a size that is none": ("model.json", changed(size="-1"), "model.json is not as its stage wrote it (size: "),
-    "a size of text": ("model.json", changed(size='"16"'), "model.json is not as its stage wrote it (size: "),
-    "a padding that is none": ("model.json", changed(padding='"blue"'), "model.json is not as its stage wrote it (padding: "),
-    "one class": ("model.json", changed(classes='["a"]'), "model.json is not as its stage wrote it (classes: "),
+    "a card of another split": (
+        "model.json",
+        changed(dataset__split_sha256=f'"{64 * "1"}"'),
+        "likeness.npz: it was made for",
+    ),
+    "a digest that is none": (
+        "model.json",
+        changed(dataset__split_sha256='"abc"'),
+        "dataset.split_sha256: String should match",
+    ),
+    "a size that is none": (
+        "model.json",
+        changed(size="-1"),
+        "model.json is not as its stage wrote it (size: ",
+    ),
+    "a size of text": (
+        "model.json",
+        changed(size='"16"'),
+        "model.json is not as its stage wrote it (size: ",
+    ),
+    "a padding that is none": (
+        "model.json",
+        changed(padding='"blue"'),
+        "model.json is not as its stage wrote it (padding: ",
+    ),
+    "one class": (
+        "model.json",
+        changed(classes='["a"]'),
+        "model.json is not as its stage wrote it (classes: ",
+    ),
     "another padding mode": ("model.json", changed(padding='"zero"'), ANOTHER_MODEL),
     "a localized card": ("model.json", changed(localized='{"method":"m"}'), ANOTHER_MODEL),
-    "a threshold of 7": ("threshold.json", changed(threshold="7"), "threshold: Input should be less than or equal to 1"),
-    "a threshold below 0": ("threshold.json", changed(threshold="-0.1"), "threshold: Input should be greater than or equal to 0"),
-    "a threshold of NaN": ("threshold.json", changed(threshold="NaN"), "NaN is not a finite number"),
-    "a threshold of infinity": ("threshold.json", changed(threshold="Infinity"), "Infinity is not a finite number"),
-    "a threshold that overflows": ("threshold.json", changed(threshold="1e999"), "1e999 is not a finite number"),
-    "a threshold of text": ("threshold.json", changed(threshold='"0.5"'), "threshold: Input should be a valid number"),
-    "a threshold that is true": ("threshold.json", changed(threshold="true"), "threshold: Input should be a valid number"),
-    "no threshold": ("threshold.json", changed(threshold="null"), "threshold: Input should be a valid number"),
+    "a threshold of 7": (
+        "threshold.json",
+        changed(threshold="7"),
+        "threshold: Input should be less than or equal to 1",
+    ),
+    "a threshold below 0": (
+        "threshold.json",
+        changed(threshold="-0.1"),
+        "threshold: Input should be greater than or equal to 0",
+    ),
+    "a threshold of NaN": (
+        "threshold.json",
+        changed(threshold="NaN"),
+        "NaN is not a finite number",
+    ),
+    "a threshold of infinity": (
+        "threshold.json",
+        changed(threshold="Infinity"),
+        "Infinity is not a finite number",
+    ),
+    "a threshold that overflows": (
+        "threshold.json",
+        changed(threshold="1e999"),
+        "1e999 is not a finite number",
+    ),
+    "a threshold of text": (
+        "threshold.json",
+        changed(threshold='"0.5"'),
+        "threshold: Input should be a valid number",
+    ),
+    "a threshold that is true": (
+        "threshold.json",
+        changed(threshold="true"),
+        "threshold: Input should be a valid number",
+    ),
+    "no threshold": (
+        "threshold.json",
+        changed(threshold="null"),
+        "threshold: Input should be a valid number",
+    ),
     "a threshold that stands twice": (
         "threshold.json",
         lambda path: path.write_text(path.read_text().replace("{", '{"threshold": 0.1,', 1)),
         "the key 'threshold' appears twice",
     ),
-    "a band above 1": ("threshold.json", changed(uncertain__high="1.5"), "uncertain.high: Input should be less than"),
-    "a band below 0": ("threshold.json", changed(uncertain__low="-0.5"), "uncertain.low: Input should be greater than"),
+    "a band above 1": (
+        "threshold.json",
+        changed(uncertain__high="1.5"),
+        "uncertain.high: Input should be less than",
+    ),
+    "a band below 0": (
+        "threshold.json",
+        changed(uncertain__low="-0.5"),
+        "uncertain.low: Input should be greater than",
+    ),
     "half a band": ("threshold.json", changed(uncertain__low="null"), "low and high are both null"),
-    "a band upside down": ("threshold.json", changed(uncertain__low="0.9"), "low is not above high"),
+    "a band upside down": (
+        "threshold.json",
+        changed(uncertain__low="0.9"),
+        "low is not above high",
+    ),
     "a band elsewhere": (
         "threshold.json",
         changed(uncertain__low="0.7", uncertain__high="0.8"),
         "the uncertain band is from 0.7 to 0.8, without the threshold 0.5",
     ),
-    "a rule that is none": ("threshold.json", changed(rule='"best"'), "rule: Input should be 'fixed', 'youden'"),
-    "a target above 1": ("threshold.json", changed(rule='"sensitivity"', target="1.5"), "target: Input should be less than"),
-    "a target without its rule": ("threshold.json", changed(target="0.9"), "target must be a number with rule 'sensitivity'"),
-    "a rule without its target": ("threshold.json", changed(rule='"sensitivity"'), "target must be a number with rule"),
+    "a rule that is none": (
+        "threshold.json",
+        changed(rule='"best"'),
+        "rule: Input should be 'fixed', 'youden'",
+    ),
+    "a target above 1": (
+        "threshold.json",
+        changed(rule='"sensitivity"', target="1.5"),
+        "target: Input should be less than",
+    ),
+    "a target without its rule": (
+        "threshold.json",
+        changed(target="0.9"),
+        "target must be a number with rule 'sensitivity'",
+    ),
+    "a rule without its target": (
+        "threshold.json",
+        changed(rule='"sensitivity"'),
+        "target must be a number with rule",
+    ),
     "a calibration that is none": (
         "threshold.json",
         changed(calibration__method='"beta"'),
         "calibration.method: Input should be",
     ),
-    "a slope without its method": ("threshold.json", changed(calibration__slope="2.0"), "those of a calibration by none"),
+    "a slope without its method": (
+        "threshold.json",
+        changed(calibration__slope="2.0"),
+        "those of a calibration by none",
+    ),
     "a slope that falls": (
         "threshold.json",
         changed(calibration='{"method":"sigmoid","slope":-1.0,"offset":0.0}'),
@@ -1139,23 +1806,71 @@ MODEL_FOLDERS = {
         changed(calibration='{"method":"isotonic","points":[[0.9,0.1],[0.1,0.4]]}'),
         "those of a calibration by isotonic, or do not rise",
     ),
-    "no points": ("threshold.json", changed(calibration='{"method":"isotonic"}'), "those of a calibration by isotonic"),
+    "no points": (
+        "threshold.json",
+        changed(calibration='{"method":"isotonic"}'),
+        "those of a calibration by isotonic",
+    ),
     "points beyond 1": (
         "threshold.json",
         changed(calibration='{"method":"isotonic","points":[[0.1,0.5],[0.9,1.4]]}'),
         "calibration.points.1.1: Input should be less than",
     ),
-    "a key that is not known": ("threshold.json", changed(treshold="0.1"), "treshold: Extra inputs are not permitted"),
-    "a list": ("threshold.json", lambda path: path.write_text("[]"), "threshold.json is not as its stage wrote it"),
-    "an empty file": ("threshold.json", lambda path: path.write_text(""), "threshold.json is not as its stage wrote it"),
-    "a nest of lists": ("threshold.json", lambda path: path.write_text(100_000 * "["), "it is nested too deeply"),
-    "other training crops": ("crops.csv", lambda path: path.write_text("pixels,split\n0,train\n"), NOT_THIS_TRAINING),
-    "no training crops": ("crops.csv", Path.unlink, "crops.csv does not exist; the folder of a model holds"),
-    "no likeness": ("likeness.npz", Path.unlink, "likeness.npz does not exist; the folder of a model holds"),
-    "distances that are no numbers": ("likeness.npz", another_array(distances=np.array([np.nan])), "distances holds what is not"),
-    "distances out of order": ("likeness.npz", another_array(distances=np.array([2.0, 1.0])), "its arrays do not fit together"),
-    "fewer features": ("likeness.npz", another_array(mean=np.zeros(3)), "its arrays do not fit together"),
-    "halved numbers": ("likeness.npz", another_array(mean=np.zeros(0, np.float32)), "mean must hold 64-bit numbers"),
+    "a key that is not known": (
+        "threshold.json",
+        changed(treshold="0.1"),
+        "treshold: Extra inputs are not permitted",
+    ),
+    "a list": (
+        "threshold.json",
+        lambda path: path.write_text("[]"),
+        "threshold.json is not as its stage wrote it",
+    ),
+    "an empty file": (
+        "threshold.json",
+        lambda path: path.write_text(""),
+        "threshold.json is not as its stage wrote it",
+    ),
+    "a nest of lists": (
+        "threshold.json",
+        lambda path: path.write_text(100_000 * "["),
+        "it is nested too deeply",
+    ),
+    "other training crops": (
+        "crops.csv",
+        lambda path: path.write_text("pixels,split\n0,train\n"),
+        NOT_THIS_TRAINING,
+    ),
+    "no training crops": (
+        "crops.csv",
+        Path.unlink,
+        "crops.csv does not exist; the folder of a model holds",
+    ),
+    "no likeness": (
+        "likeness.npz",
+        Path.unlink,
+        "likeness.npz does not exist; the folder of a model holds",
+    ),
+    "distances that are no numbers": (
+        "likeness.npz",
+        another_array(distances=np.array([np.nan])),
+        "distances holds what is not",
+    ),
+    "distances out of order": (
+        "likeness.npz",
+        another_array(distances=np.array([2.0, 1.0])),
+        "its arrays do not fit together",
+    ),
+    "fewer features": (
+        "likeness.npz",
+        another_array(mean=np.zeros(3)),
+        "its arrays do not fit together",
+    ),
+    "halved numbers": (
+        "likeness.npz",
+        another_array(mean=np.zeros(0, np.float32)),
+        "mean must hold 64-bit numbers",
+    ),
     "half an archive": ("likeness.npz", cut, "likeness.npz is damaged"),
 }
 
@@ -1170,4 +1885,6 @@ def test_the_folder_of_a_model(workplace, kind):
     damage(folder / name)
     with pytest.raises(UserError) as error:
         read_classifier(folder)
-    assert said in str(error.value) and all(line.startswith("folder/") for line in str(error.value).splitlines())
+    assert said in str(error.value) and all(
+        line.startswith("folder/") for line in str(error.value).splitlines()
+    )

@@ -49,7 +49,11 @@ def test_class_folders(workplace):
 
 def test_a_labels_table_finds_images_in_subfolders(workplace):
     make_table(ROWS, NAMES)
-    assert [row[:4] for row in listed("table")] == [("a1.png", 1, "a", ""), ("a2.png", 0, "a", ""), ("sub/b1.png", 0, "b", "")]
+    assert [row[:4] for row in listed("table")] == [
+        ("a1.png", 1, "a", ""),
+        ("a2.png", 0, "a", ""),
+        ("sub/b1.png", 0, "b", ""),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +67,15 @@ def test_a_labels_table_finds_images_in_subfolders(workplace):
         ROWS.replace("a1.png,1", '"a1.png"," 1 "') + "\n\n",
         ROWS.replace("b1.png", "sub/b1.png"),
     ],
-    ids=["byte-order mark", "CRLF", "semicolons", "tabs", "other columns", "quotes and blanks", "paths"],
+    ids=[
+        "byte-order mark",
+        "CRLF",
+        "semicolons",
+        "tabs",
+        "other columns",
+        "quotes and blanks",
+        "paths",
+    ],
 )
 def test_tables_as_spreadsheets_write_them(workplace, rows):
     make_table(rows, NAMES)
@@ -73,16 +85,28 @@ def test_tables_as_spreadsheets_write_them(workplace, rows):
 def test_slides_and_sites_from_the_table(workplace):
     rows = "name,truth,case,hospital\na1.png,1,case 7,north\na2.png,0,case 7,north\nb1.png,0,case 9,south\n"
     make_table(
-        rows, NAMES, card="title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: case, site: hospital}\n"
+        rows,
+        NAMES,
+        card="title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: case, site: hospital}\n",
     )
-    assert [(row.slide, row.site) for row in listed("table")] == [("case 7", "north"), ("case 7", "north"), ("case 9", "south")]
+    assert [(row.slide, row.site) for row in listed("table")] == [
+        ("case 7", "north"),
+        ("case 7", "north"),
+        ("case 9", "south"),
+    ]
 
 
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (ROWS.replace("a1.png,1", "a1.png,2"), "labels.csv, line 2: the label of a1.png is '2'; it must be 0 or 1"),
-        (ROWS.replace("a1.png,1", "a1.png,"), "line 2: the label of a1.png is ''; it must be 0 or 1"),
+        (
+            ROWS.replace("a1.png,1", "a1.png,2"),
+            "labels.csv, line 2: the label of a1.png is '2'; it must be 0 or 1",
+        ),
+        (
+            ROWS.replace("a1.png,1", "a1.png,"),
+            "line 2: the label of a1.png is ''; it must be 0 or 1",
+        ),
         (ROWS.replace("a1.png,1", "a1.png,nan"), "line 2: the label of a1.png is 'nan'"),
         (ROWS + "c9.png,1\n", "line 5: 'c9.png' is not in the folder"),
         (ROWS + "../secret.png,1\n", "line 5: '../secret.png' is not in the folder"),
@@ -106,12 +130,17 @@ def test_what_a_table_gets_wrong_is_said_with_its_line(workplace, rows, said):
 def test_a_table_in_another_encoding_is_refused(workplace):
     folder = make_table(ROWS, NAMES)
     (folder / "labels.csv").write_bytes("name,truth\na1.png,1\nä.png,1\n".encode("latin-1"))
-    assert refused("table").startswith("data/table/labels.csv, line 3: not UTF-8 text; save the table as CSV UTF-8")
+    assert refused("table").startswith(
+        "data/table/labels.csv, line 3: not UTF-8 text; save the table as CSV UTF-8"
+    )
 
 
 def test_a_missing_table_quotes_the_card(workplace):
     (make_table(ROWS, NAMES) / "labels.csv").unlink()
-    assert refused("table") == "data/table.yaml, line 2: `labels: labels.csv`: there is no file data/table/labels.csv"
+    assert (
+        refused("table")
+        == "data/table.yaml, line 2: `labels: labels.csv`: there is no file data/table/labels.csv"
+    )
 
 
 def test_a_missing_class_folder_quotes_the_card(workplace):
@@ -150,7 +179,10 @@ def test_bad_images_can_be_skipped_and_are_then_listed(workplace, capsys):
         (row,) = csv.DictReader(file)
     assert (row["path"], row["label"]) == ("nonGS/s2-1.png", "0")
     assert row["reason"].startswith("data/small/nonGS/s2-1.png does not open as an image")
-    assert "warning: skipped, listed in metrics/unreadable.csv: data/small/nonGS/s2-1.png" in capsys.readouterr().err
+    assert (
+        "warning: skipped, listed in metrics/unreadable.csv: data/small/nonGS/s2-1.png"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_folder_of_nothing_but_bad_images_is_refused_all_the_same(workplace):
@@ -163,12 +195,17 @@ def test_a_folder_of_nothing_but_bad_images_is_refused_all_the_same(workplace):
 def test_the_same_image_under_both_labels_is_refused(workplace):
     folder = make_classes()
     (folder / "GS" / "s3-9.png").write_bytes((folder / "nonGS" / "s3-1.png").read_bytes())
-    assert refused("small") == "GS/s3-9.png and nonGS/s3-1.png: the same image stands under both labels"
+    assert (
+        refused("small")
+        == "GS/s3-9.png and nonGS/s3-1.png: the same image stands under both labels"
+    )
 
 
 def test_the_same_name_under_both_labels_is_refused(workplace):
     save_crop(make_classes() / "GS" / "s3-1.png", seed=999)
-    assert refused("small").startswith("data/small/GS/s3-1.png and nonGS/s3-1.png: the same file name stands under both labels;")
+    assert refused("small").startswith(
+        "data/small/GS/s3-1.png and nonGS/s3-1.png: the same file name stands under both labels;"
+    )
 
 
 def test_the_same_pixels_under_both_labels_are_refused_whatever_else_the_files_hold(workplace):
@@ -177,19 +214,30 @@ def test_the_same_pixels_under_both_labels_are_refused_whatever_else_the_files_h
     note.add_text("Comment", "saved again")
     with Image.open(folder / "nonGS" / "s3-1.png") as image:
         image.save(folder / "GS" / "s3-9.png", pnginfo=note)
-        assert (folder / "GS" / "s3-9.png").read_bytes() != (folder / "nonGS" / "s3-1.png").read_bytes()
-    assert refused("small") == "GS/s3-9.png and nonGS/s3-1.png: the same image stands under both labels"
+        assert (folder / "GS" / "s3-9.png").read_bytes() != (
+            folder / "nonGS" / "s3-1.png"
+        ).read_bytes()
+    assert (
+        refused("small")
+        == "GS/s3-9.png and nonGS/s3-1.png: the same image stands under both labels"
+    )
     with Image.open(folder / "nonGS" / "s3-1.png") as image:
         image.save(folder / "GS" / "s3-9.bmp")
     (folder / "GS" / "s3-9.png").unlink()
-    assert refused("small") == "GS/s3-9.bmp and nonGS/s3-1.png: the same image stands under both labels"
+    assert (
+        refused("small")
+        == "GS/s3-9.bmp and nonGS/s3-1.png: the same image stands under both labels"
+    )
 
 
 def test_copies_under_one_label_are_reported(workplace, capsys):
     folder = make_classes()
     (folder / "nonGS" / "s4-9.png").write_bytes((folder / "nonGS" / "s3-1.png").read_bytes())
     assert len(listed("small")) == 25
-    assert "the same image, which the split will keep together: nonGS/s3-1.png = nonGS/s4-9.png" in capsys.readouterr().err
+    assert (
+        "the same image, which the split will keep together: nonGS/s3-1.png = nonGS/s4-9.png"
+        in capsys.readouterr().err
+    )
 
 
 def test_what_is_not_an_image_by_its_name_is_reported_and_clutter_passed_over(workplace, capsys):
@@ -197,7 +245,9 @@ def test_what_is_not_an_image_by_its_name_is_reported_and_clutter_passed_over(wo
     for name in ("GS/.DS_Store", "Thumbs.db", "notes.txt"):
         (folder / name).write_text("x")
     assert len(listed("small")) == 8
-    assert capsys.readouterr().err.count("warning: left out, not images by their name: notes.txt") == 1
+    assert (
+        capsys.readouterr().err.count("warning: left out, not images by their name: notes.txt") == 1
+    )
 
 
 def test_an_image_beside_the_class_folders_is_refused(workplace):
@@ -226,8 +276,16 @@ BY_NAME, BY_PATH = r"(?P<slide>[a-z]+)\d", r"[^/]+/(?P<slide>[^/]+)/"
 @pytest.mark.parametrize(
     ("classes", "group", "files"),
     [
-        ("non, gs", BY_PATH, {"non/a/001.png": 0, "non/b/001.png": 0, "gs/a/001.png": 1, "gs/a/002.png": 1}),
-        ("'*/non', '*/gs'", r"(?P<slide>[^/]+)/", {"a/non/001.png": 0, "a/gs/001.png": 1, "b/non/001.png": 0, "b/gs/001.png": 1}),
+        (
+            "non, gs",
+            BY_PATH,
+            {"non/a/001.png": 0, "non/b/001.png": 0, "gs/a/001.png": 1, "gs/a/002.png": 1},
+        ),
+        (
+            "'*/non', '*/gs'",
+            r"(?P<slide>[^/]+)/",
+            {"a/non/001.png": 0, "a/gs/001.png": 1, "b/non/001.png": 0, "b/gs/001.png": 1},
+        ),
         ("gs/non, gs", BY_NAME, {"gs/a1.png": 1, "gs/non/a2.png": 0, "gs/non/x/a3.png": 0}),
         ("gs, gs/non]\npositive: gs #", BY_NAME, {"gs/a1.png": 1, "gs/non/a2.png": 0}),
         ("gs, gs/non]\npositive: gs/non #", BY_NAME, {"gs/a1.png": 0, "gs/non/a2.png": 1}),
@@ -268,24 +326,36 @@ def test_a_pattern_that_takes_the_class_folder_into_the_slide_is_refused(workpla
     for seed, name in enumerate(("gs/a/1.png", "non/a/2.png", "non/b/3.png")):
         save_crop(Path("data/d") / name, seed)
     Path("data/d.yaml").write_text(GROUP.format("non, gs", "(?P<slide>.+)/"))
-    assert "it takes the class folder into the slide: 'gs/a' and 'non/a' would be two" in refused("d")
+    assert "it takes the class folder into the slide: 'gs/a' and 'non/a' would be two" in refused(
+        "d"
+    )
     Path("data/d.yaml").write_text(GROUP.format("non, gs", "[^/]+/(?P<slide>.+)/"))
     assert [row.slide for row in listed("d")] == ["a", "a", "b"]
 
 
 def test_one_patient_in_two_forms_of_unicode_is_one_slide(workplace, capsys):
     folder = make_classes()
-    Path("data/small.yaml").write_text("title: t\nclasses: [nonGS, GS]\ngroup: '(?P<slide>.+)[-_]\\d+\\.png$'\n")
+    Path("data/small.yaml").write_text(
+        "title: t\nclasses: [nonGS, GS]\ngroup: '(?P<slide>.+)[-_]\\d+\\.png$'\n"
+    )
     for number, form in enumerate(("NFC", "NFD")):
-        save_crop(folder / "nonGS" / unicodedata.normalize(form, f"Müller_{number}.png"), seed=5000 + number)
+        save_crop(
+            folder / "nonGS" / unicodedata.normalize(form, f"Müller_{number}.png"),
+            seed=5000 + number,
+        )
     rows = [row for row in listed("small") if "ller" in row.path]
     assert [row.slide for row in rows] == ["Müller"] * 2
     # Paths stay as they are on the disk.
-    assert sorted(row.path for row in rows) == sorted(f"nonGS/{name}" for name in os.listdir(folder / "nonGS") if "ller" in name)
+    assert sorted(row.path for row in rows) == sorted(
+        f"nonGS/{name}" for name in os.listdir(folder / "nonGS") if "ller" in name
+    )
     assert "may be one" not in capsys.readouterr().err
     save_crop(folder / "nonGS" / "MÜLLER _3.png", seed=5003)
     listed("small")
-    assert "warning: slides that are kept apart, and may be one: 'MÜLLER ' and 'Müller'" in capsys.readouterr().err
+    assert (
+        "warning: slides that are kept apart, and may be one: 'MÜLLER ' and 'Müller'"
+        in capsys.readouterr().err
+    )
 
 
 def test_one_name_in_two_forms_of_unicode_is_refused(workplace):
@@ -298,7 +368,9 @@ def test_one_name_in_two_forms_of_unicode_is_refused(workplace):
 def test_a_slide_of_two_sites_is_refused(workplace):
     rows = "name,truth,case,hospital\na1.png,1,7,north\na2.png,0,7,south\nb1.png,0,9,south\n"
     make_table(
-        rows, NAMES, card="title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: case, site: hospital}\n"
+        rows,
+        NAMES,
+        card="title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: case, site: hospital}\n",
     )
     assert refused("table") == "slide 7 is of several sites: north, south"
 
@@ -307,7 +379,9 @@ def test_an_empty_folder_is_refused(workplace):
     folder = make_classes(slides=1)
     for file in folder.rglob("*.png"):
         file.unlink()
-    assert refused("small").startswith("data/small holds no image; formats that are read end in .apng, .bmp")
+    assert refused("small").startswith(
+        "data/small holds no image; formats that are read end in .apng, .bmp"
+    )
 
 
 def test_the_order_of_the_files_on_the_disk_does_not_matter(workplace, monkeypatch):
@@ -338,7 +412,17 @@ def test_the_stage_writes_the_table_or_nothing(workplace):
         ],
     )
     with open("data/manifest.csv", newline="") as file:
-        assert next(csv.reader(file)) == ["path", "label", "slide", "site", "width", "height", "sha256", "pixels", "published"]
+        assert next(csv.reader(file)) == [
+            "path",
+            "label",
+            "slide",
+            "site",
+            "width",
+            "height",
+            "sha256",
+            "pixels",
+            "published",
+        ]
     Path("data/manifest.csv").unlink()
 
     cut = save_crop(folder / "GS" / "s1-7.png", seed=999)
@@ -346,17 +430,24 @@ def test_the_stage_writes_the_table_or_nothing(workplace):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: data/small/GS/s1-7.png does not open as an image: ")
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: data/small/GS/s1-7.png does not open as an image: "
+    )
     assert sorted(path.name for path in Path("data").iterdir()) == ["small", "small.yaml"]
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=300) | st.text(alphabet="name,truth01;\t\n\r\"'.pg \0\ufeff", max_size=200).map(str.encode))
+@given(
+    st.binary(max_size=300)
+    | st.text(alphabet="name,truth01;\t\n\r\"'.pg \0\ufeff", max_size=200).map(str.encode)
+)
 def test_any_bytes_are_a_table_or_an_error(tmp_path_factory, content):
     root = tmp_path_factory.mktemp("data")
     (root / "d").mkdir()
     (root / "d" / "labels.csv").write_bytes(content)
-    (root / "d.yaml").write_text("title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth}\ngroup: '(?P<slide>.)'\n")
+    (root / "d.yaml").write_text(
+        "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth}\ngroup: '(?P<slide>.)'\n"
+    )
     with pytest.raises(UserError) as error:  # There are no images: even a good table is refused.
         make_manifest(read_dataset("d", root), UNREADABLE)
     assert str(root / "d") in str(error.value)
@@ -367,7 +458,10 @@ def test_a_sample_of_the_sizes_is_drawn(workplace, monkeypatch):
     monkeypatch.setattr(manifest, "DRAWN_SIZES", 5)
     manifest.main()
     with open("metrics/plots/crop_sizes.csv", newline="") as file:
-        assert list(csv.reader(file)) == [["width", "height", "label"]] + [["12", "9", "1"]] * 2 + [["12", "9", "0"]] * 3
+        assert (
+            list(csv.reader(file))
+            == [["width", "height", "label"]] + [["12", "9", "1"]] * 2 + [["12", "9", "0"]] * 3
+        )
 
 
 def test_a_card_without_images_for_it(workplace):
@@ -390,7 +484,10 @@ def test_corrections_override_labels_and_every_result_says_so(workplace, capsys)
     assert "2 labels corrected by corrected.csv" in capsys.readouterr().out
     for text, said in (
         ("path,label\n../../etc/passwd,1\n", "'../../etc/passwd' is not in data/small"),
-        ("path,label\nGS/s0-0.png,2\n", "line 2: the label of GS/s0-0.png is '2'; it must be 0 or 1"),
+        (
+            "path,label\nGS/s0-0.png,2\n",
+            "line 2: the label of GS/s0-0.png is '2'; it must be 0 or 1",
+        ),
         ("path,label\nGS/s0-0.png,0\nGS/s0-0.png,0\n", "line 3: GS/s0-0.png stands there twice"),
         ("name,label\nGS/s0-0.png,0\n", "has no column 'path'"),
     ):

@@ -1,4 +1,6 @@
-"""No slide straddles, every image stands in exactly one part, and the leak of a split by image is measured."""
+"""No slide straddles, every image stands in exactly one part, and the leak of a split by image is
+measured.
+"""
 
 import csv
 import json
@@ -13,7 +15,13 @@ from PIL import Image
 
 from stages import manifest, split
 from stages.base.errors import UserError
-from stages.intake.folds import folds_without_a_class, merge_groups, number_folds, seeds_that_work, summarize
+from stages.intake.folds import (
+    folds_without_a_class,
+    merge_groups,
+    number_folds,
+    seeds_that_work,
+    summarize,
+)
 from tests.conftest import PROJECT, make_classes, save_crop, set_params
 
 
@@ -37,7 +45,13 @@ def refused(**params):
 
 def test_groups_merge_through_shared_keys():
     slides = ["a", "a", "b", "c", "d"]
-    digests = ["1", "2", "2", "4", "5"]  # The second image of slide a is byte-identical to one of b.
+    digests = [
+        "1",
+        "2",
+        "2",
+        "4",
+        "5",
+    ]  # The second image of slide a is byte-identical to one of b.
     assert merge_groups(slides).tolist() == [0, 0, 1, 2, 3]
     assert merge_groups(slides, digests).tolist() == [0, 0, 0, 1, 2]
     assert merge_groups(digests).tolist() == [0, 1, 1, 2, 3]
@@ -77,7 +91,12 @@ def test_the_validation_fold_of_one_is_the_test_fold_of_the_next(workplace):
         run(folds=4, fold=fold)
         with open("data/split.csv", newline="") as file:
             rows = list(csv.DictReader(file))
-        assert {(row["split"], row["fold"]) for row in rows} == {("test", "0"), ("val", "1"), ("train", "2"), ("train", "3")}
+        assert {(row["split"], row["fold"]) for row in rows} == {
+            ("test", "0"),
+            ("val", "1"),
+            ("train", "2"),
+            ("train", "3"),
+        }
         tested = {row["path"] for row in rows if row["split"] == "test"}
         assert before is None or tested == before
         before = {row["path"] for row in rows if row["split"] == "val"}
@@ -115,7 +134,12 @@ def test_copies_on_two_slides_keep_the_slides_together(workplace):
         metrics = run(fold=fold)
         found = parts()
         assert metrics["identical_images"] == 1
-        assert len({part for path, part in found.items() if Path(path).name.startswith(("s3-", "s4-"))}) == 1
+        assert (
+            len(
+                {part for path, part in found.items() if Path(path).name.startswith(("s3-", "s4-"))}
+            )
+            == 1
+        )
 
 
 def test_another_fold_tests_other_slides_and_another_seed_too(workplace):
@@ -144,7 +168,10 @@ def test_the_balance_table_adds_up(workplace):
 
 def test_fewer_slides_than_folds(workplace):
     make_classes(slides=4)
-    assert refused(folds=5) == "params.yaml: split.folds is 5, but there are only 4 slides to keep apart"
+    assert (
+        refused(folds=5)
+        == "params.yaml: split.folds is 5, but there are only 4 slides to keep apart"
+    )
 
 
 def test_copies_that_join_slides_are_named_where_too_few_are_left(workplace):
@@ -161,8 +188,13 @@ def test_too_few_slides_to_validate_on_name_the_parameter_that_asks_for_them(wor
         for slide in range(5 if site == "a" else 1):
             for crop in range(9):
                 kind = "GS" if crop % 3 == 0 else "nonGS"
-                save_crop(Path(f"data/sites/{kind}/{site}{slide}-{crop}.png"), seed=1000 * number + 10 * slide + crop)
-    Path("data/sites.yaml").write_text("title: sites\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>[a-c])\\d)-\\d\\.png$'\n")
+                save_crop(
+                    Path(f"data/sites/{kind}/{site}{slide}-{crop}.png"),
+                    seed=1000 * number + 10 * slide + crop,
+                )
+    Path("data/sites.yaml").write_text(
+        "title: sites\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>[a-c])\\d)-\\d\\.png$'\n"
+    )
     set_params({"data": "sites"})
     messages = set()
     for fold in range(3):
@@ -178,7 +210,10 @@ def test_too_few_slides_to_validate_on_name_the_parameter_that_asks_for_them(wor
 
 def test_fewer_sites_than_folds(workplace):
     make_classes(slides=12)
-    assert refused(by="site", folds=3) == "params.yaml: split.folds is 3, but there are only 1 sites to keep apart"
+    assert (
+        refused(by="site", folds=3)
+        == "params.yaml: split.folds is 3, but there are only 1 sites to keep apart"
+    )
 
 
 def test_by_site_without_sites(workplace):
@@ -204,16 +239,23 @@ def test_a_dataset_of_one_class_is_refused(workplace):
     folder = make_classes(slides=6)
     for file in (folder / "GS").iterdir():
         file.unlink()
-    assert refused() == "params.yaml: split.folds is 5, but there are only 0 globally sclerotic glomeruli"
+    assert (
+        refused()
+        == "params.yaml: split.folds is 5, but there are only 0 globally sclerotic glomeruli"
+    )
 
 
 def test_real_size_and_shape(workplace, real_data):
-    """The names and labels of 5,758 glomeruli of 215 cases: by slide nothing leaks, by image everything does."""
+    """The names and labels of 5,758 glomeruli of 215 cases: by slide nothing leaks, by image
+    everything does.
+    """
     rows = (real_data / "kpmp_manifest.csv").read_text()
     names = [line.split(",")[0] for line in rows.splitlines()[1:]]
     folder = Path("data/kpmp")
     folder.mkdir()
-    for number, name in enumerate(names):  # A colour of its own for each: byte-identical files would be grouped.
+    for number, name in enumerate(
+        names
+    ):  # A colour of its own for each: byte-identical files would be grouped.
         Image.new("RGB", (2, 3), (number % 256, number // 256, 7)).save(folder / name)
     (folder / "public.csv").write_text(rows)
     Path("data/kpmp.yaml").write_text((PROJECT / "data/kpmp.yaml").read_text())
@@ -221,7 +263,10 @@ def test_real_size_and_shape(workplace, real_data):
     by_slide = run(by="slide")
     assert by_slide["leakage"] == 0
     assert sum(by_slide["slides"].values()) == 215
-    share = {name: counts["globally_sclerotic"] / sum(counts.values()) for name, counts in by_slide["images"].items()}
+    share = {
+        name: counts["globally_sclerotic"] / sum(counts.values())
+        for name, counts in by_slide["images"].items()
+    }
     assert all(abs(value - 1054 / 5758) < 0.02 for value in share.values()), share
     by_image = run(by="image")
     assert by_image["leakage"] > 0.99
@@ -233,8 +278,13 @@ def test_a_site_is_left_out_and_slides_of_the_others_validate(workplace):
         for slide in range(8):
             for crop in range(3):
                 kind = "GS" if crop == 0 else "nonGS"
-                save_crop(Path(f"data/sites/{kind}/{site}{slide}-{crop}.png"), seed=1000 * number + 10 * slide + crop)
-    Path("data/sites.yaml").write_text("title: sites\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>[a-c])\\d)-\\d\\.png$'\n")
+                save_crop(
+                    Path(f"data/sites/{kind}/{site}{slide}-{crop}.png"),
+                    seed=1000 * number + 10 * slide + crop,
+                )
+    Path("data/sites.yaml").write_text(
+        "title: sites\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>[a-c])\\d)-\\d\\.png$'\n"
+    )
     set_params({"data": "sites"})
     for fold in range(3):
         run(by="site", validation_by="slide", folds=3, fold=fold)
@@ -255,7 +305,9 @@ def test_a_site_is_left_out_and_slides_of_the_others_validate(workplace):
 
 
 def test_seeds_that_give_each_fold_both_classes_are_found():
-    """Ten slides of two crops, of which five have a positive: some draws put two of these into one fold."""
+    """Ten slides of two crops, of which five have a positive: some draws put two of these into one
+    fold.
+    """
     groups = np.repeat(np.arange(10), 2)
     y = np.array([number % 2 * (group % 2) for group in range(10) for number in (0, 1)])
     for seed in seeds_that_work(y, groups, 3):

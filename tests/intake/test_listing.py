@@ -34,7 +34,12 @@ LEFT_BEHIND = {
         "System Volume Information/x.png",
     ],
     "Windows, copied elsewhere": ["s0-1.png:Zone.Identifier", "Thumbs.db:encryptable"],
-    "Synology": ["@eaDir/s0-1.png/SYNOPHOTO_THUMB_M.jpg", "#recycle/s0-1.png", "@tmp/x.png", "#snapshot/GMT-1/s0-1.png"],
+    "Synology": [
+        "@eaDir/s0-1.png/SYNOPHOTO_THUMB_M.jpg",
+        "#recycle/s0-1.png",
+        "@tmp/x.png",
+        "#snapshot/GMT-1/s0-1.png",
+    ],
     "QNAP": [".@__thumb/s800s0-1.png", "@Recycle/s0-1.png", "@Recently-Snapshot/x.png"],
     "other boxes": [
         "~snapshot/hourly.0/s0-1.png",
@@ -44,9 +49,27 @@ LEFT_BEHIND = {
         "@GMT-2024.01.01/x.png",
     ],
     "Linux": [".Trash-1000/files/s0-1.png", ".directory", ".fuse_hidden0001"],
-    "editors": ["labels.csv~", ".labels.csv.swp", "#labels.csv#", ".#labels.csv", ".~lock.labels.csv#", "~$labels.xlsx"],
-    "viewers": ["Picasa.ini", ".picasaoriginals/s0-1.png", "ZbThumbnail.info", "AlbumArtSmall.jpg", ".thumbnails/x.png"],
-    "programs that synchronize": [".dropbox", ".stversions/s0-1.png", "_gsdata_/x.png", ".sync/x.png"],
+    "editors": [
+        "labels.csv~",
+        ".labels.csv.swp",
+        "#labels.csv#",
+        ".#labels.csv",
+        ".~lock.labels.csv#",
+        "~$labels.xlsx",
+    ],
+    "viewers": [
+        "Picasa.ini",
+        ".picasaoriginals/s0-1.png",
+        "ZbThumbnail.info",
+        "AlbumArtSmall.jpg",
+        ".thumbnails/x.png",
+    ],
+    "programs that synchronize": [
+        ".dropbox",
+        ".stversions/s0-1.png",
+        "_gsdata_/x.png",
+        ".sync/x.png",
+    ],
     "Python and git": [".ipynb_checkpoints/x.png", "__pycache__/x.png", ".git/x.png", ".gitignore"],
 }
 
@@ -69,7 +92,19 @@ def test_it_is_never_judged_and_never_a_reason_to_refuse(workplace, kind, capsys
 
 
 @pytest.mark.parametrize(
-    "name", ["a.png", "recycle", "thumbs.png", "lost.png", "#1.png", "a~1.png", "tmp", "icon.png", "eaDir", "found.png"]
+    "name",
+    [
+        "a.png",
+        "recycle",
+        "thumbs.png",
+        "lost.png",
+        "#1.png",
+        "a~1.png",
+        "tmp",
+        "icon.png",
+        "eaDir",
+        "found.png",
+    ],
 )
 def test_a_persons_own_names(name):
     assert not is_left_behind(name)
@@ -85,7 +120,11 @@ def test_links_that_nobody_asks_for(workplace):
     os.mkfifo(folder / "control.pipe")
     listing = list_images(folder)
     assert listing.problems == {} and len(listing.images) == 9
-    assert listing.others == ["control.pipe", "dangling.txt", "notes.txt"] and listing.left_behind == [".venv/"]
+    assert listing.others == [
+        "control.pipe",
+        "dangling.txt",
+        "notes.txt",
+    ] and listing.left_behind == [".venv/"]
 
 
 @pytest.mark.parametrize("layout", ["files/md5/", ""])
@@ -102,7 +141,9 @@ def test_a_folder_whose_name_is_not_text(workplace):
     os.mkdir(os.fsencode(folder) + b"/sub\xff")
     with pytest.raises(UserError) as error:
         list_images(folder).refuse_problems()
-    assert str(error.value) == r"'data/small/sub\udcff' has a name that is not UTF-8 text; rename it"
+    assert (
+        str(error.value) == r"'data/small/sub\udcff' has a name that is not UTF-8 text; rename it"
+    )
 
 
 @pytest.mark.parametrize("character", ["\n", "\r", "\t", "\x1b", "\x7f", "\x85"])
@@ -113,25 +154,61 @@ def test_control_characters_are_refused(workplace, character):
 
 
 @pytest.mark.parametrize(
-    "character", ["\u202e", "\u00a0", "\u3000", "\u00ad", "\u200b", "\ufeff", "\u2028", "\ue000", "😀", "\u0301"]
+    "character",
+    [
+        "\u202e",
+        "\u00a0",
+        "\u3000",
+        "\u00ad",
+        "\u200b",
+        "\ufeff",
+        "\u2028",
+        "\ue000",
+        "😀",
+        "\u0301",
+    ],
 )
 def test_other_characters_are_not(workplace, character):
     save_crop(make_classes(slides=2) / f"nonGS/s0-{character}9.png", seed=999)
     dataset = read_dataset("small")
     dataset = dataset.__class__(
-        dataset.name, dataset.folder, dataset.card_path, dataset.card.model_copy(update={"group": "(?P<slide>s\\d)"})
+        dataset.name,
+        dataset.folder,
+        dataset.card_path,
+        dataset.card.model_copy(update={"group": "(?P<slide>s\\d)"}),
     )
     rows, _ = make_manifest(dataset, Path("unreadable.csv"))
     assert f"nonGS/s0-{character}9.png" in [row.path for row in rows]
 
 
 def test_the_documented_suffixes_are_those_that_are_read():
-    text = (PROJECT / "docs/datasets.md").read_text().split("## Images")[1].split("are taken for images")[0]
+    text = (
+        (PROJECT / "docs/datasets.md")
+        .read_text()
+        .split("## Images")[1]
+        .split("are taken for images")[0]
+    )
     assert set(re.findall(r"`(\.\w+)`", text)) == SUFFIXES
 
 
-FORMATS = {".jp": "JPEG", ".jf": "JPEG", ".ti": "TIFF", ".bm": "BMP", ".we": "WEBP", ".gi": "GIF", ".j2": "JPEG2000", ".p": "PPM"}
-FORMATS |= {".jp2": "JPEG2000", ".jpx": "JPEG2000", ".jpf": "JPEG2000", ".jpc": "JPEG2000", ".png": "PNG", ".ap": "PNG"}
+FORMATS = {
+    ".jp": "JPEG",
+    ".jf": "JPEG",
+    ".ti": "TIFF",
+    ".bm": "BMP",
+    ".we": "WEBP",
+    ".gi": "GIF",
+    ".j2": "JPEG2000",
+    ".p": "PPM",
+}
+FORMATS |= {
+    ".jp2": "JPEG2000",
+    ".jpx": "JPEG2000",
+    ".jpf": "JPEG2000",
+    ".jpc": "JPEG2000",
+    ".png": "PNG",
+    ".ap": "PNG",
+}
 
 
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))

@@ -1,7 +1,8 @@
-"""Tables, names, folders and pictures with all oddities at once, against small models of what is right.
+"""Tables, names, folders and pictures with all oddities at once, against small models of what is
+right.
 
-The product reads everything exactly as the model says, or refuses and names the line or the file. 200 examples of each;
-EXAMPLES=10000 in the environment asks for more.
+The product reads everything exactly as the model says, or refuses and names the line or the file.
+200 examples of each; EXAMPLES=10000 in the environment asks for more.
 """
 
 import csv
@@ -34,30 +35,60 @@ from stages.intake.tables import read_rows
 many = settings(
     max_examples=int(os.environ.get("EXAMPLES", "200")),
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
 )
 
 LETTERS = "abAB19 _-.,;'\"=+@#()üé漢\u0301\u202e\u00a0<&"
-stems = st.text(LETTERS, min_size=1, max_size=8).map(str.strip).filter(lambda text: text.strip(". ") and not text.startswith("."))
+stems = (
+    st.text(LETTERS, min_size=1, max_size=8)
+    .map(str.strip)
+    .filter(lambda text: text.strip(". ") and not text.startswith("."))
+)
 UNKNOWN = ["NA", "nan", "?", "--", "Unknown", "n.a.", "#REF!"]
 WORDS = {0: ["0", "0.0", "false", "No", "F", "0,0"], 1: ["1", "1.0", "TRUE", "yes", "y", "1."]}
 NEITHER = ["", "2", "-1", "maybe", "01", "nan", "1 0", "\u0661"]
 
 
-# --- Tables ---------------------------------------------------------------------------------------------------------
+# --- Tables
+# ---------------------------------------------------------------------------------------------------------
 
 
 # What spreadsheets make of 1-2, and of long numbers.
-CHANGED = ["02-Jan", "2. Jan", "Jan-02", "02-janv.", "02.01.2024", "2024-01-02 00:00:00", "2.02312E+14", "2,0E+14", "#REF!"]
+CHANGED = [
+    "02-Jan",
+    "2. Jan",
+    "Jan-02",
+    "02-janv.",
+    "02.01.2024",
+    "2024-01-02 00:00:00",
+    "2.02312E+14",
+    "2,0E+14",
+    "#REF!",
+]
 
 
 @st.composite
 def tables(draw):
-    """A table as CSV or as a workbook, and what is right: label and slide of each file, or the line of the first fault and what
-    is said of it.
+    """A table as CSV or as a workbook, and what is right: label and slide of each file, or the line
+    of the first fault and what is said of it.
     """
-    files = draw(st.lists(stems, min_size=1, max_size=6, unique_by=lambda stem: unicodedata.normalize("NFC", stem).casefold()))
-    folders = draw(st.lists(st.sampled_from(["", "sub/", "sub/x/", " "]), min_size=len(files), max_size=len(files)))
+    files = draw(
+        st.lists(
+            stems,
+            min_size=1,
+            max_size=6,
+            unique_by=lambda stem: unicodedata.normalize("NFC", stem).casefold(),
+        )
+    )
+    folders = draw(
+        st.lists(
+            st.sampled_from(["", "sub/", "sub/x/", " "]), min_size=len(files), max_size=len(files)
+        )
+    )
     paths = [folder + stem + ".png" for folder, stem in zip(folders, files)]
     form = draw(st.sampled_from(["NFC", "NFD"]))
     disk = [unicodedata.normalize(form, path) for path in paths]
@@ -68,9 +99,20 @@ def tables(draw):
     kinds = ["label", "unknown", "twice", "long", "header", "slide", "unread", "hidden"]
     broken, at = draw(st.sampled_from([None, None, *kinds])), draw(st.integers(0, len(wanted) - 1))
     for number, (path, on_disk) in enumerate(wanted):
-        label, slide = draw(st.sampled_from([0, 1])), draw(st.sampled_from(["1-2", "3-40", "MAR1", "007", "3E12"]))
+        label, slide = (
+            draw(st.sampled_from([0, 1])),
+            draw(st.sampled_from(["1-2", "3-40", "MAR1", "007", "3E12"])),
+        )
         name = draw(
-            st.sampled_from([path, unicodedata.normalize("NFD", path), PurePosixPath(path).name, "./" + path, as_cell(path)])
+            st.sampled_from(
+                [
+                    path,
+                    unicodedata.normalize("NFD", path),
+                    PurePosixPath(path).name,
+                    "./" + path,
+                    as_cell(path),
+                ]
+            )
         )
         fields = {
             "name": name,
@@ -85,7 +127,10 @@ def tables(draw):
         elif broken == "unknown" and number == at:
             row[columns.index("name")], fault = "../" + name, "is not in the folder"
         elif broken == "unread" and number == at:
-            row[columns.index("name")], fault = "sub/is not.heic", "but not of a format that is read"
+            row[columns.index("name")], fault = (
+                "sub/is not.heic",
+                "but not of a format that is read",
+            )
         elif broken == "hidden" and number == at:
             row[columns.index("name")], fault = "./.hidden.png", "is passed over"
         elif broken == "long" and number == at:
@@ -99,7 +144,9 @@ def tables(draw):
         if broken == "twice" and number == at:
             rows.append(list(row))
             fault = "stands there twice"
-    content, lines = draw(as_workbook(header, rows) if draw(st.booleans()) else as_csv(header, rows))
+    content, lines = draw(
+        as_workbook(header, rows) if draw(st.booleans()) else as_csv(header, rows)
+    )
     return content, disk, truth, lines[at + (broken == "twice")] if fault else None, fault
 
 
@@ -129,7 +176,9 @@ def as_csv(draw, header, rows):
 
 @st.composite
 def as_workbook(draw, header, rows):
-    """The bytes of a workbook whose table may stand beside a hidden copy of it, with empty rows and formatted cells."""
+    """The bytes of a workbook whose table may stand beside a hidden copy of it, with empty rows and
+    formatted cells.
+    """
     book, line, lines = openpyxl.Workbook(), draw(st.integers(1, 3)), []
     for row in [header, *rows]:
         for column, text in enumerate(row, 1):
@@ -139,7 +188,9 @@ def as_workbook(draw, header, rows):
         lines.append(line)
         line += draw(st.integers(1, 2))
     if draw(st.booleans()):
-        book.copy_worksheet(book.active).sheet_state = draw(st.sampled_from(["hidden", "veryHidden"]))
+        book.copy_worksheet(book.active).sheet_state = draw(
+            st.sampled_from(["hidden", "veryHidden"])
+        )
     if draw(st.booleans()):
         book.active["XFD1048576"].number_format = "0.0"
     content = io.BytesIO()
@@ -151,7 +202,10 @@ def dataset_of(folder, **card):
     if folder.is_dir():
         folder.with_suffix(".yaml").write_text("title: t\nclasses:\nlabels:\ncolumns:\ngroup:\n")
     return Dataset(
-        "d", folder, folder.with_suffix(".yaml"), CardFields.model_validate({"title": "t", "group": "(?P<slide>.)", **card})
+        "d",
+        folder,
+        folder.with_suffix(".yaml"),
+        CardFields.model_validate({"title": "t", "group": "(?P<slide>.)", **card}),
     )
 
 
@@ -165,18 +219,24 @@ def test_a_table_is_read_exactly_or_refused_with_its_line(tmp_path_factory, case
         (folder / "labels.csv").write_bytes(content)
         columns = {"name": "name", "label": "truth", "slide": "slide"}
         dataset = dataset_of(folder, labels="labels.csv", columns=columns)
-        listing = Listing(folder, sorted(disk), ["is not.heic", "sub/is not.heic"], [".hidden.png"], {})
+        listing = Listing(
+            folder, sorted(disk), ["is not.heic", "sub/is not.heic"], [".hidden.png"], {}
+        )
         if fault is None:
             labels, groups = labels_from_table(dataset, listing)
             assert {path: (label, groups[path][0]) for path, label in labels.items()} == truth
             # The opposite, where the card says that 0 is for the sclerotic ones.
             opposite = dataset_of(folder, labels="labels.csv", columns=columns, positive="0")
-            assert labels_from_table(opposite, listing)[0] == {path: 1 - label for path, label in labels.items()}
+            assert labels_from_table(opposite, listing)[0] == {
+                path: 1 - label for path, label in labels.items()
+            }
         else:
             with pytest.raises(UserError) as error:
                 labels_from_table(dataset, listing)
             said = str(error.value).splitlines()
-            assert said[0].startswith(f"{folder}/labels.csv, line {line}: ") and fault in said[0], said
+            assert said[0].startswith(f"{folder}/labels.csv, line {line}: ") and fault in said[0], (
+                said
+            )
     finally:
         shutil.rmtree(folder.parent)
 
@@ -184,7 +244,9 @@ def test_a_table_is_read_exactly_or_refused_with_its_line(tmp_path_factory, case
 @many
 @given(st.text(alphabet="name,truth01;\t\n\r\"'.pg \0\ufeff=", max_size=80))
 def test_of_any_text_all_rows_are_read_or_none(tmp_path_factory, text):
-    """Whatever the text: as many rows as a reader with nothing but quotation marks and line ends in mind counts, or a refusal."""
+    """Whatever the text: as many rows as a reader with nothing but quotation marks and line ends in
+    mind counts, or a refusal.
+    """
     file = tmp_path_factory.getbasetemp() / f"any-{os.getpid()}.csv"
     file.write_bytes(("name,truth\n" + text).encode())
     try:
@@ -192,17 +254,25 @@ def test_of_any_text_all_rows_are_read_or_none(tmp_path_factory, text):
     except UserError as error:
         assert str(file) in str(error)
         return
-    expected = [row for row in csv.reader(io.StringIO(text, newline="")) if any(field.strip() for field in row)]
+    expected = [
+        row
+        for row in csv.reader(io.StringIO(text, newline=""))
+        if any(field.strip() for field in row)
+    ]
     assert [list(row.fields.values()) for row in rows] == [[*row, ""][:2] for row in expected]
 
 
-# --- Names ----------------------------------------------------------------------------------------------------------
+# --- Names
+# ----------------------------------------------------------------------------------------------------------
 
 
 @settings(many, max_examples=many.max_examples // 4)  # Each starts a process.
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["Müller", "MU", "a b", "é漢", "x-1", "1", "NA1", "0", *UNKNOWN]), st.integers(0, 99))
+        st.tuples(
+            st.sampled_from(["Müller", "MU", "a b", "é漢", "x-1", "1", "NA1", "0", *UNKNOWN]),
+            st.integers(0, 99),
+        )
         | st.tuples(st.integers(2, 99).map(str), st.just(0)),
         min_size=1,
         max_size=16,
@@ -210,15 +280,24 @@ def test_of_any_text_all_rows_are_read_or_none(tmp_path_factory, text):
     st.data(),
 )
 def test_crops_of_one_slide_are_of_one_slide_however_they_are_written(tmp_path_factory, rows, data):
-    dataset = dataset_of(tmp_path_factory.getbasetemp(), classes=["a", "b"], group=r"(?P<slide>.+)_\d+\.png$")
+    dataset = dataset_of(
+        tmp_path_factory.getbasetemp(), classes=["a", "b"], group=r"(?P<slide>.+)_\d+\.png$"
+    )
     paths = {}
     for slide, number in rows:
         form = data.draw(st.sampled_from(["NFC", "NFD"]))
-        paths[f"{data.draw(st.sampled_from('ab'))}/{unicodedata.normalize(form, slide)}_{number}.png"] = slide
+        paths[
+            f"{data.draw(st.sampled_from('ab'))}/{unicodedata.normalize(form, slide)}_{number}.png"
+        ] = slide
     unknown = [path for path, slide in paths.items() if slide in UNKNOWN]
     single = FEW <= len(paths) == len(set(paths.values()))
     if unknown or single:
-        with pytest.raises(UserError, match=f"the slide of {len(unknown)} of {len(paths)}" if unknown else "a slide of its own"):
+        with pytest.raises(
+            UserError,
+            match=f"the slide of {len(unknown)} of {len(paths)}"
+            if unknown
+            else "a slide of its own",
+        ):
             find_slides(dataset, sorted(paths), {})
     else:
         found = find_slides(dataset, sorted(paths), {})
@@ -260,20 +339,38 @@ def test_any_text_is_a_pattern_or_not(text):
         assert "regular expression" in str(error) or "named group" in str(error)
 
 
-# --- Folders --------------------------------------------------------------------------------------------------------
+# --- Folders
+# --------------------------------------------------------------------------------------------------------
 
-CLUTTER = [".DS_Store", "._a.png", "Thumbs.db", "@eaDir", "__MACOSX", "#recycle", "~$x.png", "a.png~", ".Trash-1000", "Icon\r"]
+CLUTTER = [
+    ".DS_Store",
+    "._a.png",
+    "Thumbs.db",
+    "@eaDir",
+    "__MACOSX",
+    "#recycle",
+    "~$x.png",
+    "a.png~",
+    ".Trash-1000",
+    "Icon\r",
+]
 
 
 @st.composite
 def trees(draw):
     """A folder's files, what is listed of them, and what is refused."""
-    names = draw(st.lists(stems, max_size=8, unique_by=lambda stem: unicodedata.normalize("NFC", stem).casefold()))
+    names = draw(
+        st.lists(
+            stems, max_size=8, unique_by=lambda stem: unicodedata.normalize("NFC", stem).casefold()
+        )
+    )
     images, others, clutter, bad = [], [], [], {}
     for name in names:
         folder = draw(st.sampled_from(["", "gs/", "gs/non/", "gs/non/x/", "y/"]))
         suffix = draw(st.sampled_from([".png", ".PNG", ".tif", ".jp2", ".txt", "", ".heic"]))
-        plain = not (name + suffix).endswith("~") and not (name.startswith("#") and (name + suffix).endswith("#"))
+        plain = not (name + suffix).endswith("~") and not (
+            name.startswith("#") and (name + suffix).endswith("#")
+        )
         is_image = PurePosixPath(name + suffix).suffix.lower() in SUFFIXES
         if plain:
             (images if is_image else others).append(folder + name + suffix)
@@ -283,7 +380,9 @@ def trees(draw):
             bad[folder + name + draw(st.sampled_from(["\n", "\x1b", "\x85"])) + ".png"] = None
         if draw(st.integers(0, 4)) == 0:
             bad[f"{folder}{name}.link.png"] = draw(
-                st.sampled_from([f"{name}.link.png", "gone.png", ".", "..", "/dev/null", "/etc/passwd"])
+                st.sampled_from(
+                    [f"{name}.link.png", "gone.png", ".", "..", "/dev/null", "/etc/passwd"]
+                )
             )
     return sorted(set(images)), sorted(set(others) - set(images)), sorted(set(clutter)), bad
 
@@ -302,15 +401,22 @@ def test_a_folder_is_listed_whole_or_what_is_not_read_is_named(tmp_path_factory,
             else:
                 (folder / path).write_bytes(b"x")
         for path in clutter:
-            (folder / path).mkdir(parents=True) if "." not in path else (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path / "a.png" if (folder / path).is_dir() else folder / path).write_bytes(b"x")
+            (folder / path).mkdir(parents=True) if "." not in path else (
+                folder / path
+            ).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path / "a.png" if (folder / path).is_dir() else folder / path).write_bytes(
+                b"x"
+            )
         found = list_images(folder)
         assert (found.images, found.others, sorted(found.problems)) == (images, others, sorted(bad))
         assert [name.rstrip("/") for name in found.left_behind] == sorted(clutter)
         # The deepest class folder decides; what is in none is named.
         dataset = dataset_of(folder, classes=["gs/non", "gs"], group=".*/(?P<slide>.)")
         if stray := [path for path in images if not path.startswith("gs/")]:
-            with pytest.raises(UserError, match="is in neither of the class folders|there is no folder|is passed over"):
+            with pytest.raises(
+                UserError,
+                match="is in neither of the class folders|there is no folder|is passed over",
+            ):
                 labels_from_folders(dataset, stray)
         elif (folder / "gs/non").is_dir():
             labels = labels_from_folders(dataset, images)
@@ -319,7 +425,8 @@ def test_a_folder_is_listed_whole_or_what_is_not_read_is_named(tmp_path_factory,
         shutil.rmtree(folder.parent)
 
 
-# --- Pictures -------------------------------------------------------------------------------------------------------
+# --- Pictures
+# -------------------------------------------------------------------------------------------------------
 
 
 def as_png(pixels):
@@ -328,7 +435,13 @@ def as_png(pixels):
 
 def as_tiff(pixels):
     content = io.BytesIO()
-    tifffile.imwrite(content, pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack", compression="zlib", predictor=True)
+    tifffile.imwrite(
+        content,
+        pixels,
+        photometric="rgb" if pixels.ndim == 3 else "minisblack",
+        compression="zlib",
+        predictor=True,
+    )
     return content.getvalue(), ".tif"
 
 
@@ -357,11 +470,15 @@ def as_webp(pixels):
     st.integers(1, 20),
     st.integers(0, 2**32 - 1),
 )
-def test_a_picture_has_the_pixels_that_were_written(tmp_path_factory, encode, kind, channels, height, width, seed):
+def test_a_picture_has_the_pixels_that_were_written(
+    tmp_path_factory, encode, kind, channels, height, width, seed
+):
     if encode in (as_bmp, as_webp):
         kind = np.uint8
     deep = np.iinfo(kind).max
-    pixels = np.random.default_rng(seed).integers(0, deep, (height, width, channels), dtype=kind, endpoint=True)
+    pixels = np.random.default_rng(seed).integers(
+        0, deep, (height, width, channels), dtype=kind, endpoint=True
+    )
     pixels[0, 0] = deep  # Somewhere it is bright, or 16 bits would be taken for 12.
     content, suffix = encode(pixels if channels == 3 else pixels[..., 0])
     file = tmp_path_factory.getbasetemp() / f"picture-{os.getpid()}{suffix}"

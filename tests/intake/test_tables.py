@@ -1,4 +1,6 @@
-"""One reader of tables and one matcher of names, whoever asks: the manifest, the corrections, `predict` and its labels."""
+"""One reader of tables and one matcher of names, whoever asks: the manifest, the corrections,
+`predict` and its labels.
+"""
 
 import os
 import re
@@ -44,7 +46,13 @@ def of(path, columns=("name", "label")):
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_a_table_by_any_separator_and_line_end(workplace, separator, end):
-    lines = [separator.join(("name", "label")), "", separator.join((" a.png ", "1")), separator, separator.join(("b.png", "0"))]
+    lines = [
+        separator.join(("name", "label")),
+        "",
+        separator.join((" a.png ", "1")),
+        separator,
+        separator.join(("b.png", "0")),
+    ]
     assert of(table(end.join(lines))) == [(3, "a.png", "1"), (5, "b.png", "0")]
 
 
@@ -57,11 +65,24 @@ def test_a_table_by_any_separator_and_line_end(workplace, separator, end):
         ("sep=;\nname;label\n1,5.png;1\n", [(3, "1,5.png", "1")]),
         ("\ufeffname,label\na.png,1\n", [(2, "a.png", "1")]),
         ("name,note,label\na.png,,1\nb.png\n", [(2, "a.png", "1"), (3, "b.png", "")]),
-        ("name,label,,\na.png,1,,\nb.png,0\nc.png,1,\n", [(2, "a.png", "1"), (3, "b.png", "0"), (4, "c.png", "1")]),
+        (
+            "name,label,,\na.png,1,,\nb.png,0\nc.png,1,\n",
+            [(2, "a.png", "1"), (3, "b.png", "0"), (4, "c.png", "1")],
+        ),
         ("name,label\na.png,1,,,\n", [(2, "a.png", "1")]),
         ('name,label\n"a ""b"".png","1"\n', [(2, 'a "b".png', "1")]),
     ],
-    ids=["sep", "sep in quotes", "sep tab", "sep decides", "mark", "short", "empty columns", "long", "quotes"],
+    ids=[
+        "sep",
+        "sep in quotes",
+        "sep tab",
+        "sep decides",
+        "mark",
+        "short",
+        "empty columns",
+        "long",
+        "quotes",
+    ],
 )
 def test_what_spreadsheets_write(workplace, text, rows):
     assert of(table(text)) == rows
@@ -81,7 +102,10 @@ def test_a_column_in_another_case_is_taken_and_said(workplace, header, capsys):
 def test_of_two_columns_that_differ_by_case_the_exact_one_is_taken_and_said(workplace, capsys):
     assert of(table("name,label,Label\na.png,1,0\n")) == [(2, "a.png", "1")]
     assert "the column 'label' is taken for 'label', not 'Label'" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"has the column 'label' 2 times, and nobody knows which is meant: 'LABEL', 'Label'"):
+    with pytest.raises(
+        UserError,
+        match=r"has the column 'label' 2 times, and nobody knows which is meant: 'LABEL', 'Label'",
+    ):
         of(table("name,LABEL,Label\na.png,1,0\n"))
 
 
@@ -101,9 +125,18 @@ def test_a_column_twice_is_refused_wherever_it_is_read(workplace):
     ("text", "said"),
     [
         ("name,label\nb.png,0\na.png,1,2\n", "table.csv, line 3: 3 fields where the header has 2"),
-        ('name,label\nb.png,0\n"a.png,1\n', "table.csv is not a table that can be read: line 3: unexpected end of data"),
-        ('name,label\nb.png,0\n"a" b.png,1\n', "table.csv is not a table that can be read: line 3: ',' expected after '\"'"),
-        ('name,label\n"b.png,0\na.png,1\nc.png"\n', "line 2: 'b.png,0\\na.png,1\\nc.png' has a control character"),
+        (
+            'name,label\nb.png,0\n"a.png,1\n',
+            "table.csv is not a table that can be read: line 3: unexpected end of data",
+        ),
+        (
+            'name,label\nb.png,0\n"a" b.png,1\n',
+            "table.csv is not a table that can be read: line 3: ',' expected after '\"'",
+        ),
+        (
+            'name,label\n"b.png,0\na.png,1\nc.png"\n',
+            "line 2: 'b.png,0\\na.png,1\\nc.png' has a control character",
+        ),
         ('name,note,label\nb.png,"x,0\na.png,"y",1\n', "line 2: ',' expected after '\"'"),
         ("", "table.csv has no column 'name'; it is empty"),
         ("name,label\n", "table.csv has a header and no row"),
@@ -121,12 +154,21 @@ def test_what_cannot_be_read_whole_is_refused_with_its_line(workplace, text, sai
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("name\nMüller\n".encode("latin-1"), "table.csv, line 2: not UTF-8 text; save the table as CSV UTF-8"),
-        ("name\na\n".encode("utf-16-le"), "table.csv, line 1: a zero byte, which no text has; save one table as CSV UTF-8"),
+        (
+            "name\nMüller\n".encode("latin-1"),
+            "table.csv, line 2: not UTF-8 text; save the table as CSV UTF-8",
+        ),
+        (
+            "name\na\n".encode("utf-16-le"),
+            "table.csv, line 1: a zero byte, which no text has; save one table as CSV UTF-8",
+        ),
         (b"\x89PNG\r\n\x1a\n", "table.csv is an image, not a table"),
         (b"\xff\xd8\xff\xe0", "table.csv is an image, not a table"),
         (b"\xd0\xcf\x11\xe0\xa1", "table.csv is a workbook of an older Excel, not a table"),
-        (b"PK\x03\x04mimetype", "table.csv is an archive, or a spreadsheet of another program, not a table"),
+        (
+            b"PK\x03\x04mimetype",
+            "table.csv is an archive, or a spreadsheet of another program, not a table",
+        ),
         (b"%PDF-1.7", "table.csv is a PDF, not a table"),
     ],
 )
@@ -140,7 +182,10 @@ def test_what_is_no_table(workplace, content, said):
 def test_a_file_that_is_too_large_is_refused_unread(workplace):
     path = table("name,label\na.png,1\n")
     os.truncate(path, 2**30)
-    with pytest.raises(UserError, match=r"^table.csv has 1,073,741,824 bytes; tables of at most 268,435,456 are read$"):
+    with pytest.raises(
+        UserError,
+        match=r"^table.csv has 1,073,741,824 bytes; tables of at most 268,435,456 are read$",
+    ):
         of(path)
 
 
@@ -151,19 +196,40 @@ def test_a_pipe_is_no_table(workplace):
 
 
 def test_a_field_of_several_lines_is_a_doubt(workplace, capsys):
-    """A stray quotation mark may have swallowed rows, where nobody asks for the column that it stands in."""
-    assert of(table('name,label,note\na.png,1,"x\nb.png,0,"\nc.png,0,\n')) == [(2, "a.png", "1"), (4, "c.png", "0")]
-    assert "warning: table.csv, line 2: a field of several lines; are its quotation marks right?" in capsys.readouterr().err
+    """A stray quotation mark may have swallowed rows, where nobody asks for the column that it
+    stands in.
+    """
+    assert of(table('name,label,note\na.png,1,"x\nb.png,0,"\nc.png,0,\n')) == [
+        (2, "a.png", "1"),
+        (4, "c.png", "0"),
+    ]
+    assert (
+        "warning: table.csv, line 2: a field of several lines; are its quotation marks right?"
+        in capsys.readouterr().err
+    )
 
 
 def test_workbooks_of_excel(workplace, capsys):
-    rows = [["Name", "Label", "scanned"], ["a.png", 1, date(2024, 2, 1)], [], ["b.png", 0.0], ["c.png", True], [7, "yes", None]]
+    rows = [
+        ["Name", "Label", "scanned"],
+        ["a.png", 1, date(2024, 2, 1)],
+        [],
+        ["b.png", 0.0],
+        ["c.png", True],
+        [7, "yes", None],
+    ]
     path = workbook({"notes": [["read me"]], "crops": rows})
     assert of(path) == [(2, "a.png", "1"), (4, "b.png", "0"), (5, "c.png", "TRUE"), (6, "7", "yes")]
     assert "the column 'Label' is taken for 'label'" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"has 2 sheets with these columns: one, two; save the one that is meant alone"):
+    with pytest.raises(
+        UserError,
+        match=r"has 2 sheets with these columns: one, two; save the one that is meant alone",
+    ):
         of(workbook({"one": rows, "two": rows}))
-    with pytest.raises(UserError, match=r"line 2: name is '2024-02-01 00:00:00', a date, which Excel makes of names such as 1-2"):
+    with pytest.raises(
+        UserError,
+        match=r"line 2: name is '2024-02-01 00:00:00', a date, which Excel makes of names such as 1-2",
+    ):
         of(workbook({"one": [["name", "label"], [date(2024, 2, 1), 1]]}))
     with pytest.raises(UserError, match=r"has no column 'label'; it has 'name'"):
         of(workbook({"one": [["name"], ["a.png"]]}))
@@ -172,7 +238,9 @@ def test_workbooks_of_excel(workplace, capsys):
 
 
 def test_texts_that_cells_share_are_read_as_excel_writes_them(workplace):
-    """In parts, with line ends by their number, and with a reading aid for Japanese that is no part of the text."""
+    """In parts, with line ends by their number, and with a reading aid for Japanese that is no part
+    of the text.
+    """
     path = workbook({"one": [["name", "label"], ["a.png", 1]]})
     strings = (
         '<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si><t>name</t></si><si><t>label</t></si>'
@@ -183,9 +251,13 @@ def test_texts_that_cells_share_are_read_as_excel_writes_them(workplace):
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name).decode() for name in archive.namelist()}
     sheet, types = "xl/worksheets/sheet1.xml", "[Content_Types].xml"
-    parts[sheet] = re.sub("<sheetData>.*</sheetData>", f"<sheetData>{cells}</sheetData>", parts[sheet])
+    parts[sheet] = re.sub(
+        "<sheetData>.*</sheetData>", f"<sheetData>{cells}</sheetData>", parts[sheet]
+    )
     kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
-    parts[types] = parts[types].replace("</Types>", f'<Override PartName="/xl/sharedStrings.xml" ContentType="{kind}"/></Types>')
+    parts[types] = parts[types].replace(
+        "</Types>", f'<Override PartName="/xl/sharedStrings.xml" ContentType="{kind}"/></Types>'
+    )
     with zipfile.ZipFile(path, "w") as archive:
         for name, part in (parts | {"xl/sharedStrings.xml": strings}).items():
             archive.writestr(name, part)
@@ -202,12 +274,17 @@ def test_hidden_rows_are_read_and_said(workplace, capsys):
 
 
 def test_a_hidden_sheet_is_not_read_and_said(workplace, capsys):
-    path = workbook({"new": [["name", "label"], ["a.png", 1]], "old": [["name", "label"], ["a.png", 0]]})
+    path = workbook(
+        {"new": [["name", "label"], ["a.png", 1]], "old": [["name", "label"], ["a.png", 0]]}
+    )
     book = openpyxl.load_workbook(path)
     book["old"].sheet_state = "hidden"
     book.save(path)
     assert of(path) == [(2, "a.png", "1")]
-    assert "table.xlsx: the hidden sheet 'old' has these columns as well, and is not read" in capsys.readouterr().err
+    assert (
+        "table.xlsx: the hidden sheet 'old' has these columns as well, and is not read"
+        in capsys.readouterr().err
+    )
 
 
 def test_of_a_visible_and_a_hidden_column_the_visible_one_is_read_and_said(workplace, capsys):
@@ -217,16 +294,24 @@ def test_of_a_visible_and_a_hidden_column_the_visible_one_is_read_and_said(workp
     book.save(path)
     assert of(path) == [(2, "a.png", "1")]
     assert "the column 'label' is taken for 'label', not 'Label'" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"table.xlsx: the column 'Label' is hidden; unhide it if it is the right one"):
+    with pytest.raises(
+        UserError,
+        match=r"table.xlsx: the column 'Label' is hidden; unhide it if it is the right one",
+    ):
         of(path, ("name", "Label"))
 
 
 def test_a_workbook_says_nothing_of_what_is_no_table(workplace, capsys, recwarn):
-    """What openpyxl would lose if it wrote the file, such as rules for valid cells, is nobody's concern."""
+    """What openpyxl would lose if it wrote the file, such as rules for valid cells, is nobody's
+    concern.
+    """
     path = workbook({"one": [["name", "label"], ["a.png", 1]]})
     extension = b'<extLst><ext uri="{CCE6A557-97BC-4b89-ADB6-D9C93CAAB3DF}"/></extLst></worksheet>'
     with zipfile.ZipFile(path) as archive:
-        parts = {name: archive.read(name).replace(b"</worksheet>", extension) for name in archive.namelist()}
+        parts = {
+            name: archive.read(name).replace(b"</worksheet>", extension)
+            for name in archive.namelist()
+        }
     with zipfile.ZipFile(path, "w") as archive:
         for name, part in parts.items():
             archive.writestr(name, part)
@@ -255,23 +340,35 @@ def test_a_table_of_many_rows_is_read_whole(workplace):
 
 
 def test_what_a_spreadsheet_changed_is_refused_where_it_is_used(workplace):
-    """A table that names crops may have dates, in a column that is not asked for; as slides they are refused."""
+    """A table that names crops may have dates, in a column that is not asked for; as slides they
+    are refused.
+    """
     save_crop(Path("crops/a.png"), 0)
     rows = [["name", "slide"], ["a.png", date(2024, 1, 2)]]
     columns = find_crops(workbook({"one": rows}, "crops/table.xlsx")).columns
-    with pytest.raises(UserError, match=r"^crops/table.xlsx: a.png: slide is a date, which Excel makes of names such as 1-2"):
+    with pytest.raises(
+        UserError,
+        match=r"^crops/table.xlsx: a.png: slide is a date, which Excel makes of names such as 1-2",
+    ):
         columns.of("slide")
     save_crop(Path("crops/b.png"), 1)
-    columns = find_crops(table("name,slide,note\na.png,1-2,02-Jan\nb.png,02-Jan,1-2\n", "crops/table.csv")).columns
+    columns = find_crops(
+        table("name,slide,note\na.png,1-2,02-Jan\nb.png,02-Jan,1-2\n", "crops/table.csv")
+    ).columns
     assert columns.of("note") == {"a.png": "02-Jan", "b.png": "1-2"}
-    with pytest.raises(UserError, match=r"^crops/table.csv: b.png: slide is '02-Jan', a date, but '1-2' is not"):
+    with pytest.raises(
+        UserError, match=r"^crops/table.csv: b.png: slide is '02-Jan', a date, but '1-2' is not"
+    ):
         columns.of("slide")
 
 
 def test_a_slide_that_swallowed_a_row_is_refused_where_it_is_used(workplace):
     save_crop(Path("crops/a.png"), 0)
     columns = find_crops(table('name,slide\na.png,"S1\nb.png,S2"\n', "crops/table.csv")).columns
-    with pytest.raises(UserError, match=r"a.png: slide is 'S1\\nb.png,S2', which has a control character; is a quotation mark"):
+    with pytest.raises(
+        UserError,
+        match=r"a.png: slide is 'S1\\nb.png,S2', which has a control character; is a quotation mark",
+    ):
         columns.of("slide")
 
 
@@ -285,13 +382,32 @@ def test_a_damaged_workbook_is_one_line(workplace):
         assert str(error.value).startswith("table.xlsx ") and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["1", "1.0", "1.", "1,0", "1.000", "TRUE", "true", "Yes", "y", "T"])
+@pytest.mark.parametrize(
+    "text", ["1", "1.0", "1.", "1,0", "1.000", "TRUE", "true", "Yes", "y", "T"]
+)
 def test_labels_that_mean_1_without_a_doubt(text):
     assert as_label(text) == 1
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2", "-1", "01", "1e0", "10", "nan", "positive", "one", "\u0661", "1.5", "0.5", "+", "GS", "x"]
+    "text",
+    [
+        "",
+        "2",
+        "-1",
+        "01",
+        "1e0",
+        "10",
+        "nan",
+        "positive",
+        "one",
+        "\u0661",
+        "1.5",
+        "0.5",
+        "+",
+        "GS",
+        "x",
+    ],
 )
 def test_labels_that_mean_neither(text):
     assert as_label(text) is None
@@ -301,27 +417,51 @@ def test_what_was_taken_for_a_label_is_said_once(workplace, capsys):
     names = [f"{letter}.png" for letter in "abcd"]
     given = table("name,truth\na.png,TRUE\nb.png,no\nc.png,1\nd.png,TRUE\n")
     assert list(read_labels(given, "name", "truth", names).values()) == [1, 0, 1, 1]
-    assert capsys.readouterr().err == "warning: table.csv: as labels are taken 'TRUE' for 1, 'no' for 0\n"
+    assert (
+        capsys.readouterr().err
+        == "warning: table.csv: as labels are taken 'TRUE' for 1, 'no' for 0\n"
+    )
 
 
 def test_a_name_that_fits_two_crops_labels_neither(workplace):
     names = ["one/a.png", "two/a.png", "two/b.png"]
-    with pytest.raises(UserError, match=r"^table.csv, line 2: 'a.png' fits 2 crops: one/a.png, two/a.png$"):
+    with pytest.raises(
+        UserError, match=r"^table.csv, line 2: 'a.png' fits 2 crops: one/a.png, two/a.png$"
+    ):
         read_labels(table("name,truth\na.png,1\n"), "name", "truth", names)
     given = table("name,truth\none/a.png,1\ntwo/a.png,0\nb.png,1\nelsewhere.png,0\n")
-    assert read_labels(given, "name", "truth", names) == {"one/a.png": 1, "two/a.png": 0, "two/b.png": 1}
+    assert read_labels(given, "name", "truth", names) == {
+        "one/a.png": 1,
+        "two/a.png": 0,
+        "two/b.png": 1,
+    }
 
 
 @pytest.mark.parametrize(
-    "name", [r"C:\Crops\sub\B1.png", "/home/me/b1.png", "b1", "B1.PNG", "b1.tif", r"sub\b1.png", "b 1.png", "other/b1.png"]
+    "name",
+    [
+        r"C:\Crops\sub\B1.png",
+        "/home/me/b1.png",
+        "b1",
+        "B1.PNG",
+        "b1.tif",
+        r"sub\b1.png",
+        "b 1.png",
+        "other/b1.png",
+    ],
 )
 def test_a_name_that_is_nearly_right_gets_a_hint_and_no_label(workplace, name):
     names = Names(["a1.png", "sub/b1.png"], "the folder")
     assert names.find(name) == []
     assert names.problem(name) == f"{name!r} is not in the folder; is 'sub/b1.png' meant?"
     with pytest.raises(UserError) as error:
-        read_labels(table(f"name,truth\na1.png,1\n{name},0\n"), "name", "truth", ["a1.png", "sub/b1.png"])
-    assert str(error.value) == f"table.csv has no label of sub/b1.png; is that of line 3, {name!r}, meant?"
+        read_labels(
+            table(f"name,truth\na1.png,1\n{name},0\n"), "name", "truth", ["a1.png", "sub/b1.png"]
+        )
+    assert (
+        str(error.value)
+        == f"table.csv has no label of sub/b1.png; is that of line 3, {name!r}, meant?"
+    )
 
 
 def test_spaces_around_a_name_are_of_it_where_there_is_such_a_file(workplace):
@@ -332,14 +472,21 @@ def test_spaces_around_a_name_are_of_it_where_there_is_such_a_file(workplace):
         [" b.png"],
         ["c.png"],
     ]
-    assert names.find("a.png") == [] and names.problem("a.png") == "'a.png' is not in the folder; is ' a.png' meant?"
+    assert (
+        names.find("a.png") == []
+        and names.problem("a.png") == "'a.png' is not in the folder; is ' a.png' meant?"
+    )
     given = table('name,truth\n" a.png",1\nb.png , 0 \n')
     assert read_labels(given, "name", "truth", [" a.png", "b.png"]) == {" a.png": 1, "b.png": 0}
 
 
 def test_names_that_this_pipeline_wrote_behind_an_apostrophe_are_found():
     assert Names(["=1.png"], "").find("'=1.png") == ["=1.png"]
-    assert Names(["'=1.png"], "").find("''=1.png") == Names(["'=1.png"], "").find("'=1.png") == ["'=1.png"]
+    assert (
+        Names(["'=1.png"], "").find("''=1.png")
+        == Names(["'=1.png"], "").find("'=1.png")
+        == ["'=1.png"]
+    )
     # Where both are there, it is not known who wrote the table.
     assert Names(["'=1.png", "=1.png"], "").find("'=1.png") == ["'=1.png", "=1.png"]
 
@@ -355,8 +502,13 @@ def test_an_accented_letter_is_one_letter_however_it_is_written(workplace):
     assert on_disk != in_table
     assert Names([on_disk], "").find(in_table) == [on_disk]
     save_crop(Path("crops") / on_disk, 0)
-    assert find_crops(table(f"name\n{in_table}\n", "crops/table.csv"))[:2] == (Path("crops"), [on_disk])
-    assert read_labels(table(f"name,truth\n{in_table},1\n"), "name", "truth", [on_disk]) == {on_disk: 1}
+    assert find_crops(table(f"name\n{in_table}\n", "crops/table.csv"))[:2] == (
+        Path("crops"),
+        [on_disk],
+    )
+    assert read_labels(table(f"name,truth\n{in_table},1\n"), "name", "truth", [on_disk]) == {
+        on_disk: 1
+    }
 
 
 def test_corrections_name_paths_in_either_way(workplace):
@@ -374,7 +526,9 @@ def test_a_table_asks_for_nothing_but_what_it_names(workplace):
     Path("crops/more").symlink_to("/etc")
     Path("crops/x\ny.png").write_bytes(b"")
     assert find_crops(table("name\na.png\n", "crops/table.csv"))[:2] == (Path("crops"), ["a.png"])
-    with pytest.raises(UserError, match=r"table.csv, line 2: 'crops/out.png' is a link that leads out of crops"):
+    with pytest.raises(
+        UserError, match=r"table.csv, line 2: 'crops/out.png' is a link that leads out of crops"
+    ):
         find_crops(table("name\nout.png\n", "crops/table.csv"))
 
 
@@ -387,8 +541,14 @@ def test_a_crop_that_stands_twice_says_one_thing(workplace):
     save_crop(Path("crops/a.png"), 0)
     same = table("name,Slide\na.png,s1\na.png,s1\n", "crops/table.csv")
     columns = find_crops(same).columns
-    assert columns.rows == {"a.png": ["a.png", "s1"]} and columns.of("slide") == {"a.png": "s1"} and columns.of("site") is None
-    with pytest.raises(UserError, match=r"table.csv, line 3: a.png stands there twice, with other values"):
+    assert (
+        columns.rows == {"a.png": ["a.png", "s1"]}
+        and columns.of("slide") == {"a.png": "s1"}
+        and columns.of("site") is None
+    )
+    with pytest.raises(
+        UserError, match=r"table.csv, line 3: a.png stands there twice, with other values"
+    ):
         find_crops(table("name,slide\na.png,s1\na.png,s2\n", "crops/table.csv"))
     with pytest.raises(UserError, match=r"has the column 'slide' 2 times"):
         find_crops(table("name,slide,Slide\na.png,s1,s2\n", "crops/table.csv")).columns.of("slide")

@@ -15,7 +15,9 @@ METHODS = ["none", "temperature", "sigmoid", "isotonic"]
 
 
 def drawn(slope, offset, n=20_000):
-    """Labels, their true probabilities, and what a model that is off by a slope and an offset says of them."""
+    """Labels, their true probabilities, and what a model that is off by a slope and an offset says
+    of them.
+    """
     random = np.random.default_rng(0)
     true = expit(random.normal(-1, 2, n))
     y_true = (random.uniform(size=n) < true).astype(int)
@@ -33,7 +35,10 @@ def test_temperature_finds_the_temperature():
 def test_sigmoid_finds_slope_and_offset():
     y_true, _, said = drawn(slope=0.7, offset=-1.2)
     found = fit_calibration(y_true, said, "sigmoid")
-    assert (found.slope, found.offset) == (pytest.approx(0.7, rel=0.05), pytest.approx(-1.2, abs=0.06))
+    assert (found.slope, found.offset) == (
+        pytest.approx(0.7, rel=0.05),
+        pytest.approx(-1.2, abs=0.06),
+    )
     assert calibration_error(y_true, found(said)) < 0.015 < 0.1 < calibration_error(y_true, said)
 
 
@@ -54,12 +59,16 @@ def test_it_never_turns_an_order_round_and_survives_json(seed, method):
     ascending = np.linspace(0, 1, 101)
     calibrated = found(ascending)
     assert (np.diff(calibrated) >= 0).all() and (calibrated >= 0).all() and (calibrated <= 1).all()
-    again = Calibration.model_validate(json.loads(json.dumps(found.model_dump(exclude_defaults=True))))
+    again = Calibration.model_validate(
+        json.loads(json.dumps(found.model_dump(exclude_defaults=True)))
+    )
     assert np.array_equal(again(ascending), calibrated)
     assert np.array_equal(calibrated.astype(np.float32), calibrated)  # Tables hold 32 bits.
 
 
 def test_one_class_alone_calibrates_nothing():
     for method in METHODS[1:]:
-        with pytest.raises(ValueError, match=f"the calibration {method} needs images of both classes"):
+        with pytest.raises(
+            ValueError, match=f"the calibration {method} needs images of both classes"
+        ):
             fit_calibration(np.zeros(3, dtype=int), np.array([0.1, 0.2, 0.3]), method)

@@ -1,4 +1,6 @@
-"""How unlike crops are: by hand where the features are independent, and for a laboratory that is shifted."""
+"""How unlike crops are: by hand where the features are independent, and for a laboratory that is
+shifted.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from stages.measures.likeness import Likeness, fit_likeness, nothing_known, read
 
 
 def test_the_distance_is_mahalanobiss():
-    likeness = Likeness(np.array([1.0, 2.0]), np.array([2.0, 0.5]), np.eye(2), np.array([1.0, 4.0, 9.0, 16.0]))
+    likeness = Likeness(
+        np.array([1.0, 2.0]), np.array([2.0, 0.5]), np.eye(2), np.array([1.0, 4.0, 9.0, 16.0])
+    )
     assert likeness.distance(np.array([[1, 2], [3, 2], [1, 3]])) == pytest.approx([0, 1, 4])
     # Of four training crops none is nearer than 0, one than 2.25, all than 100.
     assert likeness.unlike(np.array([[1, 2], [4, 2], [21, 2]])) == pytest.approx([0, 0.25, 1])
@@ -50,13 +54,19 @@ def test_a_feature_that_is_the_same_in_all_crops_says_nothing():
 
 def test_a_model_of_which_nothing_is_known(tmp_path):
     assert not nothing_known()
-    with pytest.raises(UserError, match=r"none.npz does not exist; the folder of a model holds model.keras"):
+    with pytest.raises(
+        UserError, match=r"none.npz does not exist; the folder of a model holds model.keras"
+    ):
         read_likeness(tmp_path / "none.npz")
     nothing_known().save(tmp_path / "likeness.npz")
     assert not read_likeness(tmp_path / "likeness.npz")
 
 
-@pytest.mark.parametrize(("unlike", "warned"), [(0.97, True), (0.5, False), (0.95, False), (None, False)])
+@pytest.mark.parametrize(
+    ("unlike", "warned"), [(0.97, True), (0.5, False), (0.95, False), (None, False)]
+)
 def test_a_folder_of_another_laboratory_is_said(capsys, unlike, warned):
     warn_of_another_laboratory([Judged("a.png", 1, np.float32(0.9), 0, "s", unlike, None)] * 3)
-    assert ("label a dozen, and see `python -m stages.localize --help`" in capsys.readouterr().err) == warned
+    assert (
+        "label a dozen, and see `python -m stages.localize --help`" in capsys.readouterr().err
+    ) == warned

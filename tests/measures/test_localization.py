@@ -1,4 +1,6 @@
-"""A laboratory's own map of the log-odds: against numerical integration, by hand, and on a laboratory that is drawn."""
+"""A laboratory's own map of the log-odds: against numerical integration, by hand, and on a
+laboratory that is drawn.
+"""
 
 import numpy as np
 import pytest
@@ -12,17 +14,27 @@ from stages.measures.localizing_curve import localizing_curve
 
 
 def by_integration(y_true, log_odds):
-    """The posterior means of the logarithm of the slope and of where even odds come to lie, by SciPy's quadrature."""
+    """The posterior means of the logarithm of the slope and of where even odds come to lie, by
+    SciPy's quadrature.
+    """
 
     def normal(x, scale):
         return np.exp(-0.5 * (x / scale) ** 2) / (scale * np.sqrt(2 * np.pi))
 
     def density(offset, log_slope):
-        likely = np.prod(expit(np.where(y_true == 1, 1, -1) * (np.exp(log_slope) * log_odds + offset)))
-        return likely * (0.85 * normal(offset, 0.5) + 0.15 * normal(offset, 5)) * normal(log_slope, 0.2)
+        likely = np.prod(
+            expit(np.where(y_true == 1, 1, -1) * (np.exp(log_slope) * log_odds + offset))
+        )
+        return (
+            likely
+            * (0.85 * normal(offset, 0.5) + 0.15 * normal(offset, 5))
+            * normal(log_slope, 0.2)
+        )
 
     def mean(value):
-        return dblquad(lambda o, s: value(o, s) * density(o, s), -1, 1, -20, 20, epsabs=1e-10, epsrel=1e-6)[0]
+        return dblquad(
+            lambda o, s: value(o, s) * density(o, s), -1, 1, -20, 20, epsabs=1e-10, epsrel=1e-6
+        )[0]
 
     total = mean(lambda o, s: 1)
     return mean(lambda o, s: s) / total, mean(lambda o, s: -o / np.exp(s)) / total
@@ -49,7 +61,10 @@ def test_labels_that_say_nothing_new_change_little_and_a_shifted_laboratory_is_f
     usual = np.concatenate([np.linspace(-9, -5, 6), np.linspace(2, 6, 6)])
     unchanged = fit_shift(y_true, usual)
     # The gap between the classes lies a little to the left of 0, and so does what is likely.
-    assert unchanged.slope == pytest.approx(1, abs=0.1) and -1 < -unchanged.offset / unchanged.slope < 0.5
+    assert (
+        unchanged.slope == pytest.approx(1, abs=0.1)
+        and -1 < -unchanged.offset / unchanged.slope < 0.5
+    )
     shifted = fit_shift(y_true, usual - 6)
     assert -shifted.offset / shifted.slope < -3
     assert np.all((shifted.slope * (usual - 6) + shifted.offset >= 0) == (y_true == 1))
@@ -63,7 +78,9 @@ def test_a_calibration_with_a_map_of_its_own():
     score = np.array([0.2, 0.5, 0.9])
     expected = expit(0.5 * (2 * np.log(score / (1 - score)) + 1) - 1)
     assert local(score) == pytest.approx(expected, abs=1e-6)
-    assert Calibration.model_validate(local.model_dump(exclude_defaults=True))(score) == pytest.approx(expected, abs=1e-6)
+    assert Calibration.model_validate(local.model_dump(exclude_defaults=True))(
+        score
+    ) == pytest.approx(expected, abs=1e-6)
 
 
 def test_crops_to_label_are_spread_over_the_log_odds():
@@ -88,10 +105,14 @@ def test_each_slide_is_judged_by_the_labels_of_the_others():
     y_true = np.array([0, 1, 0, 1])
     odds, slides = np.array([-8.0, -3.0, -7.0, -2.0]), np.array(["a", "a", "b", "b"])
     of_b, of_a = fit_shift(y_true[2:], odds[2:]), fit_shift(y_true[:2], odds[:2])
-    expected = np.concatenate([of_b.slope * odds[:2] + of_b.offset, of_a.slope * odds[2:] + of_a.offset])
+    expected = np.concatenate(
+        [of_b.slope * odds[:2] + of_b.offset, of_a.slope * odds[2:] + of_a.offset]
+    )
     assert left_out(y_true, odds, slides) == pytest.approx(expected)
     # Where the others have one class alone, a crop keeps its own.
-    assert left_out(np.array([0, 0, 1]), odds[:3], np.array(["a", "a", "b"])) == pytest.approx(odds[:3])
+    assert left_out(np.array([0, 0, 1]), odds[:3], np.array(["a", "a", "b"])) == pytest.approx(
+        odds[:3]
+    )
 
 
 def test_the_curve_of_a_shifted_laboratory_rises_and_does_not_depend_on_the_order_of_the_crops():
@@ -102,7 +123,11 @@ def test_the_curve_of_a_shifted_laboratory_rises_and_does_not_depend_on_the_orde
     points = localizing_curve(y_true, odds, 0.0, slides, 0)
     medians = {(point.labelled, point.measure): point.median for point in points}
     assert {point.labelled for point in points} == {0, 4, 6, 8, 12, 16, 24, 32, 48, 64}
-    assert medians[0, "sensitivity"] < 0.3 and medians[12, "sensitivity"] > 0.9 and medians[12, "specificity"] > 0.98
+    assert (
+        medians[0, "sensitivity"] < 0.3
+        and medians[12, "sensitivity"] > 0.9
+        and medians[12, "specificity"] > 0.98
+    )
     assert all(point.low <= point.median <= point.high for point in points)
     assert points == localizing_curve(y_true, odds, 0.0, slides, 0)
     # Too few slides to keep apart: other crops; too few crops: nothing.

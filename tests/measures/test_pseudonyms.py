@@ -1,4 +1,6 @@
-"""Pseudonyms of slides: what git has tells no slide's name, and whoever has the key gets the same ones."""
+"""Pseudonyms of slides: what git has tells no slide's name, and whoever has the key gets the same
+ones.
+"""
 
 import csv
 import os
@@ -42,12 +44,20 @@ def test_two_slides_of_one_pseudonym_are_refused(monkeypatch):
 def test_rows_stand_in_the_order_of_the_pseudonyms_and_the_map_has_the_names(workplace):
     slides = np.array([*KNOWN, "b"])
     write_slides(np.array([1, 0, 0, 1]), np.array([1, 1, 0, 0]), slides, KEY)
-    table, known = Path("metrics/slides.csv").read_text(), Path("metrics/slide_names.csv").read_text()
+    table, known = (
+        Path("metrics/slides.csv").read_text(),
+        Path("metrics/slide_names.csv").read_text(),
+    )
     assert [line.split(",")[0] for line in table.splitlines()] == ["slide", *sorted(KNOWN.values())]
     assert f"{KNOWN['b']},2,1,1," in table
-    assert known == "pseudonym,slide\n" + "".join(sorted(f"{shown},{name}\n" for name, shown in KNOWN.items()))
+    assert known == "pseudonym,slide\n" + "".join(
+        sorted(f"{shown},{name}\n" for name, shown in KNOWN.items())
+    )
     write_slides(np.array([1, 0, 0, 1]), np.array([1, 1, 0, 0]), slides)
-    assert [line.split(",")[0] for line in Path("metrics/slides.csv").read_text().splitlines()] == ["slide", *sorted(KNOWN)]
+    assert [line.split(",")[0] for line in Path("metrics/slides.csv").read_text().splitlines()] == [
+        "slide",
+        *sorted(KNOWN),
+    ]
     assert Path("metrics/slide_names.csv").read_text() == "pseudonym,slide\n"
 
 
@@ -84,7 +94,9 @@ def test_a_wrong_key_stops_every_stage(workplace, name, content, said):
 
 
 def test_slide_names_stay_out_of_git_and_a_colleague_gets_the_same_pseudonyms(repository):
-    names = [row["slide"] for row in csv.DictReader(Path("metrics/slides.csv").read_text().splitlines())]
+    names = [
+        row["slide"] for row in csv.DictReader(Path("metrics/slides.csv").read_text().splitlines())
+    ]
     dvc("remote", "add", "-d", "store", str(repository.parent / "store"))
     set_params({"evaluate.pseudonyms": "ours"})
     assert "data/keys/ours does not exist" in dvc("repro", "--force", "manifest", check=False)
@@ -94,7 +106,9 @@ def test_slide_names_stay_out_of_git_and_a_colleague_gets_the_same_pseudonyms(re
     git("add", "-A")
     git("commit", "-q", "-m", "Pseudonyms")
     tracked = git("ls-files").split()
-    assert "data/keys/ours.dvc" in tracked and not {"data/keys/ours", "metrics/slide_names.csv"} & {*tracked}
+    assert "data/keys/ours.dvc" in tracked and not {"data/keys/ours", "metrics/slide_names.csv"} & {
+        *tracked
+    }
     of_results = [name for name in tracked if name.startswith(("metrics/", "data/", "dvc.lock"))]
     content = b"".join(Path(name).read_bytes() for name in of_results).decode()
     assert "metrics/slides.csv" in of_results and not [name for name in names if name in content]
@@ -107,6 +121,10 @@ def test_slide_names_stay_out_of_git_and_a_colleague_gets_the_same_pseudonyms(re
     os.chdir("theirs")
     dvc("pull", "--with-deps", "dvc.yaml")
     assert Path("metrics/slide_names.csv").read_text() == found
-    assert stages_run(dvc("repro", "--force", "--no-run-cache", "--single-item", "evaluate")) == ["evaluate"]
-    assert Path("metrics/slide_names.csv").read_text() == found and git("status", "--porcelain") == ""
+    assert stages_run(dvc("repro", "--force", "--no-run-cache", "--single-item", "evaluate")) == [
+        "evaluate"
+    ]
+    assert (
+        Path("metrics/slide_names.csv").read_text() == found and git("status", "--porcelain") == ""
+    )
     shutil.rmtree(repository.parent / "theirs")

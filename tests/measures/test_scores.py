@@ -1,4 +1,6 @@
-"""Measures against tables worked by hand and against scikit-learn; thresholds; the bootstrap over slides."""
+"""Measures against tables worked by hand and against scikit-learn; thresholds; the bootstrap over
+slides.
+"""
 
 import json
 import math
@@ -54,24 +56,36 @@ def test_like_scikit_learn(arrays, threshold):
     expected = {
         "accuracy": sklearn.metrics.accuracy_score(y_true, y_pred),
         "sensitivity": sklearn.metrics.recall_score(y_true, y_pred, zero_division=np.nan),
-        "specificity": sklearn.metrics.recall_score(y_true, y_pred, pos_label=0, zero_division=np.nan),
+        "specificity": sklearn.metrics.recall_score(
+            y_true, y_pred, pos_label=0, zero_division=np.nan
+        ),
         "precision": sklearn.metrics.precision_score(y_true, y_pred, zero_division=np.nan),
         "f1": sklearn.metrics.f1_score(y_true, y_pred, zero_division=np.nan),
     }
     for name, value in expected.items():
         assert measured[name] == (None if np.isnan(value) else pytest.approx(value)), name
     if measured["matthews"] is not None:
-        assert measured["matthews"] == pytest.approx(sklearn.metrics.matthews_corrcoef(y_true, y_pred))
+        assert measured["matthews"] == pytest.approx(
+            sklearn.metrics.matthews_corrcoef(y_true, y_pred)
+        )
     if len(set(y_true)) == 2:
         assert measured["roc_auc"] == pytest.approx(sklearn.metrics.roc_auc_score(y_true, y_score))
-        assert measured["balanced_accuracy"] == pytest.approx(sklearn.metrics.balanced_accuracy_score(y_true, y_pred))
+        assert measured["balanced_accuracy"] == pytest.approx(
+            sklearn.metrics.balanced_accuracy_score(y_true, y_pred)
+        )
 
 
 def test_what_is_undefined_is_null_and_says_why(tmp_path, capsys):
-    results = measure(np.zeros(4, dtype=int), np.array([0.1, 0.2, 0.3, 0.9]), 0.95, np.array(list("aabb")), 50, 0)
+    results = measure(
+        np.zeros(4, dtype=int), np.array([0.1, 0.2, 0.3, 0.9]), 0.95, np.array(list("aabb")), 50, 0
+    )
     write_json(tmp_path / "test.json", results)
     results = json.loads((tmp_path / "test.json").read_text())
-    assert results["roc_auc"] is None and results["sensitivity"] is None and results["precision"] is None
+    assert (
+        results["roc_auc"] is None
+        and results["sensitivity"] is None
+        and results["precision"] is None
+    )
     assert results["specificity"] == 1 and results["accuracy"] == 1
     assert results["undefined"]["roc_auc"] == "there is no positive image"
     assert results["interval_95"]["roc_auc"] is None
@@ -93,7 +107,10 @@ def test_the_fixed_threshold():
     assert choose_threshold(Y, S, "fixed", 0.95) == 0.5
 
 
-@pytest.mark.parametrize(("target", "expected"), [(0.25, 0.9), (0.5, 0.8), (0.51, 0.6), (0.75, 0.6), (0.76, 0.3), (1.0, 0.3)])
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [(0.25, 0.9), (0.5, 0.8), (0.51, 0.6), (0.75, 0.6), (0.76, 0.3), (1.0, 0.3)],
+)
 def test_the_highest_threshold_that_reaches_the_sensitivity(target, expected):
     assert choose_threshold(Y, S, "sensitivity", target) == expected
 
@@ -104,7 +121,10 @@ def test_youden():
 
 
 def test_balanced():
-    y_true, y_score = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0]), np.array([0.9, 0.8, 0.4, 0.3, 0.5, 0.35, 0.1, 0.1, 0.1, 0.1])
+    y_true, y_score = (
+        np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0]),
+        np.array([0.9, 0.8, 0.4, 0.3, 0.5, 0.35, 0.1, 0.1, 0.1, 0.1]),
+    )
     # At 0.4: 3/4 and 5/6. At 0.3: 4/4 and 4/6, where the sum is larger but the lower one lower.
     assert choose_threshold(y_true, y_score, "balanced", 0.95) == 0.4
     assert choose_threshold(y_true, y_score, "youden", 0.95) == 0.3
@@ -123,10 +143,15 @@ def test_thresholds_by_trying_all(arrays, target):
     best = max(r["balanced_accuracy"] for r in found.values())
     assert chosen["balanced_accuracy"] == pytest.approx(best)
     lower = {t: min(r["sensitivity"], r["specificity"]) for t, r in found.items()}
-    assert lower[choose_threshold(y_true, y_score, "balanced", target)] == pytest.approx(max(lower.values()))
+    assert lower[choose_threshold(y_true, y_score, "balanced", target)] == pytest.approx(
+        max(lower.values())
+    )
 
 
-@pytest.mark.parametrize(("rule", "y"), [("youden", 1), ("youden", 0), ("balanced", 1), ("balanced", 0), ("sensitivity", 0)])
+@pytest.mark.parametrize(
+    ("rule", "y"),
+    [("youden", 1), ("youden", 0), ("balanced", 1), ("balanced", 0), ("sensitivity", 0)],
+)
 def test_a_rule_needs_its_classes(rule, y):
     with pytest.raises(ValueError, match="needs images of both classes"):
         choose_threshold(np.full(3, y), np.array([0.1, 0.2, 0.3]), rule, 0.9)
@@ -136,16 +161,22 @@ def test_the_bootstrap_draws_slides():
     # Ten copies of each image are no new evidence: drawing slides, the interval stays as wide.
     slides = np.array(list("aabbccddee"))
     once = slide_bootstrap(Y, S, S >= 0.5, slides, 400, 1)
-    tenfold = slide_bootstrap(np.repeat(Y, 10), np.repeat(S, 10), np.repeat(S >= 0.5, 10), np.repeat(slides, 10), 400, 1)
+    tenfold = slide_bootstrap(
+        np.repeat(Y, 10), np.repeat(S, 10), np.repeat(S >= 0.5, 10), np.repeat(slides, 10), 400, 1
+    )
     assert once == tenfold
-    alone = slide_bootstrap(np.repeat(Y, 10), np.repeat(S, 10), np.repeat(S >= 0.5, 10), np.arange(100), 400, 1)
+    alone = slide_bootstrap(
+        np.repeat(Y, 10), np.repeat(S, 10), np.repeat(S >= 0.5, 10), np.arange(100), 400, 1
+    )
     assert alone["sensitivity"]["high"] - alone["sensitivity"]["low"] < 0.5 * (
         once["sensitivity"]["high"] - once["sensitivity"]["low"]
     )
 
 
 def test_the_bootstrap_by_enumeration():
-    """Two slides have four equally likely draws: aa, ab, ba, bb, with specificity 1, 0.5, 0.5 and 0."""
+    """Two slides have four equally likely draws: aa, ab, ba, bb, with specificity 1, 0.5, 0.5 and
+    0.
+    """
     y, s, slides = np.array([0, 1, 0, 1]), np.array([0.1, 0.9, 0.8, 0.9]), np.array(list("aabb"))
     intervals = slide_bootstrap(y, s, s >= 0.5, slides, 2000, 0)
     assert intervals["specificity"] == {"low": 0, "high": 1}
@@ -154,8 +185,12 @@ def test_the_bootstrap_by_enumeration():
 
 def test_the_bootstrap_is_seeded_and_may_be_off():
     slides = np.array(list("aabbccddee"))
-    assert slide_bootstrap(Y, S, S >= 0.5, slides, 50, 7) == slide_bootstrap(Y, S, S >= 0.5, slides, 50, 7)
-    assert slide_bootstrap(Y, S, S >= 0.5, slides, 0, 7) == dict.fromkeys(("roc_auc", "sensitivity", "specificity", "f1"))
+    assert slide_bootstrap(Y, S, S >= 0.5, slides, 50, 7) == slide_bootstrap(
+        Y, S, S >= 0.5, slides, 50, 7
+    )
+    assert slide_bootstrap(Y, S, S >= 0.5, slides, 0, 7) == dict.fromkeys(
+        ("roc_auc", "sensitivity", "specificity", "f1")
+    )
 
 
 def test_slides_are_reported_in_percent(workplace):
@@ -169,9 +204,14 @@ def test_slides_are_reported_in_percent(workplace):
 
 def test_curves_have_headers_alone_where_one_class_is_missing(workplace):
     write_curves(np.zeros(3, dtype=int), np.array([0.1, 0.2, 0.3]), 0.5)
-    assert Path("metrics/plots/roc.csv").read_text() == "false_positive_rate,sensitivity,operating\n"
+    assert (
+        Path("metrics/plots/roc.csv").read_text() == "false_positive_rate,sensitivity,operating\n"
+    )
     write_curves(Y, S, 0.5)
-    assert Path("metrics/plots/roc.csv").read_text().splitlines()[1:3] == ["0.0,0.0,0", "0.0,0.25,0"]
+    assert Path("metrics/plots/roc.csv").read_text().splitlines()[1:3] == [
+        "0.0,0.0,0",
+        "0.0,0.25,0",
+    ]
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.35, 0.5, 0.62, 0.99])
@@ -180,7 +220,10 @@ def test_the_operating_point_is_on_the_curves_once(workplace, threshold):
     called = threshold <= S
     sensitivity, alarms = np.mean(called[Y == 1]), np.mean(called[Y == 0])
     precision = np.mean(Y[called]) if called.any() else 1
-    for name, point in {"roc": (alarms, sensitivity), "precision_recall": (sensitivity, precision)}.items():
+    for name, point in {
+        "roc": (alarms, sensitivity),
+        "precision_recall": (sensitivity, precision),
+    }.items():
         lines = Path(f"metrics/plots/{name}.csv").read_text().splitlines()[1:]
         curve = [tuple(map(float, line.split(","))) for line in lines]
         assert [pytest.approx(one[:2]) == point for one in curve if one[2]] == [True]
@@ -199,7 +242,8 @@ def test_the_calibration_has_counts_and_intervals(workplace):
 
 
 def test_the_uncertain_band_by_hand():
-    # Threshold 0.5: wrong are 0.3 (a positive) and 0.7 (a negative), equally far; all others are right.
+    # Threshold 0.5: wrong are 0.3 (a positive) and 0.7 (a negative), equally far; all others are
+    # right.
     band = uncertain_band(Y, S, 0.5, 0.0)
     assert (band.low, band.high) == (pytest.approx(0.3), pytest.approx(0.7))
     sure = ~band.holds(S)
@@ -213,7 +257,8 @@ def test_the_uncertain_band_by_hand():
 
 
 def test_a_band_of_one_value_is_not_an_empty_one():
-    # Ties at the threshold, as isotonic calibration makes them: two of three are wrong there, nothing is elsewhere.
+    # Ties at the threshold, as isotonic calibration makes them: two of three are wrong there,
+    # nothing is elsewhere.
     y_true, y_score = np.array([0, 0, 1, 0, 1]), np.array([0.5, 0.5, 0.5, 0.1, 0.9])
     band = uncertain_band(y_true, y_score, 0.5, 0.1)
     assert (band.low, band.high) == (0.5, 0.5)
@@ -223,7 +268,8 @@ def test_a_band_of_one_value_is_not_an_empty_one():
 
 
 def test_a_band_takes_in_none_that_is_decided_for_being_as_far_but_for_rounding():
-    # 0.2 and 0.8 are equally far from 0.5; in floating point the four of 0.8, all right, are a little farther.
+    # 0.2 and 0.8 are equally far from 0.5; in floating point the four of 0.8, all right, are a
+    # little farther.
     y_true, y_score = np.repeat([0, 1], [11, 20]), np.array([0.0] * 26 + [0.2] + [0.8] * 4)
     band = uncertain_band(y_true, y_score, 0.5, 0.5)
     assert band.low == 0.2 and 0.5 < band.high < 0.8

@@ -1,9 +1,12 @@
-"""Tiny encoders in the file layout of each family, and the features that timm and transformers themselves gave for them.
+"""Tiny encoders in the file layout of each family, and the features that timm and transformers
+themselves gave for them.
 
-    python -m tests.model.encoders     where torch, timm, transformers and torchvision are: writes tests/model/encoders.json
+    python -m tests.model.encoders     where torch, timm, transformers and torchvision are: writes
+    tests/model/encoders.json
 
-Each has a width of 32 and two blocks; its weights are drawn from the names of its tensors, so that encoders.json has to hold no
-more than their names and shapes, the folder's configuration, and the features of the squares that `square` draws.
+Each has a width of 32 and two blocks; its weights are drawn from the names of its tensors, so that
+encoders.json has to hold no more than their names and shapes, the folder's configuration, and the
+features of the squares that `square` draws.
 """
 
 import json
@@ -16,12 +19,19 @@ import numpy as np
 STORED = Path(__file__).with_suffix(".json")
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 1e-5, "num_classes": 0}
 GATED = {"mlp_layer": "SwiGLUPacked", "act_layer": "SiLU"}
-# timm: architecture, the model_args of its config.json made small, what the model card says in words, global_pool, colours.
+# timm: architecture, the model_args of its config.json made small, what the model card says in
+# words, global_pool, colours.
 TIMM = {
     "uni": ("vit_large_patch16_224", {"img_size": 48, "dynamic_img_size": True}, {}, "token", {}),
     "uni2-h": (
         "vit_giant_patch14_224",
-        {"img_size": 42, "mlp_ratio": 5.5, "no_embed_class": True, "reg_tokens": 8, "dynamic_img_size": True},
+        {
+            "img_size": 42,
+            "mlp_ratio": 5.5,
+            "no_embed_class": True,
+            "reg_tokens": 8,
+            "dynamic_img_size": True,
+        },
         GATED,
         "token",
         {},
@@ -35,7 +45,13 @@ TIMM = {
     ),
     "virchow2": (
         "vit_huge_patch14_224",
-        {"img_size": 42, "mlp_ratio": 5.5, "reg_tokens": 4, "global_pool": "", "dynamic_img_size": True},
+        {
+            "img_size": 42,
+            "mlp_ratio": 5.5,
+            "reg_tokens": 4,
+            "global_pool": "",
+            "dynamic_img_size": True,
+        },
         GATED,
         "",
         {"interpolation": "bicubic"},
@@ -45,7 +61,11 @@ TIMM = {
         {"img_size": 42, "mlp_ratio": 5.5, "global_pool": "token"},
         {},
         "token",
-        {"interpolation": "bicubic", "mean": (0.707223, 0.578729, 0.703617), "std": (0.211883, 0.230117, 0.177517)},
+        {
+            "interpolation": "bicubic",
+            "mean": (0.707223, 0.578729, 0.703617),
+            "std": (0.211883, 0.230117, 0.177517),
+        },
     ),
     "prov-gigapath": (
         "vit_giant_patch14_dinov2",
@@ -54,14 +74,32 @@ TIMM = {
         "token",
         {"interpolation": "bicubic"},
     ),
-    "h0-mini": ("vit_base_patch14_reg4_dinov2", {"img_size": 42, "mlp_ratio": 5.5, "global_pool": ""}, GATED, "", {}),
-    "without-layer-scale": ("vit_small_patch16_224", {"img_size": 48, "init_values": None}, {}, "token", {}),
+    "h0-mini": (
+        "vit_base_patch14_reg4_dinov2",
+        {"img_size": 42, "mlp_ratio": 5.5, "global_pool": ""},
+        GATED,
+        "",
+        {},
+    ),
+    "without-layer-scale": (
+        "vit_small_patch16_224",
+        {"img_size": 48, "init_values": None},
+        {},
+        "token",
+        {},
+    ),
 }
 NORMALIZED = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 HIBOU = {"image_mean": [0.7068, 0.5755, 0.722], "image_std": [0.195, 0.2316, 0.1816]}
-# transformers: the class of the model and its configuration made small, the tokens that are the features, colours.
+# transformers: the class of the model and its configuration made small, the tokens that are the
+# features, colours.
 TRANSFORMERS = {
-    "phikon": ("ViT", {"image_size": 48, "patch_size": 16, "intermediate_size": 128}, "class", {"resample": 2}),
+    "phikon": (
+        "ViT",
+        {"image_size": 48, "patch_size": 16, "intermediate_size": 128},
+        "class",
+        {"resample": 2},
+    ),
     "phikon-v2": ("Dinov2", {"image_size": 48, "patch_size": 16}, "class", {"resample": 3}),
     "hibou": (
         "Dinov2WithRegisters",
@@ -79,7 +117,9 @@ TRANSFORMERS = {
 
 
 def values(name: str, shape: list[int]) -> np.ndarray:
-    """Return the weights of a tensor, float32, drawn from its name: scales and gains about 1, others about 0."""
+    """Return the weights of a tensor, float32, drawn from its name: scales and gains about 1,
+    others about 0.
+    """
     random = np.random.default_rng(zlib.crc32(name.encode()))
     drawn = random.uniform(-1, 1, shape)
     if name.endswith(("gamma", "lambda1")) or ("norm" in name and name.endswith("weight")):
@@ -102,7 +142,10 @@ def write_folder(stored: dict, folder: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(stored["config"]))
     if stored["preprocessor"]:
         (folder / "preprocessor_config.json").write_text(json.dumps(stored["preprocessor"]))
-    save_file({name: values(name, shape) for name, shape in stored["tensors"].items()}, folder / "model.safetensors")
+    save_file(
+        {name: values(name, shape) for name, shape in stored["tensors"].items()},
+        folder / "model.safetensors",
+    )
     return folder
 
 
@@ -117,15 +160,26 @@ def _of_timm(name: str) -> dict:
     more = {key: given[value] for key, value in in_words.items()}
     size = arguments["img_size"]
     made = {"input_size": (3, size, size), "crop_pct": 1.0, **colours}
-    model = timm.create_model(architecture, **{"global_pool": pool, **arguments, **more}, pretrained_cfg_overlay=made).eval()
-    state = {key: torch.from_numpy(values(key, tuple(value.shape))) for key, value in model.state_dict().items()}
+    model = timm.create_model(
+        architecture, **{"global_pool": pool, **arguments, **more}, pretrained_cfg_overlay=made
+    ).eval()
+    state = {
+        key: torch.from_numpy(values(key, tuple(value.shape)))
+        for key, value in model.state_dict().items()
+    }
     model.load_state_dict(state, strict=True)
     with tempfile.TemporaryDirectory() as place:
-        timm.models.save_for_hf(model, place, model_args=arguments | in_words, safe_serialization=True)
+        timm.models.save_for_hf(
+            model, place, model_args=arguments | in_words, safe_serialization=True
+        )
         config = json.loads((Path(place) / "config.json").read_text())
     # The published files have neither; whoever loads them by timm has to know it.
-    config["model_args"] = {key: value for key, value in config["model_args"].items() if key not in GATED}
-    transform = timm.data.create_transform(**timm.data.resolve_data_config(model.pretrained_cfg, model=model))
+    config["model_args"] = {
+        key: value for key, value in config["model_args"].items() if key not in GATED
+    }
+    transform = timm.data.create_transform(
+        **timm.data.resolve_data_config(model.pretrained_cfg, model=model)
+    )
 
     def features(pixels: np.ndarray) -> list[float]:
         with torch.inference_mode():
@@ -135,7 +189,13 @@ def _of_timm(name: str) -> dict:
         return found[0].tolist()
 
     shapes = {key: list(value.shape) for key, value in state.items()}
-    return {"config": config, "preprocessor": None, "tensors": shapes, "size": size, **_both(features, size)}
+    return {
+        "config": config,
+        "preprocessor": None,
+        "tensors": shapes,
+        "size": size,
+        **_both(features, size),
+    }
 
 
 def _of_transformers(name: str) -> dict:
@@ -159,7 +219,11 @@ def _of_transformers(name: str) -> dict:
         # The names in the file, which are not those in memory.
         with safe_open(Path(place) / "model.safetensors", "np") as file:
             shapes = {key: list(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
-        save_file({key: values(key, shape) for key, shape in shapes.items()}, Path(place) / "model.safetensors", {"format": "pt"})
+        save_file(
+            {key: values(key, shape) for key, shape in shapes.items()},
+            Path(place) / "model.safetensors",
+            {"format": "pt"},
+        )
         model, report = made.from_pretrained(place, output_loading_info=True)
         assert not any(report.values()), report
         model.eval()
@@ -168,22 +232,37 @@ def _of_transformers(name: str) -> dict:
 
     def features(pixels: np.ndarray) -> list[float]:
         with torch.inference_mode():
-            found = model(**processor(images=Image.fromarray(pixels), return_tensors="pt")).last_hidden_state
+            found = model(
+                **processor(images=Image.fromarray(pixels), return_tensors="pt")
+            ).last_hidden_state
         parts = [found[:, 0]]
         if tokens == "class_and_mean":
             parts.append(found[:, 1 + settings.get("num_register_tokens", 0) :].mean(1))
         return torch.cat(parts, dim=-1)[0].tolist()
 
-    return {"config": config, "preprocessor": preprocessor, "tensors": shapes, "size": size, **_both(features, size)}
+    return {
+        "config": config,
+        "preprocessor": preprocessor,
+        "tensors": shapes,
+        "size": size,
+        **_both(features, size),
+    }
 
 
 def _both(features, size: int) -> dict:
-    return {"features": features(square(size)), "of_a_larger_square": features(square(2 * size + 6))}
+    return {
+        "features": features(square(size)),
+        "of_a_larger_square": features(square(2 * size + 6)),
+    }
 
 
 def main() -> None:
-    found = {name: _of_timm(name) for name in TIMM} | {name: _of_transformers(name) for name in TRANSFORMERS}
-    STORED.write_text(json.dumps(found, indent=None, separators=(",", ":")).replace('},"', '},\n"') + "\n")
+    found = {name: _of_timm(name) for name in TIMM} | {
+        name: _of_transformers(name) for name in TRANSFORMERS
+    }
+    STORED.write_text(
+        json.dumps(found, indent=None, separators=(",", ":")).replace('},"', '},\n"') + "\n"
+    )
 
 
 if __name__ == "__main__":

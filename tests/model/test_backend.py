@@ -1,4 +1,6 @@
-"""A training whose batches several devices share comes to the same model, to within rounding, where that is promised."""
+"""A training whose batches several devices share comes to the same model, to within rounding, where
+that is promised.
+"""
 
 import os
 import subprocess
@@ -18,7 +20,8 @@ from tests.model.test_batches import NONE, AugmentParameters, squares
 
 pytestmark = pytest.mark.slow
 
-# Two devices of the one processor. JAX reads them from the environment, TensorFlow is told before it starts.
+# Two devices of the one processor. JAX reads them from the environment, TensorFlow is told before
+# it starts.
 JAX = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 TENSORFLOW = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}
 TRAIN = """
@@ -46,14 +49,22 @@ for devices in sys.argv[1:]:
 
 def prepare(**changes):
     make_classes(slides=10, each=4)
-    small = {"pad.size": 16, "model.step": "conv1-dense1", "model.dense_units": 8, "train.epochs": 3, "train.batch_size": 8}
+    small = {
+        "pad.size": 16,
+        "model.step": "conv1-dense1",
+        "model.dense_units": 8,
+        "train.epochs": 3,
+        "train.batch_size": 8,
+    }
     set_params(small | changes)
     for stage in (manifest, split, pad, stain):
         stage.main()
 
 
 def train(environment, *devices):
-    """Train with each number of devices, one after the other in one process; return the lines of its errors."""
+    """Train with each number of devices, one after the other in one process; return the lines of
+    its errors.
+    """
     environment = os.environ | environment | {"PYTHONPATH": str(PROJECT)}
     command = [sys.executable, "-c", TRAIN, *map(str, devices)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -65,7 +76,8 @@ def validated(devices):
     return read_predictions(f"{devices}.csv").y_score
 
 
-# On TensorFlow each device normalises its own share of a batch and draws its own dropout: there it is the same without both.
+# On TensorFlow each device normalises its own share of a batch and draws its own dropout: there it
+# is the same without both.
 @pytest.mark.parametrize(
     ("environment", "dropout", "batch_norm"),
     [(JAX, 0.2, True), (JAX, 0.0, False), (TENSORFLOW, 0.0, False)],

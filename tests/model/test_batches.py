@@ -8,8 +8,24 @@ from stages.model.backend import keras
 from stages.model.batches import Batches, predict
 from stages.model.parameters import AugmentParameters
 
-NONE = {"orientations": False, "rotation": 0.0, "shift": 0.0, "scale": 0.0, "aspect": 0.0, "brightness": 0.0, "stain": 0.0}
-ALL = {"orientations": True, "rotation": 45.0, "shift": 0.1, "scale": 0.2, "aspect": 0.1, "brightness": 0.2, "stain": 0.2}
+NONE = {
+    "orientations": False,
+    "rotation": 0.0,
+    "shift": 0.0,
+    "scale": 0.0,
+    "aspect": 0.0,
+    "brightness": 0.0,
+    "stain": 0.0,
+}
+ALL = {
+    "orientations": True,
+    "rotation": 45.0,
+    "shift": 0.1,
+    "scale": 0.2,
+    "aspect": 0.1,
+    "brightness": 0.2,
+    "stain": 0.2,
+}
 
 
 def squares(n=10, size=16):
@@ -32,11 +48,17 @@ def test_without_augmentation_rows_come_in_their_order():
 
 
 def test_an_epoch_is_a_permutation_and_the_next_one_another():
-    images = np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), dtype=np.uint8)
-    batches = Batches(images, np.arange(20), np.zeros(20, dtype=int), 6, AugmentParameters(**NONE), seed=3)
+    images = np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones(
+        (1, 8, 8, 3), dtype=np.uint8
+    )
+    batches = Batches(
+        images, np.arange(20), np.zeros(20, dtype=int), 6, AugmentParameters(**NONE), seed=3
+    )
 
     def epoch():
-        return np.concatenate([batches[index][0][:, 0, 0, 0] for index in range(len(batches))]).tolist()
+        return np.concatenate(
+            [batches[index][0][:, 0, 0, 0] for index in range(len(batches))]
+        ).tolist()
 
     first = epoch()
     assert sorted(first) == list(range(20))
@@ -61,7 +83,11 @@ def test_keras_gets_each_epoch_in_its_order_whatever_the_workers():
     for workers in (1, 4):
         keras.utils.set_random_seed(0)
         model = keras.Sequential(
-            [keras.Input((16, 16, 3), dtype="uint8"), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+            [
+                keras.Input((16, 16, 3), dtype="uint8"),
+                keras.layers.Rescaling(1 / 255),
+                keras.layers.Flatten(),
+            ]
         )
         model.add(keras.layers.Dense(1, activation="sigmoid"))
         model.compile(keras.optimizers.SGD(0.01), "binary_crossentropy")
@@ -73,7 +99,9 @@ def test_keras_gets_each_epoch_in_its_order_whatever_the_workers():
 
 def test_all_eight_orientations_occur_and_nothing_else():
     pixels = squares(1, 8)[0]
-    expected = {np.rot90(side, turns).tobytes() for side in (pixels, pixels[:, ::-1]) for turns in range(4)}
+    expected = {
+        np.rot90(side, turns).tobytes() for side in (pixels, pixels[:, ::-1]) for turns in range(4)
+    }
     assert len(expected) == 8
     assert {changed(pixels, seed, orientations=True).tobytes() for seed in range(100)} == expected
 
@@ -85,7 +113,9 @@ def test_switched_off_changes_nothing():
 
 def blob(side=33, row=16, column=16):
     y, x = np.mgrid[:side, :side]
-    return np.repeat((255 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 8))[..., None], 3, axis=2).astype(np.uint8)
+    return np.repeat(
+        (255 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 8))[..., None], 3, axis=2
+    ).astype(np.uint8)
 
 
 def centre(pixels):
@@ -129,10 +159,15 @@ def test_brightness_stays_within_its_share_and_its_range():
 
 
 def test_predict_keeps_the_order_of_the_rows():
-    images = np.arange(50, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), dtype=np.uint8)
+    images = np.arange(50, dtype=np.uint8)[:, None, None, None] * np.ones(
+        (1, 8, 8, 3), dtype=np.uint8
+    )
     inputs = keras.Input((8, 8, 3), dtype="uint8")
     model = keras.Model(
-        inputs, keras.layers.Reshape((1,))(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))[:, :1])
+        inputs,
+        keras.layers.Reshape((1,))(
+            keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))[:, :1]
+        ),
     )
     rows = np.array([40, 3, 17, 4, 9])
     assert predict(model, images, rows, batch_size=2) == pytest.approx(rows / 255, abs=1e-6)

@@ -1,4 +1,6 @@
-"""Encoders in folders: the features that timm and transformers gave (tests/model/encoders.py), and folders that are not right."""
+"""Encoders in folders: the features that timm and transformers gave (tests/model/encoders.py), and
+folders that are not right.
+"""
 
 import io
 import json
@@ -32,7 +34,8 @@ from tests.model.encoders import STORED, square, write_folder
 from tests.repositories import set_params
 
 FAMILIES = json.loads(STORED.read_text())
-# Two kinds of tokens, by the model card alone; the tiny one is not as wide as the real one, which this is known by.
+# Two kinds of tokens, by the model card alone; the tiny one is not as wide as the real one, which
+# this is known by.
 BY_HAND = {"midnight": "class_and_mean"}
 
 
@@ -67,7 +70,8 @@ def folder(tmp_path):
 def test_the_tokens_are_chosen_and_the_registers_left_out(folder):
     pixels, size = square(42)[None], 42
     both, first, mean = (
-        build_encoder(folder, size, tokens, "float32").frozen.predict_on_batch(pixels)[0] for tokens in ("card", "class", "mean")
+        build_encoder(folder, size, tokens, "float32").frozen.predict_on_batch(pixels)[0]
+        for tokens in ("card", "class", "mean")
     )
     assert np.array_equal(both, np.concatenate([first, mean]))
     assert np.allclose(both, FAMILIES["virchow2"]["features"], atol=1e-5)
@@ -88,15 +92,24 @@ def test_half_the_precision_is_near(folder):
         with pytest.raises(UserError, match="does not compute in bfloat16 here"):
             build_encoder(folder, 42, "card", "bfloat16")
         return
-    full, half = (build_encoder(folder, 42, "card", kind).frozen.predict_on_batch(pixels)[0] for kind in ("float32", "bfloat16"))
+    full, half = (
+        build_encoder(folder, 42, "card", kind).frozen.predict_on_batch(pixels)[0]
+        for kind in ("float32", "bfloat16")
+    )
     assert half.dtype == np.float32 and not np.array_equal(full, half)
     assert np.corrcoef(full, half)[0, 1] > 0.999
 
 
 def test_phikon_normalizes_by_its_own_epsilon(tmp_path):
-    """keras-hub's converter passes over it; by its effect alone, a ten-millionth, nobody would notice."""
+    """keras-hub's converter passes over it; by its effect alone, a ten-millionth, nobody would
+    notice.
+    """
     frozen = build_encoder(write_folder(FAMILIES["phikon"], tmp_path), 48, "card", "float32").frozen
-    assert [layer.epsilon for layer in frozen.layers if isinstance(layer, keras.layers.LayerNormalization)] == [1e-12]
+    assert [
+        layer.epsilon
+        for layer in frozen.layers
+        if isinstance(layer, keras.layers.LayerNormalization)
+    ] == [1e-12]
 
 
 @pytest.mark.parametrize("trainable", [1, 2, "all"])
@@ -131,38 +144,73 @@ def as_pickle(folder):
 
 BAD_TIMM = {
     "a pickle": (as_pickle, "pytorch_model.bin, a pickle, which can run code"),
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
-    "damaged weights": (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "is damaged"),
+    "no weights": (
+        lambda folder: (folder / "model.safetensors").unlink(),
+        "has no model.safetensors",
+    ),
+    "damaged weights": (
+        lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99),
+        "is damaged",
+    ),
     "cut weights": (lambda folder: os.truncate(folder / "model.safetensors", 9000), "is damaged"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json cannot be read"),
-    "a broken config": (lambda folder: (folder / "config.json").write_text("{"), "config.json cannot be read"),
+    "a broken config": (
+        lambda folder: (folder / "config.json").write_text("{"),
+        "config.json cannot be read",
+    ),
     "a list": (lambda folder: (folder / "config.json").write_text("[]"), "config.json holds []"),
-    "another architecture": (lambda folder: changed(folder / "config.json", architecture="resnet50"), "is 'resnet50'"),
+    "another architecture": (
+        lambda folder: changed(folder / "config.json", architecture="resnet50"),
+        "is 'resnet50'",
+    ),
     "no kind": (lambda folder: (folder / "config.json").write_text("{}"), "model_type is None"),
-    "no colours": (lambda folder: changed(folder / "config.json", pretrained_cfg={}), "pretrained_cfg.input_size is {}"),
-    "another pooling": (lambda folder: changed(folder / "config.json", global_pool="map"), "global_pool is 'map'"),
+    "no colours": (
+        lambda folder: changed(folder / "config.json", pretrained_cfg={}),
+        "pretrained_cfg.input_size is {}",
+    ),
+    "another pooling": (
+        lambda folder: changed(folder / "config.json", global_pool="map"),
+        "global_pool is 'map'",
+    ),
     "another activation": (
         lambda folder: in_model_args(folder / "config.json", qk_norm=True),
         "qk_norm True, which is",
     ),
-    "another depth": (lambda folder: in_model_args(folder / "config.json", depth=3), "depth 3, but the weights say 2"),
+    "another depth": (
+        lambda folder: in_model_args(folder / "config.json", depth=3),
+        "depth 3, but the weights say 2",
+    ),
     "other heads": (lambda folder: in_model_args(folder / "config.json", num_heads=5), "5 heads"),
     "another size": (
         lambda folder: changed(
             folder / "config.json",
-            pretrained_cfg=json.loads((folder / "config.json").read_text())["pretrained_cfg"] | {"input_size": [3, 56, 56]},
+            pretrained_cfg=json.loads((folder / "config.json").read_text())["pretrained_cfg"]
+            | {"input_size": [3, 56, 56]},
         ),
         "input_size is 56, but the weights have 14 positions",
     ),
-    "a tensor too many": (with_tensors(lambda tensors: tensors.update(extra=np.zeros(3, np.float32))), "is not used: extra"),
-    "a head": (with_tensors(lambda tensors: tensors.update({"head.weight": np.zeros((2, 32), np.float32)})), "head.weight"),
-    "a tensor missing": (with_tensors(lambda tensors: tensors.pop("blocks.1.norm2.bias")), "lacks encoder.layer.1.norm2.bias"),
+    "a tensor too many": (
+        with_tensors(lambda tensors: tensors.update(extra=np.zeros(3, np.float32))),
+        "is not used: extra",
+    ),
+    "a head": (
+        with_tensors(
+            lambda tensors: tensors.update({"head.weight": np.zeros((2, 32), np.float32)})
+        ),
+        "head.weight",
+    ),
+    "a tensor missing": (
+        with_tensors(lambda tensors: tensors.pop("blocks.1.norm2.bias")),
+        "lacks encoder.layer.1.norm2.bias",
+    ),
     "a scale missing": (
         with_tensors(lambda tensors: tensors.pop("blocks.1.ls1.gamma")),
         "lacks encoder.layer.1.layer_scale1.lambda1",
     ),
     "another shape": (
-        with_tensors(lambda tensors: tensors.update({"blocks.1.mlp.fc2.bias": np.zeros(31, np.float32)})),
+        with_tensors(
+            lambda tensors: tensors.update({"blocks.1.mlp.fc2.bias": np.zeros(31, np.float32)})
+        ),
         "has the shape (31,), but",
     ),
 }
@@ -174,21 +222,58 @@ def test_a_folder_that_is_not_right_is_one_line(folder, name):
     spoil(folder)
     with pytest.raises(UserError) as error:
         build_encoder(folder, 42, "card", "float32")
-    assert said in str(error.value) and "\n" not in str(error.value) and str(folder) in str(error.value)
+    assert (
+        said in str(error.value)
+        and "\n" not in str(error.value)
+        and str(folder) in str(error.value)
+    )
 
 
 BAD_TRANSFORMERS = {
-    "no processor": (lambda folder: (folder / "preprocessor_config.json").unlink(), "preprocessor_config.json cannot be read"),
-    "no mean": (lambda folder: changed(folder / "preprocessor_config.json", image_mean=None), "image_mean is None"),
-    "not normalized": (lambda folder: changed(folder / "preprocessor_config.json", do_normalize=False), "do_normalize is False"),
-    "another range": (lambda folder: changed(folder / "preprocessor_config.json", rescale_factor=1.0), "rescale_factor is 1.0"),
-    "another size": (lambda folder: changed(folder / "preprocessor_config.json", size={"height": 9}), "has a side of 9"),
-    "another epsilon": (lambda folder: changed(folder / "config.json", layer_norm_eps=1e-5), "layer_norm_eps is 1e-05"),
-    "another activation": (lambda folder: changed(folder / "config.json", hidden_act="relu"), "hidden_act is 'relu'"),
-    "other heads": (lambda folder: changed(folder / "config.json", num_attention_heads=5), "config.json"),
-    "another depth": (lambda folder: changed(folder / "config.json", num_hidden_layers=1), "is not used: encoder.layer.1"),
-    "a deeper one": (lambda folder: changed(folder / "config.json", num_hidden_layers=3), "lacks encoder.layer.2"),
-    "another kind": (lambda folder: changed(folder / "config.json", model_type="swin"), "model_type is 'swin'"),
+    "no processor": (
+        lambda folder: (folder / "preprocessor_config.json").unlink(),
+        "preprocessor_config.json cannot be read",
+    ),
+    "no mean": (
+        lambda folder: changed(folder / "preprocessor_config.json", image_mean=None),
+        "image_mean is None",
+    ),
+    "not normalized": (
+        lambda folder: changed(folder / "preprocessor_config.json", do_normalize=False),
+        "do_normalize is False",
+    ),
+    "another range": (
+        lambda folder: changed(folder / "preprocessor_config.json", rescale_factor=1.0),
+        "rescale_factor is 1.0",
+    ),
+    "another size": (
+        lambda folder: changed(folder / "preprocessor_config.json", size={"height": 9}),
+        "has a side of 9",
+    ),
+    "another epsilon": (
+        lambda folder: changed(folder / "config.json", layer_norm_eps=1e-5),
+        "layer_norm_eps is 1e-05",
+    ),
+    "another activation": (
+        lambda folder: changed(folder / "config.json", hidden_act="relu"),
+        "hidden_act is 'relu'",
+    ),
+    "other heads": (
+        lambda folder: changed(folder / "config.json", num_attention_heads=5),
+        "config.json",
+    ),
+    "another depth": (
+        lambda folder: changed(folder / "config.json", num_hidden_layers=1),
+        "is not used: encoder.layer.1",
+    ),
+    "a deeper one": (
+        lambda folder: changed(folder / "config.json", num_hidden_layers=3),
+        "lacks encoder.layer.2",
+    ),
+    "another kind": (
+        lambda folder: changed(folder / "config.json", model_type="swin"),
+        "model_type is 'swin'",
+    ),
     "no width": (lambda folder: changed(folder / "config.json", hidden_size="many"), "hidden_size"),
 }
 
@@ -230,7 +315,15 @@ def small(workplace):
     """A small dataset, padded, beside an encoder."""
     make_classes()
     write_folder(FAMILIES["virchow2"], Path("data/weights/tiny"))
-    set_params({"pad.size": 42, "split.folds": 3, "train.epochs": 1, "model.step": "encoder", "model.weights": "tiny"})
+    set_params(
+        {
+            "pad.size": 42,
+            "split.folds": 3,
+            "train.epochs": 1,
+            "model.step": "encoder",
+            "model.weights": "tiny",
+        }
+    )
     for stage in (make_manifest, split.main, pad.main, stain.main):
         stage()
 
@@ -250,10 +343,17 @@ def test_a_model_behind_an_encoder_holds_the_head_alone(small, averaged):
     classifier = read_classifier(Path("models"))
     rows, found = read_cohort().rows("test"), open_features()
     views = 8 if averaged else 1
-    heads = saved.predict_on_batch(np.array(found[rows, :views]).reshape(-1, 64)).reshape(len(rows), views)
-    assert predict(classifier.model, open_squares(), rows) == pytest.approx(heads.mean(axis=1), abs=1e-5)
+    heads = saved.predict_on_batch(np.array(found[rows, :views]).reshape(-1, 64)).reshape(
+        len(rows), views
+    )
+    assert predict(classifier.model, open_squares(), rows) == pytest.approx(
+        heads.mean(axis=1), abs=1e-5
+    )
     cohort = read_cohort()
-    judgement = judge(classifier, Crops([Path("data/small") / path for path in cohort.paths], classifier.preparation))
+    judgement = judge(
+        classifier,
+        Crops([Path("data/small") / path for path in cohort.paths], classifier.preparation),
+    )
     assert judgement.unlike.shape == (len(cohort.paths),)
     looks = Attention(classifier.model)(np.array(open_squares()[:3]))
     assert looks.shape == (3, 42, 42) and looks.max() == 1
@@ -264,9 +364,17 @@ def test_another_encoder_is_refused_and_the_right_one_is_taken_from_anywhere(sma
     Path("data/weights/tiny").rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"data/weights/tiny is not there.*--weights"):
         read_classifier(Path("models"))
-    assert read_classifier(Path("models"), tmp_path / "elsewhere").model.input_shape == (None, 42, 42, 3)
+    assert read_classifier(Path("models"), tmp_path / "elsewhere").model.input_shape == (
+        None,
+        42,
+        42,
+        3,
+    )
     with_tensors(lambda tensors: tensors["norm.bias"].__iadd__(1))(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"model.safetensors is not the file that the model was made with: its SHA-256"):
+    with pytest.raises(
+        UserError,
+        match=r"model.safetensors is not the file that the model was made with: its SHA-256",
+    ):
         read_classifier(Path("models"), tmp_path / "elsewhere")
 
 
@@ -280,16 +388,27 @@ def test_weights_of_an_encoder_for_a_model_without_one_are_refused(small):
 @pytest.mark.parametrize("trainable, ensemble", [(1, False), ("all", True)])
 @pytest.mark.slow
 def test_the_last_blocks_are_trained_and_they_alone_are_saved(small, trainable, ensemble):
-    set_params({"model.trainable": trainable, "train.ensemble": ensemble, "train.average_orientations": True})
+    set_params(
+        {
+            "model.trainable": trainable,
+            "train.ensemble": ensemble,
+            "train.average_orientations": True,
+        }
+    )
     run_from_features()
     assert open_features().size == 0
     # Blocks, the last normalisation and the head of each member; of all, the embedding as well.
     members = 2 if ensemble else 1
-    assert len(load_model("models/model.keras").weights) == members * ({1: 18, "all": 6 + 2 * 18}[trainable] + 2 + 2)
+    assert len(load_model("models/model.keras").weights) == members * (
+        {1: 18, "all": 6 + 2 * 18}[trainable] + 2 + 2
+    )
     classifier = read_classifier(Path("models"))
     assert Attention(classifier.model)(np.array(open_squares()[:2])).shape == (2, 42, 42)
     cohort = read_cohort()
-    said = {line.split(",")[0]: float(line.split(",")[-1]) for line in Path("models/validation.csv").read_text().splitlines()[1:]}
+    said = {
+        line.split(",")[0]: float(line.split(",")[-1])
+        for line in Path("models/validation.csv").read_text().splitlines()[1:]
+    }
     assert len(said) == np.sum(cohort.folds > 0 if ensemble else cohort.splits == "val")
     if not ensemble:
         rows = cohort.rows("val")
@@ -313,12 +432,18 @@ def test_features_that_were_killed_go_on_where_they_were(small, monkeypatch):
     first = subprocess.run(run, env=environment, capture_output=True, text=True)
     assert first.returncode == -signal.SIGKILL, first.stderr
     assert not Path("data/features/features.npy").exists() and Path("data/features.part").exists()
-    # Whoever is killed twice in a row goes on, too; the code that runs is the same, so that the rows are taken up.
+    # Whoever is killed twice in a row goes on, too; the code that runs is the same, so that the
+    # rows are taken up.
     assert subprocess.run(run, env=environment, capture_output=True).returncode == -signal.SIGKILL
     rows = 4 * 8 * 64
     header = 128
     assert (Path("data/features.part").stat().st_size - header) // rows == 2 * features.BATCH
-    again = subprocess.run([python(), "-c", script.replace("== 1", "== -1")], env=environment, capture_output=True, text=True)
+    again = subprocess.run(
+        [python(), "-c", script.replace("== 1", "== -1")],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert again.returncode == 0, again.stderr
     found = Path("data/features/features.npy").read_bytes()
     assert not list(Path("data").glob("*.part"))
@@ -328,7 +453,9 @@ def test_features_that_were_killed_go_on_where_they_were(small, monkeypatch):
     assert subprocess.run(run, env=environment, capture_output=True).returncode == -signal.SIGKILL
     set_params({"model.tokens": "class"})
     features.main()
-    assert open_features().shape[-1] == 32 and np.array_equal(open_features()[:, 0], np.load(io.BytesIO(found))[:, 0, :32])
+    assert open_features().shape[-1] == 32 and np.array_equal(
+        open_features()[:, 0], np.load(io.BytesIO(found))[:, 0, :32]
+    )
 
 
 def test_what_else_a_downloaded_folder_holds_does_not_matter(small):
@@ -336,4 +463,7 @@ def test_what_else_a_downloaded_folder_holds_does_not_matter(small):
     Path("data/weights/tiny/README.md").write_text("licence")
     features.main()
     train.main()
-    assert open_features().shape[-1] == 64 and load_model("models/model.keras").input_shape == (None, 64)
+    assert open_features().shape[-1] == 64 and load_model("models/model.keras").input_shape == (
+        None,
+        64,
+    )

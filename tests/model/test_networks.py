@@ -15,8 +15,20 @@ MEAN, VARIANCE = [180.0, 120.0, 160.0], [3000.0, 4000.0, 2500.0]
 
 
 def parameters(step, **changes):
-    fields = {"conv_filters": 2, "dense_units": 3, "batch_norm": True, "pooling": "max", "initializer": "he_normal"}
-    fields |= {"weights": "imagenet", "trainable": "frozen", "feature_layers": [], "centre": 0.7, "jittered_views": 0}
+    fields = {
+        "conv_filters": 2,
+        "dense_units": 3,
+        "batch_norm": True,
+        "pooling": "max",
+        "initializer": "he_normal",
+    }
+    fields |= {
+        "weights": "imagenet",
+        "trainable": "frozen",
+        "feature_layers": [],
+        "centre": 0.7,
+        "jittered_views": 0,
+    }
     fields |= {"tokens": "card", "precision": "float32", "head": "logistic"}
     return ModelParameters(step=step, **(fields | changes))
 
@@ -43,7 +55,11 @@ def test_numbers_worked_by_hand():
     # 32 x 32 x 3 pixels and an offset.
     assert build("logistic").count_params() == 3073 == count_by_hand(0, 0, 2, 3, True, True)
     # 3*3*3*2 + 4*2 = 62; 3*3*2*4 + 4*4 = 88; 8*8*4 = 256 features into 3 units, 771; 3 into 1, 4.
-    assert build("conv2-dense1").count_params() == 62 + 88 + 771 + 4 == count_by_hand(2, 1, 2, 3, True, True)
+    assert (
+        build("conv2-dense1").count_params()
+        == 62 + 88 + 771 + 4
+        == count_by_hand(2, 1, 2, 3, True, True)
+    )
 
 
 def crops(n=8, size=SIZE):
@@ -70,7 +86,9 @@ def test_every_rung(step):
     assert after < before
 
 
-@pytest.mark.parametrize(("batch_norm", "pooling"), [(False, "max"), (True, "average"), (True, "none"), (False, "none")])
+@pytest.mark.parametrize(
+    ("batch_norm", "pooling"), [(False, "max"), (True, "average"), (True, "none"), (False, "none")]
+)
 def test_batch_norm_and_pooling_are_parameters(batch_norm, pooling):
     model = build("conv3-dense2", batch_norm=batch_norm, pooling=pooling, size=16)
     assert model.count_params() == count_by_hand(3, 2, 2, 3, batch_norm, pooling != "none", size=16)
@@ -92,10 +110,14 @@ def test_dropout_is_never_on_the_pixels():
     assert layers("conv1-dense2").count("Dropout") == 3
 
 
-@pytest.mark.parametrize("initializer", ["he_normal", "he_uniform", "glorot_normal", "glorot_uniform"])
+@pytest.mark.parametrize(
+    "initializer", ["he_normal", "he_uniform", "glorot_normal", "glorot_uniform"]
+)
 def test_the_initializer_is_a_parameter(initializer):
     layer = build("conv1-dense1", initializer=initializer).layers[2]
-    assert keras.initializers.serialize(layer.kernel_initializer)["class_name"].lower() == initializer.replace("_", "")
+    assert keras.initializers.serialize(layer.kernel_initializer)[
+        "class_name"
+    ].lower() == initializer.replace("_", "")
 
 
 def test_normalisation_is_inside_the_model():
@@ -106,24 +128,46 @@ def test_normalisation_is_inside_the_model():
     pixels = np.zeros((1, SIZE, SIZE, 3), dtype=np.uint8)
     pixels[0, 0, 0] = (200, 60, 160)
     logit = (200 - 180) / 3000**0.5 + (60 - 120) / 4000**0.5 + (160 - 160) / 2500**0.5
-    assert model.predict(pixels, verbose=0)[0, 0] == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
+    assert model.predict(pixels, verbose=0)[0, 0] == pytest.approx(
+        1 / (1 + np.exp(-logit)), abs=1e-6
+    )
 
 
 def test_too_small_a_picture_is_refused():
-    with pytest.raises(UserError, match=r"model.step conv5-dense1 halves the picture 5 times; pad.size 16 is too small"):
+    with pytest.raises(
+        UserError,
+        match=r"model.step conv5-dense1 halves the picture 5 times; pad.size 16 is too small",
+    ):
         build("conv5-dense1", size=16)
 
 
 def test_too_large_a_layer_is_refused():
-    with pytest.raises(UserError, match=r"would have a Dense layer of 16,777,216 x 8,192 weights; at most 500,000,000"):
+    with pytest.raises(
+        UserError,
+        match=r"would have a Dense layer of 16,777,216 x 8,192 weights; at most 500,000,000",
+    ):
         build("conv1-dense1", size=4096, dense_units=8192, conv_filters=4)
 
 
 @pytest.mark.parametrize(
-    "step", ["", "conv", "conv3", "dense1", "conv3-dense1 ", "Conv3-Dense1", "conv10-dense1", "logistic\n", "VGG61"]
+    "step",
+    [
+        "",
+        "conv",
+        "conv3",
+        "dense1",
+        "conv3-dense1 ",
+        "Conv3-Dense1",
+        "conv10-dense1",
+        "logistic\n",
+        "VGG61",
+    ],
 )
 def test_no_other_name_is_a_step(step):
-    with pytest.raises(ValueError, match="the steps are logistic, or convC-denseD with C from 0 to 5 and D from 0 to 4"):
+    with pytest.raises(
+        ValueError,
+        match="the steps are logistic, or convC-denseD with C from 0 to 5 and D from 0 to 4",
+    ):
         parse_step(step)
 
 
@@ -140,7 +184,9 @@ def test_a_saved_model_predicts_the_same_and_has_the_same_bytes(tmp_path, monkey
     assert b"adam" not in (tmp_path / "a.keras").read_bytes()
     loaded = load_model(tmp_path / "a.keras")
     assert (loaded.predict(pixels, verbose=0) == model.predict(pixels, verbose=0)).all()
-    assert (keras.models.load_model(tmp_path / "a.keras").get_weights()[0] == model.get_weights()[0]).all()
+    assert (
+        keras.models.load_model(tmp_path / "a.keras").get_weights()[0] == model.get_weights()[0]
+    ).all()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.keras", "b.keras"]
 
 
@@ -160,17 +206,32 @@ def test_a_damaged_model_is_refused(tmp_path, kept):
 
 
 def test_the_mean_of_orientations_and_of_members(tmp_path):
-    """By hand: each of the eight orientations through each member, and the mean of all; saved and loaded, the same."""
+    """By hand: each of the eight orientations through each member, and the mean of all; saved and
+    loaded, the same.
+    """
     keras.utils.set_random_seed(0)
     members = [build("conv1-dense1", size=8), build("conv1-dense1", size=8)]
     pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
-    views = [np.rot90(some, turns, axes=(1, 2)) for some in (pixels, pixels[:, :, ::-1]) for turns in range(4)]
-    expected = np.mean([member.predict_on_batch(np.ascontiguousarray(view)) for member in members for view in views], axis=0)
+    views = [
+        np.rot90(some, turns, axes=(1, 2))
+        for some in (pixels, pixels[:, :, ::-1])
+        for turns in range(4)
+    ]
+    expected = np.mean(
+        [
+            member.predict_on_batch(np.ascontiguousarray(view))
+            for member in members
+            for view in views
+        ],
+        axis=0,
+    )
     whole = mean_of_orientations(mean_of(members, "conv1-dense1"))
     assert whole.name == "conv1-dense1"
     assert whole.predict_on_batch(pixels) == pytest.approx(expected, abs=1e-6)
     for name in ("a", "b"):
         save_model(whole, tmp_path / f"{name}.keras")
     assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
-    assert np.array_equal(load_model(tmp_path / "a.keras").predict_on_batch(pixels), whole.predict_on_batch(pixels))
+    assert np.array_equal(
+        load_model(tmp_path / "a.keras").predict_on_batch(pixels), whole.predict_on_batch(pixels)
+    )
     assert mean_of(members[:1], "x") is members[0]

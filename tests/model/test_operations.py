@@ -1,4 +1,6 @@
-"""What TensorFlow is asked for: none of the operations that differ from processor to processor, and the same results."""
+"""What TensorFlow is asked for: none of the operations that differ from processor to processor, and
+the same results.
+"""
 
 import subprocess
 import sys
@@ -12,7 +14,13 @@ from stages.model.backbone import build_backbone, set_trainable
 from stages.model.backend import keras, make_deterministic
 from stages.model.batches import predict
 from stages.model.file import save_model
-from stages.model.networks import build_head, build_model, join_to_train, mean_of, mean_of_orientations
+from stages.model.networks import (
+    build_head,
+    build_model,
+    join_to_train,
+    mean_of,
+    mean_of_orientations,
+)
 from stages.model.operations import LONGEST_SUM, longest_divisor
 from stages.training.fit import Record, fit
 from tests.processors import drawn_crops, model_parameters, train_parameters
@@ -20,7 +28,8 @@ from tests.processors import drawn_crops, model_parameters, train_parameters
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        keras.backend.backend() != "tensorflow" or choice() == "native", reason="of TensorFlow's portable arithmetic"
+        keras.backend.backend() != "tensorflow" or choice() == "native",
+        reason="of TensorFlow's portable arithmetic",
     ),
 ]
 
@@ -29,7 +38,9 @@ DIFFER = {"Rsqrt", "RsqrtGrad", "Reciprocal", "ReciprocalGrad", "Inv", "InvGrad"
 
 @pytest.fixture
 def operations(monkeypatch):
-    """A function that returns the operations of all graphs that ran so far, as the graph optimiser left them."""
+    """A function that returns the operations of all graphs that ran so far, as the graph optimiser
+    left them.
+    """
     from tensorflow.python.eager import context
 
     context.context().enable_run_metadata()
@@ -39,7 +50,9 @@ def operations(monkeypatch):
         for run in context.context().export_run_metadata().function_graphs:
             for graph in (run.post_optimization_graph, *run.partition_graphs):
                 names |= {node.op for node in graph.node}
-                names |= {node.op for function in graph.library.function for node in function.node_def}
+                names |= {
+                    node.op for function in graph.library.function for node in function.node_def
+                }
         return names
 
     yield found
@@ -47,18 +60,36 @@ def operations(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"step": "conv1-dense1", "batch_norm": False, "pooling": "average"}, {"step": "logistic"}], ids=str
+    "changes",
+    [{}, {"step": "conv1-dense1", "batch_norm": False, "pooling": "average"}, {"step": "logistic"}],
+    ids=str,
 )
 def test_training_and_prediction_ask_for_nothing_that_differs(operations, changes):
     make_deterministic(0)
     squares, y = drawn_crops(6, 64)
     model = build_model(model_parameters(**changes), 64, [180.0] * 3, [900.0] * 3, dropout=0.2)
-    fit(model, squares, y, np.arange(4), np.arange(6), train_parameters(batch_size=2), Record(log=None))
+    fit(
+        model,
+        squares,
+        y,
+        np.arange(4),
+        np.arange(6),
+        train_parameters(batch_size=2),
+        Record(log=None),
+    )
     predict(mean_of_orientations(mean_of([model], "one")), squares, np.arange(6))
     Attention(model)(squares)
     found = operations()
     assert {"Softplus", "Sqrt", "Sigmoid"} <= found or changes
-    assert {"Conv2D", "_MklNativeConv2D", "_FusedConv2D", "MatMul", "_MklMatMul", "BatchMatMulV2", "_MklBatchMatMulV2"} & found
+    assert {
+        "Conv2D",
+        "_MklNativeConv2D",
+        "_FusedConv2D",
+        "MatMul",
+        "_MklMatMul",
+        "BatchMatMulV2",
+        "_MklBatchMatMulV2",
+    } & found
     assert not DIFFER & found
 
 
@@ -69,7 +100,15 @@ def test_a_backbone_asks_for_nothing_that_differs(operations):
     set_trainable(backbone, "all")
     head = build_head(np.asarray(backbone.predict_on_batch(squares)))
     model = join_to_train(backbone, head, "tuned")
-    fit(model, squares, y, np.arange(4), np.arange(4), train_parameters(batch_size=2), Record(log=None))
+    fit(
+        model,
+        squares,
+        y,
+        np.arange(4),
+        np.arange(4),
+        train_parameters(batch_size=2),
+        Record(log=None),
+    )
     predict(model, squares, np.arange(4))
     Attention(model)(squares)
     found = operations()
@@ -84,16 +123,24 @@ def test_the_graph_optimiser_leaves_divisions_alone():
     assert options["arithmetic_optimization"] is False and options["constant_folding"] is False
 
 
-@pytest.mark.parametrize(("terms", "expected"), [(1, 1), (1024, 1024), (1025, 205), (16384, 1024), (7744, 968), (49152, 1024)])
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [(1, 1), (1024, 1024), (1025, 205), (16384, 1024), (7744, 968), (49152, 1024)],
+)
 def test_the_blocks_of_a_long_sum(terms, expected):
     assert longest_divisor(terms) == expected <= LONGEST_SUM and terms % expected == 0
 
 
 @pytest.mark.parametrize("terms", [3, 1024, 1280, 1031, 3 * 67 * 67])
 def test_a_product_in_blocks_is_the_product(terms):
-    """Also of a prime number of terms, which is cut into terms, and of a size that no block divides evenly."""
+    """Also of a prime number of terms, which is cut into terms, and of a size that no block divides
+    evenly.
+    """
     random = np.random.default_rng(0)
-    rows, columns = random.normal(size=(5, terms)).astype(np.float32), random.normal(size=(terms, 4)).astype(np.float32)
+    rows, columns = (
+        random.normal(size=(5, terms)).astype(np.float32),
+        random.normal(size=(terms, 4)).astype(np.float32),
+    )
     expected = rows.astype(np.float64) @ columns
     np.testing.assert_allclose(keras.ops.matmul(rows, columns), expected, atol=1e-4 * terms**0.5)
     layer = keras.layers.Dense(4, use_bias=False)
@@ -101,7 +148,12 @@ def test_a_product_in_blocks_is_the_product(terms):
     layer.set_weights([columns])
     np.testing.assert_allclose(layer(rows), expected, atol=1e-4 * terms**0.5)
     # Whole numbers, and more than two dimensions, go the way that Keras has for them.
-    assert keras.ops.matmul(np.ones((2, 2000), np.int32), np.ones((2000, 3), np.int32)).numpy().tolist() == [[2000] * 3] * 2
+    assert (
+        keras.ops.matmul(np.ones((2, 2000), np.int32), np.ones((2000, 3), np.int32))
+        .numpy()
+        .tolist()
+        == [[2000] * 3] * 2
+    )
     assert keras.ops.matmul(np.ones((2, 2, terms), np.float32), columns).shape == (2, 2, 4)
 
 
@@ -132,5 +184,13 @@ def test_the_model_file_is_plain_keras(tmp_path):
         "import keras, numpy, sys; folder = sys.argv[1]; model = keras.models.load_model(folder + '/model.keras');"
         "print(*model.predict(numpy.load(folder + '/squares.npy'), verbose=0).ravel())"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, cwd=tmp_path)
-    np.testing.assert_allclose(np.array(done.stdout.split(), float), predict(model, squares, np.arange(2)), rtol=1e-4)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    np.testing.assert_allclose(
+        np.array(done.stdout.split(), float), predict(model, squares, np.arange(2)), rtol=1e-4
+    )

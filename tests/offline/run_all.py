@@ -1,4 +1,5 @@
-"""All that people run, in a repository without results: python -m tests.offline.run_all, in a namespace without a network.
+"""All that people run, in a repository without results: python -m tests.offline.run_all, in a
+namespace without a network.
 
 A program of its own, so that the server of forks (tests/fork_server.py) is in that namespace, too.
 """

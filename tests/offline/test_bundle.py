@@ -1,4 +1,6 @@
-"""To a machine without a network: the bundle, and everything that runs there, in a namespace without any network."""
+"""To a machine without a network: the bundle, and everything that runs there, in a namespace
+without any network.
+"""
 
 import os
 import re
@@ -18,18 +20,25 @@ WITHOUT_NETWORK = ["unshare", "--map-root-user", "--net"]
 
 
 def no_namespaces():
-    return not shutil.which("unshare") or subprocess.run([*WITHOUT_NETWORK, "true"], capture_output=True).returncode != 0
+    return (
+        not shutil.which("unshare")
+        or subprocess.run([*WITHOUT_NETWORK, "true"], capture_output=True).returncode != 0
+    )
 
 
 def without_network(*command, environment=ENVIRONMENT, check=True):
-    done = subprocess.run([*WITHOUT_NETWORK, *map(str, command)], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [*WITHOUT_NETWORK, *map(str, command)], env=environment, capture_output=True, text=True
+    )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
 
 @pytest.fixture
 def bundle(tmp_path, monkeypatch):
-    """A bundle of a small repository with a package of its own as the one requirement, and a dataset."""
+    """A bundle of a small repository with a package of its own as the one requirement, and a
+    dataset.
+    """
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -45,7 +54,9 @@ def bundle(tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True, env=ENVIRONMENT)
     Path("data/mine").mkdir(parents=True)
     Path("data/mine/a.txt").write_text("a")
-    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data/mine"], check=True, env=ENVIRONMENT)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "add", "-q", "data/mine"], check=True, env=ENVIRONMENT
+    )
     git("add", "-A")
     git("commit", "-q", "-m", "All")
     output = tmp_path / "out/bundle"
@@ -63,8 +74,18 @@ def test_a_bundle_has_all_and_is_checked(bundle, tmp_path):
         subprocess.run(["sha256sum", "--quiet", "-c", SUMS], cwd=bundle, check=True)
     # Nothing of it stays in the repository that it was made from.
     assert "bundle" not in Path(".dvc/config").read_text()
-    assert not Path(".dvc/config.local").exists() or "bundle" not in Path(".dvc/config.local").read_text()
-    git("clone", "-q", "--branch", "main", str(bundle / "repository.bundle"), str(tmp_path / "clone"))
+    assert (
+        not Path(".dvc/config.local").exists()
+        or "bundle" not in Path(".dvc/config.local").read_text()
+    )
+    git(
+        "clone",
+        "-q",
+        "--branch",
+        "main",
+        str(bundle / "repository.bundle"),
+        str(tmp_path / "clone"),
+    )
     assert (tmp_path / "clone/data/mine.dvc").is_file()
 
 
@@ -78,26 +99,44 @@ def test_a_bundle_has_all_and_is_checked(bundle, tmp_path):
 )
 def test_what_is_not_as_it_was_packed_is_refused(bundle, tmp_path, change, said):
     change(bundle)
-    done = subprocess.run([sys.executable, bundle / "install.py", tmp_path / "installed"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, bundle / "install.py", tmp_path / "installed"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1 and said in done.stderr and not (tmp_path / "installed").exists()
 
 
 def require(bundle, pins):
-    """Have a bundle ask for a requirement by its name, as requirements.txt has them, and for no dataset."""
+    """Have a bundle ask for a requirement by its name, as requirements.txt has them, and for no
+    dataset.
+    """
     Path("pins.txt").write_text(pins)
     packed = bundle / "bundle.json"
     packed.write_text(
-        packed.read_text().replace("requirements.txt", str(Path("pins.txt").resolve())).replace('"data/mine.dvc"', "")
+        packed.read_text()
+        .replace("requirements.txt", str(Path("pins.txt").resolve()))
+        .replace('"data/mine.dvc"', "")
     )
     sums = [line for line in (bundle / SUMS).read_text().splitlines() if "bundle.json" not in line]
-    (bundle / SUMS).write_text("\n".join([*sums, packing.listing(bundle, ["bundle.json"]).strip()]) + "\n")
+    (bundle / SUMS).write_text(
+        "\n".join([*sums, packing.listing(bundle, ["bundle.json"]).strip()]) + "\n"
+    )
 
 
 def test_an_installation_that_fails_leaves_nothing_in_the_way(bundle, tmp_path):
     require(bundle, "tiny==2\n")
     for _ in range(2):
-        done = subprocess.run([sys.executable, bundle / "install.py", tmp_path / "installed"], capture_output=True, text=True)
-        assert done.returncode == 1 and "failed" in done.stderr and not (tmp_path / "installed").exists()
+        done = subprocess.run(
+            [sys.executable, bundle / "install.py", tmp_path / "installed"],
+            capture_output=True,
+            text=True,
+        )
+        assert (
+            done.returncode == 1
+            and "failed" in done.stderr
+            and not (tmp_path / "installed").exists()
+        )
 
 
 def test_it_installs_without_a_network(bundle, tmp_path):
@@ -107,7 +146,11 @@ def test_it_installs_without_a_network(bundle, tmp_path):
     without_network(sys.executable, bundle / "install.py", tmp_path / "installed", "--no-demo")
     python = tmp_path / "installed/.venv/bin/python"
     subprocess.run([python, "-c", "import tiny"], check=True)
-    again = subprocess.run([sys.executable, bundle / "install.py", tmp_path / "installed"], capture_output=True, text=True)
+    again = subprocess.run(
+        [sys.executable, bundle / "install.py", tmp_path / "installed"],
+        capture_output=True,
+        text=True,
+    )
     assert again.returncode == 1 and "is there already" in again.stderr
 
 
@@ -128,14 +171,24 @@ def test_mistakes_are_a_line(workplace, monkeypatch):
 
 
 def test_the_pipeline_and_what_people_run_ask_no_network(repository):
-    """Of the small repository with everything to do: dvc repro, an experiment, predict with its page, compare, report."""
+    """Of the small repository with everything to do: dvc repro, an experiment, predict with its
+    page, compare, report.
+    """
     if no_namespaces():
         pytest.skip("no network namespaces here (unshare)")
     shutil.rmtree(".dvc/cache")
     shutil.rmtree("models")
     paths = {"PYTHONPATH": str(PROJECT)}
-    done = without_network(sys.executable, "-m", "tests.offline.run_all", environment=ENVIRONMENT | paths)
+    done = without_network(
+        sys.executable, "-m", "tests.offline.run_all", environment=ENVIRONMENT | paths
+    )
     # DVC reports home nothing, and looks for no update.
     assert done.stdout.split() == ["core.analytics", "false", "core.check_update", "false"]
-    for made in ("models/model.keras", "page.html", "slides.csv", "report/report.md", "comparison/comparison.md"):
+    for made in (
+        "models/model.keras",
+        "page.html",
+        "slides.csv",
+        "report/report.md",
+        "comparison/comparison.md",
+    ):
         assert Path(made).is_file(), made

@@ -1,6 +1,7 @@
 """What other programs' annotation files really hold, each through the real program.
 
-Each kind ends in the right crops, or in one line that names the culprit, a non-zero exit and nothing half-written.
+Each kind ends in the right crops, or in one line that names the culprit, a non-zero exit and
+nothing half-written.
 """
 
 import contextlib
@@ -46,9 +47,17 @@ def disk(center=GS, radius=120):
 
 
 def feature(outline, kind="GS", **properties):
-    geometry = outline if outline is None or isinstance(outline, dict) else shapely.geometry.mapping(outline)
+    geometry = (
+        outline
+        if outline is None or isinstance(outline, dict)
+        else shapely.geometry.mapping(outline)
+    )
     classification = {"name": kind} if isinstance(kind, str) else kind
-    return {"type": "Feature", "geometry": geometry, "properties": {"classification": classification, **properties}}
+    return {
+        "type": "Feature",
+        "geometry": geometry,
+        "properties": {"classification": classification, **properties},
+    }
 
 
 def collection(*features):
@@ -71,7 +80,8 @@ def archive(*layers):
 def region(outline=None, kind=0, text="", **more):
     outline = outline or disk()
     points = "".join(
-        f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in (outline.coords if kind > 2 else outline.exterior.coords[:-1])
+        f'<Vertex X="{x}" Y="{y}" Z="0"/>'
+        for x, y in (outline.coords if kind > 2 else outline.exterior.coords[:-1])
     )
     others = "".join(f' {name}="{value}"' for name, value in more.items())
     return f'<Region Id="1" Type="{kind}" Text="{text}"{others}><Attributes/><Vertices>{points}</Vertices></Region>'
@@ -84,7 +94,9 @@ HEADERS = (
 
 
 def scope(*regions, name="GS", description="", attributes=""):
-    """As ImageScope writes a layer: with the attribute `Description`, and headers of columns within its regions."""
+    """As ImageScope writes a layer: with the attribute `Description`, and headers of columns within
+    its regions.
+    """
     layer = f'<Annotation Id="1" Name="{name}" ReadOnly="0" Type="4" LineColor="65280" Visible="1" MarkupImagePath="">'
     about = f'<Attributes><Attribute Name="Description" Id="0" Value="{description}"/>{attributes}</Attributes>'
     return f"{layer}{about}<Regions>{HEADERS}{''.join(regions)}</Regions><Plots/></Annotation>"
@@ -106,7 +118,10 @@ def tangle(corners):
     return shapely.Polygon(np.random.default_rng(1).random((corners, 2)) * 240 + (280, 180))
 
 
-LINE, CLICKS = shapely.LineString([(1, 1), (300, 300)]), shapely.MultiPoint([(400, 300), (500, 400)])
+LINE, CLICKS = (
+    shapely.LineString([(1, 1), (300, 300)]),
+    shapely.MultiPoint([(400, 300), (500, 400)]),
+)
 TWO = shapely.MultiPolygon([disk(GS), disk(OTHER)])
 SPECKED = shapely.MultiPolygon([disk(GS), disk((900, 300), 3), disk((900, 500), 22)])
 BOMB = b'<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]><Annotations>&b;</Annotations>'
@@ -116,8 +131,18 @@ GOOD = collection(feature(disk()))
 # Kind: (content, further arguments, the number of crops or None where it is refused, what is said).
 ANNOTATIONS = {
     # QuPath
-    "two merged glomeruli": (collection(feature(TWO), feature(disk(THIRD))), [], 3, "annotation 1: 2 parts, each a glomerulus"),
-    "specks of the brush": (collection(feature(SPECKED)), [], 1, "annotation 1: 2 of its parts left out, as specks"),
+    "two merged glomeruli": (
+        collection(feature(TWO), feature(disk(THIRD))),
+        [],
+        3,
+        "annotation 1: 2 parts, each a glomerulus",
+    ),
+    "specks of the brush": (
+        collection(feature(SPECKED)),
+        [],
+        1,
+        "annotation 1: 2 of its parts left out, as specks",
+    ),
     "a multipolygon of one part": (collection(feature(shapely.MultiPolygon([disk()]))), [], 1, ""),
     "parts that overlap": (
         collection(feature(shapely.MultiPolygon([disk(), disk((450, 300))]))),
@@ -132,7 +157,12 @@ ANNOTATIONS = {
         "",
     ),
     "a hole": (collection(feature(disk().difference(disk(GS, 40)))), [], 1, ""),
-    "a collection of an outline and a line": (collection(feature(shapely.GeometryCollection([disk(), LINE]))), [], 1, ""),
+    "a collection of an outline and a line": (
+        collection(feature(shapely.GeometryCollection([disk(), LINE]))),
+        [],
+        1,
+        "",
+    ),
     "a collection of two outlines": (
         collection(feature(shapely.GeometryCollection([disk(), disk(OTHER)]))),
         [],
@@ -151,26 +181,58 @@ ANNOTATIONS = {
         1,
         "Self-intersection",
     ),
-    "a tangle of 1,000 corners": (collection(feature(tangle(1000))), [], None, "annotation 1 crosses itself more than 300 times"),
+    "a tangle of 1,000 corners": (
+        collection(feature(tangle(1000))),
+        [],
+        None,
+        "annotation 1 crosses itself more than 300 times",
+    ),
     "a tangle of 20,000 corners": (
         collection(feature(tangle(20_000))),
         [],
         None,
         "annotation 1 crosses itself more than 300 times",
     ),
-    "clicks of an ignored class": (collection(feature(disk()), feature(CLICKS, "notes")), NOTES, 1, ""),
-    "a line of an ignored class": (collection(feature(disk()), feature(LINE, "notes")), NOTES, 1, ""),
-    "no geometry, of an ignored class": (collection(feature(disk()), feature(None, "Notes")), NOTES, 1, ""),
+    "clicks of an ignored class": (
+        collection(feature(disk()), feature(CLICKS, "notes")),
+        NOTES,
+        1,
+        "",
+    ),
+    "a line of an ignored class": (
+        collection(feature(disk()), feature(LINE, "notes")),
+        NOTES,
+        1,
+        "",
+    ),
+    "no geometry, of an ignored class": (
+        collection(feature(disk()), feature(None, "Notes")),
+        NOTES,
+        1,
+        "",
+    ),
     "coordinates that are none, of an ignored class": (
         collection(feature(disk()), feature({"type": "Polygon", "coordinates": [["a"]]}, "notes")),
         NOTES,
         1,
         "",
     ),
-    "clicks": (collection(feature(CLICKS)), [], None, "annotation 1 is a MultiPoint without an area"),
-    "no geometry": (collection(feature(None)), [], None, "annotation 1: its outline cannot be read (it has no geometry)"),
+    "clicks": (
+        collection(feature(CLICKS)),
+        [],
+        None,
+        "annotation 1 is a MultiPoint without an area",
+    ),
+    "no geometry": (
+        collection(feature(None)),
+        [],
+        None,
+        "annotation 1: its outline cannot be read (it has no geometry)",
+    ),
     "coordinates that are none": (
-        collection(feature({"type": "Polygon", "coordinates": [[["a", "b"], ["c", "d"], ["e", "f"]]]})),
+        collection(
+            feature({"type": "Polygon", "coordinates": [[["a", "b"], ["c", "d"], ["e", "f"]]]})
+        ),
         [],
         None,
         "annotation 1: its outline cannot be read",
@@ -194,7 +256,11 @@ ANNOTATIONS = {
         "annotation 1: its outline cannot be read ('coordinates' is missing)",
     ),
     "not a number": (
-        collection(feature({"type": "Polygon", "coordinates": [[[1, 1], [float("nan"), 2], [3, 1], [1, 1]]]})),
+        collection(
+            feature(
+                {"type": "Polygon", "coordinates": [[[1, 1], [float("nan"), 2], [3, 1], [1, 1]]]}
+            )
+        ),
         [],
         None,
         "annotation 1: its outline cannot be read (it has no points, or some that are no numbers)",
@@ -217,19 +283,49 @@ ANNOTATIONS = {
         None,
         "'(no class)' (1); 1 of no class have a name, such as 'GS 1', which is no class",
     ),
-    "a color without a class": (collection(feature(disk(), {"colorRGB": -65536})), [], None, "'(no class)' (1)"),
-    "no class, left out": (collection(feature(disk()), feature(disk(OTHER), None)), ["--ignore", "(no class)"], 1, ""),
+    "a color without a class": (
+        collection(feature(disk(), {"colorRGB": -65536})),
+        [],
+        None,
+        "'(no class)' (1)",
+    ),
+    "no class, left out": (
+        collection(feature(disk()), feature(disk(OTHER), None)),
+        ["--ignore", "(no class)"],
+        1,
+        "",
+    ),
     "names of a class": (
         collection(feature(disk(), {"names": ["Globally", "sclerotic"]})),
         [],
         None,
         "'Globally: sclerotic' (1)",
     ),
-    "one name of a class": (collection(feature(disk(), {"names": ["GS"], "color": [1, 2, 3]})), [], 1, ""),
-    "names that are numbers": (collection(feature(disk(), {"names": [1, 2]})), [], None, "'1: 2' (1)"),
-    "a class that is a text": (collection({**feature(disk()), "properties": {"classification": "GS"}}), [], 1, ""),
+    "one name of a class": (
+        collection(feature(disk(), {"names": ["GS"], "color": [1, 2, 3]})),
+        [],
+        1,
+        "",
+    ),
+    "names that are numbers": (
+        collection(feature(disk(), {"names": [1, 2]})),
+        [],
+        None,
+        "'1: 2' (1)",
+    ),
+    "a class that is a text": (
+        collection({**feature(disk()), "properties": {"classification": "GS"}}),
+        [],
+        1,
+        "",
+    ),
     "capitals and spaces": (collection(feature(disk(), " globally_SCLEROTIC ")), [], 1, ""),
-    "properties that are null": (collection({**feature(disk()), "properties": None}), [], None, "'(no class)' (1)"),
+    "properties that are null": (
+        collection({**feature(disk()), "properties": None}),
+        [],
+        None,
+        "'(no class)' (1)",
+    ),
     "an identifier that is a number": (collection({**feature(disk()), "id": 5}), [], 1, ""),
     "cells and tiles": (
         collection(
@@ -242,25 +338,50 @@ ANNOTATIONS = {
         1,
         "left out, as nobody drew it as an outline: 2 x cell",
     ),
-    "TMA cores alone": (collection(feature(disk(), objectType="tma_core")), [], None, "holds no glomerulus"),
+    "TMA cores alone": (
+        collection(feature(disk(), objectType="tma_core")),
+        [],
+        None,
+        "holds no glomerulus",
+    ),
     "detections": (collection(feature(disk(), objectType="detection")), [], 1, ""),
     "a bare list": (json.dumps([feature(disk())]).encode(), [], 1, ""),
     "one feature": (json.dumps(feature(disk())).encode(), [], 1, ""),
     "the mark of UTF-8": (b"\xef\xbb\xbf" + GOOD, [], 1, ""),
     "UTF-16": (b"\xff\xfe" + GOOD.decode().encode("utf-16-le"), [], 1, ""),
-    "line ends of Windows": (json.dumps(json.loads(GOOD), indent=1).replace("\n", "\r\n").encode(), [], 1, ""),
+    "line ends of Windows": (
+        json.dumps(json.loads(GOOD), indent=1).replace("\n", "\r\n").encode(),
+        [],
+        1,
+        "",
+    ),
     "gzip": (gzip.compress(GOOD), [], 1, ""),
     "zip": (zipped(S1=GOOD), [], 1, ""),
-    "zip of two files": (zipped(S1=GOOD, S2=GOOD), [], None, "is a zip archive of 2 files of annotations"),
+    "zip of two files": (
+        zipped(S1=GOOD, S2=GOOD),
+        [],
+        None,
+        "is a zip archive of 2 files of annotations",
+    ),
     "gzip, cut short": (gzip.compress(GOOD)[:-20], [], None, "cannot be unpacked"),
     "zip, cut short": (zipped(S1=GOOD)[:-20], [], None, "cannot be unpacked"),
     "nothing": (b"", [], None, "is not GeoJSON"),
     "no features": (collection(), [], None, "holds no annotation"),
     "an empty list": (b"[]", [], None, "holds no annotation"),
-    "features that are null": (b'{"type": "FeatureCollection", "features": null}', [], None, "is not GeoJSON"),
+    "features that are null": (
+        b'{"type": "FeatureCollection", "features": null}',
+        [],
+        None,
+        "is not GeoJSON",
+    ),
     "a number": (b"5", [], None, "is not GeoJSON"),
     "a list of numbers": (b"[5]", [], None, "is not GeoJSON"),
-    "Latin-1": (collection(feature(disk(), "x")).replace(b'"x"', b'"\xe4"'), [], None, "is not GeoJSON"),
+    "Latin-1": (
+        collection(feature(disk(), "x")).replace(b'"x"', b'"\xe4"'),
+        [],
+        None,
+        "is not GeoJSON",
+    ),
     "nested 100,000 deep": (b"[" * 100_000 + b"]" * 100_000, [], None, "is not GeoJSON"),
     # The Digital Slide Archive
     "a layer's name is the class": (
@@ -269,15 +390,27 @@ ANNOTATIONS = {
         2,
         "label 0, not globally sclerotic: 1 of the class 'nonGS'",
     ),
-    "an ignored layer": (archive(layer(element(disk())), layer(element(disk(OTHER)), name="notes")), NOTES, 1, ""),
+    "an ignored layer": (
+        archive(layer(element(disk())), layer(element(disk(OTHER)), name="notes")),
+        NOTES,
+        1,
+        "",
+    ),
     "an ignored layer of numbered elements": (
-        archive(layer(element(disk())), layer(element(disk(OTHER), label={"value": "12"}), name="notes")),
+        archive(
+            layer(element(disk())), layer(element(disk(OTHER), label={"value": "12"}), name="notes")
+        ),
         NOTES,
         1,
         "",
     ),
     "the default group": (archive(layer(element(disk(), group="default"))), [], 1, ""),
-    "a group in a layer of another name": (archive(layer(element(disk(), group="GS"), name="Dr. X, May")), [], 1, ""),
+    "a group in a layer of another name": (
+        archive(layer(element(disk(), group="GS"), name="Dr. X, May")),
+        [],
+        1,
+        "",
+    ),
     "a label in a layer of its opposite": (
         archive(layer(element(disk(), label={"value": "nonGS"}))),
         [],
@@ -291,10 +424,18 @@ ANNOTATIONS = {
         "'segmental' (1)",
     ),
     "one layer, not in a list": (json.dumps(layer(element(disk()))).encode(), [], 1, ""),
-    "a layer without elements": (archive(layer(element(disk())), {"annotation": {"name": "empty"}}), [], 1, ""),
+    "a layer without elements": (
+        archive(layer(element(disk())), {"annotation": {"name": "empty"}}),
+        [],
+        1,
+        "",
+    ),
     "a layer of no elements": (archive(layer()), [], None, "holds no annotation"),
     "an ignored arrow": (
-        archive(layer(element(disk())), layer({"type": "arrow", "points": [[1, 1, 0], [9, 9, 0]]}, name="notes")),
+        archive(
+            layer(element(disk())),
+            layer({"type": "arrow", "points": [[1, 1, 0], [9, 9, 0]]}, name="notes"),
+        ),
         NOTES,
         1,
         "",
@@ -305,10 +446,25 @@ ANNOTATIONS = {
         None,
         "annotation 1: its outline cannot be read (it is of the type 'arrow')",
     ),
-    "a heatmap": (archive(layer({"type": "heatmap", "points": []})), [], None, "it is of the type 'heatmap'"),
+    "a heatmap": (
+        archive(layer({"type": "heatmap", "points": []})),
+        [],
+        None,
+        "it is of the type 'heatmap'",
+    ),
     "an element without a type": (archive(layer({"points": []})), [], None, "'type' is missing"),
-    "a circle without a center": (archive(layer({"type": "circle", "radius": 9})), [], None, "'center' is missing"),
-    "a center of one number": (archive(layer({"type": "circle", "center": [9], "radius": 9})), [], None, "cannot be read"),
+    "a circle without a center": (
+        archive(layer({"type": "circle", "radius": 9})),
+        [],
+        None,
+        "'center' is missing",
+    ),
+    "a center of one number": (
+        archive(layer({"type": "circle", "center": [9], "radius": 9})),
+        [],
+        None,
+        "cannot be read",
+    ),
     "an element that is a text": (archive(layer("GS")), [], None, "is not GeoJSON"),
     # ImageScope
     "a layer as ImageScope writes it": (xml(scope(region())), [], 1, ""),
@@ -325,7 +481,12 @@ ANNOTATIONS = {
         1,
         "1 of the class 'GS'",
     ),
-    "the text of a region": (xml(scope(region(text="nonGS"), name="")), [], 1, "1 of the class 'nonGS'"),
+    "the text of a region": (
+        xml(scope(region(text="nonGS"), name="")),
+        [],
+        1,
+        "1 of the class 'nonGS'",
+    ),
     "a negative region": (
         xml(scope(region(), region(disk(GS, 40), NegativeROA="1"))),
         [],
@@ -339,8 +500,18 @@ ANNOTATIONS = {
         "label 1, globally sclerotic: 1",
     ),
     "an ignored ruler": (xml(scope(region()), scope(region(LINE, 4), name="notes")), NOTES, 1, ""),
-    "a ruler": (xml(scope(region(LINE, 4))), [], None, "annotation 1 is a LineString without an area"),
-    "a region without corners": (xml(scope('<Region Id="1" Type="0"/>')), [], None, "annotation 1: its outline cannot be read"),
+    "a ruler": (
+        xml(scope(region(LINE, 4))),
+        [],
+        None,
+        "annotation 1 is a LineString without an area",
+    ),
+    "a region without corners": (
+        xml(scope('<Region Id="1" Type="0"/>')),
+        [],
+        None,
+        "annotation 1: its outline cannot be read",
+    ),
     "a corner that is no number": (
         xml(scope(region().replace('X="520.0"', 'X="52O"', 1))),
         [],
@@ -364,9 +535,24 @@ ANNOTATIONS = {
         None,
         "--positive nonGS: by its name that class is not globally sclerotic",
     ),
-    "a negated class": (GOOD, ["--positive", "Non-sclerosed"], None, "--positive Non-sclerosed: by its name"),
-    "the positive class as the negative": (GOOD, ["--positive", "a", "--negative", "Globally_sclerotic"], None, "is globally"),
-    "all ignored": (GOOD, ["--positive", "a", "--ignore", "GS"], None, "holds no glomerulus: all of its 1 annotations"),
+    "a negated class": (
+        GOOD,
+        ["--positive", "Non-sclerosed"],
+        None,
+        "--positive Non-sclerosed: by its name",
+    ),
+    "the positive class as the negative": (
+        GOOD,
+        ["--positive", "a", "--negative", "Globally_sclerotic"],
+        None,
+        "is globally",
+    ),
+    "all ignored": (
+        GOOD,
+        ["--positive", "a", "--ignore", "GS"],
+        None,
+        "holds no glomerulus: all of its 1 annotations",
+    ),
 }
 
 
@@ -378,7 +564,9 @@ def drawn_slide(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ANNOTATIONS)
-def test_annotations_become_the_right_crops_or_a_clear_line(kind, drawn_slide, tmp_path, monkeypatch):
+def test_annotations_become_the_right_crops_or_a_clear_line(
+    kind, drawn_slide, tmp_path, monkeypatch
+):
     content, more, count, said = ANNOTATIONS[kind]
     monkeypatch.chdir(tmp_path)
     Path("drawn").write_bytes(content)

@@ -1,4 +1,6 @@
-"""From the slide and back: annotations of three programs, crops at a stated resolution, verdicts as GeoJSON of QuPath."""
+"""From the slide and back: annotations of three programs, crops at a stated resolution, verdicts as
+GeoJSON of QuPath.
+"""
 
 import csv
 import json
@@ -34,7 +36,11 @@ def features(outlines=None, classes=CLASSES):
             "type": "Feature",
             "id": UUID[:-1] + str(number),
             "geometry": shapely.geometry.mapping(outline),
-            "properties": {"objectType": "annotation", "classification": {"name": name, "color": [1, 2, 3]}, "isLocked": True},
+            "properties": {
+                "objectType": "annotation",
+                "classification": {"name": name, "color": [1, 2, 3]},
+                "isLocked": True,
+            },
         }
         for number, (outline, name) in enumerate(zip(outlines, classes))
     ]
@@ -65,16 +71,41 @@ def slide(tmp_path, monkeypatch):
 
 def test_the_crops_of_a_slide_are_a_dataset(slide):
     write_geojson("S1.geojson", features())
-    code, printed, error = crops("S1.svs", "--annotations", "S1.geojson", "--output", "data/mine", "--margin", 15)
+    code, printed, error = crops(
+        "S1.svs", "--annotations", "S1.geojson", "--output", "data/mine", "--margin", 15
+    )
     assert code == 0, error
-    assert "3 crops of 1 slide, 2 of them globally sclerotic, 0.5 micrometres a pixel, 15 around: data/mine" in printed
+    assert (
+        "3 crops of 1 slide, 2 of them globally sclerotic, 0.5 micrometres a pixel, 15 around: data/mine"
+        in printed
+    )
     table = rows("data/mine/labels.csv")
-    assert list(table[0]) == ["name", "label", "slide", "x", "y", "width", "height", "level", "image"]
-    assert [row["label"] for row in table] == ["1", "0", "1"] and {row["slide"] for row in table} == {"S1"}
+    assert list(table[0]) == [
+        "name",
+        "label",
+        "slide",
+        "x",
+        "y",
+        "width",
+        "height",
+        "level",
+        "image",
+    ]
+    assert [row["label"] for row in table] == ["1", "0", "1"] and {
+        row["slide"] for row in table
+    } == {"S1"}
     # A circle of radius 120 about 400, 300 with 15 micrometres, 30 pixels, around it.
-    assert [int(table[0][name]) for name in ("x", "y", "width", "height", "level")] == [250, 150, 300, 300, 0]
+    assert [int(table[0][name]) for name in ("x", "y", "width", "height", "level")] == [
+        250,
+        150,
+        300,
+        300,
+        0,
+    ]
     with Image.open("data/mine/S1_0001.png") as picture:
-        assert picture.mode == "RGB" and np.array_equal(np.asarray(picture), slide[150:450, 250:550])
+        assert picture.mode == "RGB" and np.array_equal(
+            np.asarray(picture), slide[150:450, 250:550]
+        )
     # The card is one that the pipeline takes.
     dataset = read_dataset("mine")
     found, unreadable = make_manifest(dataset, Path("unreadable.csv"), skip_unreadable=False)
@@ -98,7 +129,9 @@ def test_crops_are_at_the_resolution_that_was_asked_for(slide, resolution):
     opened.close()
 
 
-@pytest.mark.parametrize(("name", "write"), [("a.tif", drawing.write_tiff), ("a.ome.tif", drawing.write_ome)])
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.tif", drawing.write_tiff), ("a.ome.tif", drawing.write_ome)]
+)
 def test_other_layouts_of_slides(slide, name, write):
     write(Path(name), slide, mpp=0.25)
     opened = Slide(Path(name))
@@ -117,7 +150,9 @@ XML = """<?xml version="1.0"?><Annotations MicronsPerPixel="0.5"><Annotation Id=
 
 def test_annotations_of_three_programs_mean_the_same(slide, tmp_path):
     write_geojson("qupath.geojson", features())
-    points = "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in circle(400, 300).exterior.coords)
+    points = "".join(
+        f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in circle(400, 300).exterior.coords
+    )
     Path("scope.xml").write_text(XML.format(circle=f"<Vertices>{points}</Vertices>"))
     elements = [
         {
@@ -127,9 +162,18 @@ def test_annotations_of_three_programs_mean_the_same(slide, tmp_path):
             "label": {"value": "GS"},
         },
         {"type": "circle", "center": [1200, 900, 0], "radius": 120, "group": "nonGS"},
-        {"type": "ellipse", "center": [1700, 1300, 0], "width": 240, "height": 240, "rotation": 0.5, "group": "GS"},
+        {
+            "type": "ellipse",
+            "center": [1700, 1300, 0],
+            "width": 240,
+            "height": 240,
+            "rotation": 0.5,
+            "group": "GS",
+        },
     ]
-    Path("archive.json").write_text(json.dumps([{"annotation": {"name": "glomeruli", "elements": elements}}]))
+    Path("archive.json").write_text(
+        json.dumps([{"annotation": {"name": "glomeruli", "elements": elements}}])
+    )
     for name in ("qupath.geojson", "scope.xml", "archive.json"):
         drawn = read_annotations(Path(name))
         assert len(drawn.annotations) == 3 and drawn.from_bounds == (name == "qupath.geojson")
@@ -148,13 +192,19 @@ def test_the_way_back(slide):
     names = [f"S1_000{number}.png" for number in (1, 2, 3)]
     places = find_places(Path("mine"), names, None)
     numbers = [{"probability of GS": 0.25 * number} for number in range(3)]
-    verdicts = [Verdict(names[number], ("nonGS", "GS")[number % 2], number % 2, numbers[number]) for number in range(3)]
+    verdicts = [
+        Verdict(names[number], ("nonGS", "GS")[number % 2], number % 2, numbers[number])
+        for number in range(3)
+    ]
     write_verdicts(Path("judged.geojson"), places, verdicts)
     judged = json.loads(Path("judged.geojson").read_text())["features"]
     for number, (one, before) in enumerate(zip(judged, features())):
-        # The same object for QuPath, 0.4 or later, with the same outline; class and numbers are those of the verdict.
+        # The same object for QuPath, 0.4 or later, with the same outline; class and numbers are
+        # those of the verdict.
         assert one["id"] == before["id"] and one["type"] == "Feature"
-        assert shapely.geometry.shape(one["geometry"]).equals(shapely.geometry.shape(before["geometry"]))
+        assert shapely.geometry.shape(one["geometry"]).equals(
+            shapely.geometry.shape(before["geometry"])
+        )
         properties = one["properties"]
         assert properties["objectType"] == "annotation" and properties["name"] == names[number]
         assert properties["classification"]["name"] == ("nonGS", "GS")[number % 2]
@@ -164,17 +214,27 @@ def test_the_way_back(slide):
 def test_back_by_a_table_of_rectangles_of_several_slides(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("crops").mkdir()
-    Path("crops/labels.csv").write_text("name,x,y,width,height,slide\na.png,10,20,30,40,S1\nb.png,1,2,3,4,S2\n")
+    Path("crops/labels.csv").write_text(
+        "name,x,y,width,height,slide\na.png,10,20,30,40,S1\nb.png,1,2,3,4,S2\n"
+    )
     for name in ("a.png", "b.png"):
         Image.new("RGB", (8, 8)).save(f"crops/{name}")
     places = find_places(Path("crops"), ["a.png", "b.png"], None)
     verdicts = [Verdict(name, "GS", 1, {"uncertain": 0.0}) for name in places]
     files = write_verdicts(Path("judged.geojson"), places, verdicts)
-    assert {image: file.name for image, file in files.items()} == {"S1": "judged-S1.geojson", "S2": "judged-S2.geojson"}
+    assert {image: file.name for image, file in files.items()} == {
+        "S1": "judged-S1.geojson",
+        "S2": "judged-S2.geojson",
+    }
     (one,) = json.loads(files["S1"].read_text())["features"]
     assert one["geometry"]["coordinates"] == [[[10, 20], [40, 20], [40, 60], [10, 60], [10, 20]]]
-    Path("crops/labels.csv").write_text("name,x,y,width,height,slide\na.png,10,20,0,40,S1\nb.png,1,2,x,4,S2\n")
-    with pytest.raises(UserError, match=r"of a.png x '10', y '20', width '0', height '40' is no rectangle of a slide"):
+    Path("crops/labels.csv").write_text(
+        "name,x,y,width,height,slide\na.png,10,20,0,40,S1\nb.png,1,2,x,4,S2\n"
+    )
+    with pytest.raises(
+        UserError,
+        match=r"of a.png x '10', y '20', width '0', height '40' is no rectangle of a slide",
+    ):
         find_places(Path("crops"), ["a.png", "b.png"], None)
     Path("crops/labels.csv").write_text("name,label\na.png,1\nb.png,1\n")
     with pytest.raises(UserError, match="has no column x, y, width, height, image"):
@@ -185,7 +245,10 @@ BOWTIE = shapely.Polygon([(300, 200), (500, 400), (500, 200), (300, 400)])
 
 
 def test_invalid_outlines_are_mended_and_said_to_be(slide):
-    write_geojson("S1.geojson", features([BOWTIE, circle(1200, 900), circle(1210, 900)], ("GS", "nonGS", "nonGS")))
+    write_geojson(
+        "S1.geojson",
+        features([BOWTIE, circle(1200, 900), circle(1210, 900)], ("GS", "nonGS", "nonGS")),
+    )
     code, _, error = crops("S1.svs", "--annotations", "S1.geojson", "--output", "mine")
     assert code == 0 and "annotation 1: Self-intersection[400 300]" in error
     assert "annotations 2 and 3: one glomerulus, drawn twice" in error
@@ -195,14 +258,49 @@ def test_invalid_outlines_are_mended_and_said_to_be(slide):
 @pytest.mark.parametrize(
     ("outlines", "classes", "more", "said"),
     {
-        "a class": ([circle(400, 300)], ("Tissue",), [], "classes of which nothing is said: 'Tissue' (1)"),
-        "sclerotic in part, perhaps": ([circle(400, 300)], ("sclerotic",), [], "nothing is said: 'sclerotic' (1)"),
-        "both ways": ([circle(400, 300)], ("GS",), ["--negative=gs"], "the class 'gs' stands for --positive and for --negative"),
-        "ignored": ([circle(400, 300)], ("GS",), ["--ignore=GS"], "the class 'gs' stands for --positive and for --ignore"),
+        "a class": (
+            [circle(400, 300)],
+            ("Tissue",),
+            [],
+            "classes of which nothing is said: 'Tissue' (1)",
+        ),
+        "sclerotic in part, perhaps": (
+            [circle(400, 300)],
+            ("sclerotic",),
+            [],
+            "nothing is said: 'sclerotic' (1)",
+        ),
+        "both ways": (
+            [circle(400, 300)],
+            ("GS",),
+            ["--negative=gs"],
+            "the class 'gs' stands for --positive and for --negative",
+        ),
+        "ignored": (
+            [circle(400, 300)],
+            ("GS",),
+            ["--ignore=GS"],
+            "the class 'gs' stands for --positive and for --ignore",
+        ),
         "no class": ([circle(400, 300)], ("",), [], "'(no class)' (1)"),
-        "all ignored": ([circle(400, 300)], ("Tissue",), ["--ignore", "tissue"], "holds no glomerulus"),
-        "a point": ([shapely.Point(400, 300)], ("GS",), [], "annotation 1 is a Point without an area"),
-        "a line": ([shapely.LineString([(1, 1), (300, 300)])], ("GS",), [], "is a LineString without an area"),
+        "all ignored": (
+            [circle(400, 300)],
+            ("Tissue",),
+            ["--ignore", "tissue"],
+            "holds no glomerulus",
+        ),
+        "a point": (
+            [shapely.Point(400, 300)],
+            ("GS",),
+            [],
+            "annotation 1 is a Point without an area",
+        ),
+        "a line": (
+            [shapely.LineString([(1, 1), (300, 300)])],
+            ("GS",),
+            [],
+            "is a LineString without an area",
+        ),
         "flat": ([shapely.Polygon([(1, 1), (300, 300), (1, 1)])], ("GS",), [], "without an area"),
         "too large": (
             [shapely.box(0, 0, 2000, 1600)],
@@ -210,10 +308,25 @@ def test_invalid_outlines_are_mended_and_said_to_be(slide):
             ["--slide-resolution", "0.7", "--resolution", "0.7"],
             "1400 x 1120",
         ),
-        "too small": ([circle(400, 300, 5)], ("GS",), [], "is 5 x 5 micrometres, and glomeruli are 20 to 1000"),
-        "beyond": ([circle(1950, 300)], ("GS",), [], "lies in part beyond S1.svs, which has 2000 x 1600 pixels; --beyond cut"),
+        "too small": (
+            [circle(400, 300, 5)],
+            ("GS",),
+            [],
+            "is 5 x 5 micrometres, and glomeruli are 20 to 1000",
+        ),
+        "beyond": (
+            [circle(1950, 300)],
+            ("GS",),
+            [],
+            "lies in part beyond S1.svs, which has 2000 x 1600 pixels; --beyond cut",
+        ),
         "outside": ([circle(5000, 300)], ("GS",), ["--beyond", "cut"], "lies wholly beyond"),
-        "both labels": ([circle(400, 300), circle(420, 300)], ("GS", "nonGS"), [], "drawn twice, under both labels"),
+        "both labels": (
+            [circle(400, 300), circle(420, 300)],
+            ("GS", "nonGS"),
+            [],
+            "drawn twice, under both labels",
+        ),
         "finer": (
             [circle(400, 300)],
             ("GS",),
@@ -233,7 +346,10 @@ def test_a_doubt_is_a_line_and_nothing_is_written(slide, outlines, classes, more
     ("content", "said"),
     [
         ("{", "is not GeoJSON of QuPath, XML of ImageScope or JSON"),
-        ('{"type": "FeatureCollection", "features": [{"type": "Point"}]}', "a 'Point' where a Feature belongs"),
+        (
+            '{"type": "FeatureCollection", "features": [{"type": "Point"}]}',
+            "a 'Point' where a Feature belongs",
+        ),
         ('{"type": "FeatureCollection", "features": []}', "holds no annotation"),
         (
             '{"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": null}]}',
@@ -241,7 +357,10 @@ def test_a_doubt_is_a_line_and_nothing_is_written(slide, outlines, classes, more
         ),
         ("<Regions/>", "the root is <Regions>"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><Annotations>&b;</Annotations>', "is not GeoJSON"),
-        ('{"elements": [{"type": "arrow", "center": [1, 1], "width": 1, "height": 1}]}', "it is of the type 'arrow'"),
+        (
+            '{"elements": [{"type": "arrow", "center": [1, 1], "width": 1, "height": 1}]}',
+            "it is of the type 'arrow'",
+        ),
     ],
 )
 def test_files_that_are_no_annotations(slide, content, said):
@@ -253,7 +372,9 @@ def test_files_that_are_no_annotations(slide, content, said):
 
 def test_what_lies_beyond_the_edge_is_cut_where_that_is_asked_for(slide):
     write_geojson("S1.geojson", features([circle(1950, 300)], ("GS",)))
-    code, _, error = crops("S1.svs", "--annotations", "S1.geojson", "--output", "mine", "--beyond", "cut")
+    code, _, error = crops(
+        "S1.svs", "--annotations", "S1.geojson", "--output", "mine", "--beyond", "cut"
+    )
     assert code == 0 and "annotation 1: cut off at the slide's edge" in error
     (row,) = rows("mine/labels.csv")
     assert int(row["x"]) + int(row["width"]) == 2000
@@ -263,8 +384,17 @@ def test_slides_that_do_not_say_their_resolution(slide):
     drawing.write_tiff(Path("S2.tif"), slide, unit="INCH")
     write_geojson("S2.geojson", features())
     code, _, error = crops("S2.tif", "--annotations", "S2.geojson", "--output", "mine")
-    assert code == 1 and "S2.tif says 352.778 x 352.778 micrometres a pixel, which no microscope's slide has" in error
-    assert crops("S2.tif", "--annotations", "S2.geojson", "--output", "mine", "--slide-resolution", "0.5")[0] == 0
+    assert (
+        code == 1
+        and "S2.tif says 352.778 x 352.778 micrometres a pixel, which no microscope's slide has"
+        in error
+    )
+    assert (
+        crops(
+            "S2.tif", "--annotations", "S2.geojson", "--output", "mine", "--slide-resolution", "0.5"
+        )[0]
+        == 0
+    )
     drawing.write_ome(Path("S4.ome.tif"), slide, mpp="of a picture")
     code, _, error = crops("S4.ome.tif", "--annotations", "S2.geojson", "--output", "more")
     assert code == 1 and "S4.ome.tif does not say how many micrometres a pixel has" in error
@@ -279,19 +409,29 @@ def test_slides_of_one_patient_and_a_folder_of_annotations(slide):
     Path("drawn").mkdir()
     write_geojson("drawn/P1-1.geojson", features())
     code, _, error = crops("P1-1.svs", "P1-2.svs", "--annotations", "drawn", "--output", "mine")
-    assert code == 1 and "drawn must hold one file for P1-2.svs, such as P1-2.geojson; it holds none" in error
+    assert (
+        code == 1
+        and "drawn must hold one file for P1-2.svs, such as P1-2.geojson; it holds none" in error
+    )
     write_geojson("drawn/P1-2.svs.geojson", features())
     pattern = r"(?P<slide>P\d+)-"
-    code, _, error = crops("P1-1.svs", "P1-2.svs", "--annotations", "drawn", "--output", "mine", "--slide", pattern)
+    code, _, error = crops(
+        "P1-1.svs", "P1-2.svs", "--annotations", "drawn", "--output", "mine", "--slide", pattern
+    )
     assert code == 0, error
     table = rows("mine/labels.csv")
-    assert {row["slide"] for row in table} == {"P1"} and {row["image"] for row in table} == {"P1-1.svs", "P1-2.svs"}
+    assert {row["slide"] for row in table} == {"P1"} and {row["image"] for row in table} == {
+        "P1-1.svs",
+        "P1-2.svs",
+    }
     code, _, error = crops("P1-1.svs", "--annotations", "drawn", "--output", "mine")
     assert code == 1 and "--output: mine is there already" in error
 
 
 def test_where_pixels_are_counted_from(slide, monkeypatch):
-    """Scanned from pixel 100, 50 on: QuPath counts from there, the Digital Slide Archive from the slide's corner."""
+    """Scanned from pixel 100, 50 on: QuPath counts from there, the Digital Slide Archive from the
+    slide's corner.
+    """
     from stages.slides.cutting import Cut, open_source
     from stages.slides.glomeruli import Classes
 
@@ -305,29 +445,50 @@ def test_where_pixels_are_counted_from(slide, monkeypatch):
     elements = [{"type": "circle", "center": [400, 300, 0], "radius": 120, "group": "GS"}]
     Path("S1.json").write_text(json.dumps({"elements": elements}))
     classes = Classes(["GS"], ["nonGS"], [], unlabelled=False)
-    for name, origin in (("S1.geojson", "auto"), ("S1.json", "auto"), ("S1.geojson", "bounds"), ("S1.json", "slide")):
-        source = open_source(Path("S1.svs"), Path(name), classes, Cut(0.5, 10, None, False, origin), "S1")
-        assert source.glomeruli[0].outline.centroid.coords[0] == pytest.approx((400, 300), abs=0.01), (name, origin)
+    for name, origin in (
+        ("S1.geojson", "auto"),
+        ("S1.json", "auto"),
+        ("S1.geojson", "bounds"),
+        ("S1.json", "slide"),
+    ):
+        source = open_source(
+            Path("S1.svs"), Path(name), classes, Cut(0.5, 10, None, False, origin), "S1"
+        )
+        assert source.glomeruli[0].outline.centroid.coords[0] == pytest.approx(
+            (400, 300), abs=0.01
+        ), (name, origin)
 
 
 def test_predict_brings_its_verdicts_back_and_carries_the_columns(repository):
     image = drawing.pixels()
     drawing.write_svs(Path("S1.svs"), image)
     write_geojson("S1.geojson", features())
-    code, _, error = crops("S1.svs", "--annotations", "S1.geojson", "--output", "mine", "--no-labels")
+    code, _, error = crops(
+        "S1.svs", "--annotations", "S1.geojson", "--output", "mine", "--no-labels"
+    )
     assert code == 0, error
-    code, _, error = run_program("predict", "mine/labels.csv", "--geojson", "judged.geojson", "--per-slide", "s.csv")
+    code, _, error = run_program(
+        "predict", "mine/labels.csv", "--geojson", "judged.geojson", "--per-slide", "s.csv"
+    )
     assert code == 0, error
-    judged = {one["properties"]["name"]: one for one in json.loads(Path("judged.geojson").read_text())["features"]}
+    judged = {
+        one["properties"]["name"]: one
+        for one in json.loads(Path("judged.geojson").read_text())["features"]
+    }
     for row in rows("evaluation.csv"):
         # What the source says stands behind what was judged.
-        assert list(row)[:5] == ["name", "predicted", "probability", "uncertain", "slide"] and row["image"] == "S1.svs"
+        assert (
+            list(row)[:5] == ["name", "predicted", "probability", "uncertain", "slide"]
+            and row["image"] == "S1.svs"
+        )
         assert row["slide"] == "S1" and row["level"] == "0"
         properties = judged[row["name"]]["properties"]
         name = ("non globally sclerotic", "globally sclerotic")[int(row["predicted"])]
         assert properties["classification"]["name"] == name
         numbers = properties["measurements"]
-        assert numbers["probability of globally sclerotic"] == pytest.approx(float(row["probability"]), abs=1e-6)
+        assert numbers["probability of globally sclerotic"] == pytest.approx(
+            float(row["probability"]), abs=1e-6
+        )
         assert numbers["uncertain"] == float(row["uncertain"])
     assert [row["slide"] for row in rows("s.csv")] == ["S1"]
     for read in ("mine.geojson", "mine/labels.csv"):

@@ -36,8 +36,13 @@ def test_refuses_a_dataset_that_params_yaml_cannot_name(name, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     drawing.write_svs(Path("S1.svs"), drawing.pixels())
     Path("S1.geojson").write_bytes(GOOD)
-    done = run_crops(monkeypatch, "S1.svs", "--annotations", "S1.geojson", "--output", f"data/{name}")
-    assert done.code == 1 and f"data/{name} would be a dataset that params.yaml cannot name" in done.said
+    done = run_crops(
+        monkeypatch, "S1.svs", "--annotations", "S1.geojson", "--output", f"data/{name}"
+    )
+    assert (
+        done.code == 1
+        and f"data/{name} would be a dataset that params.yaml cannot name" in done.said
+    )
     assert not Path("data").exists()
     # Elsewhere, and without a card, it is nobody's name.
     for more in (["--output", name], ["--output", f"data/{name}", "--no-labels"]):

@@ -1,4 +1,6 @@
-"""Where crops lie: files that other programs wrote anew are refused before anything is predicted; names of slides with dots."""
+"""Where crops lie: files that other programs wrote anew are refused before anything is predicted;
+names of slides with dots.
+"""
 
 import json
 from pathlib import Path
@@ -19,7 +21,11 @@ SQUARE = {"type": "Polygon", "coordinates": [[[1, 1], [9, 1], [9, 9], [1, 1]]]}
 
 
 def outline(crop="a.png", **changes):
-    properties = {"objectType": "annotation", "name": crop, "metadata": {"crop": crop, "image": "S1.svs"}}
+    properties = {
+        "objectType": "annotation",
+        "name": crop,
+        "metadata": {"crop": crop, "image": "S1.svs"},
+    }
     return {"type": "Feature", "id": UUID, "geometry": SQUARE, "properties": properties} | changes
 
 
@@ -47,7 +53,9 @@ OUTLINES = {
     "one crop twice": json.dumps({"features": [outline(), outline()]}),
     "no properties": outline(properties=None),
     "no metadata": outline(properties={"name": "a.png"}),
-    "metadata as a text, as QGIS writes it": outline(properties={"metadata": '{"crop": "a.png", "image": "S1.svs"}'}),
+    "metadata as a text, as QGIS writes it": outline(
+        properties={"metadata": '{"crop": "a.png", "image": "S1.svs"}'}
+    ),
     "metadata without the slide": outline(properties={"metadata": {"crop": "a.png"}}),
     "a slide without a name": outline(properties=of_image("")),
     "a slide that is a number": outline(properties=of_image(5)),
@@ -60,11 +68,19 @@ OUTLINES = {
     "no coordinates": outline(geometry={"type": "Polygon"}),
     "no rings": outline(geometry={"type": "Polygon", "coordinates": []}),
     "two corners": outline(geometry={"type": "Polygon", "coordinates": [[[1, 1], [2, 2]]]}),
-    "not a number": outline(geometry={"type": "Polygon", "coordinates": [[[1, float("nan")], [9, 1], [9, 9], [1, 1]]]}),
+    "not a number": outline(
+        geometry={"type": "Polygon", "coordinates": [[[1, float("nan")], [9, 1], [9, 9], [1, 1]]]}
+    ),
     "infinity": json.dumps({"features": [outline()]}).replace("[9, 9]", "[1e999, 9]"),
-    "corners of one number": outline(geometry={"type": "Polygon", "coordinates": [[[1], [2], [3], [1]]]}),
-    "coordinates that are words": outline(geometry={"type": "Polygon", "coordinates": [[["a", "b"]] * 4]}),
-    "a ring where several belong": outline(geometry={"type": "MultiPolygon", "coordinates": SQUARE["coordinates"]}),
+    "corners of one number": outline(
+        geometry={"type": "Polygon", "coordinates": [[[1], [2], [3], [1]]]}
+    ),
+    "coordinates that are words": outline(
+        geometry={"type": "Polygon", "coordinates": [[["a", "b"]] * 4]}
+    ),
+    "a ring where several belong": outline(
+        geometry={"type": "MultiPolygon", "coordinates": SQUARE["coordinates"]}
+    ),
 }
 
 
@@ -81,7 +97,11 @@ def crops(tmp_path):
 def test_outlines_that_another_program_wrote_are_refused_before_anything_is_predicted(kind, crops):
     content = OUTLINES[kind]
     file = crops.with_name("mine.geojson")
-    file.write_text(content if isinstance(content, str) else json.dumps({"type": "FeatureCollection", "features": [content]}))
+    file.write_text(
+        content
+        if isinstance(content, str)
+        else json.dumps({"type": "FeatureCollection", "features": [content]})
+    )
     with pytest.raises(UserError) as error:
         find_places(crops, ["a.png"], None)
     assert str(file) in str(error.value) and len(str(error.value).splitlines()) == 1
@@ -89,11 +109,17 @@ def test_outlines_that_another_program_wrote_are_refused_before_anything_is_pred
 
 @pytest.mark.parametrize("identifier", [5, None, "", "a", 1.5, [UUID], {}, True])
 def test_an_identifier_that_another_program_changed_is_made_anew(identifier, crops):
-    crops.with_name("mine.geojson").write_text("\ufeff" + json.dumps({"features": [outline(id=identifier)]}))
+    crops.with_name("mine.geojson").write_text(
+        "\ufeff" + json.dumps({"features": [outline(id=identifier)]})
+    )
     places = find_places(crops, ["a.png"], None)
-    write_verdicts(crops.parent / "judged.geojson", places, [Verdict("a.png", "GS", 1, {"uncertain": 0.0})])
+    write_verdicts(
+        crops.parent / "judged.geojson", places, [Verdict("a.png", "GS", 1, {"uncertain": 0.0})]
+    )
     (one,) = json.loads((crops.parent / "judged.geojson").read_text())["features"]
-    assert len(one["id"]) == 36 and shapely.geometry.shape(one["geometry"]).equals(shapely.geometry.shape(SQUARE))
+    assert len(one["id"]) == 36 and shapely.geometry.shape(one["geometry"]).equals(
+        shapely.geometry.shape(SQUARE)
+    )
 
 
 TABLES = {
@@ -112,7 +138,9 @@ TABLES = {
 @pytest.mark.parametrize("kind", TABLES)
 def test_rectangles_that_are_none_are_refused_before_anything_is_predicted(kind, crops):
     row, said = TABLES[kind]
-    (crops / "labels.csv").write_text(f"name,x,y,width,height,slide\na.png,{row}\nb.png,1,1,9,9,S1\n")
+    (crops / "labels.csv").write_text(
+        f"name,x,y,width,height,slide\na.png,{row}\nb.png,1,1,9,9,S1\n"
+    )
     with pytest.raises(UserError) as error:
         find_places(crops, ["a.png", "b.png"], None)
     assert said in str(error.value) and "labels.csv" in str(error.value)
@@ -123,7 +151,10 @@ def places(*images):
 
 
 def test_slides_with_dots_in_their_names_have_a_file_each():
-    files = files_of(Path("out/judged.geojson"), places("S21.1234", "S21.1235", "a/S2.ome.tif", "C:\\slides\\S3.1.NDPI"))
+    files = files_of(
+        Path("out/judged.geojson"),
+        places("S21.1234", "S21.1235", "a/S2.ome.tif", "C:\\slides\\S3.1.NDPI"),
+    )
     assert [file.name for file in files.values()] == [
         "judged-S3.1.geojson",
         "judged-S21.1234.geojson",
@@ -163,5 +194,11 @@ def test_files_beside_the_table_keep_what_stands_behind_a_dot():
         "S21.1235.metrics.json",
         "S21.1235.propose.csv",
     }
-    assert Path("a/evaluation.metrics.json") in outputs_of({"--output": Path("a/evaluation.csv")}, proposes=False).values()
-    assert pages_folder(Path("S21.1234")).name == "S21.1234-slides" and pages_folder(Path("a.html")).name == "a-slides"
+    assert (
+        Path("a/evaluation.metrics.json")
+        in outputs_of({"--output": Path("a/evaluation.csv")}, proposes=False).values()
+    )
+    assert (
+        pages_folder(Path("S21.1234")).name == "S21.1234-slides"
+        and pages_folder(Path("a.html")).name == "a-slides"
+    )

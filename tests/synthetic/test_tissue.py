@@ -1,4 +1,6 @@
-"""The embedded dataset: the same for the same seed, of the promised shape, and learnable but not by brightness alone."""
+"""The embedded dataset: the same for the same seed, of the promised shape, and learnable but not by
+brightness alone.
+"""
 
 from collections import Counter
 from pathlib import Path
@@ -18,10 +20,14 @@ from tests.conftest import PROJECT, set_params
 
 def draw(**changes):
     set_params(
-        {"demo.sites": 2, "demo.slides": 2, "demo.glomeruli": 5} | {f"demo.{key}": value for key, value in changes.items()}
+        {"demo.sites": 2, "demo.slides": 2, "demo.glomeruli": 5}
+        | {f"demo.{key}": value for key, value in changes.items()}
     )
     demo.main()
-    return {path.relative_to("data/demo").as_posix(): path.read_bytes() for path in Path("data/demo").rglob("*.png")}
+    return {
+        path.relative_to("data/demo").as_posix(): path.read_bytes()
+        for path in Path("data/demo").rglob("*.png")
+    }
 
 
 @pytest.mark.slow
@@ -60,7 +66,9 @@ def test_a_sclerotic_tuft_is_denser_and_has_fewer_nuclei_than_an_open_one():
     }.items():
         image = draw_glomerulus(np.random.default_rng(3), slide, tuft)
         height, width = np.asarray(image).shape[:2]
-        middle = np.asarray(image)[height // 4 : -height // 4, width // 4 : -width // 4].astype(float)
+        middle = np.asarray(image)[height // 4 : -height // 4, width // 4 : -width // 4].astype(
+            float
+        )
         brightness[name] = middle[..., 1].mean()
         nuclei[name] = np.mean(middle[..., 0] < 0.5 * np.median(middle[..., 0]))
     assert nuclei["sclerotic"] < 0.3 * nuclei["open"]

@@ -29,7 +29,13 @@ from tests.fork_server import python
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"pad.size": 8, "train.epochs": 3, "train.batch_size": 8, "model.step": "logistic", "train.patience": 50}
+SMALL = {
+    "pad.size": 8,
+    "train.epochs": 3,
+    "train.batch_size": 8,
+    "model.step": "logistic",
+    "train.patience": 50,
+}
 
 
 def prepare(**changes):
@@ -46,7 +52,11 @@ def test_channel_statistics_are_exact():
     assert mean == pytest.approx(images[rows].reshape(-1, 3).mean(0), rel=1e-12)
     assert variance == pytest.approx(images[rows].reshape(-1, 3).var(0), rel=1e-9)
     assert channel_statistics(images, rows, chunk=7) == (mean, variance)
-    assert channel_statistics(np.full((3, 4, 4, 3), 255, dtype=np.uint8), np.arange(3))[1] == [0, 0, 0]
+    assert channel_statistics(np.full((3, 4, 4, 3), 255, dtype=np.uint8), np.arange(3))[1] == [
+        0,
+        0,
+        0,
+    ]
 
 
 def test_balanced_class_weights():
@@ -67,9 +77,18 @@ def test_everything_that_prediction_needs_is_written(workplace):
         "classes": ["nonGS", "GS"],
         "group": r"(?P<slide>(?P<site>s)\d+)-\d+\.\w+$",
     }
-    assert card["dataset"]["manifest_sha256"] == hashlib.sha256(Path("data/manifest.csv").read_bytes()).hexdigest()
-    assert card["dataset"]["split_sha256"] == hashlib.sha256(Path("data/split.csv").read_bytes()).hexdigest()
-    assert card["code_sha256"]["train.py"] == hashlib.sha256((PROJECT / "stages/train.py").read_bytes()).hexdigest()
+    assert (
+        card["dataset"]["manifest_sha256"]
+        == hashlib.sha256(Path("data/manifest.csv").read_bytes()).hexdigest()
+    )
+    assert (
+        card["dataset"]["split_sha256"]
+        == hashlib.sha256(Path("data/split.csv").read_bytes()).hexdigest()
+    )
+    assert (
+        card["code_sha256"]["train.py"]
+        == hashlib.sha256((PROJECT / "stages/train.py").read_bytes()).hexdigest()
+    )
     assert card["parameters"]["train"]["epochs"] == 3
     assert card["versions"]["keras"] == keras.__version__
     _, _, y_true, y_score = read_predictions(Path("models/validation.csv"))
@@ -86,10 +105,16 @@ def test_every_epoch_is_logged(workplace):
     for split_name in ("train", "val"):
         for name in ("loss", "accuracy", "auc"):
             file = Path(f"metrics/train/plots/metrics/{split_name}/{name}.tsv")
-            assert [line.split("\t")[0] for line in file.read_text().splitlines()] == ["step", "0", "1", "2"]
+            assert [line.split("\t")[0] for line in file.read_text().splitlines()] == [
+                "step",
+                "0",
+                "1",
+                "2",
+            ]
     metrics = json.loads(Path("metrics/train/metrics.json").read_text())
     losses = [
-        float(line.split("\t")[1]) for line in Path("metrics/train/plots/metrics/val/loss.tsv").read_text().splitlines()[1:]
+        float(line.split("\t")[1])
+        for line in Path("metrics/train/plots/metrics/val/loss.tsv").read_text().splitlines()[1:]
     ]
     assert metrics["best"]["loss"] == pytest.approx(min(losses))
     assert metrics["best"]["epoch"] == 1 + int(np.argmin(losses))
@@ -100,7 +125,9 @@ def test_the_weights_kept_are_those_of_the_best_epoch(workplace):
     train.main()
     _, _, y_true, y_score = read_predictions(Path("models/validation.csv"))
     loss = -np.mean(np.log(np.clip(np.where(y_true == 1, y_score, 1 - y_score), 1e-7, 1)))
-    assert loss == pytest.approx(json.loads(Path("metrics/train/metrics.json").read_text())["best"]["loss"], rel=1e-3)
+    assert loss == pytest.approx(
+        json.loads(Path("metrics/train/metrics.json").read_text())["best"]["loss"], rel=1e-3
+    )
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(workplace):
@@ -109,7 +136,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(workplace):
     for seed in (0, 0, 1):
         set_params({"train.seed": seed})
         train.main()
-        contents.append((Path("models/model.keras").read_bytes(), Path("models/validation.csv").read_bytes()))
+        contents.append(
+            (Path("models/model.keras").read_bytes(), Path("models/validation.csv").read_bytes())
+        )
     assert contents[0] == contents[1]
     assert contents[0] != contents[2]
 
@@ -124,7 +153,8 @@ def test_a_loss_that_is_no_number_stops_in_one_line(workplace):
     model = keras.Model(inputs, probability(keras.layers.Dense(1)(keras.layers.Flatten()(huge))))
     squares, y, rows = np.full((8, 4, 4, 3), 200, dtype=np.uint8), np.arange(8) % 2, np.arange(8)
     with pytest.raises(
-        UserError, match=r"^the loss is nan in epoch 1; params.yaml: train.learning_rate is 0.001, try a lower one$"
+        UserError,
+        match=r"^the loss is nan in epoch 1; params.yaml: train.learning_rate is 0.001, try a lower one$",
     ):
         fit(model, squares, y, rows, rows, read_params("train", TrainParameters), Record(LOG))
 
@@ -160,15 +190,26 @@ def forget_outputs():
 
 
 def test_a_killed_training_goes_on_to_the_same_bytes(workplace):
-    # Learning rate and patience are such that the learning rate is halved and the best epoch is not the last.
-    changes = {"train.epochs": 14, "train.patience": 8, "train.learning_rate": 0.05, "train.dropout": 0.5}
-    prepare(**changes, **{"model.step": "conv1-dense1", "model.conv_filters": 2, "model.dense_units": 4})
+    # Learning rate and patience are such that the learning rate is halved and the best epoch is not
+    # the last.
+    changes = {
+        "train.epochs": 14,
+        "train.patience": 8,
+        "train.learning_rate": 0.05,
+        "train.dropout": 0.5,
+    }
+    prepare(
+        **changes, **{"model.step": "conv1-dense1", "model.conv_filters": 2, "model.dense_units": 4}
+    )
     training = start_training()
     output, _ = training.communicate()
     assert training.returncode == 0, output
     expected = written_files()
     assert "models/checkpoint.npz" not in expected
-    assert len(set(Path("metrics/train/plots/metrics/learning_rate.tsv").read_text().split()[3::2])) > 1
+    assert (
+        len(set(Path("metrics/train/plots/metrics/learning_rate.tsv").read_text().split()[3::2]))
+        > 1
+    )
 
     forget_outputs()
     training = start_training()
@@ -208,22 +249,38 @@ def test_a_state_of_another_training_is_not_used(workplace, capsys):
 
 
 def test_an_ensemble_has_a_member_for_each_fold_that_validates_on_it(workplace):
-    prepare(**{"train.ensemble": True, "train.average_orientations": True, "split.folds": 4, "train.epochs": 2})
+    prepare(
+        **{
+            "train.ensemble": True,
+            "train.average_orientations": True,
+            "split.folds": 4,
+            "train.epochs": 2,
+        }
+    )
     train.main()
     cohort, squares = read_cohort(), open_squares()
     predictions = read_predictions(Path("models/validation.csv"))
     assert predictions.paths.tolist() == cohort.paths[cohort.folds > 0].tolist()
     model = load_model("models/model.keras")
-    members = [layer for layer in model.get_layer("one_orientation").layers if layer.name.startswith("member")]
+    members = [
+        layer
+        for layer in model.get_layer("one_orientation").layers
+        if layer.name.startswith("member")
+    ]
     assert len(members) == 3
     for number, member in enumerate(members, start=1):
         rows = np.flatnonzero(cohort.folds == number)
-        said = np.mean([member.predict_on_batch(view) for view in orientations(squares[rows])], axis=0)[:, 0]
+        said = np.mean(
+            [member.predict_on_batch(view) for view in orientations(squares[rows])], axis=0
+        )[:, 0]
         ours = predictions.y_score[np.isin(predictions.paths, cohort.paths[rows])]
         assert ours == pytest.approx(said, abs=1e-5)
     card = json.loads(Path("models/model.json").read_text())
     assert len(card["validation"]) == 3
-    assert Path("metrics/train/member3/plots/metrics/val/loss.tsv").is_file() and Path("metrics/train/plots").is_dir()
+    assert (
+        Path("metrics/train/member3/plots/metrics/val/loss.tsv").is_file()
+        and Path("metrics/train/plots").is_dir()
+    )
     assert not list(Path("models").glob("checkpoint*"))
 
 

@@ -20,19 +20,27 @@ def test_each_fold_but_the_test_set_is_validated_on_once():
     cohort = a_cohort([0, 1] * 4, [0, 0, 1, 1, 2, 2, 3, 3])
     ((train, val),) = memberships(cohort, ensemble=False)
     assert train.tolist() == [4, 5, 6, 7] and val.tolist() == [2, 3]
-    assert [val.tolist() for _, val in memberships(cohort, ensemble=True)] == [[2, 3], [4, 5], [6, 7]]
+    assert [val.tolist() for _, val in memberships(cohort, ensemble=True)] == [
+        [2, 3],
+        [4, 5],
+        [6, 7],
+    ]
 
 
 def test_a_fold_without_a_class_is_refused_before_any_training():
     cohort = a_cohort([0, 1, 0, 1, 0, 0, 0, 1], [0, 0, 1, 1, 2, 2, 3, 3])
     assert len(memberships(cohort, ensemble=False)) == 1
     with pytest.raises(
-        UserError, match=r"fold 2 of data/split.csv has no globally sclerotic glomerulus to validate on; 3 slides"
+        UserError,
+        match=r"fold 2 of data/split.csv has no globally sclerotic glomerulus to validate on; 3 slides",
     ):
         memberships(cohort, ensemble=True)
 
 
-@pytest.mark.parametrize(("labels", "said"), [([0, 1, 0, 0], "val has no globally"), ([0, 0, 0, 1], "train has no globally")])
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [([0, 1, 0, 0], "val has no globally"), ([0, 0, 0, 1], "train has no globally")],
+)
 def test_a_part_without_a_class_is_refused(labels, said):
     with pytest.raises(UserError, match=said):
         memberships(a_cohort(labels, [2, 2, 1, 1]), ensemble=False)

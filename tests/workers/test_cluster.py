@@ -26,7 +26,13 @@ def test_takes_workers_with_the_same_versions():
     assert {"numpy", "tensorflow", "pillow"} <= set(computing())
     refuse_other_versions(found())
     # What only they have, or a later repair of Python, changes no result.
-    refuse_other_versions(found(python=re.sub(r"\.\d+\.final\.0", ".99.final.0", found()["client"]["packages"]["python"])))
+    refuse_other_versions(
+        found(
+            python=re.sub(
+                r"\.\d+\.final\.0", ".99.final.0", found()["client"]["packages"]["python"]
+            )
+        )
+    )
     refuse_other_versions({"client": found()["client"], "workers": {}})
 
 
@@ -73,7 +79,13 @@ def test_ctrl_c_ends_the_processes_of_this_machine_without_a_traceback_and_leave
     command = [sys.executable, tmp_path / "sleeping.py", tmp_path / "work"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     with subprocess.Popen(
-        command, env=environment, cwd=tmp_path, stdout=-1, stderr=-1, text=True, start_new_session=True
+        command,
+        env=environment,
+        cwd=tmp_path,
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        start_new_session=True,
     ) as running:
         while running.poll() is None and not [*tmp_path.glob("work/*/started")]:
             time.sleep(0.1)

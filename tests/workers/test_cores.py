@@ -17,7 +17,9 @@ def test_results_come_in_the_order_of_the_items_under_a_bar(capsys):
         time.sleep(0.01 * (number % 3))
         return number
 
-    assert list(on_all_cores(late, [(number,) for number in range(20)], "working")) == list(range(20))
+    assert list(on_all_cores(late, [(number,) for number in range(20)], "working")) == list(
+        range(20)
+    )
     assert "working" in capsys.readouterr().err
 
 
@@ -47,7 +49,10 @@ def test_an_error_comes_in_its_place_and_ends_the_rest():
         time.sleep(0.01)
         return number
 
-    before, results = threading.active_count(), ahead(some, ((number,) for number in range(1000)), waiting=8)
+    before, results = (
+        threading.active_count(),
+        ahead(some, ((number,) for number in range(1000)), waiting=8),
+    )
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="3"):
         next(results)
@@ -74,7 +79,9 @@ def test_nothing_to_do():
 
 
 def test_large_pictures_wait_for_room_and_the_result_is_the_same(monkeypatch):
-    """Each of eight takes more than half of it: never two at a time, whatever the number of threads."""
+    """Each of eight takes more than half of it: never two at a time, whatever the number of
+    threads.
+    """
     monkeypatch.setattr(cores.joblib, "cpu_count", lambda: 4)
     size, inside, most = cores.ROOM // 2 + 1, [], []
 

@@ -25,4 +25,8 @@ def test_progress_now_and_then(monkeypatch):
         for _ in range(3):
             bar.update(1)
     lines = screen.getvalue().splitlines()
-    assert 2 <= len(lines) <= 5 and all(line.startswith("judging: ") for line in lines) and "3/3" in lines[-1]
+    assert (
+        2 <= len(lines) <= 5
+        and all(line.startswith("judging: ") for line in lines)
+        and "3/3" in lines[-1]
+    )
