@@ -6,7 +6,7 @@ that sure?
     python -m stages.compare --by pad.mode,pad.size --against white,64 --metric average_precision
 
 Experiments with the same values of the parameters in --by are one setting; split.fold, split.seed,
-split.validation and train.seed are its repetitions. The test predictions of the folds are pooled:
+split.validation_offset and train.seed are its repetitions. The test predictions of the folds are pooled:
 each glomerulus is judged once, by a model that has not seen its slide. Settings are compared in
 pairs on the same glomeruli, each against one, with an interval of the difference; and by their
 ranks in each fold and seed, as is usual in print. Writes comparison.md, settings.csv,

@@ -2,7 +2,7 @@
 with nothing else at hand.
 
 No picture here is of a patient. Each is composed of two densities, of the PAS reaction (magenta:
-basement membranes, mesangial matrix, scars) and of haematoxylin (blue: nuclei), and coloured by the
+basement membranes, mesangial matrix, scars) and of hematoxylin (blue: nuclei), and colored by the
 Beer-Lambert law with the stain of its slide and the scanner of its site, as light passes a stained
 section (Ruifrok and Johnston, Anal Quant Cytol Histol 23:291, 2001). Labels follow what is drawn: a
 tuft of which hardly any capillary loop is open is globally sclerotic.

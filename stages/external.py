@@ -4,8 +4,8 @@ metrics/external/<name>.json and predictions.
     python -m stages.external NAME
 
 NAME is a dataset, data/NAME/ with its card. dvc.yaml has this stage once for each name in
-`external` of params.yaml. Beside the measures it says what `python -m stages.localize` on some
-labelled crops of the dataset gives on its other slides.
+`external` of params.yaml. Beside the measures it says what `python -m stages.recalibrate` on some
+labeled crops of the dataset gives on its other slides.
 """
 
 import sys
@@ -27,8 +27,8 @@ from stages.images.sheets import save_png
 from stages.intake.crops import Glomerulus, Unreadable, make_manifest
 from stages.intake.parameters import ManifestParameters
 from stages.measures.calibration import log_odds
-from stages.measures.localizing_curve import Point, localizing_curve
 from stages.measures.parameters import EvaluateParameters
+from stages.measures.recalibration_curve import Point, recalibration_curve
 
 OUTPUT = Path("metrics/external")
 
@@ -68,15 +68,15 @@ def main() -> None:
     results["trained_on"] = listed - len(crops)
     results["certain"] = certain(y_true, y_score, threshold, band)
     odds, cut = log_odds(y_score), float(log_odds(threshold))
-    curve = localizing_curve(y_true, odds, cut, slides, params.seed)
-    write_table(OUTPUT / f"{dataset.name}.localizing.csv", Point._fields, curve)
-    twelve = {point.measure: point.median for point in curve if point.labelled == 12}
+    curve = recalibration_curve(y_true, odds, cut, slides, params.seed)
+    write_table(OUTPUT / f"{dataset.name}.recalibrating.csv", Point._fields, curve)
+    twelve = {point.measure: point.median for point in curve if point.labeled == 12}
     # Of what a dozen labels would give one number, for a line in a terminal; all of them beside the
     # other measures.
-    localized = {"localized": twelve["balanced_accuracy"]} if twelve else {}
-    write_json(OUTPUT / f"{dataset.name}.json", deciding(results) | localized)
+    recalibrated = {"recalibrated": twelve["balanced_accuracy"]} if twelve else {}
+    write_json(OUTPUT / f"{dataset.name}.json", deciding(results) | recalibrated)
     write_json(
-        OUTPUT / f"{dataset.name}.measures.json", results | {"localized_on_12_labels": twelve}
+        OUTPUT / f"{dataset.name}.measures.json", results | {"recalibrated_on_12_labels": twelve}
     )
     write_table(unreadable_list, Unreadable._fields, unreadable)
     columns = ("path", "slide", "label", "probability", "predicted")
@@ -107,10 +107,10 @@ def without_training_crops(
     Raises:
         UserError: all crops are of the training dataset, or some are and `trained_on` is `refuse`.
     """
-    rest = [crop for crop in crops if not seen.trained_on(crop.pixels)]
+    rest = [crop for crop in crops if not seen.trained_on(crop.pixels_sha256)]
     if count := len(crops) - len(rest):
         found = f"{dataset.folder}: the model was trained on {count} of these {len(crops)} crops, which have the same pixels"
-        if all(seen.knows(crop.pixels) for crop in crops):
+        if all(seen.knows(crop.pixels_sha256) for crop in crops):
             raise UserError(
                 f"{dataset.folder}: all of its {len(crops)} crops are of the dataset that the model was trained on"
             )

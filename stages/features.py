@@ -41,13 +41,13 @@ def main() -> None:
         return
     # Keras takes seconds to import, which a step without a backbone need not wait for.
     from stages.model.backbone import backbone_parts, extract_features
-    from stages.model.backend import circumstances, keras, make_deterministic
+    from stages.model.backend import keras, make_deterministic, runtime_environment
 
     make_deterministic(0)
     backbone, _ = backbone_parts(params, squares.shape[1])
     views, length = 8 + params.jittered_views, backbone.output_shape[1]
     key = fingerprint(
-        [params.of_features(changes), circumstances() | {"keras": keras.__version__}],
+        [params.of_features(changes), runtime_environment() | {"keras": keras.__version__}],
         [IMAGES, STAINED, *params.own_weights, *code_files()],
     )
     with (

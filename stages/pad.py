@@ -22,7 +22,7 @@ PICTURE = Path("metrics/plots/padding.png")
 def main() -> None:
     params = read_params("pad", PadParameters)
     folder = Path("data") / read_dataset_name()
-    columns = ("path", "label", "width", "height", "pixels")
+    columns = ("path", "label", "width", "height", "pixels_sha256")
     paths, labels, widths, heights, pixels = read_table(MANIFEST, columns)
     crops = [Crop(folder / path, digest) for path, digest in zip(paths, pixels)]
     pad_all(crops, params.mode, params.size, IMAGES, scheduler_address())

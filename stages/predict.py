@@ -6,7 +6,7 @@
     and, where the labels are known, the measures python -m stages.predict FOLDER --html
     evaluation.html             a page to look through, in any browser, without a network python -m
     stages.predict FOLDER --geojson judged.geojson           and back to the slides of
-    `stages.crops`, for QuPath
+    `stages.extract`, for QuPath
 
 Crops are padded, resized and normalized as the model's training crops were, and called by the
 threshold that was chosen on its validation slides. `uncertain` is 1 where the probability is too
@@ -38,7 +38,7 @@ from stages.evaluation.judged import (
 )
 from stages.intake.labels import LABELS, read_labels
 from stages.intake.source import find_crops
-from stages.measures.localization import LEAST_CROPS
+from stages.measures.recalibration import LEAST_CROPS
 from stages.slides.places import Verdict, files_of, find_places, place_files, write_verdicts
 
 
@@ -107,7 +107,7 @@ def main() -> None:
     if arguments.propose:
         header = (arguments.name_column, arguments.label_column)
         write_table(outputs["--propose"], header, propose(judged, arguments.propose))
-        print(f"to be labelled, for `python -m stages.localize`: {outputs['--propose']}")
+        print(f"to be labeled, for `python -m stages.recalibrate`: {outputs['--propose']}")
     # Those of an earlier run would be taken for this one's.
     for name, written in ((SKIPPED, problems), (MEASURES, labels)):
         if not written and outputs[name].is_file():
@@ -179,7 +179,7 @@ def parse_arguments() -> argparse.Namespace:
         "--propose",
         type=int,
         metavar="N",
-        help="write a table of N crops that are worth labelling, for localize",
+        help="write a table of N crops that are worth labeling, for recalibrate",
     )
     parser.add_argument(
         "--name-column", default=LABELS[0], help="its column of file names (default: name, or path)"

@@ -34,7 +34,7 @@ def main() -> None:
     params = read_params("split", SplitParameters)
     # Files with the same pixels stay together, whatever slides they are said to be of.
     paths, labels, slides, sites, pixels = read_table(
-        MANIFEST, ("path", "label", "slide", "site", "pixels")
+        MANIFEST, ("path", "label", "slide", "site", "pixels_sha256")
     )
     y = np.array(labels, dtype=np.int64)
     if params.by == "site" and not all(sites):
@@ -74,7 +74,9 @@ def main() -> None:
                 for fold, label in lacking
             ]
         )
-    splits = np.where(numbers == 0, "test", np.where(numbers == params.validation, "val", "train"))
+    splits = np.where(
+        numbers == 0, "test", np.where(numbers == params.validation_offset, "val", "train")
+    )
     refuse(
         [
             f"params.yaml: with split.fold {params.fold}, split.seed {params.seed} and split.folds {params.folds} {name} has no "

@@ -14,7 +14,7 @@ from stages.images.parameters import StainParameters
 from stages.images.stains import STAIN, StainNormalizer, fit_normalization
 from stages.workers.cores import on_all_cores
 
-# Enough for a mean and two stain colours; spread evenly over the training crops, which are sorted
+# Enough for a mean and two stain colors; spread evenly over the training crops, which are sorted
 # by slide.
 MOST_CROPS = 200
 

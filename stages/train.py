@@ -26,7 +26,7 @@ from stages.dataset.cohort import (
 )
 from stages.dataset.predictions import VALIDATION, write_predictions
 from stages.dataset.seen import write_crops
-from stages.model.backend import circumstances, keras, make_deterministic, on_devices
+from stages.model.backend import keras, make_deterministic, on_devices, runtime_environment
 from stages.model.encoder_card import encoder_card
 from stages.model.file import MODEL, save_model
 from stages.model.folder import CARD, FOLDER, digests
@@ -48,7 +48,7 @@ def main() -> None:
     model_params = read_params("model", ModelParameters)
     dataset = read_dataset(read_dataset_name())
     make_deterministic(params.seed)
-    here = circumstances()
+    here = runtime_environment()
     if not is_portable(here) or str(here["threads"]) != THREADS[1]:
         found = ", ".join(f"{name} {value}" for name, value in here.items())
         print(
@@ -80,7 +80,7 @@ def main() -> None:
             # Not all of it: an encoder's frozen blocks, of which each member has its own, can be
             # gigabytes.
             members.append(member.kept)
-        model = assemble(members, model_params, squares.shape[1], params.average_orientations)
+        model = assemble(members, model_params, squares.shape[1], params.test_time_augmentation)
         save_model(model, MODEL)
     print(
         f"trained for {time.perf_counter() - start:.0f} s; "
@@ -89,7 +89,7 @@ def main() -> None:
 
     write_predictions(VALIDATION, cohort, np.flatnonzero(validated), probability[validated])
     write_crops(
-        cohort.pixels,
+        cohort.pixels_sha256,
         np.where(cohort.folds > 0, "train", "test") if params.ensemble else cohort.splits,
     )
     card = {
@@ -129,7 +129,7 @@ def main() -> None:
 def pretrained(model: ModelParameters, params: TrainParameters) -> dict[str, Any]:
     """Return what the card says of weights that were brought along."""
     if model.is_encoder:
-        return {"encoder": encoder_card(model, params.average_orientations).model_dump()}
+        return {"encoder": encoder_card(model, params.test_time_augmentation).model_dump()}
     return {"pretrained_sha256": sha256(model.weights_file)} if model.own_weights else {}
 
 

@@ -53,7 +53,7 @@ STAGES_WITHOUT_TENSORFLOW = (
     "stain",
     "threshold",
     "predict",
-    "localize",
+    "recalibrate",
 )
 
 

@@ -116,7 +116,7 @@ def real_data():
 
 
 def save_crop(path: Path, seed: int, size: tuple[int, int] = (12, 9), mode: str = "RGB") -> Path:
-    """Write a picture of random colours; equal seeds give equal bytes."""
+    """Write a picture of random colors; equal seeds give equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).convert(mode).save(path)

@@ -37,7 +37,7 @@ READ_AT_THE_START = (
 LIMITS = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_STACK")
 
 
-def circumstances() -> list:
+def runtime_environment() -> list:
     """Return what a fork cannot take over from its caller."""
     variables = {
         name: value
@@ -70,7 +70,7 @@ def ask(address: str, arguments: list[str]) -> None:
             "environment": dict(os.environ),
             "folder": os.getcwd(),
             "umask": mask,
-            "circumstances": json.dumps(circumstances()),
+            "runtime_environment": json.dumps(runtime_environment()),
         }
         data = json.dumps(request).encode()
         socket.send_fds(server, [struct.pack("i", len(data))], [0, 1, 2])

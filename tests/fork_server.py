@@ -5,7 +5,7 @@ A stage that trains imports for five seconds and works for one, and the tests st
 `python()` is a path to be run like the Python of this virtual environment. `python -m dvc`, `python
 -m stages.<name>` and `python -c` become forks of the server, with their caller's folder,
 environment, arguments and open files, and the code of that folder: the server imports libraries
-alone. All else, and whatever would find other circumstances than those that the server was started
+alone. All else, and whatever would find other runtime_environment than those that the server was started
 under, runs in a new Python as ever. So do tests of what happens before and while libraries are
 imported: they start `sys.executable`.
 """
@@ -110,9 +110,9 @@ def serve(address: str) -> None:
     Raises:
         Fork: in each child.
     """
-    from tests.fork_client import circumstances
+    from tests.fork_client import runtime_environment
 
-    here = json.dumps(circumstances())
+    here = json.dumps(runtime_environment())
     with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
         listener.bind(f"{address}.new")
         listener.listen(64)
@@ -131,7 +131,7 @@ def serve(address: str) -> None:
                 if key.data == "caller":
                     caller, _ = listener.accept()
                     request, files = receive(caller)
-                    taken = request["circumstances"] == here
+                    taken = request["runtime_environment"] == here
                     number = os.fork() if taken else 0
                     if taken and not number:
                         raise Fork(request, files)

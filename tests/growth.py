@@ -114,7 +114,7 @@ def draw(bench: Path, picture: Path) -> None:
         color = {
             "field": "stage",
             "type": "nominal",
-            "scale": {"domain": stages, "range": COLOURS},
+            "scale": {"domain": stages, "range": COLORS},
             "legend": {"title": None},
         }
         lines = {
@@ -140,7 +140,7 @@ def draw(bench: Path, picture: Path) -> None:
     save_chart(picture, {"data": {"values": values}, "hconcat": panels})
 
 
-COLOURS = ["#2f5fa8", "#8a8f98", "#1b7f5c", "#c2571a", "#7b3fa0"]
+COLORS = ["#2f5fa8", "#8a8f98", "#1b7f5c", "#c2571a", "#7b3fa0"]
 
 if __name__ == "__main__":
     draw(*map(Path, sys.argv[1:]))

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from stages.measures.calibration import fit_calibration, log_odds
 from stages.measures.decision import choose_threshold
-from stages.measures.localizing_curve import localizing_curve
+from stages.measures.recalibration_curve import recalibration_curve
 
 FOLDS, PENALTY, VIEWS = 5, 30, 8
 
@@ -65,7 +65,7 @@ class Model:
 
 
 def prior_by_em(odds: np.ndarray, share: float) -> np.ndarray:
-    """Log-odds under the share of positives that expectation maximisation finds (Saerens, Neural
+    """Log-odds under the share of positives that expectation maximization finds (Saerens, Neural
     Computation 14:21, 2002).
     """
     here = share
@@ -145,11 +145,11 @@ def main() -> None:
             print(
                 f"  {name}: {called[y[here] == 1].mean():.3f} {1 - called[y[here] == 0].mean():.3f}"
             )
-        for point in localizing_curve(
+        for point in recalibration_curve(
             y[here], model(features[here]), model.threshold, slides[here], 0
         ):
             print(
-                f"  {point.labelled} labels: {point.measure} {point.median:.3f} ({point.low:.3f} to {point.high:.3f})"
+                f"  {point.labeled} labels: {point.measure} {point.median:.3f} ({point.low:.3f} to {point.high:.3f})"
             )
 
 

@@ -228,7 +228,7 @@ def default_step() -> Named:
 
 
 def deepest_step() -> Named:
-    """conv5-dense2 with average pooling and without batch normalisation."""
+    """conv5-dense2 with average pooling and without batch normalization."""
     yield from _rung(64, 24, step="conv5-dense2", pooling="average", batch_norm=False)
 
 

@@ -1,4 +1,4 @@
-"""The plots that `dvc plots` knows: each has a title, axes in words with units, and colours that
+"""The plots that `dvc plots` knows: each has a title, axes in words with units, and colors that
 are not alone.
 """
 
@@ -15,7 +15,7 @@ DECLARED = [
     *(stage.get("do", stage).get("plots", []) for stage in PIPELINE["stages"].values()),
 ]
 PLOTS = [plot for plots in DECLARED for plot in plots if isinstance(plot, dict)]
-# Okabe and Ito's palette, and greys: what is told apart by those who see no red or no green.
+# Okabe and Ito's palette, and grays: what is told apart by those who see no red or no green.
 PALETTE = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"}
 
 
@@ -48,10 +48,10 @@ def encodings(node):
 @pytest.mark.parametrize(
     "template", sorted({plot["template"] for one in PLOTS for plot in one.values()})
 )
-def test_colour_is_never_the_only_sign(template):
+def test_color_is_never_the_only_sign(template):
     content = json.loads((PROJECT / f".dvc/plots/{template}.json").read_text())
-    coloured = [one for one in encodings(content) if one.get("color", {}).get("type") == "nominal"]
-    for one in coloured:
+    colored = [one for one in encodings(content) if one.get("color", {}).get("type") == "nominal"]
+    for one in colored:
         color = one["color"]
         assert set(color["scale"]["range"]) <= PALETTE
         # A dash, a shape, or a place of its own.

@@ -91,7 +91,7 @@ def test_arguments_that_are_not_text(program, tmp_path):
 
 
 @pytest.mark.parametrize("argument", ["", "--output="])
-@pytest.mark.parametrize("program", ["predict", "localize", "compare", "bundle"])
+@pytest.mark.parametrize("program", ["predict", "recalibrate", "compare", "bundle"])
 def test_refuses_an_empty_argument(program, argument, tmp_path):
     """A shell variable that is not set: an empty path would be the current folder."""
     done = run(program, argument, folder=tmp_path)
@@ -100,7 +100,7 @@ def test_refuses_an_empty_argument(program, argument, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "program", ["localize", "predict", "manifest", "split", "pad", "threshold"]
+    "program", ["recalibrate", "predict", "manifest", "split", "pad", "threshold"]
 )
 def test_tensorflow_is_imported_where_it_is_needed(program):
     """What is asked, and what is wrong with a folder, is answered before; and `predict` opens crops

@@ -86,8 +86,8 @@ def test_a_grid_is_that_of_dvc(repository):
         ("split.fold=1", "pad.mode=white"),
         ("split.fold=1", "pad.mode=zero"),
     ]
-    with pytest.raises(UserError, match=r"pad\.colour is not a parameter"):
-        grid(["pad.colour=white"])
+    with pytest.raises(UserError, match=r"pad\.color is not a parameter"):
+        grid(["pad.color=white"])
     with pytest.raises(UserError, match="-S split.fold=range"):
         grid(["split.fold=range("])
 

@@ -269,7 +269,7 @@ def faults() -> Iterator[Fault]:
         ("pad.mode after pad", {"pad__mode": "zero"}, ["features", "train"]),
         ("pad.size after pad", {"pad__size": 48}, ["features", "train"]),
         ("model.step after features", {"model__step": "mobilenet"}, ["train"]),
-        ("model.centre after features", {"model__centre": 0.5}, ["train"]),
+        ("model.center_fraction after features", {"model__center_fraction": 0.5}, ["train"]),
         ("model.jittered_views after features", {"model__jittered_views": 1}, ["train"]),
         ("a threshold rule that does not exist", {"evaluate__threshold": "yuden"}, ["manifest"]),
         ("a target above 1", {"evaluate__target": 1.5}, ["split"]),

@@ -148,7 +148,7 @@ def is_portable(described: dict[str, Any]) -> bool:
     """Return whether results have the bytes that all such machines give.
 
     Args:
-        described: what `stages.model.backend.circumstances` says of where they were made.
+        described: what `stages.model.backend.runtime_environment` says of where they were made.
     """
     portable = {
         "architecture": "x86_64",

@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.comparison.page import of_runs
 from stages.comparison.ranks import Ranks
 from stages.comparison.settings import Setting
-from stages.experiments.charts import BLUE, GREY, save_chart
+from stages.experiments.charts import BLUE, GRAY, save_chart
 from stages.measures.scores import title
 
 
@@ -68,7 +68,7 @@ def draw(
         "layer": [
             {
                 "data": {"values": runs},
-                "mark": {"type": "tick", "color": GREY, "thickness": 2, "size": 14},
+                "mark": {"type": "tick", "color": GRAY, "thickness": 2, "size": 14},
                 "encoding": {"y": y, "x": x("value")},
             },
             {

@@ -25,7 +25,7 @@ from stages.measures.pooled import Pooled, pool
 from stages.measures.scores import OF_PROBABILITIES, rates
 from stages.workers.progress import progress
 
-FOLD, SEEDS = "split.fold", ("split.seed", "split.validation", "train.seed")
+FOLD, SEEDS = "split.fold", ("split.seed", "split.validation_offset", "train.seed")
 SAME_GLOMERULI = ("data", "split.by", "split.folds")
 MEASURES = (*OF_PROBABILITIES, *rates(1, 1, 1, 1))
 TEST = "metrics/predictions.csv"

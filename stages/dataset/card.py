@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from stages.base.errors import UserError
 from stages.base.parameters import Parameters, check, read_yaml
 from stages.dataset.polarity import names_the_others, order_doubt
-from stages.dataset.slides import NO_GROUP, SlidePattern, composed, slide_pattern
+from stages.dataset.slides import NO_GROUP, SlidePattern, nfc, slide_pattern
 
 
 def _as_name(value: Any) -> Any:
@@ -60,7 +60,7 @@ class CardFields(Parameters):
     corrections: str | None = None
     group: str | None = None
     source: str | None = None
-    licence: str | None = None
+    license: str | None = None
     citation: str | None = None
 
     @field_validator("classes")
@@ -68,7 +68,7 @@ class CardFields(Parameters):
     def _folders(cls, classes: list[str] | None) -> list[str] | None:
         for name in classes or []:
             _check_inside(name)
-        if classes and len({PurePosixPath(composed(name)) for name in classes}) == 1:
+        if classes and len({PurePosixPath(nfc(name)) for name in classes}) == 1:
             raise ValueError("the folders of label 0 and of label 1 must differ")
         return classes
 
@@ -106,7 +106,7 @@ class CardFields(Parameters):
     def _positive_class(self) -> "CardFields":
         if self.positive is not None:
             allowed = self.classes or ["0", "1"]
-            if not any(composed(self.positive) == composed(name) for name in allowed):
+            if not any(nfc(self.positive) == nfc(name) for name in allowed):
                 raise ValueError(
                     f"positive is {self.positive!r}; it must be {' or '.join(map(repr, allowed))}"
                 )
@@ -170,11 +170,7 @@ def read_dataset(name: str, root: str | Path = "data") -> Dataset:
             f"{card_path} does not exist; params.yaml: data is {name!r}, and the datasets with a card are: {cards}"
         )
     card = check(read_yaml(card_path), CardFields, str(card_path))
-    if (
-        card.classes
-        and card.positive is not None
-        and composed(card.positive) == composed(card.classes[0])
-    ):
+    if card.classes and card.positive is not None and nfc(card.positive) == nfc(card.classes[0]):
         card = card.model_copy(update={"classes": card.classes[::-1]})
     if not folder.is_dir():
         tracked = Path(f"{folder}.dvc")

@@ -25,7 +25,7 @@ CLASS_NAMES = ("non_globally_sclerotic", "globally_sclerotic")  # of label 0 and
 class Cohort(NamedTuple):
     """N images in the order of the manifest; row i of the squares is image i.
 
-    `paths`, `slides`, `splits` and `pixels`, the digests of what they show, are text arrays (N,),
+    `paths`, `slides`, `splits` and `pixels_sha256`, the digests of what they show, are text arrays (N,),
     `labels`, `published` and `folds` int64 (N,). A label differs from the published one where the
     dataset's card corrects it. Fold 0 is the test set.
     """
@@ -36,7 +36,7 @@ class Cohort(NamedTuple):
     splits: np.ndarray
     folds: np.ndarray
     published: np.ndarray
-    pixels: np.ndarray
+    pixels_sha256: np.ndarray
 
     @property
     def has_no_test(self) -> bool:
@@ -78,7 +78,7 @@ def read_cohort() -> Cohort:
         UserError: a file is damaged, or the two are not of the same images.
     """
     paths, labels, slides, published, pixels = read_table(
-        MANIFEST, ("path", "label", "slide", "published", "pixels")
+        MANIFEST, ("path", "label", "slide", "published", "pixels_sha256")
     )
     *drawn_for, splits, folds = read_table(SPLIT, ("path", "label", "slide", "split", "fold"))
     if drawn_for != [paths, labels, slides]:
@@ -105,7 +105,7 @@ def open_squares() -> np.ndarray:
     """Return the squares, uint8 (N, size, size, 3), memory-mapped: what is not asked for is not
     read.
 
-    They are those with normalised stains, where stains are normalised.
+    They are those with normalized stains, where stains are normalized.
 
     Raises:
         UserError: a file is damaged.
@@ -171,7 +171,8 @@ def read_squares_card() -> SquaresCard:
 
 def _crops() -> dict[str, Any]:
     rows = [
-        f"{path}\t{pixels}\n" for path, pixels in zip(*read_table(MANIFEST, ("path", "pixels")))
+        f"{path}\t{pixels}\n"
+        for path, pixels in zip(*read_table(MANIFEST, ("path", "pixels_sha256")))
     ]
     return {"crops": len(rows), "crops_sha256": hashlib.sha256("".join(rows).encode()).hexdigest()}
 

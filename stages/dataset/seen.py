@@ -23,7 +23,7 @@ def write_crops(pixels: Iterable[str], splits: Iterable[str], path: Path = CROPS
     """
     write_table(
         path,
-        ("pixels", "split"),
+        ("pixels_sha256", "split"),
         sorted({digest[:DIGITS]: split for digest, split in zip(pixels, splits)}.items()),
     )
 
@@ -50,7 +50,7 @@ class Seen:
 def read_crops(path: Path) -> Seen:
     """Return what `write_crops` wrote. Raises `UserError` if it is missing or damaged."""
     try:
-        pixels, splits = read_table(path, ("pixels", "split"))
+        pixels, splits = read_table(path, ("pixels_sha256", "split"))
     except FileNotFoundError:
         raise missing_of_model(path) from None
     if not set(splits) <= set(SPLITS):

@@ -36,7 +36,7 @@ _NO_NAME = re.compile(
 )
 
 
-def composed(name: str) -> str:
+def nfc(name: str) -> str:
     """Return a name in Unicode's composed form (NFC), in which names are compared.
 
     A Mac's disk holds an accented letter as two characters (NFD), where Windows and most tables
@@ -94,7 +94,7 @@ class SlidePattern(NamedTuple):
         }
 
     def _name(self, path: str) -> str:
-        return composed(path if self.of_path else PurePosixPath(path).name)
+        return nfc(path if self.of_path else PurePosixPath(path).name)
 
 
 def _slide_and_site(groups: dict[str, str | None]) -> tuple[str, str]:
@@ -108,7 +108,7 @@ def slide_pattern(text: str) -> SlidePattern:
         ValueError: it is not a regular expression, lacks the group `slide`, or has other named
             groups.
     """
-    text = composed(text)
+    text = nfc(text)
     try:
         expression = re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:

@@ -151,10 +151,10 @@ def _enlarged(cam: np.ndarray, size: int) -> np.ndarray:
 
 
 def overlay(square: np.ndarray, heat: np.ndarray) -> Image.Image:
-    """Return a square, uint8 (size, size, 3), under its heat, float (size, size) of 0 to 1: grey
+    """Return a square, uint8 (size, size, 3), under its heat, float (size, size) of 0 to 1: gray
     where cold, red where hot.
     """
-    grey = square.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
+    gray = square.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
     warm = np.stack([np.ones_like(heat), 1 - heat, np.zeros_like(heat)], axis=-1) * 255
     share = MOST_HEAT * np.sqrt(heat)[..., None]
-    return Image.fromarray(np.rint(grey * (1 - share) + warm * share).astype(np.uint8))
+    return Image.fromarray(np.rint(gray * (1 - share) + warm * share).astype(np.uint8))

@@ -25,7 +25,7 @@ from stages.images.squares import make_square
 from stages.images.stains import StainNormalizer, read_normalization
 from stages.measures.decision import THRESHOLD, Decision, read_decision
 from stages.measures.likeness import LIKENESS, Likeness, read_likeness
-from stages.model.encoder_card import EncoderCard, behind_encoder
+from stages.model.encoder_card import EncoderCard, join_encoder
 from stages.model.file import MODEL, load_model
 from stages.model.folder import CARD, WHOLE, Trained
 from stages.workers.cores import ahead
@@ -61,7 +61,7 @@ class ModelCard(Trained):
     classes: list[str] = Field(min_length=2, max_length=2)
     dataset: Dataset
     encoder: EncoderCard | None = None
-    localized: dict | None = None
+    recalibrated: dict | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -178,7 +178,7 @@ def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> 
                 f"--weights: the model in {folder} has its weights with it; leave --weights out"
             )
         return load_model(folder / MODEL.name)
-    return behind_encoder(made.encoder, load_model(folder / MODEL.name), made.size, weights)
+    return join_encoder(made.encoder, load_model(folder / MODEL.name), made.size, weights)
 
 
 class Judgement(NamedTuple):

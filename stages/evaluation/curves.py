@@ -7,8 +7,8 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from stages.base.files import write_table
-from stages.measures.localization import wilson
 from stages.measures.pseudonyms import pseudonyms
+from stages.measures.recalibration import wilson
 from stages.measures.scores import confusion
 
 METRICS = Path("metrics")

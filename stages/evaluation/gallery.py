@@ -157,7 +157,7 @@ def _about(classifier: Classifier, model: Path) -> dict[str, Any]:
             "file": MODEL.name,
             "date": f"{datetime.fromtimestamp(file.stat().st_mtime, UTC):%Y-%m-%d}",
             "sha256": sha256(file),
-            "localized": made.localized is not None,
+            "recalibrated": made.recalibrated is not None,
         },
         "up": None,
     }
@@ -177,7 +177,7 @@ def _head(judged: Sequence[Judged], about: dict[str, Any], of: str = "") -> dict
     of_slides = f" of {slides:,} slide{'s' * (slides != 1)}" if slides else ""
     abstains = (
         f"The model is not sure of {unsure:,} of these {len(judged):,} crops: its line may not hold here. Label a dozen of them, "
-        "and see python -m stages.localize --help."
+        "and see python -m stages.recalibrate --help."
     )
     return {
         "title": f"Glomeruli{of}",

@@ -12,12 +12,12 @@ import numpy as np
 
 from stages.base.errors import UserError, warn
 from stages.base.files import write_json, write_table
-from stages.dataset.slides import NO_GROUP, composed, is_no_name, slide_pattern, written_alike
+from stages.dataset.slides import NO_GROUP, is_no_name, nfc, slide_pattern, written_alike
 from stages.evaluation.classifier import Judgement
 from stages.measures.calibration import log_odds
 from stages.measures.decision import Decision
 from stages.measures.likeness import SHIFTED
-from stages.measures.localization import spread, wilson
+from stages.measures.recalibration import spread, wilson
 from stages.measures.resampling import too_small
 from stages.measures.scores import score
 
@@ -117,7 +117,7 @@ def find_slides(
     """
     if of_table is not None and not given:
         found = {
-            name: "" if is_no_name(slide := composed(of_table.get(name, ""))) else slide
+            name: "" if is_no_name(slide := nfc(of_table.get(name, ""))) else slide
             for name in names
         }
         if empty := [name for name in names if not found[name]]:
@@ -199,13 +199,13 @@ def warn_of_another_laboratory(judged: Sequence[Judged]) -> None:
     if found and (middle := float(np.median(found))) > SHIFTED:
         print(
             f"warning: half of these crops are farther from the training crops than {100 * middle:.0f} % of those are: the "
-            "threshold may not hold here; label a dozen, and see `python -m stages.localize --help`",
+            "threshold may not hold here; label a dozen, and see `python -m stages.recalibrate --help`",
             file=sys.stderr,
         )
 
 
 def propose(judged: Sequence[Judged], number: int) -> list[tuple[str, str]]:
-    """Return (name, no label) of some crops that are worth labelling, sorted by name, so that their
+    """Return (name, no label) of some crops that are worth labeling, sorted by name, so that their
     order tells nothing.
     """
     odds = log_odds(np.array([one.probability for one in judged]))

@@ -92,18 +92,18 @@ def attention_picture(
     for (kind, row), square, heat in zip(shown, crops, Attention(model)(crops)):
         pictures += [Image.fromarray(square), overlay(square, heat)]
         captions += [f"{kind}, p = {y_score[row]:.3f}\n{Path(paths[row]).name}", "where it looks"]
-    heading = "from grey, which says nothing, to red, which speaks most for global sclerosis in this crop; p: its probability"
+    heading = "from gray, which says nothing, to red, which speaks most for global sclerosis in this crop; p: its probability"
     return contact_sheet(
         pictures,
         captions,
         columns=min(SHOWN_OF_A_KIND, len(pictures)),
         heading=heading,
-        key=_colour_key(),
+        key=_color_key(),
     )
 
 
-def _colour_key() -> Image.Image:
-    """Return the colours of `overlay` on middle grey, from cold to hot."""
+def _color_key() -> Image.Image:
+    """Return the colors of `overlay` on middle gray, from cold to hot."""
     width, height = 120, 14
     heat = np.linspace(0, 1, width)[None, :].repeat(height, axis=0)
     return overlay(np.full((height, width, 3), 128, dtype=np.uint8), heat)

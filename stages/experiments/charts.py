@@ -8,7 +8,7 @@ import vl_convert
 
 from stages.base.files import replacing
 
-GREEN, BLUE, GREY = "#1b7f5c", "#2f5fa8", "#8a8f98"
+GREEN, BLUE, GRAY = "#1b7f5c", "#2f5fa8", "#8a8f98"
 
 
 def save_chart(path: str | Path, chart: dict) -> None:

@@ -115,7 +115,7 @@ def _is_of_git(path: str, clone: Path) -> bool:
 
 
 def made_under(clone: Path) -> dict[str, Any]:
-    """Return `stages.model.backend.circumstances` of the training in a clone; nothing where that is
+    """Return `stages.model.backend.runtime_environment` of the training in a clone; nothing where that is
     not said.
     """
     if (clone / MADE_WITH).is_file():

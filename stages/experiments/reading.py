@@ -130,7 +130,9 @@ def partly_run(stages: dict[str, dict]) -> list[tuple[str, str]]:
 
 def parse_pixels(manifest: str, where: str) -> dict[str, str]:
     """Return the digest of the pixels of each crop in the text of a manifest, by path."""
-    return dict(zip(*parse_table(io.StringIO(manifest, newline=""), ("path", "pixels"), where)))
+    return dict(
+        zip(*parse_table(io.StringIO(manifest, newline=""), ("path", "pixels_sha256"), where))
+    )
 
 
 @cache

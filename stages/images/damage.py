@@ -1,4 +1,4 @@
-"""Damage that decoders pass over: what is missing would be grey or black, what is wrong a picture
+"""Damage that decoders pass over: what is missing would be gray or black, what is wrong a picture
 of something else.
 """
 
@@ -183,16 +183,16 @@ def _refuse_damaged_webp(data: bytes) -> None:
 
 
 def _refuse_damaged_bmp(image: Image.Image, data: bytes) -> None:
-    stated, offset, header, bits, colours = (
+    stated, offset, header, bits, colors = (
         int.from_bytes(data[place : place + size], "little")
         for place, size in ((2, 4), (10, 4), (14, 4), (28, 2), (46, 4))
     )
     if stated not in (0, len(data)):
         raise NotRead(f"it is damaged: it says that it has {stated:,} bytes, and has {len(data):,}")
-    if header >= 40 and bits <= 8 and offset < 14 + header + 4 * (colours or 2**bits):
+    if header >= 40 and bits <= 8 and offset < 14 + header + 4 * (colors or 2**bits):
         raise NotRead("it is damaged: its palette has another length than it says")
-    if image.mode == "P" and colours and (highest := int(np.asarray(image).max())) >= colours:
-        raise NotRead(f"it is damaged: a pixel has color {highest} of a palette of {colours}")
+    if image.mode == "P" and colors and (highest := int(np.asarray(image).max())) >= colors:
+        raise NotRead(f"it is damaged: a pixel has color {highest} of a palette of {colors}")
 
 
 def _confirm_gif(image: GifImageFile, data: bytes) -> None:

@@ -12,7 +12,7 @@ from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageErr
 from PIL.GifImagePlugin import GifImageFile
 
 from stages.base.errors import UserError
-from stages.images.colours import SIXTEEN_BIT_MODES, as_8_bit, to_8_bits
+from stages.images.colors import SIXTEEN_BIT_MODES, as_8_bit, to_8_bits
 from stages.images.damage import (
     PNG,
     NotRead,
@@ -33,7 +33,7 @@ SUFFIXES = frozenset(
     ".png .apng .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .gif .jp2 .jpx .jpf .j2k .j2c .jpc .ppm .pgm .pbm .pnm".split()
 )
 
-# A glomerulus of 300 micrometres scanned at 40x (0.25 micrometres a pixel) is 1,200 pixels wide.
+# A glomerulus of 300 micrometers scanned at 40x (0.25 micrometers a pixel) is 1,200 pixels wide.
 # 100 megapixels leave room for eighty times that area, and keep a small file that claims to be huge
 # from filling the memory.
 PIXEL_LIMIT = 100_000_000
@@ -53,7 +53,7 @@ def load_image(path: str | Path) -> Image.Image:
     """Return the first picture of the file `path`, upright, as 8-bit `RGB`, or `RGBA` where a pixel
     is transparent.
 
-    Grey, palette, CMYK, YCbCr and Lab are converted; more than 8 bits a channel keep their upper 8,
+    Gray, palette, CMYK, YCbCr and Lab are converted; more than 8 bits a channel keep their upper 8,
     over the full range; an EXIF orientation is applied; an alpha channel that is opaque everywhere
     is dropped. Color profiles other than sRGB and scanners' are applied. What is doubtful about the
     picture, `doubts_of` tells.
@@ -62,7 +62,7 @@ def load_image(path: str | Path) -> Image.Image:
         UserError: the file is not an image, is damaged or cut short, or is larger than 100
             megapixels; it holds signed, 32-bit or floating-point numbers, whose white is not
             defined, or 16-bit ones that use a few of their bits alone; it is wholly transparent; or
-            it holds one colour of several that may stand in further pictures.
+            it holds one color of several that may stand in further pictures.
     """
     try:
         image, bits, doubts = _decode(path)
@@ -209,7 +209,7 @@ def _deep_jpeg2000(image: Image.Image, data: bytes, bits: int) -> Image.Image:
     """Decode JPEG 2000 of more than 8 bits with imagecodecs: Pillow rounds them up, and confuses
     the channels of RGBA.
     """
-    # The box `colr` with an enumerated colour space: 16 is RGB, 17 grey, 18 YCbCr.
+    # The box `colr` with an enumerated color space: 16 is RGB, 17 gray, 18 YCbCr.
     if b"colr\x01\0\0\0\0\0\x12" in data[:1000] or image.mode not in (
         "L",
         "LA",
@@ -218,7 +218,7 @@ def _deep_jpeg2000(image: Image.Image, data: bytes, bits: int) -> Image.Image:
         *SIXTEEN_BIT_MODES,
     ):
         raise NotRead(
-            f"it is JPEG 2000 with {bits} bits of a colour space of its own; save it as RGB"
+            f"it is JPEG 2000 with {bits} bits of a color space of its own; save it as RGB"
         )
     pixels = to_8_bits(imagecodecs.jpeg2k_decode(data), bits)
     return Image.fromarray(pixels).convert(
@@ -246,12 +246,12 @@ def _without_alpha(image: Image.Image, path: str | Path) -> Image.Image:
         return image.convert("RGB")
     if alpha.mean() < 255 * LEAST_OPACITY:
         raise UserError(
-            f"{path} is transparent all over, whatever colours it holds; save it without transparency"
+            f"{path} is transparent all over, whatever colors it holds; save it without transparency"
         )
     return image
 
 
-# A colour that is transparent, and what may say which way is up, by Pillow's names.
+# A color that is transparent, and what may say which way is up, by Pillow's names.
 NOT_PLAIN = frozenset({"transparency", "exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
 
 

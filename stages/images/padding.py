@@ -27,7 +27,7 @@ class Crop(NamedTuple):
     """
 
     file: Path
-    pixels: str | None = None
+    pixels_sha256: str | None = None
 
 
 def pad_all(
@@ -72,7 +72,7 @@ def pad_one(crop: Crop, mode: Mode, size: int) -> tuple[np.ndarray | None, str |
     """Return the square of a crop, or what is wrong with its file."""
     try:
         image = load_image(crop.file)
-        if crop.pixels is not None and crop.pixels != pixel_digest(image):
+        if crop.pixels_sha256 is not None and crop.pixels_sha256 != pixel_digest(image):
             return (
                 None,
                 f"{crop.file}: it shows another picture than when the manifest was written; run `dvc repro`",

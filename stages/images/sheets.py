@@ -11,7 +11,7 @@ TILE, GAP, LINE, HEADING = 176, 8, 13, 26
 PAPER, INK = (
     (214, 214, 214),
     (20, 20, 20),
-)  # Grey paper, on which both white and black padding are seen.
+)  # Gray paper, on which both white and black padding are seen.
 
 
 def contact_sheet(
@@ -28,7 +28,7 @@ def contact_sheet(
 
     Args:
         heading: stands above all, and makes the sheet as wide as it needs.
-        key: a small picture that explains the colours; it stands before the heading.
+        key: a small picture that explains the colors; it stands before the heading.
     """
     columns = max(1, columns)
     rows = max(1, -(-len(images) // columns))

@@ -9,7 +9,7 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
 def make_square(image: Image.Image, mode: Mode, size: int) -> np.ndarray:
-    """Return `image` on a square of `size` pixels a side, centred, its aspect ratio kept (but for
+    """Return `image` on a square of `size` pixels a side, centered, its aspect ratio kept (but for
     `stretch`).
 
     The crop is resampled first (Pillow's Lanczos filter, anti-aliased, a side rounded to whole
@@ -17,19 +17,19 @@ def make_square(image: Image.Image, mode: Mode, size: int) -> np.ndarray:
     odd pixel goes to the right and the bottom.
 
     Args:
-        image: `RGB`, or `RGBA`, whose transparency is laid on the padding colour (on white in the
+        image: `RGB`, or `RGBA`, whose transparency is laid on the padding color (on white in the
             modes that have none).
         mode: what fills the margins: `white`; `zero` (black); `edge`, the outermost pixels
-            repeated; `reflect`, the crop mirrored at its border; `mean`, the mean colour of the
+            repeated; `reflect`, the crop mirrored at its border; `mean`, the mean color of the
             crop's outermost pixels. `stretch` makes no margins but distorts the crop.
         size: pixels a side.
 
     Returns:
         uint8 array (size, size, 3), RGB.
     """
-    colour = rim_colour(image) if mode == "mean" else BLACK if mode == "zero" else WHITE
+    color = rim_color(image) if mode == "mean" else BLACK if mode == "zero" else WHITE
     if image.mode == "RGBA":
-        below = Image.new("RGBA", image.size, (*colour, 255))
+        below = Image.new("RGBA", image.size, (*color, 255))
         image = Image.alpha_composite(below, image).convert("RGB")
     left, top, width, height = content_box(image.size, mode, size)
     if image.size != (width, height):
@@ -41,7 +41,7 @@ def make_square(image: Image.Image, mode: Mode, size: int) -> np.ndarray:
         margins = ((top, size - height - top), (left, size - width - left), (0, 0))
         return np.pad(pixels, margins, mode=mode)
     square = np.empty((size, size, 3), dtype=np.uint8)
-    square[:] = colour
+    square[:] = color
     square[top : top + height, left : left + width] = pixels
     return square
 
@@ -59,8 +59,8 @@ def content_box(crop: tuple[int, int], mode: str, size: int) -> tuple[int, int, 
     return (size - width) // 2, (size - height) // 2, width, height
 
 
-def rim_colour(image: Image.Image) -> tuple[int, int, int]:
-    """Return the mean colour of the outermost pixels of `image` (RGB or RGBA), weighted by opacity;
+def rim_color(image: Image.Image) -> tuple[int, int, int]:
+    """Return the mean color of the outermost pixels of `image` (RGB or RGBA), weighted by opacity;
     white if none is seen.
     """
     pixels = np.asarray(image)

@@ -22,9 +22,9 @@ METHODS = {"reinhard": NumpyReinhardNormalizer, "macenko": NumpyMacenkoNormalize
 class StainNormalizer(BaseModel):
     """A normalization with what it learned of the training crops: what models/stain.json holds.
 
-    Reinhard et al., IEEE Comput Graph Appl 21(5):34, 2001, gives the colours of a crop (in CIELAB)
+    Reinhard et al., IEEE Comput Graph Appl 21(5):34, 2001, gives the colors of a crop (in CIELAB)
     the mean and spread of those of the training crops; Macenko et al., ISBI 2009, gives its two
-    stains their colours and strength.
+    stains their colors and strength.
     """
 
     normalization: Normalization
@@ -47,7 +47,7 @@ class StainNormalizer(BaseModel):
             except (np.linalg.LinAlgError, IndexError, ValueError):
                 return square
         changed = found[0] if isinstance(found, tuple) else found
-        # Without stain the spread is zero and the division by it gives one colour for all.
+        # Without stain the spread is zero and the division by it gives one color for all.
         return changed if changed.std() > 0 else square
 
 

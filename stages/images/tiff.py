@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
-from stages.images.colours import CMYK, COLOURS, GREY, JPEG, LAB, PALETTE, as_rgb
+from stages.images.colors import CMYK, COLORS, GRAY, JPEG, LAB, PALETTE, as_rgb
 from stages.images.damage import NotRead, refuse_damaged_jpeg
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Sizes, bits, colours, compression, strips and tiles, predictor, palette, inks, further channels,
+# Sizes, bits, colors, compression, strips and tiles, predictor, palette, inks, further channels,
 # number format, YCbCr.
 TAGS = {
     int(code)
@@ -66,7 +66,7 @@ def is_tiff(start: bytes) -> bool:
 def read_tiff(data: bytes, check_size: Callable[[int, int], None]) -> Decoded:
     """Return the first picture of a TIFF, upright.
 
-    Grey, palette, RGB, CMYK and YCbCr with 1 to 16 bits a channel, in strips, tiles or planes. More
+    Gray, palette, RGB, CMYK and YCbCr with 1 to 16 bits a channel, in strips, tiles or planes. More
     than 8 bits keep their upper 8, over the range that the file states. Lab is left to Pillow.
 
     Args:
@@ -149,7 +149,7 @@ def _refuse_channels(file: "TiffFile", page: "TiffPage") -> None:
     if (
         not channels
         or len(channels) < 2
-        or (page.photometric not in GREY and page.samplesperpixel == 3)
+        or (page.photometric not in GRAY and page.samplesperpixel == 3)
     ):
         return
     names = ", ".join(name for name in channels if name)
@@ -179,19 +179,19 @@ def _further_pages(file: "TiffFile", first: "TiffPage") -> list[str]:
         return []
     several = f"{len(whole)} pictures" if len(pages) < MOST_PAGES else "many pictures"
     if all(
-        page.photometric in GREY and page.samplesperpixel == 1 and page.shape == first.shape
+        page.photometric in GRAY and page.samplesperpixel == 1 and page.shape == first.shape
         for page in whole
     ):
         raise NotRead(
-            f"it holds {several} in grey of one size: colours one by one, focal planes or channels; save one in RGB"
+            f"it holds {several} in gray of one size: colors one by one, focal planes or channels; save one in RGB"
         )
     return [f"it holds {several}; the first is read"]
 
 
 def _check(page: "TiffPage") -> int:
-    """Refuse what is not read; return how many channels there are besides the colours."""
-    colours = COLOURS.get(int(page.photometric))
-    if colours is None:
+    """Refuse what is not read; return how many channels there are besides the colors."""
+    colors = COLORS.get(int(page.photometric))
+    if colors is None:
         raise NotRead(f"its photometric interpretation is {int(page.photometric)}; save it as RGB")
     if page.compression not in COMPRESSIONS:
         raise NotRead(
@@ -209,8 +209,8 @@ def _check(page: "TiffPage") -> int:
         raise NotRead(
             "its numbers are signed, and their white is not defined; save it with unsigned ones"
         )
-    if page.photometric not in GREY and (
-        258 not in page.tags or (277 not in page.tags and colours > 1)
+    if page.photometric not in GRAY and (
+        258 not in page.tags or (277 not in page.tags and colors > 1)
     ):
         raise NotRead("it is damaged: how many channels and bits it has is not said")
     if int(page.planarconfig or 1) not in (1, 2):
@@ -219,12 +219,12 @@ def _check(page: "TiffPage") -> int:
         raise NotRead("it is no flat picture")
     if page.photometric in (PALETTE, LAB) and bits > 8:
         raise NotRead(f"it has {bits} bits of palette or Lab; save it as RGB")
-    extra = page.samplesperpixel - colours
-    unknown = page.photometric in GREY and extra and not {1, 2} & set(page.extrasamples)
+    extra = page.samplesperpixel - colors
+    unknown = page.photometric in GRAY and extra and not {1, 2} & set(page.extrasamples)
     if page.photometric == CMYK and page.tags.valueof(332, 1) != 1:
         raise NotRead("its inks are not cyan, magenta, yellow and black; save it as RGB")
     if extra < 0 or extra > 1 or unknown:
-        kind = "grey" if colours == 1 else "colour"
+        kind = "gray" if colors == 1 else "color"
         raise NotRead(
             f"it has {page.samplesperpixel} channels of {kind}, and which are red, green and blue is not said; save it as RGB"
         )

@@ -1,1 +1,1 @@
-"""What a laboratory brings: listed, labelled, checked and drawn into folds."""
+"""What a laboratory brings: listed, labeled, checked and drawn into folds."""

@@ -12,7 +12,7 @@ from stages.base.errors import UserError, refuse, warn
 from stages.base.files import sha256
 from stages.base.parameters import quoted
 from stages.dataset.card import Dataset
-from stages.dataset.slides import NO_GROUP, composed, is_no_name, written_alike
+from stages.dataset.slides import NO_GROUP, is_no_name, nfc, written_alike
 from stages.images.opening import doubts_of, load_image, pixel_digest
 from stages.intake.labels import Groups, labels_from_folders, labels_from_table, read_corrections
 from stages.intake.listing import list_images, no_image
@@ -29,7 +29,7 @@ class Glomerulus(NamedTuple):
     """A row of the manifest: one crop. `path` is relative to the dataset's folder, as it is on
     disk.
 
-    `sha256` is of the file's bytes, `pixels` of what they show: two files with one picture may
+    `sha256` is of the file's bytes, `pixels_sha256` of what they show: two files with one picture may
     differ by the first alone. `label` is the one that is used; it differs from `published` where
     the card's corrections say so.
     """
@@ -41,7 +41,7 @@ class Glomerulus(NamedTuple):
     width: int
     height: int
     sha256: str
-    pixels: str
+    pixels_sha256: str
     published: int
 
 
@@ -110,7 +110,7 @@ def find_slides(
             one or two for one, two in zip(groups.get(path, ("", "")), named.get(path, ("", "")))
         )
         if not slide and apart:
-            slide = composed(path)
+            slide = nfc(path)
         slides[path] = (sys.intern(slide), sys.intern(site))
         slide_sites[slide].add(site)
     if unmatched := [path for path, (slide, _) in slides.items() if not slide]:
@@ -194,7 +194,7 @@ def _refuse_class_in_slide(dataset: Dataset, slides: Iterable[str]) -> None:
     sides of a split.
     """
     classes = {
-        composed(part) for name in dataset.card.classes or [] for part in PurePosixPath(name).parts
+        nfc(part) for name in dataset.card.classes or [] for part in PurePosixPath(name).parts
     } - {"*"}
     without: dict[str, str] = {}
     for slide in sorted(slides):
@@ -234,11 +234,11 @@ def _open(
 
 def _check_copies(rows: list[Glomerulus]) -> None:
     """Report files with the same pixels; refuse them where they carry different labels."""
-    counts = Counter(row.pixels for row in rows)
+    counts = Counter(row.pixels_sha256 for row in rows)
     copies = defaultdict(list)
     for row in rows:
-        if counts[row.pixels] > 1:
-            copies[row.pixels].append(row)
+        if counts[row.pixels_sha256] > 1:
+            copies[row.pixels_sha256].append(row)
     refuse(
         [
             f"{' and '.join(row.path for row in same)}: the same image stands under both labels"

@@ -12,7 +12,7 @@ from stages.base.parameters import quoted
 from stages.dataset.card import Dataset
 from stages.dataset.cohort import CLASS_NAMES
 from stages.dataset.polarity import names_the_others
-from stages.dataset.slides import composed
+from stages.dataset.slides import nfc
 from stages.intake.listing import Listing, is_left_behind, refuse_leading_out
 from stages.intake.names import Names
 from stages.intake.spreadsheets import check_names
@@ -93,7 +93,7 @@ def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, in
     for path in images:
         folder = PurePosixPath(path).parent
         if folder not in depths:
-            around = [PurePosixPath(composed(str(one))) for one in (folder, *folder.parents)]
+            around = [PurePosixPath(nfc(str(one))) for one in (folder, *folder.parents)]
             depths[folder] = [
                 max((len(one.parts) for one in around if fits(one)), default=-1) for fits in classes
             ]
@@ -132,7 +132,7 @@ def _matcher(name: str) -> Callable[[PurePosixPath], bool]:
     """
     parts = [
         re.compile(translate(re.sub(r"([?[])", r"[\1]", part)))
-        for part in PurePosixPath(composed(name)).parts
+        for part in PurePosixPath(nfc(name)).parts
     ]
     return lambda folder: (
         len(folder.parts) == len(parts) and all(map(re.Pattern.match, parts, folder.parts))
@@ -151,10 +151,9 @@ def _refuse_missing(dataset: Dataset, labels: dict[str, int]) -> None:
         folders = [entry for entry in dataset.folder.rglob("*") if entry.is_dir()]
         inside = [folder.relative_to(dataset.folder) for folder in folders]
         if not any(
-            _matcher(name)(PurePosixPath(composed(folder.as_posix())))
-            for folder in [Path("."), *inside]
+            _matcher(name)(PurePosixPath(nfc(folder.as_posix()))) for folder in [Path("."), *inside]
         ):
-            deeper = any(composed(folder.name) == composed(name) for folder in inside)
+            deeper = any(nfc(folder.name) == nfc(name) for folder in inside)
             present = (
                 ", ".join(
                     sorted(
@@ -177,7 +176,7 @@ def _refuse_missing(dataset: Dataset, labels: dict[str, int]) -> None:
 def _refuse_same_names(dataset: Dataset, labels: dict[str, int]) -> None:
     by_name = defaultdict(list)
     for path in labels:
-        by_name[composed(PurePosixPath(path).name)].append(path)
+        by_name[nfc(PurePosixPath(path).name)].append(path)
     refuse(
         [
             f"{dataset.folder / paths[0]} and {paths[-1]}: the same file name stands under both labels; if these are two "
@@ -214,8 +213,7 @@ def labels_from_table(dataset: Dataset, listing: Listing) -> tuple[dict[str, int
             )
     for line, field in rows:
         slide, site = (
-            composed(field[named[key]].strip()) if key in named else None
-            for key in ("slide", "site")
+            nfc(field[named[key]].strip()) if key in named else None for key in ("slide", "site")
         )
         if slide == "" or site == "":
             problems.append(f"{table}, line {line}: no {'slide' if slide == '' else 'site'}")

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from stages.base.errors import refuse
 from stages.base.files import from_cell
 from stages.base.parameters import quoted
-from stages.dataset.slides import composed
+from stages.dataset.slides import nfc
 from stages.images.opening import SUFFIXES
 
 SHOWN = 3
@@ -35,7 +35,7 @@ class Names:
         self.known: dict[str, list[str]] = defaultdict(list)
         self.loose: dict[str, list[str]] = {}
         for path in paths:
-            for name in {composed(path), composed(PurePosixPath(path).name)}:
+            for name in {nfc(path), nfc(PurePosixPath(path).name)}:
                 self.known[name].append(path)
 
     def find(self, name: str) -> list[str]:
@@ -46,7 +46,7 @@ class Names:
             # Behind a ' in tables that this pipeline wrote, where a spreadsheet would take a name
             # for a formula.
             texts = dict.fromkeys(
-                composed(str(PurePosixPath(one))) for one in (text, from_cell(text)) if one
+                nfc(str(PurePosixPath(one))) for one in (text, from_cell(text)) if one
             )
             found = found or [path for one in texts for path in self.known.get(one, [])]
         return found
@@ -77,7 +77,7 @@ class Names:
 
 
 def _loosely(name: str) -> str:
-    text = "".join(composed(name).split()).casefold()
+    text = "".join(nfc(name).split()).casefold()
     stem, dot, suffix = text.rpartition(".")
     return stem if dot + suffix in SUFFIXES else text
 
@@ -88,7 +88,7 @@ def refuse_twins(paths: Iterable[str], where: object) -> None:
     """
     spellings = defaultdict(list)
     for path in paths:
-        spellings[composed(path)].append(path)
+        spellings[nfc(path)].append(path)
     refuse(
         [
             f"{where} holds {' and '.join(map(ascii, same))}: one name, its accents written in two ways; rename one"

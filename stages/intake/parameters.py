@@ -18,8 +18,8 @@ LEAST_OTHERS = 4
 
 
 class SplitParameters(Parameters):
-    """`split` in params.yaml. Fold `fold` of `folds` is the test set, the `validation`th after it
-    the validation set.
+    """`split` in params.yaml. Fold `fold` of `folds` is the test set, the fold `validation_offset`
+    after it the validation set.
 
     With `test: none` there is no test set: all folds are for training and, in turn, for validation.
     """
@@ -31,7 +31,7 @@ class SplitParameters(Parameters):
     # thousand hours.
     folds: int = Field(ge=3, le=100)
     fold: int = Field(ge=0)
-    validation: int = Field(ge=1)
+    validation_offset: int = Field(ge=1)
     seed: int = Field(ge=0, lt=2**32)
 
     @model_validator(mode="after")
@@ -40,8 +40,10 @@ class SplitParameters(Parameters):
             raise ValueError(
                 f"fold is {self.fold}; with {self.folds} folds it must be from 0 to {self.folds - 1}"
             )
-        if self.validation > self.others:
-            raise ValueError(f"validation is {self.validation}; it must be from 1 to {self.others}")
+        if self.validation_offset > self.others:
+            raise ValueError(
+                f"validation_offset is {self.validation_offset}; it must be from 1 to {self.others}"
+            )
         if self.test == "none" and self.validation_by == "slide":
             raise ValueError(
                 "test is 'none', which leaves no site out: validation_by must be 'same'"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from stages.base.errors import UserError, refuse
 from stages.base.parameters import quoted
-from stages.dataset.slides import composed
+from stages.dataset.slides import nfc
 from stages.intake.kinds import kind_of
 from stages.intake.listing import has_control
 from stages.intake.spreadsheets import Doubtful
@@ -140,7 +140,7 @@ def loosely(name: str) -> str:
     """Return the name of a column as columns are compared: case, spaces and the form of accents
     aside.
     """
-    return " ".join(composed(name).split()).casefold()
+    return " ".join(nfc(name).split()).casefold()
 
 
 def _place(header: Sequence[str], name: str, table: Path) -> int:
@@ -148,9 +148,7 @@ def _place(header: Sequence[str], name: str, table: Path) -> int:
     case.
     """
     exact = [
-        place
-        for place, column in enumerate(header)
-        if composed(column).strip() == composed(name).strip()
+        place for place, column in enumerate(header) if nfc(column).strip() == nfc(name).strip()
     ]
     loose = [place for place, column in enumerate(header) if loosely(column) == loosely(name)]
     places = exact or loose

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.experiments.charts import BLUE, GREEN, GREY, save_chart
+from stages.experiments.charts import BLUE, GRAY, GREEN, save_chart
 from stages.ladder.decisions import Verdict, best_of
 from stages.ladder.parameters import ClimbParameters
 from stages.measures.scores import title
@@ -46,7 +46,7 @@ def draw(path: Path, decisions: Sequence[Verdict], params: ClimbParameters) -> N
     color = {
         "field": "of",
         "type": "nominal",
-        "scale": {"domain": ["training", "validation"], "range": [GREY, BLUE]},
+        "scale": {"domain": ["training", "validation"], "range": [GRAY, BLUE]},
         "legend": {"title": None, "orient": "right"},
     }
     climbed = {

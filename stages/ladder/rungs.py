@@ -65,7 +65,7 @@ class Trainings:
         params.yaml.
         """
         seeds: list[Value] = [self.wanted["train.seed"]]
-        validations: list[Value] = [self.wanted["split.validation"]]
+        validations: list[Value] = [self.wanted["split.validation_offset"]]
         if self.params.seeds > 1:
             seeds = list(range(self.params.seeds))
         if self.params.validations > 1:
@@ -91,7 +91,7 @@ class Trainings:
         """Return the experiment with these parameters and the code and dataset of this folder; run
         it if there is none.
         """
-        changes = {"model.step": step, "split.validation": validation, "train.seed": seed}
+        changes = {"model.step": step, "split.validation_offset": validation, "train.seed": seed}
         if found := has_run(self.found, {**self.wanted, **changes}, BEHIND_VALIDATION):
             return found
         name = (

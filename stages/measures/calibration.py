@@ -12,8 +12,8 @@ import scipy
 from pydantic import Field, model_validator
 
 from stages.base.parameters import Parameters
-from stages.measures.localization import Shift
 from stages.measures.parameters import Method
+from stages.measures.recalibration import Shift
 
 Share = Annotated[float, Field(ge=0, le=1)]
 # Beyond them a 32-bit probability is 0 or 1 and its log-odds are infinite.
@@ -107,7 +107,7 @@ def fit_calibration(y_true: np.ndarray, y_score: np.ndarray, method: Method) -> 
         case "sigmoid":
             from sklearn.linear_model import LogisticRegression
 
-            # C: so little regularisation that only classes which the log-odds separate entirely
+            # C: so little regularization that only classes which the log-odds separate entirely
             # feel it.
             model = LogisticRegression(C=1e3, max_iter=1000).fit(x[:, None], y_true)
             # Never upside down, even where the model was worse than guessing.

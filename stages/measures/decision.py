@@ -19,8 +19,8 @@ from stages.measures.parameters import Rule
 def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: str, target: float) -> float:
     """Return the operating threshold that `rule` gives on these (validation) images.
 
-    `fixed` is 0.5; `youden` maximises sensitivity + specificity - 1 (Youden, Cancer 3:32, 1950; the
-    highest such threshold); `balanced` maximises the lower of sensitivity and specificity, which
+    `fixed` is 0.5; `youden` maximizes sensitivity + specificity - 1 (Youden, Cancer 3:32, 1950; the
+    highest such threshold); `balanced` maximizes the lower of sensitivity and specificity, which
     are nearly equal there (López-Ratón et al., J Stat Softw 61(8), 2014, criterion SpEqualSe; the
     highest such threshold); `sensitivity` is the highest threshold at which the sensitivity reaches
     `target`.
@@ -103,9 +103,9 @@ def uncertain_band(y_true: np.ndarray, y_score: np.ndarray, threshold: float, er
     # it out.
     left_out = distance < at[enough[-1]]
     reach = float(distance[left_out].max())
-    centre = float(log_odds(threshold))
-    low = min(float(scipy.special.expit(centre - reach)), float(y_score[left_out].min()))
-    high = max(float(scipy.special.expit(centre + reach)), float(y_score[left_out].max()))
+    center = float(log_odds(threshold))
+    low = min(float(scipy.special.expit(center - reach)), float(y_score[left_out].min()))
+    high = max(float(scipy.special.expit(center + reach)), float(y_score[left_out].max()))
     # And so that it takes in none that is decided, on the other side of the threshold and as sure
     # but for rounding.
     below, above = (

@@ -12,8 +12,8 @@ from stages.model.parameters import AugmentParameters
 # Batches are made in several threads already; OpenCV's own would compete with them.
 cv2.setNumThreads(1)
 
-# What haematoxylin and PAS take of red, green and blue light (Ruifrok and Johnston, Anal Quant
-# Cytol Histol 23:291, 2001, as measured for ImageJ's Colour Deconvolution), and what is neither.
+# What hematoxylin and PAS take of red, green and blue light (Ruifrok and Johnston, Anal Quant
+# Cytol Histol 23:291, 2001, as measured for ImageJ's Color Deconvolution), and what is neither.
 HAEMATOXYLIN, PAS = (0.644211, 0.716556, 0.266844), (0.175411, 0.972178, 0.154589)
 STAINS = np.array([HAEMATOXYLIN, PAS, np.cross(HAEMATOXYLIN, PAS)])
 # The optical density of each value of a channel; 0, which would have an infinite one, counts as 1.
@@ -66,12 +66,12 @@ def augment(
 def change_stains(pixels: np.ndarray, factors: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Return a square as it would look with other amounts of stain, uint8 (size, size, 3).
 
-    Method: Tellez et al., Medical Image Analysis 58:101544, 2019, in the colours of PAS: the
-    optical density of each pixel is taken apart into haematoxylin, PAS and a residual, and the
+    Method: Tellez et al., Medical Image Analysis 58:101544, 2019, in the colors of PAS: the
+    optical density of each pixel is taken apart into hematoxylin, PAS and a residual, and the
     amount of each becomes factor x amount + offset.
 
     Args:
-        factors, offsets: float (3,), of haematoxylin, PAS and the residual; an offset of 1 is an
+        factors, offsets: float (3,), of hematoxylin, PAS and the residual; an offset of 1 is an
             optical density of 0.1, which takes a fifth of the light.
     """
     mixed = np.linalg.inv(STAINS) * factors @ STAINS
@@ -89,7 +89,7 @@ def change_stains(pixels: np.ndarray, factors: np.ndarray, offsets: np.ndarray) 
 def _move(
     pixels: np.ndarray, angle: float, shift: tuple[float, float], zoom: tuple[float, float]
 ) -> np.ndarray:
-    """Turn about the centre, then stretch along both axes, then shift (right and down, in pixels)."""
+    """Turn about the center, then stretch along both axes, then shift (right and down, in pixels)."""
     (right, down), (across, along) = shift, zoom
     # OpenCV is told, for each pixel of the result, where it comes from: all of it backwards.
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]) / (
@@ -97,8 +97,8 @@ def _move(
         along,
     )
     # OpenCV counts from the middle of the first pixel, so that this is the middle of the square.
-    centre = (pixels.shape[0] - 1) / 2
-    origin = centre - turn @ (centre + right, centre + down)
+    center = (pixels.shape[0] - 1) / 2
+    origin = center - turn @ (center + right, center + down)
     return cv2.warpAffine(
         pixels,
         np.column_stack([turn, origin]),

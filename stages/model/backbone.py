@@ -23,7 +23,7 @@ BLOCK = re.compile(r"(conv\d+_|stage_\d+_)?(expanded_conv_|block_?)\d+[a-z]?(?![
 
 
 def build_backbone(
-    name: str, weights: str, size: int, feature_layers: Sequence[str] = (), centre: float = 1.0
+    name: str, weights: str, size: int, feature_layers: Sequence[str] = (), center: float = 1.0
 ) -> keras.Model:
     """Return a backbone from pixels to features: uint8 (batch, size, size, 3) to float32 (batch,
     D), averaged over the picture.
@@ -37,7 +37,7 @@ def build_backbone(
             structure and texture, the last one the kinds of things on photographs. None: the last;
             of the packaged backbone, `INNER_LAYERS`.
 
-        centre: the share of the height and of the width, about the centre, that is averaged. There
+        center: the share of the height and of the width, about the center, that is averaged. There
             the glomerulus is, and how loosely it was cropped matters less.
 
     Raises:
@@ -49,7 +49,7 @@ def build_backbone(
     keras.utils.clear_session(free_memory=False)
     inputs = keras.Input((size, size, 3), dtype="uint8", name="pixels")
     # A scale of one: to floating point, as a layer with a name.
-    x = keras.layers.Rescaling(1.0, name="colours")(inputs)
+    x = keras.layers.Rescaling(1.0, name="colors")(inputs)
     given = "imagenet" if weights == "imagenet" else None
     try:
         if name == PACKAGED:
@@ -70,8 +70,8 @@ def build_backbone(
     maps = network(x)
     averages = []
     for number, one in enumerate(maps if isinstance(maps, list) else [maps], start=1):
-        if margin := round((1 - centre) / 2 * one.shape[1]):
-            one = keras.layers.Cropping2D(margin, name=f"centre{number}")(one)
+        if margin := round((1 - center) / 2 * one.shape[1]):
+            one = keras.layers.Cropping2D(margin, name=f"center{number}")(one)
         averages.append(keras.layers.GlobalAveragePooling2D(name=f"average{number}")(one))
     outputs = (
         keras.layers.Concatenate(name="averages")(averages) if len(averages) > 1 else averages[0]
@@ -92,7 +92,7 @@ def backbone_parts(params: ModelParameters, size: int) -> tuple[keras.Model, ker
         frozen.trainable = False
         return frozen, trained
     backbone = build_backbone(
-        params.step, params.weights, size, params.feature_layers, params.centre
+        params.step, params.weights, size, params.feature_layers, params.center_fraction
     )
     set_trainable(backbone, params.trainable)
     return backbone, None
@@ -118,7 +118,7 @@ def _up_to(network: keras.Model, layers: Sequence[str], name: str) -> keras.Mode
 
 
 def set_trainable(backbone: keras.Model, trainable: str | int) -> None:
-    """Free or freeze a backbone's weights, but for batch normalisation, which keeps its statistics
+    """Free or freeze a backbone's weights, but for batch normalization, which keeps its statistics
     in any case.
 
     Those of a few batches of one laboratory's crops would be worse than those of ImageNet (Keras's

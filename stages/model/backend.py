@@ -147,7 +147,7 @@ def on_devices(count: int) -> AbstractContextManager:
 
     Each device holds the whole model. On JAX, by `keras.distribution.DataParallel`, it is the
     training of one device but for rounding. On TensorFlow, by its `MirroredStrategy`, each device
-    normalises its own share of a batch and draws its own dropout, which is another training. One
+    normalizes its own share of a batch and draws its own dropout, which is another training. One
     device needs no context.
 
     Raises:
@@ -172,7 +172,7 @@ def on_devices(count: int) -> AbstractContextManager:
     return tensorflow.distribute.MirroredStrategy(devices[:count]).scope()
 
 
-def circumstances() -> dict[str, Any]:
+def runtime_environment() -> dict[str, Any]:
     """Return what the bytes of a training depend on beside code, data and parameters: arithmetic,
     backend and kind of device.
     """
@@ -212,7 +212,7 @@ def gradient(function: Callable[..., Any], arrays: Sequence[np.ndarray]) -> list
     respect to each of them.
 
     They are zero where the number does not depend on an array, or has no slope, as a share of
-    neighbours has none.
+    neighbors has none.
     """
     match keras.backend.backend():
         case "tensorflow":

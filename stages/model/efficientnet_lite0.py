@@ -42,7 +42,7 @@ def efficientnet_lite0(size: int, weights: str | None = "imagenet") -> keras.Mod
     Raises:
         UserError: the package with the weights is not installed.
     """
-    inputs = keras.Input((size, size, 3), name="colours")
+    inputs = keras.Input((size, size, 3), name="colors")
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="rescaling")(inputs)
     x = _convolution(x, 32, 3, 2, "stem")
     number = 0

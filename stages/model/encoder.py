@@ -125,7 +125,7 @@ def _try(model: keras.Model, precision: Precision, size: int) -> None:
 
 def _layers(said: EncoderFolder, precision: Precision) -> tuple[Any, list[Any], Any]:
     """Return the layers of an encoder, with the weights of its folder: the embedding, the blocks,
-    and the last normalisation.
+    and the last normalization.
     """
     try:
         from keras_hub.src.utils.transformers import convert_dinov2, convert_vit
@@ -195,7 +195,7 @@ class _Loader:
 
 
 def _normalized(inputs: Any, said: EncoderFolder) -> Any:
-    x = keras.layers.Rescaling(1.0, name="colours")(inputs)
+    x = keras.layers.Rescaling(1.0, name="colors")(inputs)
     if inputs.shape[1] != said.size:
         how = {"lanczos": "lanczos3"}.get(said.interpolation, said.interpolation)
         x = keras.layers.Resizing(

@@ -29,10 +29,10 @@ class EncoderCard(BaseModel):
     tokens: Tokens
     precision: Precision
     trainable: Literal["frozen", "all"] | int
-    average_orientations: bool
+    test_time_augmentation: bool
 
 
-def encoder_card(params: ModelParameters, average_orientations: bool) -> EncoderCard:
+def encoder_card(params: ModelParameters, test_time_augmentation: bool) -> EncoderCard:
     """Return what a model says of the encoder that it was made with."""
     return EncoderCard(
         weights=params.weights,
@@ -40,7 +40,7 @@ def encoder_card(params: ModelParameters, average_orientations: bool) -> Encoder
         tokens=params.tokens,
         precision=params.precision,
         trainable=params.trainable,
-        average_orientations=average_orientations,
+        test_time_augmentation=test_time_augmentation,
     )
 
 
@@ -52,7 +52,7 @@ def _digests(folder: Path) -> dict[str, str]:
     }
 
 
-def behind_encoder(
+def join_encoder(
     card: EncoderCard, behind: "keras.Model", size: int, folder: Path | None = None
 ) -> "keras.Model":
     """Return the whole model, from pixels to the probability: the encoder in `folder`, and what was
@@ -82,4 +82,4 @@ def behind_encoder(
     )
     encoder = build_encoder(where, size, card.tokens, card.precision, card.trainable)
     model = join(encoder.frozen, behind, ENCODER)
-    return mean_of_orientations(model) if card.average_orientations else model
+    return mean_of_orientations(model) if card.test_time_augmentation else model

@@ -1,7 +1,7 @@
 """Encoders in the form of transformers: Phikon (vit), Phikon-v2, Hibou-B, Hibou-L and Midnight-12k
 (dinov2).
 
-Their size, colours and interpolation stand in preprocessor_config.json.
+Their size, colors and interpolation stand in preprocessor_config.json.
 """
 
 from pathlib import Path

@@ -49,7 +49,7 @@ class Trained(BaseModel):
         """Return a line for each file of a model's folder that is not the one which its model.json
         was written with.
 
-        A file that is not there is left to who reads it: a localized model comes without the
+        A file that is not there is left to who reads it: a recalibrated model comes without the
         validation predictions.
         """
         return [

@@ -26,7 +26,7 @@ def build_model(
     """Return the untrained model of a step, from pixels to the probability of global sclerosis.
 
     Normalisation is the first layer, so that a saved model takes raw pixels. Then C times: a 3 x 3
-    convolution, batch normalisation if asked for, ReLU, 2 x 2 pooling; the first has `conv_filters`
+    convolution, batch normalization if asked for, ReLU, 2 x 2 pooling; the first has `conv_filters`
     filters, each further one twice as many. Then D times: dropout and a Dense layer of
     `dense_units` with ReLU. Then dropout and one sigmoid neuron. Dropout is never on the pixels
     themselves.
@@ -56,7 +56,7 @@ def build_model(
         x
     )
     for block in range(1, blocks + 1):
-        # Batch normalisation has an offset of its own, which makes the convolution's redundant.
+        # Batch normalization has an offset of its own, which makes the convolution's redundant.
         x = keras.layers.Conv2D(
             filters=params.conv_filters * 2 ** (block - 1),
             kernel_size=3,
@@ -101,7 +101,7 @@ def build_head(features: np.ndarray) -> keras.Model:
     """Return the untrained head of a backbone: from its features to the probability of global
     sclerosis.
 
-    The features are normalised by their mean and variance over `features` (those for training),
+    The features are normalized by their mean and variance over `features` (those for training),
     then comes one sigmoid neuron.
 
     Args:
@@ -112,11 +112,11 @@ def build_head(features: np.ndarray) -> keras.Model:
     return keras.Model(inputs, _probability(log_odds), name="head")
 
 
-def build_neighbours_head(features: np.ndarray, labels: np.ndarray) -> keras.Model:
+def build_neighbors_head(features: np.ndarray, labels: np.ndarray) -> keras.Model:
     """Return the head that asks the nearest of the training crops: the share of the `NEIGHBOURS`
     that are globally sclerotic.
 
-    Distances are Euclid's, between features that are normalised as by `build_head`.
+    Distances are Euclid's, between features that are normalized as by `build_head`.
 
     Args:
         features: float32 (n, D), one row for each crop; n is at least `NEIGHBOURS`.
@@ -139,7 +139,7 @@ def build_neighbours_head(features: np.ndarray, labels: np.ndarray) -> keras.Mod
 def _normalized(features: np.ndarray) -> tuple[Any, Any]:
     inputs = keras.Input((features.shape[1],), name="backbone_features")
     # A feature that hardly varies tells nothing; without a floor it would be blown up by the
-    # normalisation.
+    # normalization.
     mean, variance = (
         features.mean(0, dtype=np.float64),
         np.maximum(features.var(0, dtype=np.float64), 1e-4),

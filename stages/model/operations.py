@@ -6,8 +6,8 @@ computed. Found by running each operation on one processor and, emulated, on oth
 tests.processors`):
 
 - The reciprocal and the reciprocal square root are the processor's own approximations, which differ
-  by maker; division and square root are exact everywhere. Batch normalisation and the like ask for
-  the reciprocal root, and TensorFlow's graph optimiser puts it in wherever something is divided by
+  by maker; division and square root are exact everywhere. Batch normalization and the like ask for
+  the reciprocal root, and TensorFlow's graph optimizer puts it in wherever something is divided by
   a root. The gradients of log and log1p are reciprocals.
 - Products of matrices whose sums have more terms than some thousand are cut into blocks by the size
   of a cache.
@@ -90,7 +90,7 @@ def hold_operations() -> None:
     backend.math.rsqrt = rsqrt
     backend.numpy.reciprocal = reciprocal
     backend.numpy.matmul = matmul
-    # Two passes of the graph optimiser put the operations back: one turns a / sqrt(b) into a *
+    # Two passes of the graph optimizer put the operations back: one turns a / sqrt(b) into a *
     # rsqrt(b), the other 1 / a into reciprocal(a), and division by a constant into a product with
     # its reciprocal.
     tf.config.optimizer.set_experimental_options(

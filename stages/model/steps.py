@@ -45,7 +45,7 @@ class ModelParameters(Parameters):
     weights: str
     trainable: Literal["frozen", "all"] | int = Field(union_mode="left_to_right")
     feature_layers: list[str]
-    centre: float = Field(gt=0, le=1)
+    center_fraction: float = Field(gt=0, le=1)
     jittered_views: int = Field(ge=0, le=1000)
     tokens: Tokens
     precision: Precision

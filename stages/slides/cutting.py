@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from stages.base.errors import UserError, refuse, warn
 from stages.base.files import replacing, write_table
-from stages.dataset.slides import composed, slide_pattern, written_alike
+from stages.dataset.slides import nfc, slide_pattern, written_alike
 from stages.slides.annotations import read_annotations
 from stages.slides.geojson import feature, tell_apart, write_features
 from stages.slides.glomeruli import (
@@ -38,7 +38,7 @@ COLUMNS = ("name", "label", "slide", "x", "y", "width", "height", "level", "imag
 
 
 class Cut(NamedTuple):
-    """How crops are cut: micrometres a pixel of the crops, micrometres around a glomerulus, and of
+    """How crops are cut: micrometers a pixel of the crops, micrometers around a glomerulus, and of
     slides that do not say their resolution (None: they do) or whose annotations lie beyond the
     edge.
 
@@ -91,10 +91,8 @@ def annotations_of(slides: Sequence[Path], annotations: Path) -> list[Path]:
     files = []
     for slide in slides:
         # QuPath takes .ome.tif for the suffix; letters with accents are written in two ways.
-        stems = {composed(stem) for stem in (slide.name, _stem(slide), slide_name(slide.name))}
-        found = [
-            path for path in there if any(_is_named(composed(path.name), stem) for stem in stems)
-        ]
+        stems = {nfc(stem) for stem in (slide.name, _stem(slide), slide_name(slide.name))}
+        found = [path for path in there if any(_is_named(nfc(path.name), stem) for stem in stems)]
         if len(found) != 1:
             names = ", ".join(one.name for one in found) if found else "none"
             example = f"{slide_name(slide.name)}.geojson"
@@ -151,7 +149,7 @@ def patients_of(slides: Sequence[Path], pattern: str | None) -> dict[Path, str]:
     """
     stems = [_stem(slide) for slide in slides]
     # S1.svs and S1.ome.tif are one slide.
-    counts = Counter(composed(slide_name(slide.name)) for slide in slides)
+    counts = Counter(nfc(slide_name(slide.name)) for slide in slides)
     refuse(
         sorted(
             f"two slides have the name {name}: their crops would have, too"
@@ -186,7 +184,7 @@ def open_source(path: Path, annotations: Path, classes: Classes, cut: Cut, patie
     """
     slide = Slide(path, cut.of_slides)
     if max(slide.resolution) > 1.01 * cut.resolution:
-        own = f"{max(slide.resolution):.3g} micrometres a pixel"
+        own = f"{max(slide.resolution):.3g} micrometers a pixel"
         raise UserError(f"{path} has {own}: --resolution {cut.resolution:g} would invent pixels")
     drawn = read_annotations(annotations)
     from_bounds = drawn.from_bounds if cut.origin == "auto" else cut.origin == "bounds"
@@ -210,7 +208,7 @@ def open_source(path: Path, annotations: Path, classes: Classes, cut: Cut, patie
     return Source(slide, glomeruli, origin, patient, empty)
 
 
-def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, labelled: bool) -> int:
+def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, labeled: bool) -> int:
     """Write the crops and labels.csv into the new folder `output`, and beside it its card and the
     outlines; return how many.
 
@@ -271,7 +269,7 @@ def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, label
             features += drawn
         refuse(problems)
         warn("not scanned", doubts)
-        kept = [number for number, column in enumerate(COLUMNS) if labelled or column != "label"]
+        kept = [number for number, column in enumerate(COLUMNS) if labeled or column != "label"]
         write_table(
             folder / "labels.csv",
             [COLUMNS[one] for one in kept],
@@ -279,7 +277,7 @@ def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, label
         )
         folder.rename(output)
     write_features(outlines_of(output), features)
-    if labelled:
+    if labeled:
         with replacing(card_of(output)) as file:
             columns = {"name": "name", "label": "label", "slide": "slide"}
             YAML().dump({"title": title, "labels": "labels.csv", "columns": columns}, file)

@@ -10,7 +10,7 @@ from typing import Any
 from stages.base.files import replacing
 
 # Vermilion and blue, which those tell apart who see no red or no green.
-COLOURS = ((0, 95, 153), (213, 94, 0))
+COLORS = ((0, 95, 153), (213, 94, 0))
 
 
 def feature(
@@ -21,7 +21,7 @@ def feature(
     label: int | None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Return an annotation object of QuPath: class with colour, name, and whatever `more`
+    """Return an annotation object of QuPath: class with color, name, and whatever `more`
     properties.
 
     The identifier is QuPath's own where it gave one (a UUID), so that an import can replace what
@@ -33,8 +33,8 @@ def feature(
         identifier = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{name}/{identifier}"))
     properties: dict[str, Any] = {"objectType": "annotation", "name": name}
     if classification is not None:
-        colour = COLOURS[label] if label is not None else (128, 128, 128)
-        properties["classification"] = {"name": classification, "color": list(colour)}
+        color = COLORS[label] if label is not None else (128, 128, 128)
+        properties["classification"] = {"name": classification, "color": list(color)}
     return {
         "type": "Feature",
         "id": identifier,

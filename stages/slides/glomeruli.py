@@ -39,13 +39,13 @@ class Classes(NamedTuple):
     """The names of classes, case and `_` aside: of label 1, of label 0, and of what is no
     glomerulus.
 
-    With `unlabelled` all that is not ignored is a glomerulus to be judged.
+    With `unlabeled` all that is not ignored is a glomerulus to be judged.
     """
 
     positive: Collection[str]
     negative: Collection[str]
     ignored: Collection[str]
-    unlabelled: bool
+    unlabeled: bool
 
     def label(self, name: str) -> int | None:
         """Return the label of a class, or None where it has none."""
@@ -54,7 +54,7 @@ class Classes(NamedTuple):
             for label, names in enumerate((self.negative, self.positive))
             for one in names
         }
-        return None if self.unlabelled else known.get(plain(name or NO_CLASS))
+        return None if self.unlabeled else known.get(plain(name or NO_CLASS))
 
     def is_ignored(self, name: str) -> bool:
         """Return whether a class is of something else than glomeruli."""
@@ -136,7 +136,7 @@ def find_glomeruli(
         if one.aside:
             aside[one.aside] += 1
             continue
-        if label is None and not classes.unlabelled:
+        if label is None and not classes.unlabeled:
             unknown[own or NO_CLASS] += 1
             named += [one.name] if one.name and not own else []
         here = f"{where}, annotation {one.number}"
@@ -223,7 +223,7 @@ def check_outlines(
         for number, part in enumerate(parts, start=1):
             width, height = sides(part, slide.resolution)
             if min(width, height) < NARROWEST or max(width, height) > WIDEST:
-                size = f"{width:.0f} x {height:.0f} micrometres, and glomeruli are {NARROWEST:.0f} to {WIDEST:.0f}"
+                size = f"{width:.0f} x {height:.0f} micrometers, and glomeruli are {NARROWEST:.0f} to {WIDEST:.0f}"
                 problems.append(
                     f"{here} is {size}: is the resolution right, and is it one glomerulus?"
                 )
@@ -266,7 +266,7 @@ def _drawn_twice(glomeruli: Sequence[Glomerulus], where: object) -> tuple[list[s
 
 
 def box_of(glomerulus: Glomerulus, slide: Slide, margin: float) -> Box:
-    """Return the rectangle around a glomerulus, with `margin` micrometres on each side as far as
+    """Return the rectangle around a glomerulus, with `margin` micrometers on each side as far as
     the slide goes.
     """
     left, top, right, bottom = glomerulus.outline.bounds

@@ -6,7 +6,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-# Micrometres that a glomerulus has from side to side: 70 to 350, and some room for how loosely it
+# Micrometers that a glomerulus has from side to side: 70 to 350, and some room for how loosely it
 # was drawn.
 NARROWEST, WIDEST = 20.0, 1000.0
 # A part of an annotation below this share of its largest part's area is a speck, which the brush or
@@ -19,11 +19,11 @@ CROSSINGS = 300
 
 
 def sides(outline: BaseGeometry, resolution: tuple[float, float]) -> tuple[float, float]:
-    """Return the width and height of an outline in micrometres.
+    """Return the width and height of an outline in micrometers.
 
     Args:
         outline: in pixels.
-        resolution: micrometres per pixel along x and y.
+        resolution: micrometers per pixel along x and y.
     """
     left, top, right, bottom = outline.bounds
     return (right - left) * resolution[0], (bottom - top) * resolution[1]
@@ -39,7 +39,7 @@ def parts_of(
 
     Args:
         outline: a Polygon or MultiPolygon, in pixels.
-        resolution: micrometres per pixel along x and y.
+        resolution: micrometers per pixel along x and y.
     """
     parts = list(shapely.get_parts(outline))
     largest = max(parts, key=lambda part: part.area)

@@ -45,7 +45,7 @@ class Verdict(NamedTuple):
 
 
 def outlines_of(folder: Path) -> Path:
-    """Return the file of the outlines of a folder of crops, beside it: what `stages.crops` writes."""
+    """Return the file of the outlines of a folder of crops, beside it: what `stages.extract` writes."""
     folder = folder.resolve()
     return folder.with_name(f"{folder.name}.geojson")
 
@@ -58,7 +58,7 @@ def place_files(folder: Path) -> list[Path]:
 
 
 def find_places(folder: Path, names: Sequence[str], columns: Columns | None) -> dict[str, Place]:
-    """Return where each of some crops lies: by the outlines that `stages.crops` wrote beside their
+    """Return where each of some crops lies: by the outlines that `stages.extract` wrote beside their
     folder, or by a table.
 
     Args:
@@ -76,7 +76,7 @@ def find_places(folder: Path, names: Sequence[str], columns: Columns | None) -> 
     if rest and columns is not None:
         found |= places_by_table(columns, rest)
     if lacking := [name for name in names if name not in found]:
-        where = f"{outlines} (by stages.crops), or a table with x, y, width, height and image"
+        where = f"{outlines} (by stages.extract), or a table with x, y, width, height and image"
         raise UserError(
             f"--geojson: nothing says where in its slide {lacking[0]} lies ({len(lacking)} crops); it takes {where}"
         )
@@ -108,7 +108,7 @@ class _Properties(BaseModel):
 
 
 class _Outline(BaseModel):
-    """An outline as `stages.crops` wrote it; another program may have changed its identifier, which
+    """An outline as `stages.extract` wrote it; another program may have changed its identifier, which
     is then made anew.
     """
 
@@ -133,7 +133,7 @@ def slide_name(image: str) -> str:
 
 
 def places_by_outlines(file: Path, names: Sequence[str]) -> dict[str, Place]:
-    """Return where crops lie by the outlines that `stages.crops` wrote beside them.
+    """Return where crops lie by the outlines that `stages.extract` wrote beside them.
 
     Raises:
         UserError: the file is damaged, or another program changed what is needed of it.
@@ -144,18 +144,18 @@ def places_by_outlines(file: Path, names: Sequence[str]) -> dict[str, Place]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(
-            f"{file} is not as stages.crops wrote it ({where}: {first['msg']})"
+            f"{file} is not as stages.extract wrote it ({where}: {first['msg']})"
         ) from None
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{file} is not as stages.crops wrote it ({type(error).__name__} {error})"
+            f"{file} is not as stages.extract wrote it ({type(error).__name__} {error})"
         ) from None
     drawn: dict[str, _Outline] = {}
     for one in found:
         name = one.properties.metadata.crop
         if drawn.setdefault(name, one) is not one:
             raise UserError(
-                f"{file} is not as stages.crops wrote it (it has two outlines of {name})"
+                f"{file} is not as stages.extract wrote it (it has two outlines of {name})"
             )
     return {
         name: Place(

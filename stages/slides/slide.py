@@ -15,10 +15,10 @@ from PIL import Image
 
 from stages.base.errors import UserError
 
-# Micrometres a pixel that a microscope's camera may have. A file that was saved as a picture says
+# Micrometers a pixel that a microscope's camera may have. A file that was saved as a picture says
 # 72 or 96 pixels an inch.
 LEAST, MOST = 0.03, 20.0
-# Micrometres in the units of OME's XML; the micro sign is written in two ways.
+# Micrometers in the units of OME's XML; the micro sign is written in two ways.
 UNITS = {"µm": 1.0, "\u03bcm": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 # Photometric interpretations of TIFF; the compressions that turn YCbCr into RGB themselves; the
 # further channel that is transparency, not multiplied into the colors.
@@ -58,7 +58,7 @@ class Crop(NamedTuple):
 class Slide:
     """A whole-slide image.
 
-    `size` (width, height) in pixels of the full resolution; `resolution` micrometres a pixel along
+    `size` (width, height) in pixels of the full resolution; `resolution` micrometers a pixel along
     x and y; `bounds`, the rectangle that has been scanned, where the format says one (MIRAX,
     Leica), else all.
     """
@@ -67,7 +67,7 @@ class Slide:
         """Open a slide.
 
         Args:
-            resolution: micrometres a pixel, in place of what the file says.
+            resolution: micrometers a pixel, in place of what the file says.
 
         Raises:
             UserError: it does not open, is no RGB of 8 bits, or does not say its resolution.
@@ -101,7 +101,7 @@ class Slide:
         return found.get(f"openslide.{name}", found.get(f"tiffslide.{name}"))
 
     def _resolution(self) -> tuple[float, float]:
-        ask = "; say with --slide-resolution how many micrometres a pixel has"
+        ask = "; say with --slide-resolution how many micrometers a pixel has"
         try:
             values = (
                 _of_ome(self.path)
@@ -111,16 +111,16 @@ class Slide:
             x, y = map(float, values)
         except (TypeError, ValueError, ElementTree.ParseError):
             raise UserError(
-                f"{self.path} does not say how many micrometres a pixel has{ask}"
+                f"{self.path} does not say how many micrometers a pixel has{ask}"
             ) from None
         if not all(LEAST <= value <= MOST for value in (x, y)):
             raise UserError(
-                f"{self.path} says {x:g} x {y:g} micrometres a pixel, which no microscope's slide has{ask}"
+                f"{self.path} says {x:g} x {y:g} micrometers a pixel, which no microscope's slide has{ask}"
             )
         return x, y
 
     def crop(self, box: Box, resolution: float) -> Crop:
-        """Return a rectangle at `resolution`, micrometres a pixel.
+        """Return a rectangle at `resolution`, micrometers a pixel.
 
         No more of the slide is read than the rectangle, at the coarsest level that is still finer
         than asked for.
@@ -285,10 +285,10 @@ def _is_ome(path: Path) -> bool:
 
 
 def _of_ome(path: Path) -> list[Any]:
-    """Return the micrometres a pixel along x and y that an OME-TIFF's XML says of its first image;
+    """Return the micrometers a pixel along x and y that an OME-TIFF's XML says of its first image;
     None where it says none.
 
-    Source: the OME model's PhysicalSizeX and its unit, which is micrometres where none is given.
+    Source: the OME model's PhysicalSizeX and its unit, which is micrometers where none is given.
     """
     with tifffile.TiffFile(path) as file:
         root = ElementTree.fromstring(file.ome_metadata or "<OME/>")

@@ -17,7 +17,7 @@ class Slide(NamedTuple):
 
     name: str
     pas: np.ndarray
-    haematoxylin: np.ndarray
+    hematoxylin: np.ndarray
     light: np.ndarray
     blur: float
     scale: float
@@ -27,19 +27,19 @@ def make_slide(random: np.random.Generator, site_random: np.random.Generator, na
     """Return a slide: the site's own stain, scanner and scale, with the slide's deviation from
     them.
     """
-    pas_strength, haematoxylin_strength = (
+    pas_strength, hematoxylin_strength = (
         site_random.uniform(0.8, 1.25),
         site_random.uniform(0.75, 1.25),
     )
     pas = PAS * (1 + site_random.normal(0, 0.12, 3))
-    haematoxylin = HAEMATOXYLIN * (1 + site_random.normal(0, 0.1, 3))
+    hematoxylin = HAEMATOXYLIN * (1 + site_random.normal(0, 0.1, 3))
     light = site_random.uniform(232, 252, 3)
     blur, scale = site_random.uniform(0.5, 1.1), site_random.uniform(0.8, 1.2)
     return Slide(
         name,
         pas * pas_strength * random.uniform(0.6, 1.5) * (1 + random.normal(0, 0.04, 3)),
-        haematoxylin
-        * haematoxylin_strength
+        hematoxylin
+        * hematoxylin_strength
         * random.uniform(0.7, 1.35)
         * (1 + random.normal(0, 0.04, 3)),
         np.clip(light * random.uniform(0.94, 1.02), 0, 255),
@@ -48,15 +48,15 @@ def make_slide(random: np.random.Generator, site_random: np.random.Generator, na
     )
 
 
-def colour(
-    random: np.random.Generator, slide: Slide, pas: np.ndarray, haematoxylin: np.ndarray
+def color(
+    random: np.random.Generator, slide: Slide, pas: np.ndarray, hematoxylin: np.ndarray
 ) -> Image.Image:
     """Return the picture of the two densities under the slide's light (Beer-Lambert), blurred and
     with sensor noise.
     """
     densities = (
         np.clip(pas, 0, None)[..., None] * slide.pas
-        + np.clip(haematoxylin, 0, None)[..., None] * slide.haematoxylin
+        + np.clip(hematoxylin, 0, None)[..., None] * slide.hematoxylin
     )
     light = slide.light * 10.0**-densities
     light = scipy.ndimage.gaussian_filter(light, (slide.blur, slide.blur, 0)) + random.normal(

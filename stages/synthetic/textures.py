@@ -7,12 +7,12 @@ import scipy
 def cells(
     random: np.random.Generator, x: np.ndarray, y: np.ndarray, spacing: float, warp: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distances, in pixels, to the nearest and next nearest of scattered centres: walls
+    """Return the distances, in pixels, to the nearest and next nearest of scattered centers: walls
     run where they are equal.
     """
     height, width = x.shape
     grid = np.mgrid[-2 : height / spacing + 2, -2 : width / spacing + 2].reshape(2, -1).T
-    centres = (grid + random.uniform(-0.45, 0.45, grid.shape)) * spacing
+    centers = (grid + random.uniform(-0.45, 0.45, grid.shape)) * spacing
     points = np.stack(
         [
             y + warp * spacing * noise(random, x.shape, spacing / 2),
@@ -20,13 +20,13 @@ def cells(
         ],
         -1,
     )
-    distances, _ = scipy.spatial.cKDTree(centres).query(points.reshape(-1, 2), k=2)
+    distances, _ = scipy.spatial.cKDTree(centers).query(points.reshape(-1, 2), k=2)
     near, next_near = distances.reshape(height, width, 2).transpose(2, 0, 1)
     return near, next_near
 
 
 def nuclei(random: np.random.Generator, chance: np.ndarray, count: int, size: float) -> np.ndarray:
-    """Return the haematoxylin density of `count` elliptic nuclei of about `size` pixels radius,
+    """Return the hematoxylin density of `count` elliptic nuclei of about `size` pixels radius,
     where `chance` is high.
     """
     density = np.zeros_like(chance)

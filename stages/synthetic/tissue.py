@@ -1,11 +1,11 @@
-"""Drawing one glomerulus: what is drawn, its label, and its densities of PAS and haematoxylin."""
+"""Drawing one glomerulus: what is drawn, its label, and its densities of PAS and hematoxylin."""
 
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from stages.synthetic.stains import Slide, colour
+from stages.synthetic.stains import Slide, color
 from stages.synthetic.textures import cells, noise, nuclei, smooth_step, wavy
 
 
@@ -82,14 +82,14 @@ def draw_glomerulus(random: np.random.Generator, slide: Slide, tuft: Tuft) -> Im
     )
     edge = np.minimum(tuft.filling * wavy(random, angle, 0.07) * lobes, 0.985) * capsule
 
-    pas, haematoxylin = _interstitium(random, x, y, unit, scarred=1 - tuft.open_share)
+    pas, hematoxylin = _interstitium(random, x, y, unit, scarred=1 - tuft.open_share)
     # Bowman's space: clear, or filled with pale collagen where the tuft is scarred.
     inside = smooth_step(capsule - radius, 0.02)
     collagen = (1 - tuft.open_share) * random.uniform(0.1, 0.4)
     pas = pas * (1 - inside) + inside * (
         0.03 + collagen * (1 + 0.3 * noise(random, pas.shape, unit / 12))
     )
-    haematoxylin = haematoxylin * (1 - inside)
+    hematoxylin = hematoxylin * (1 - inside)
 
     tuft_pas, walls = _tuft_pas(random, x, y, unit, tuft, radius / edge)
     within = smooth_step(edge - radius, 0.015)
@@ -101,15 +101,15 @@ def draw_glomerulus(random: np.random.Generator, slide: Slide, tuft: Tuft) -> Im
 
     count = int(random.uniform(75, 110) * tuft.cellularity * tuft.filling**2)
     chance = within * (radius < 0.95 * edge) * (0.15 + walls)
-    haematoxylin += nuclei(random, chance, count, unit * 0.045)
+    hematoxylin += nuclei(random, chance, count, unit * 0.045)
     pas *= 1 + 0.06 * noise(random, pas.shape, 1.0)
     if random.random() < 0.15:  # The edge of the biopsy core: glass beyond it.
         direction = random.uniform(0, 2 * np.pi)
         tissue = smooth_step(
             random.uniform(0.75, 1.05) - (u * np.cos(direction) + v * np.sin(direction)), 0.05
         )
-        pas, haematoxylin = pas * tissue, haematoxylin * tissue
-    return colour(random, slide, pas, haematoxylin)
+        pas, hematoxylin = pas * tissue, hematoxylin * tissue
+    return color(random, slide, pas, hematoxylin)
 
 
 def _tuft_pas(
@@ -157,7 +157,7 @@ def _tuft_pas(
 def _interstitium(
     random: np.random.Generator, x: np.ndarray, y: np.ndarray, unit: float, scarred: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return PAS and haematoxylin densities of what surrounds a glomerulus: tubules, or scar with
+    """Return PAS and hematoxylin densities of what surrounds a glomerulus: tubules, or scar with
     inflammatory cells.
     """
     spacing = unit * random.uniform(0.4, 0.55)
@@ -172,10 +172,10 @@ def _interstitium(
     rows = np.exp(
         -(((between - 0.35) / 0.15) ** 2)
     )  # Tubular cells keep their nuclei at the membrane's side.
-    haematoxylin = nuclei(
+    hematoxylin = nuclei(
         random,
         rows * (1 - mixture) + mixture,
         int(random.uniform(40, 90) * (1 + mixture)),
         unit * 0.042,
     )
-    return np.clip(pas, 0.02, None), haematoxylin
+    return np.clip(pas, 0.02, None), hematoxylin

@@ -39,7 +39,7 @@ def fit(
     """Train `model` in place and leave it with the weights of the epoch of lowest validation loss.
 
     Adam with decoupled weight decay (Loshchilov and Hutter 2019; none on offsets and batch
-    normalisation) and binary cross-entropy. The learning rate is halved when half the patience has
+    normalization) and binary cross-entropy. The learning rate is halved when half the patience has
     passed without a lower validation loss, and training ends when all of it has. Every epoch is
     logged.
 

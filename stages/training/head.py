@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from stages.base.errors import UserError
 from stages.model.backend import keras
-from stages.model.networks import NEIGHBOURS, build_head, build_neighbours_head
+from stages.model.networks import NEIGHBOURS, build_head, build_neighbors_head
 from stages.training.parameters import TrainParameters
 
 
@@ -60,7 +60,7 @@ def _measures(
     return measures
 
 
-def fit_neighbours(
+def fit_neighbors(
     features: np.ndarray, y: np.ndarray, train: np.ndarray, val: np.ndarray
 ) -> tuple[keras.Model, dict[str, dict[str, float]]]:
     """Return the head of a backbone that asks the nearest training crops, by the first view of
@@ -70,13 +70,13 @@ def fit_neighbours(
     `fit_head`.
 
     Raises:
-        UserError: there are fewer training crops than neighbours to ask.
+        UserError: there are fewer training crops than neighbors to ask.
     """
     if len(train) < NEIGHBOURS:
         raise UserError(
             f"params.yaml: model.head is knn, which asks {NEIGHBOURS} training crops; there are {len(train)}"
         )
-    head = build_neighbours_head(np.array(features[train, 0]), y[train])
+    head = build_neighbors_head(np.array(features[train, 0]), y[train])
     return head, _measures(head, features, y, train, val)
 
 

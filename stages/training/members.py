@@ -20,12 +20,12 @@ from stages.dataset.cohort import (
     open_features,
 )
 from stages.model.backbone import backbone_parts
-from stages.model.backend import circumstances, keras
+from stages.model.backend import keras, runtime_environment
 from stages.model.batches import outputs, predict
 from stages.model.networks import build_model, join, join_to_train, mean_of, mean_of_orientations
 from stages.model.steps import ModelParameters, is_backbone
 from stages.training.fit import Record, channel_statistics, fit
-from stages.training.head import fit_head, fit_neighbours, log_once
+from stages.training.head import fit_head, fit_neighbors, log_once
 from stages.training.parameters import TrainParameters
 
 CHECKPOINT = Path("models/checkpoint.npz")
@@ -111,10 +111,10 @@ def train_member(
         features = open_features(model_params.of_features(params.augment))
         if not all(np.isfinite(features[row]).all() for row in (*train, *val)):
             raise damaged(FEATURES, "some features are not finite numbers")
-        neighbours = model_params.head == "knn"
+        neighbors = model_params.head == "knn"
         head, best = (
-            fit_neighbours(features, y, train, val)
-            if neighbours
+            fit_neighbors(features, y, train, val)
+            if neighbors
             else fit_head(features, y, train, val, params)
         )
         log_once(best, log)
@@ -128,7 +128,9 @@ def train_member(
     head, _ = fit_head(features, y, train, val, params)
     kept = join_to_train(trained or backbone, head, model_params.step)
     model = join_to_train(backbone, kept, model_params.step) if trained else kept
-    tuned = params.model_copy(update={"learning_rate": params.learning_rate * params.fine_tuning})
+    tuned = params.model_copy(
+        update={"learning_rate": params.learning_rate * params.backbone_learning_rate_factor}
+    )
     return Member(model, fit(model, squares, y, train, val, tuned, record), kept)
 
 
@@ -163,10 +165,12 @@ def predict_member(
     """
     if not model_params.frozen:
         model = (
-            mean_of_orientations(member.learner) if params.average_orientations else member.learner
+            mean_of_orientations(member.learner)
+            if params.test_time_augmentation
+            else member.learner
         )
         return predict(model, squares, rows, devices=params.devices)
-    features, views = open_features(), 8 if params.average_orientations else 1
+    features, views = open_features(), 8 if params.test_time_augmentation else 1
     probability = np.zeros((len(rows), views), dtype=np.float32)
     for start in range(0, len(rows), 512):
         batch = features[rows[start : start + 512], :views]
@@ -176,7 +180,7 @@ def predict_member(
 
 
 def assemble(
-    members: Sequence[keras.Model], params: ModelParameters, size: int, average_orientations: bool
+    members: Sequence[keras.Model], params: ModelParameters, size: int, test_time_augmentation: bool
 ) -> keras.Model:
     """Return the one model that is saved, from pixels to the probability: the mean of the members
     and of the orientations.
@@ -194,14 +198,14 @@ def assemble(
     if params.frozen:
         backbone, _ = _backbone(params, size)
         model = join(backbone, model, params.step)
-    return mean_of_orientations(model) if average_orientations else model
+    return mean_of_orientations(model) if test_time_augmentation else model
 
 
 def resume_key(params: TrainParameters, model_params: ModelParameters, number: int) -> str:
     """Return the fingerprint of all that the training of a member depends on: parameters, data,
     split and code.
     """
-    here = circumstances() | {"keras": keras.__version__}
+    here = runtime_environment() | {"keras": keras.__version__}
     parameters = {
         "train": params.model_dump(),
         "model": model_params.model_dump(),

@@ -19,10 +19,10 @@ class TrainParameters(Parameters):
     augment: AugmentParameters
     class_weight: Literal["none", "balanced"]
     head_penalty: float = Field(gt=0, le=1e9)
-    fine_tuning: float = Field(gt=0, le=1)
+    backbone_learning_rate_factor: float = Field(gt=0, le=1)
     patience: int = Field(ge=1)
     ensemble: bool
-    average_orientations: bool
+    test_time_augmentation: bool
     devices: int = Field(ge=1, le=1024)
     resume: bool
     seed: int = Field(ge=0, lt=2**32)

@@ -45,7 +45,7 @@ def test_the_committed_params_are_valid(workplace):
         ("pad.size", "128", ["pad.size is '128'", "valid integer"]),
         ("pad.size", True, ["pad.size is True", "valid integer"]),
         ("pad.size", 128.0, ["pad.size is 128.0", "valid integer"]),
-        ("pad.colour", 1, ["pad.colour is not a parameter here"]),
+        ("pad.color", 1, ["pad.color is not a parameter here"]),
         ("split.by", "patient", ["split.by is 'patient'", "'slide', 'site' or 'image'"]),
         ("split.folds", 2, ["split.folds is 2", "greater than or equal to 3"]),
         ("split.fold", 5, ["split: fold is 5; with 5 folds it must be from 0 to 4"]),

@@ -88,7 +88,7 @@ def test_the_page_says_what_five_folds_cannot_tell():
 
 
 def test_letters_worked_by_hand():
-    """Piepho's example in small: neighbours cannot be told apart, all others can."""
+    """Piepho's example in small: neighbors cannot be told apart, all others can."""
     assert compact_letters(
         [0, 1, 2, 3], {frozenset(pair) for pair in [(0, 2), (0, 3), (1, 3)]}
     ) == ["a", "ab", "bc", "c"]

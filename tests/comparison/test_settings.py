@@ -28,7 +28,7 @@ from tests.fork_server import python
 from tests.repositories import ENVIRONMENT, dvc, git, run_program
 
 PARAMS = {
-    "data": "demo", "split.by": "slide", "split.folds": 3.0, "split.fold": 0.0, "split.validation": 1.0, "split.seed": 0.0,
+    "data": "demo", "split.by": "slide", "split.folds": 3.0, "split.fold": 0.0, "split.validation_offset": 1.0, "split.seed": 0.0,
     "train.seed": 0.0, "pad.mode": "white", "train.dropout": 0.2, "evaluate.bootstrap": 10.0, "climb.seeds": 1.0,
 }  # fmt: skip
 
@@ -243,11 +243,11 @@ def test_what_is_not_comparable_is_refused_with_the_reason(make):
     moved = predictions(0, PERFECT)._replace(paths=np.array([f"x{n}" for n in range(12)]))
     other = "not comparable: .* were tested on other glomeruli, slides or labels"
     refused(other, white, make("moved", made=moved, pad_mode="zero"))
-    relabelled = predictions(0, PERFECT)._replace(y_true=1 - white.predictions("").y_true)
-    refused(other, white, make("new", made=relabelled, pad_mode="zero"))
+    relabeled = predictions(0, PERFECT)._replace(y_true=1 - white.predictions("").y_true)
+    refused(other, white, make("new", made=relabeled, pad_mode="zero"))
     one_slide = predictions(0, PERFECT)._replace(slides=np.array(["s"] * 12))
     refused(other, white, make("slides", made=one_slide, pad_mode="zero"))
-    refused("--by: pad.colour is not a parameter", white, by=("pad.colour",))
+    refused("--by: pad.color is not a parameter", white, by=("pad.color",))
 
 
 def of_data(experiment, digest, pixels):
@@ -346,8 +346,8 @@ def test_choosing(make):
     assert [e.name for e in choose(experiments, ["a", "c"], ["split.fold=1"])] == ["c"]
     with pytest.raises(UserError, match="no finished experiment d; `dvc exp list`"):
         choose(experiments, ["d"], [])
-    with pytest.raises(UserError, match="--where: pad.colour is not a parameter"):
-        choose(experiments, [], ["pad.colour=red"])
+    with pytest.raises(UserError, match="--where: pad.color is not a parameter"):
+        choose(experiments, [], ["pad.color=red"])
     with pytest.raises(UserError, match="no finished experiment to compare"):
         choose(experiments, [], ["pad.mode=edge"])
 
@@ -362,7 +362,7 @@ def test_parameters_by_their_dotted_names(workplace):
         "true",
         "white",
     ]
-    for wrong in ("pad.colour=red", "padding.mode=zero", "pad.mode.x=1"):
+    for wrong in ("pad.color=red", "padding.mode=zero", "pad.mode.x=1"):
         with pytest.raises(UserError, match="is not a parameter of params.yaml"):
             params_with([wrong])
 

@@ -24,7 +24,8 @@ def test_a_crop_of_the_test_set_is_known_and_not_trained_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "pixels\n", "pixels,split\na\n", "pixels,split\na,trained\n"]
+    "content",
+    ["", "pixels_sha256\n", "pixels_sha256,split\na\n", "pixels_sha256,split\na,trained\n"],
 )
 def test_a_damaged_list_is_refused(tmp_path, content):
     (tmp_path / "crops.csv").write_text(content)

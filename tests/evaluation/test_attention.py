@@ -12,7 +12,7 @@ SIZE = 32
 
 
 def squares():
-    """A grey square with a red patch above left, and one without."""
+    """A gray square with a red patch above left, and one without."""
     pixels = np.full((2, SIZE, SIZE, 3), 120, dtype=np.uint8)
     pixels[0, 4:12, 6:14] = (250, 20, 20)
     return pixels
@@ -40,7 +40,7 @@ def red_model(flat=False, pooling=4):
     return model
 
 
-def centre(heat):
+def center(heat):
     return (np.indices(heat.shape) * heat).sum((1, 2)) / heat.sum() + 0.5
 
 
@@ -58,7 +58,7 @@ def test_it_points_at_what_decides(model):
     heat = Attention(model())(squares())
     assert heat.shape == (2, SIZE, SIZE) and heat.dtype == np.float32
     assert heat[0].max() == 1 and heat[0].min() >= 0
-    assert centre(heat[0]) == pytest.approx([8, 10], abs=1.5)
+    assert center(heat[0]) == pytest.approx([8, 10], abs=1.5)
 
 
 def test_maps_of_several_layers_count_by_their_part_in_the_log_odds():
@@ -87,10 +87,10 @@ def test_maps_of_several_layers_count_by_their_part_in_the_log_odds():
 
     pixels = squares()[:1]
     pixels[0, 20:28, 20:28] = (20, 20, 250)
-    assert centre(heat_of(1, 0)) == pytest.approx([8, 10], abs=0.5)
-    assert centre(heat_of(0, 1)) == pytest.approx([24, 24], abs=1)
+    assert center(heat_of(1, 0)) == pytest.approx([8, 10], abs=0.5)
+    assert center(heat_of(0, 1)) == pytest.approx([24, 24], abs=1)
     # Both patches are as large and as strong, so that they share alike.
-    assert centre(heat_of(1, 1)) == pytest.approx([16, 17], abs=1)
+    assert center(heat_of(1, 1)) == pytest.approx([16, 17], abs=1)
 
 
 def test_what_was_cut_off_before_averaging_is_cold():
@@ -104,11 +104,11 @@ def test_what_was_cut_off_before_averaging_is_cold():
     pixels = squares()[1:]
     pixels[0, 2:6, 2:6] = pixels[0, 18:22, 10:14] = (250, 20, 20)
     heat = Attention(model)(pixels)[0]
-    assert centre(heat) == pytest.approx([20, 12], abs=0.5)
+    assert center(heat) == pytest.approx([20, 12], abs=0.5)
     assert not heat[:8].any() and heat[19, 11] == 1
 
 
-def test_an_overlay_is_grey_where_cold_and_red_where_hot():
+def test_an_overlay_is_gray_where_cold_and_red_where_hot():
     heat = np.zeros((SIZE, SIZE), dtype=np.float32)
     heat[8:16, 8:16] = 1
     picture = overlay(squares()[1], heat)

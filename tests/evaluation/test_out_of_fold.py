@@ -73,7 +73,7 @@ def test_what_goes_with_no_test_set(workplace):
         ),
         ({"split.test": "all"}, "split.test is 'all'"),
         (
-            {"split.test": "none", "split.folds": 3, "split.validation": 4},
+            {"split.test": "none", "split.folds": 3, "split.validation_offset": 4},
             "validation is 4; it must be from 1 to 3",
         ),
     ):

@@ -35,7 +35,7 @@ from stages.base.errors import UserError
 from stages.images.opening import doubts_of, load_image
 
 MEMORY, SECONDS = 3 * 2**30, 20
-# Levels of 255 by which two libraries may differ: in rounding the colours of JPEG, in widening 5
+# Levels of 255 by which two libraries may differ: in rounding the colors of JPEG, in widening 5
 # bits to 8.
 APART = {"JPEG": 3, "WEBP": 3, "TIFF": 3, "BMP": 8, "PPM": 1, "PNG": 0, "GIF": 0, "JPEG2000": 1}
 

@@ -25,31 +25,31 @@ def saved(tmp_path, image, name, **options):
     return tmp_path / name
 
 
-def colour(image):
+def color(image):
     return image.convert("RGB").getpixel((1, 1))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.webp", "a.ppm", "a.gif", "a.jp2"])
-def test_colour_formats(tmp_path, name):
+def test_color_formats(tmp_path, name):
     options = {"lossless": True} if name.endswith("webp") else {}
     image = load_image(saved(tmp_path, Image.new("RGB", (5, 4), RED), name, **options))
-    assert (image.mode, image.size, colour(image)) == ("RGB", (5, 4), RED)
+    assert (image.mode, image.size, color(image)) == ("RGB", (5, 4), RED)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
 def test_jpeg(tmp_path, mode):
     file = saved(tmp_path, Image.new("RGB", (16, 16), RED).convert(mode), "a.jpg", quality=100)
     expected = Image.new("RGB", (16, 16), RED).convert(mode).convert("RGB").getpixel((1, 1))
-    assert np.allclose(colour(load_image(file)), expected, atol=3)
+    assert np.allclose(color(load_image(file)), expected, atol=3)
 
 
 def test_the_content_counts_and_not_the_name(tmp_path):
     file = saved(tmp_path, Image.new("RGB", (5, 4), RED), "a.png")
     file.rename(tmp_path / "b.jpg")
-    assert colour(load_image(tmp_path / "b.jpg")) == RED
+    assert color(load_image(tmp_path / "b.jpg")) == RED
 
 
-@pytest.mark.parametrize("name", ["grey.png", "grey.tif"])
+@pytest.mark.parametrize("name", ["gray.png", "gray.tif"])
 def test_sixteen_bits_keep_their_upper_eight(tmp_path, name):
     values = np.array([[0, 255, 256], [32768, 65280, 65535]], dtype=np.uint16)
     image = load_image(saved(tmp_path, Image.fromarray(values), name))
@@ -64,8 +64,8 @@ def pnm(kind, numbers, largest):
 
 
 DEEP = {
-    "grey": np.random.default_rng(0).integers(0, 2**16, (9, 11), dtype=np.uint16),
-    "colour": np.random.default_rng(1).integers(0, 2**16, (9, 11, 3), dtype=np.uint16),
+    "gray": np.random.default_rng(0).integers(0, 2**16, (9, 11), dtype=np.uint16),
+    "color": np.random.default_rng(1).integers(0, 2**16, (9, 11, 3), dtype=np.uint16),
     "transparent": np.random.default_rng(2).integers(0, 2**16, (9, 11, 4), dtype=np.uint16),
 }
 ENCODERS = {
@@ -97,7 +97,7 @@ def test_more_than_eight_bits_keep_their_upper_eight_in_every_format(tmp_path, n
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-@pytest.mark.parametrize("kind", ["grey", "colour"])
+@pytest.mark.parametrize("kind", ["gray", "color"])
 @pytest.mark.parametrize("used", [8, 10, 12, 14])
 def test_a_few_of_sixteen_bits_are_refused(tmp_path, name, kind, used):
     (tmp_path / name).write_bytes(ENCODERS[name](DEEP[kind] >> (16 - used), 16))
@@ -120,7 +120,7 @@ def test_further_pictures_are_a_doubt(tmp_path, name):
     image = load_image(
         saved(tmp_path, first, name, save_all=True, append_images=[second], **options)
     )
-    assert colour(image) == RED
+    assert color(image) == RED
     assert doubts_of(image, "x") == ["x: it holds 2 pictures; the first is read"]
     assert doubts_of(load_image(saved(tmp_path, first, name)), "x") == []
 
@@ -128,7 +128,7 @@ def test_further_pictures_are_a_doubt(tmp_path, name):
 @pytest.mark.parametrize("alpha", [0, 1, 2])
 def test_what_is_transparent_all_over_is_refused(tmp_path, alpha):
     for name in ("a.png", "a.tif", "a.webp"):
-        with pytest.raises(UserError, match="is transparent all over, whatever colours it holds"):
+        with pytest.raises(UserError, match="is transparent all over, whatever colors it holds"):
             load_image(saved(tmp_path, Image.new("RGBA", (9, 9), (*RED, alpha)), name))
     spot = Image.new("RGBA", (9, 9), (*RED, alpha))
     spot.putpixel((4, 4), (*RED, 255))
@@ -137,9 +137,9 @@ def test_what_is_transparent_all_over_is_refused(tmp_path, alpha):
 
 def test_one_bit_and_palette(tmp_path):
     black_and_white = Image.new("1", (3, 3), 1)
-    assert colour(load_image(saved(tmp_path, black_and_white, "a.png"))) == (255, 255, 255)
+    assert color(load_image(saved(tmp_path, black_and_white, "a.png"))) == (255, 255, 255)
     palette = Image.new("RGB", (3, 3), RED).quantize(4)
-    assert colour(load_image(saved(tmp_path, palette, "b.png"))) == RED
+    assert color(load_image(saved(tmp_path, palette, "b.png"))) == RED
 
 
 def test_transparency_is_kept_and_an_opaque_channel_dropped(tmp_path):
@@ -153,7 +153,7 @@ def test_transparency_is_kept_and_an_opaque_channel_dropped(tmp_path):
     ) == (90, 90, 90, 7)
 
 
-def test_a_transparent_palette_colour(tmp_path):
+def test_a_transparent_palette_color(tmp_path):
     image = Image.new("P", (2, 1))
     image.putpalette([*RED, 0, 0, 255])
     image.putpixel((1, 0), 1)

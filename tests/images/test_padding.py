@@ -118,7 +118,7 @@ def test_the_picture_shows_the_same_crops_in_every_mode(workplace):
 
 
 def test_all_modes_on_native_crops(workplace, real_data):
-    """The twelve native crops, 271 to 744 pixels, RGBA: each mode centres the crop and fills the
+    """The twelve native crops, 271 to 744 pixels, RGBA: each mode centers the crop and fills the
     margins its own way.
     """
     project_card = PROJECT / "data/kpmp.yaml"

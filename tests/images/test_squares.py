@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages.images.parameters import Mode
-from stages.images.squares import make_square, rim_colour
+from stages.images.squares import make_square, rim_color
 
 MODES = get_args(Mode)
 
@@ -18,7 +18,7 @@ def crop(pixels):
     return Image.fromarray(np.array(pixels, dtype=np.uint8))
 
 
-def grey(*rows):
+def gray(*rows):
     """An RGB picture with equal channels."""
     return crop(np.repeat(np.array(rows)[..., None], 3, axis=2))
 
@@ -34,14 +34,14 @@ def grey(*rows):
     ],
 )
 def test_a_wide_crop_by_hand(mode, expected):
-    square = make_square(grey([10, 20, 30, 40], [50, 60, 70, 80]), mode, 4)
+    square = make_square(gray([10, 20, 30, 40], [50, 60, 70, 80]), mode, 4)
     assert square[..., 0].tolist() == expected
 
 
 def test_an_odd_pixel_goes_to_the_right_and_to_the_bottom():
-    tall = make_square(grey([1, 2], [3, 4], [5, 6], [7, 8], [9, 10]), "zero", 5)
+    tall = make_square(gray([1, 2], [3, 4], [5, 6], [7, 8], [9, 10]), "zero", 5)
     assert tall[0, :, 0].tolist() == [0, 1, 2, 0, 0]
-    wide = make_square(grey([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]), "zero", 5)
+    wide = make_square(gray([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]), "zero", 5)
     assert wide[:, 0, 0].tolist() == [0, 1, 6, 0, 0]
 
 
@@ -53,7 +53,7 @@ def test_stretch_fills_the_square():
     ("mode", "expected"),
     [("white", 255), ("zero", 0), ("edge", 255), ("reflect", 255), ("stretch", 255)],
 )
-def test_transparency_is_laid_on_the_padding_colour(mode, expected):
+def test_transparency_is_laid_on_the_padding_color(mode, expected):
     image = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
     assert (make_square(image, mode, 4) == expected).all()
 
@@ -67,10 +67,10 @@ def test_half_transparency_is_mixed():
 
 def test_the_mean_is_of_the_opaque_rim():
     pixels = np.zeros((3, 3, 4), dtype=np.uint8)
-    pixels[0] = (90, 60, 30, 255)  # The upper row alone is opaque; the centre does not count.
+    pixels[0] = (90, 60, 30, 255)  # The upper row alone is opaque; the center does not count.
     pixels[1, 1] = (255, 255, 255, 255)
-    assert rim_colour(Image.fromarray(pixels)) == (90, 60, 30)
-    assert rim_colour(Image.new("RGBA", (3, 3), (1, 2, 3, 0))) == (255, 255, 255)
+    assert rim_color(Image.fromarray(pixels)) == (90, 60, 30)
+    assert rim_color(Image.new("RGBA", (3, 3), (1, 2, 3, 0))) == (255, 255, 255)
 
 
 @given(
@@ -110,7 +110,7 @@ def test_centred_with_its_aspect_ratio_kept_to_half_a_pixel(width, height, size)
 def test_down_sampling_does_not_alias():
     stripes = np.zeros((512, 512, 3), dtype=np.uint8)
     stripes[:, ::2] = (
-        255  # Finer than the result can show: it must be grey, not black, white or moire.
+        255  # Finer than the result can show: it must be gray, not black, white or moire.
     )
     small = make_square(crop(stripes), "white", 128)
     assert small[:, 8:-8].min() >= 120 and small[:, 8:-8].max() <= 135

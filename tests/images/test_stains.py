@@ -1,4 +1,4 @@
-"""Stains: changed by hand-worked numbers, and normalised to the training crops alone."""
+"""Stains: changed by hand-worked numbers, and normalized to the training crops alone."""
 
 import json
 from pathlib import Path
@@ -19,9 +19,9 @@ from tests.conftest import make_classes, set_params
 ONE, ZERO = np.ones(3), np.zeros(3)
 
 
-def stained(haematoxylin, pas):
+def stained(hematoxylin, pas):
     """A square of glass with so much of both stains, in optical densities."""
-    density = np.outer(haematoxylin, HAEMATOXYLIN) + np.outer(pas, PAS)
+    density = np.outer(hematoxylin, HAEMATOXYLIN) + np.outer(pas, PAS)
     return np.rint(255 * 10**-density).astype(np.uint8).reshape(1, -1, 3)
 
 
@@ -33,7 +33,7 @@ def test_as_much_stain_as_before_is_the_same_picture(seed):
     assert (changed == np.maximum(pixels, 1)).all()  # No light at all has no density.
 
 
-def test_twice_the_haematoxylin_and_no_more_pas():
+def test_twice_the_hematoxylin_and_no_more_pas():
     before, after = stained([0.1, 0.3], [0.2, 0.0]), stained([0.2, 0.6], [0.2, 0.0])
     changed = change_stains(before, np.array([2, 1, 1]), ZERO)
     assert np.abs(changed.astype(int) - after).max() <= 2

@@ -218,18 +218,18 @@ def test_big_tiff_fill_order_and_ome(tmp_path):
     assert np.array_equal(np.asarray(load_image(file)), numbers >> 8)
     tifffile.imwrite(tmp_path / "a.ome.tif", numbers, photometric="rgb", metadata={"axes": "YXS"})
     assert np.array_equal(np.asarray(load_image(tmp_path / "a.ome.tif")), numbers >> 8)
-    grey = upper_8(numbers[..., 0], 16).astype(np.uint8)
+    gray = upper_8(numbers[..., 0], 16).astype(np.uint8)
     # tifffile does not write the tag 266, the lowest bit first; it takes the place of another.
     tifffile.imwrite(
-        file, grey, photometric="minisblack", metadata=None, extratags=[(65100, 3, 1, 2, True)]
+        file, gray, photometric="minisblack", metadata=None, extratags=[(65100, 3, 1, 2, True)]
     )
     with tifffile.TiffFile(file) as opened:
         place = opened.pages[0].tags[65100].offset
     content = bytearray(file.read_bytes())
     struct.pack_into("<H", content, place, 266)
     file.write_bytes(content)
-    replace_segments(file, [imagecodecs.bitorder_decode(grey.tobytes())])
-    assert np.array_equal(np.asarray(load_image(file))[..., 0], grey)
+    replace_segments(file, [imagecodecs.bitorder_decode(gray.tobytes())])
+    assert np.array_equal(np.asarray(load_image(file))[..., 0], gray)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def of(numbers, **options):
     return lambda file: tifffile.imwrite(file, numbers, **options)
 
 
-GREY, RGB, CONTIG = (
+GRAY, RGB, CONTIG = (
     {"photometric": "minisblack"},
     {"photometric": "rgb"},
     {"planarconfig": "contig"},
@@ -316,12 +316,12 @@ OME = (
 CLEAR = np.dstack([values(3, 8), np.zeros((HEIGHT, WIDTH), np.uint8)])
 REFUSED = {
     "planes of R, G and B": (
-        of(np.moveaxis(values(3, 8), -1, 0), **GREY),
-        "it holds 3 pictures in grey of one size",
+        of(np.moveaxis(values(3, 8), -1, 0), **GRAY),
+        "it holds 3 pictures in gray of one size",
     ),
     "an ImageJ stack": (
         of(np.moveaxis(values(3, 16), -1, 0), imagej=True, metadata={"axes": "CYX"}),
-        "it holds 3 pictures in grey of one size",
+        "it holds 3 pictures in gray of one size",
     ),
     "8 bits in 16": (of(values(3, 8).astype(np.uint16), **RGB), "its brightest value is 0 of 255"),
     "12 bits in 16": (of(values(3, 12), **RGB), "its brightest value is 15 of 255"),
@@ -329,23 +329,23 @@ REFUSED = {
         of(np.moveaxis(values(3, 12), -1, 0), planarconfig="separate", **RGB),
         "brightest value is 15 of",
     ),
-    "12 bits in 16, grey": (of(values(1, 12)[..., 0], **GREY), "its brightest value is 15 of 255"),
+    "12 bits in 16, gray": (of(values(1, 12)[..., 0], **GRAY), "its brightest value is 15 of 255"),
     "14 bits in 16": (of(values(3, 14), **RGB), "its brightest value is 63 of 255"),
     "signed": (of(values(3, 12).astype(np.int16), **RGB), "its numbers are signed"),
     "signed, 8 bits": (of(values(3, 7).astype(np.int8), **RGB), "its numbers are signed"),
     "32 bits": (of(values(3, 16).astype(np.uint32), **RGB), "it has 32-bit pixels"),
     "half precision": (
-        of(np.ones((9, 9), np.float16), **GREY),
+        of(np.ones((9, 9), np.float16), **GRAY),
         "it has 16-bit floating-point pixels, whose white is",
     ),
     "floating point": (
-        of(np.ones((9, 9), np.float32), **GREY),
+        of(np.ones((9, 9), np.float32), **GRAY),
         "it has 32-bit floating-point pixels",
     ),
-    "complex": (of(np.ones((9, 9), np.complex64), **GREY), "it has 64-bit complex pixels"),
+    "complex": (of(np.ones((9, 9), np.complex64), **GRAY), "it has 64-bit complex pixels"),
     "two channels, the second of no known meaning": (
-        of(values(2, 8), **GREY, **CONTIG),
-        "it has 2 channels of grey, and which are red, green and blue is not said",
+        of(values(2, 8), **GRAY, **CONTIG),
+        "it has 2 channels of gray, and which are red, green and blue is not said",
     ),
     "inks that are not CMYK": (
         of(values(4, 8), photometric="separated", extratags=[(332, "H", 1, 2, True)]),
@@ -356,7 +356,7 @@ REFUSED = {
             np.moveaxis(values(3, 16), -1, 0),
             ome=True,
             metadata={"axes": "CYX", "Channel": {"Name": ["DAPI", "a", "b"]}},
-            **GREY,
+            **GRAY,
         ),
         "it is an OME-TIFF of 3 channels (DAPI, a, b); save it as RGB",
     ),
@@ -366,20 +366,20 @@ REFUSED = {
             description=OME.format(sizes='SizeC="2"', channels="<Channel/>" * 2),
             metadata=None,
             extrasamples=["unassalpha"],
-            **GREY,
+            **GRAY,
             **CONTIG,
         ),
         "it is an OME-TIFF of 2 channels; save it as RGB",
     ),
     "planes of focus": (
-        of(np.moveaxis(values(3, 8), -1, 0), ome=True, metadata={"axes": "ZYX"}, **GREY),
-        "3 pictures in grey",
+        of(np.moveaxis(values(3, 8), -1, 0), ome=True, metadata={"axes": "ZYX"}, **GRAY),
+        "3 pictures in gray",
     ),
-    "three channels of grey": (
-        of(values(3, 8), **GREY, **CONTIG),
-        "it has 3 channels of grey, and which are red, green and blue is not said",
+    "three channels of gray": (
+        of(values(3, 8), **GRAY, **CONTIG),
+        "it has 3 channels of gray, and which are red, green and blue is not said",
     ),
-    "seven channels": (of(values(7, 8), **RGB, **CONTIG), "it has 7 channels of colour"),
+    "seven channels": (of(values(7, 8), **RGB, **CONTIG), "it has 7 channels of color"),
     "transparent all over": (
         of(CLEAR, extrasamples=["unassalpha"], **RGB),
         "is transparent all over",
@@ -388,10 +388,10 @@ REFUSED = {
     "fewer strips": (fewer_strips, "it is damaged: 5 of 10 strips or tiles are there"),
     "an empty strip": (an_empty_strip, "it is cut short"),
     "a volume": (
-        of(np.zeros((16, 32, 32), np.uint8), volumetric=True, tile=(16, 16, 16), **GREY),
+        of(np.zeros((16, 32, 32), np.uint8), volumetric=True, tile=(16, 16, 16), **GRAY),
         "it is no flat picture",
     ),
-    "the colours of a camera's sensor": (
+    "the colors of a camera's sensor": (
         of(values(1, 8)[..., 0], photometric="cfa"),
         "its photometric interpretation is 32803",
     ),

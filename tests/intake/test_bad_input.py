@@ -361,7 +361,7 @@ IMAGES = {
     "1 x N": ("s1-77.png", picture(size=(1, 500)), None),
     "N x 1": ("s1-77.png", picture(size=(500, 1)), None),
     "1 x 1": ("s1-77.png", picture(size=(1, 1)), None),
-    "16-bit grey": ("s1-77.tif", array(np.full((9, 9), 40_000, dtype=np.uint16)), None),
+    "16-bit gray": ("s1-77.tif", array(np.full((9, 9), 40_000, dtype=np.uint16)), None),
     "32-bit floating point": (
         "s1-77.tif",
         array(np.ones((9, 9), dtype=np.float32)),
@@ -445,17 +445,17 @@ IMAGES = {
     "OME-TIFF of a Z stack": (
         "s1-77.tif",
         ome(np.full((3, 9, 9), 99, np.uint8), axes="ZYX"),
-        "it holds 3 pictures in grey",
+        "it holds 3 pictures in gray",
     ),
     "OME-TIFF of a time series": (
         "s1-77.tif",
         ome(np.full((2, 9, 9), 99, np.uint8), axes="TYX"),
-        "it holds 2 pictures in grey",
+        "it holds 2 pictures in gray",
     ),
     "two channels of gray": (
         "s1-77.tif",
         tiff(np.full((9, 9, 2), 99, np.uint8), planarconfig="contig"),
-        "it has 2 channels of grey, and which are red, green and blue is not said",
+        "it has 2 channels of gray, and which are red, green and blue is not said",
     ),
     "a palette that is transparent all over": (
         "s1-77.png",
@@ -526,17 +526,17 @@ IMAGES = {
     "pages of R, G and B": (
         "s1-77.tif",
         tiff(np.full((3, 9, 9), 99, np.uint8)),
-        "it holds 3 pictures in grey of one size",
+        "it holds 3 pictures in gray of one size",
     ),
     "a stack of ImageJ": (
         "s1-77.tif",
         tiff(np.full((3, 9, 9), 99, np.uint8), imagej=True),
-        "it holds 3 pictures in grey",
+        "it holds 3 pictures in gray",
     ),
     "seven channels": (
         "s1-77.tif",
         tiff(np.full((9, 9, 7), 99, np.uint8), planarconfig="contig"),
-        "it has 7 channels of grey",
+        "it has 7 channels of gray",
     ),
     "transparent all over": ("s1-77.png", transparent(), "is transparent all over"),
     "a wrong check sum": (
@@ -1689,7 +1689,7 @@ MODEL_FOLDERS = {
         "model.json is not as its stage wrote it (classes: ",
     ),
     "another padding mode": ("model.json", changed(padding='"zero"'), ANOTHER_MODEL),
-    "a localized card": ("model.json", changed(localized='{"method":"m"}'), ANOTHER_MODEL),
+    "a recalibrated card": ("model.json", changed(recalibrated='{"method":"m"}'), ANOTHER_MODEL),
     "a threshold of 7": (
         "threshold.json",
         changed(threshold="7"),
@@ -1838,7 +1838,7 @@ MODEL_FOLDERS = {
     ),
     "other training crops": (
         "crops.csv",
-        lambda path: path.write_text("pixels,split\n0,train\n"),
+        lambda path: path.write_text("pixels_sha256,split\n0,train\n"),
         NOT_THIS_TRAINING,
     ),
     "no training crops": (

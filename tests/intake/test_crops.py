@@ -420,7 +420,7 @@ def test_the_stage_writes_the_table_or_nothing(workplace):
             "width",
             "height",
             "sha256",
-            "pixels",
+            "pixels_sha256",
             "published",
         ]
     Path("data/manifest.csv").unlink()

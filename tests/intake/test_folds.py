@@ -255,7 +255,7 @@ def test_real_size_and_shape(workplace, real_data):
     folder.mkdir()
     for number, name in enumerate(
         names
-    ):  # A colour of its own for each: byte-identical files would be grouped.
+    ):  # A color of its own for each: byte-identical files would be grouped.
         Image.new("RGB", (2, 3), (number % 256, number // 256, 7)).save(folder / name)
     (folder / "public.csv").write_text(rows)
     Path("data/kpmp.yaml").write_text((PROJECT / "data/kpmp.yaml").read_text())
@@ -301,7 +301,7 @@ def test_a_site_is_left_out_and_slides_of_the_others_validate(workplace):
             folds[row["name"][:2]].add(row["fold"])
         assert all(len(numbers) == 1 for numbers in folds.values())
     with pytest.raises(UserError, match=r"validation is 5; it must be from 1 to 4"):
-        run(validation=5)
+        run(validation_offset=5)
 
 
 def test_seeds_that_give_each_fold_both_classes_are_found():

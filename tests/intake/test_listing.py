@@ -23,7 +23,7 @@ LEFT_BEHIND = {
         ".Spotlight-V100/x.png",
         ".Trashes/501/s0-1.png",
         ".fseventsd/0",
-        ".localized",
+        ".recalibrated",
     ],
     "an archive of macOS": ["__MACOSX/nonGS/._s0-1.png", "__MACOSX/nonGS/s0-1.png"],
     "Windows": [

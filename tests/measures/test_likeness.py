@@ -68,5 +68,5 @@ def test_a_model_of_which_nothing_is_known(tmp_path):
 def test_a_folder_of_another_laboratory_is_said(capsys, unlike, warned):
     warn_of_another_laboratory([Judged("a.png", 1, np.float32(0.9), 0, "s", unlike, None)] * 3)
     assert (
-        "label a dozen, and see `python -m stages.localize --help`" in capsys.readouterr().err
+        "label a dozen, and see `python -m stages.recalibrate --help`" in capsys.readouterr().err
     ) == warned

@@ -20,7 +20,7 @@ STORED = Path(__file__).with_suffix(".json")
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 1e-5, "num_classes": 0}
 GATED = {"mlp_layer": "SwiGLUPacked", "act_layer": "SiLU"}
 # timm: architecture, the model_args of its config.json made small, what the model card says in
-# words, global_pool, colours.
+# words, global_pool, colors.
 TIMM = {
     "uni": ("vit_large_patch16_224", {"img_size": 48, "dynamic_img_size": True}, {}, "token", {}),
     "uni2-h": (
@@ -92,7 +92,7 @@ TIMM = {
 NORMALIZED = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 HIBOU = {"image_mean": [0.7068, 0.5755, 0.722], "image_std": [0.195, 0.2316, 0.1816]}
 # transformers: the class of the model and its configuration made small, the tokens that are the
-# features, colours.
+# features, colors.
 TRANSFORMERS = {
     "phikon": (
         "ViT",
@@ -128,7 +128,7 @@ def values(name: str, shape: list[int]) -> np.ndarray:
 
 
 def square(size: int) -> np.ndarray:
-    """Return a smooth picture with all colours, uint8 (size, size, 3)."""
+    """Return a smooth picture with all colors, uint8 (size, size, 3)."""
     y, x = np.mgrid[:size, :size] / size
     waves = [np.sin(7 * x + 3 * y), np.cos(5 * y - 2 * x), np.sin(9 * x * y + 1)]
     return np.rint(127.5 + 127 * np.stack(waves, axis=-1)).astype(np.uint8)
@@ -154,12 +154,12 @@ def _of_timm(name: str) -> dict:
     import torch
     from PIL import Image
 
-    architecture, arguments, in_words, pool, colours = TIMM[name]
+    architecture, arguments, in_words, pool, colors = TIMM[name]
     arguments = {**SMALL, **arguments}
     given = {"SwiGLUPacked": timm.layers.SwiGLUPacked, "SiLU": torch.nn.SiLU}
     more = {key: given[value] for key, value in in_words.items()}
     size = arguments["img_size"]
-    made = {"input_size": (3, size, size), "crop_pct": 1.0, **colours}
+    made = {"input_size": (3, size, size), "crop_pct": 1.0, **colors}
     model = timm.create_model(
         architecture, **{"global_pool": pool, **arguments, **more}, pretrained_cfg_overlay=made
     ).eval()
@@ -205,14 +205,14 @@ def _of_transformers(name: str) -> dict:
     from safetensors import safe_open
     from safetensors.numpy import save_file
 
-    kind, settings, tokens, colours = TRANSFORMERS[name]
+    kind, settings, tokens, colors = TRANSFORMERS[name]
     settings = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, **settings}
     config = getattr(transformers, f"{kind}Config")(**settings)
     made = getattr(transformers, f"{kind}Model")
     size = settings["image_size"]
     side = {"height": size, "width": size}
     # The processor by Pillow, which the published encoders were trained and tried with.
-    processor = transformers.ViTImageProcessorPil(size=side, **colours)
+    processor = transformers.ViTImageProcessorPil(size=side, **colors)
     with tempfile.TemporaryDirectory() as place:
         made(config).save_pretrained(place)
         processor.save_pretrained(place)

@@ -28,7 +28,7 @@ from stages.model.file import load_model, save_model
 from stages.model.networks import with_features
 from stages.model.steps import ModelParameters, backbone_names
 from stages.training.fit import balanced_class_weight
-from stages.training.head import fit_head, fit_neighbours
+from stages.training.head import fit_head, fit_neighbors
 from stages.training.members import resume_key
 from stages.training.parameters import TrainParameters
 from tests.conftest import make_classes
@@ -43,7 +43,7 @@ def packaged():
 
 
 def test_the_packaged_backbone_is_the_reference(packaged):
-    """The numbers are of the PyTorch implementation, on noise and on a slope of grey, both drawn
+    """The numbers are of the PyTorch implementation, on noise and on a slope of gray, both drawn
     here again.
     """
     pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.float32)
@@ -225,7 +225,7 @@ def test_a_frozen_backbone_is_computed_once_and_the_saved_model_is_whole(small):
 def test_the_saved_model_gives_the_features_of_the_upright_square_beside_its_probability(
     small, averaged
 ):
-    set_params({"train.average_orientations": averaged})
+    set_params({"train.test_time_augmentation": averaged})
     train.main()
     likeness.main()
     threshold.main()
@@ -251,7 +251,7 @@ def test_a_frozen_ensemble_with_orientations_is_the_mean_of_its_heads(small):
     """The recommended way on real crops: the saved model says what its members say, on average, of
     the eight views.
     """
-    set_params({"train.ensemble": True, "train.average_orientations": True})
+    set_params({"train.ensemble": True, "train.test_time_augmentation": True})
     train.main()
     model, squares, found = load_model("models/model.keras"), open_squares(), open_features()
     rows = read_cohort().rows("test")
@@ -336,12 +336,12 @@ def test_features_of_the_centre_do_not_see_the_rim():
     pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
     names = ["activation"]  # Of a first convolution at half the size: a place sees three pixels.
     found = {}
-    for centre in (0.5, 1.0):
+    for center in (0.5, 1.0):
         keras.utils.set_random_seed(0)
-        backbone = build_backbone("MobileNetV3Small", "none", 64, names, centre)
+        backbone = build_backbone("MobileNetV3Small", "none", 64, names, center)
         other = pixels.copy()
         other[:, :12] = 0
-        found[centre] = backbone.predict_on_batch(pixels), backbone.predict_on_batch(other)
+        found[center] = backbone.predict_on_batch(pixels), backbone.predict_on_batch(other)
     assert np.array_equal(*found[0.5]) and not np.array_equal(*found[1.0])
 
 
@@ -354,7 +354,7 @@ def test_features_of_the_centre_do_not_see_the_rim():
         ("EfficientNetV2B0", 3, "block6f_expand_conv", "block6e_project_conv"),
     ],
 )
-def test_the_last_blocks_are_trained_and_their_batch_normalisation_is_not(
+def test_the_last_blocks_are_trained_and_their_batch_normalization_is_not(
     name, blocks, free, still
 ):
     backbone = build_backbone(name, "none", 32)
@@ -391,14 +391,14 @@ def test_jittered_views_are_learned_from_beside_the_orientations(small):
     assert load_model("models/model.keras").input_shape == (None, 32, 32, 3)
 
 
-def test_the_neighbours_head_is_scikit_learns(tmp_path):
+def test_the_neighbors_head_is_scikit_learns(tmp_path):
     random = np.random.default_rng(0)
     y = (random.uniform(size=90) < 0.3).astype(int)
     found = (random.normal(size=(90, 8, 6)) + y[:, None, None] * [1, 0.5, 0, 0, 0, 0]).astype(
         np.float32
     )
     learned, val = np.arange(60), np.arange(60, 90)
-    head, measures = fit_neighbours(found, y, learned, val)
+    head, measures = fit_neighbors(found, y, learned, val)
     save_model(head, tmp_path / "head.keras")
     scaler = StandardScaler().fit(found[learned, 0])
     expected = KNeighborsClassifier(n_neighbors=20).fit(
@@ -411,10 +411,10 @@ def test_the_neighbours_head_is_scikit_learns(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_with_the_neighbours_head_is_whole(small, monkeypatch):
+def test_a_model_with_the_neighbors_head_is_whole(small, monkeypatch):
     monkeypatch.setattr("stages.training.head.NEIGHBOURS", 5)
     monkeypatch.setattr("stages.model.networks.NEIGHBOURS", 5)
-    set_params({"model.head": "knn", "train.ensemble": True, "train.average_orientations": True})
+    set_params({"model.head": "knn", "train.ensemble": True, "train.test_time_augmentation": True})
     train.main()
     threshold.main()
     likeness.main()
@@ -429,15 +429,15 @@ def test_a_model_with_the_neighbours_head_is_whole(small, monkeypatch):
         for line in Path("models/validation.csv").read_text().splitlines()[1:]
     }
     assert not Attention(read_classifier(Path("models")).model)(np.array(open_squares()[:2])).any()
-    # Two members, five neighbours, eight orientations.
+    # Two members, five neighbors, eight orientations.
     assert all(abs(80 * value - round(80 * value)) < 1e-3 for value in judgement.probability)
     assert all(abs(40 * value - round(40 * value)) < 1e-3 for value in said.values())
 
 
-def test_fewer_crops_than_neighbours_are_one_line(workplace):
+def test_fewer_crops_than_neighbors_are_one_line(workplace):
     with pytest.raises(
         UserError, match="model.head is knn, which asks 20 training crops; there are 3"
     ):
-        fit_neighbours(
+        fit_neighbors(
             np.zeros((6, 8, 2), np.float32), np.array([0, 1] * 3), np.arange(3), np.arange(3, 6)
         )

@@ -76,7 +76,7 @@ def validated(devices):
     return read_predictions(f"{devices}.csv").y_score
 
 
-# On TensorFlow each device normalises its own share of a batch and draws its own dropout: there it
+# On TensorFlow each device normalizes its own share of a batch and draws its own dropout: there it
 # is the same without both.
 @pytest.mark.parametrize(
     ("environment", "dropout", "batch_norm"),

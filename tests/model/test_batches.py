@@ -118,7 +118,7 @@ def blob(side=33, row=16, column=16):
     ).astype(np.uint8)
 
 
-def centre(pixels):
+def center(pixels):
     weight = pixels[..., 0].astype(float)
     y, x = np.mgrid[: weight.shape[0], : weight.shape[1]]
     return (y * weight).sum() / weight.sum(), (x * weight).sum() / weight.sum()
@@ -126,9 +126,9 @@ def centre(pixels):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_turn_is_about_the_centre(seed):
-    assert centre(changed(blob(), seed, rotation=45.0)) == pytest.approx((16, 16), abs=0.1)
+    assert center(changed(blob(), seed, rotation=45.0)) == pytest.approx((16, 16), abs=0.1)
     turned = changed(blob(row=16, column=20), seed, rotation=45.0)
-    y, x = centre(turned)
+    y, x = center(turned)
     assert np.hypot(y - 16, x - 16) == pytest.approx(4, abs=0.1)
     random = np.random.default_rng(seed)
     random.integers(8)
@@ -141,7 +141,7 @@ def test_a_shift_moves_by_the_drawn_share_of_the_side(seed):
     random = np.random.default_rng(seed)
     random.integers(8)
     _, right, down, _ = random.uniform(-1, 1, 4)
-    y, x = centre(changed(blob(), seed, shift=0.1))
+    y, x = center(changed(blob(), seed, shift=0.1))
     assert (y - 16, x - 16) == pytest.approx((3.3 * down, 3.3 * right), abs=0.1)
 
 

@@ -164,7 +164,7 @@ BAD_TIMM = {
         "is 'resnet50'",
     ),
     "no kind": (lambda folder: (folder / "config.json").write_text("{}"), "model_type is None"),
-    "no colours": (
+    "no colors": (
         lambda folder: changed(folder / "config.json", pretrained_cfg={}),
         "pretrained_cfg.input_size is {}",
     ),
@@ -336,7 +336,7 @@ def run_from_features():
 @pytest.mark.parametrize("averaged", [False, True])
 @pytest.mark.slow
 def test_a_model_behind_an_encoder_holds_the_head_alone(small, averaged):
-    set_params({"train.ensemble": True, "train.average_orientations": averaged})
+    set_params({"train.ensemble": True, "train.test_time_augmentation": averaged})
     run_from_features()
     saved = load_model("models/model.keras")
     assert saved.input_shape == (None, 64) and saved.count_params() < 500
@@ -392,12 +392,12 @@ def test_the_last_blocks_are_trained_and_they_alone_are_saved(small, trainable, 
         {
             "model.trainable": trainable,
             "train.ensemble": ensemble,
-            "train.average_orientations": True,
+            "train.test_time_augmentation": True,
         }
     )
     run_from_features()
     assert open_features().size == 0
-    # Blocks, the last normalisation and the head of each member; of all, the embedding as well.
+    # Blocks, the last normalization and the head of each member; of all, the embedding as well.
     members = 2 if ensemble else 1
     assert len(load_model("models/model.keras").weights) == members * (
         {1: 18, "all": 6 + 2 * 18}[trainable] + 2 + 2
@@ -460,7 +460,7 @@ def test_features_that_were_killed_go_on_where_they_were(small, monkeypatch):
 
 def test_what_else_a_downloaded_folder_holds_does_not_matter(small):
     (Path("data/weights/tiny/.cache/huggingface")).mkdir(parents=True)
-    Path("data/weights/tiny/README.md").write_text("licence")
+    Path("data/weights/tiny/README.md").write_text("license")
     features.main()
     train.main()
     assert open_features().shape[-1] == 64 and load_model("models/model.keras").input_shape == (

@@ -26,7 +26,7 @@ def parameters(step, **changes):
         "weights": "imagenet",
         "trainable": "frozen",
         "feature_layers": [],
-        "centre": 0.7,
+        "center_fraction": 0.7,
         "jittered_views": 0,
     }
     fields |= {"tokens": "card", "precision": "float32", "head": "logistic"}
@@ -120,7 +120,7 @@ def test_the_initializer_is_a_parameter(initializer):
     ].lower() == initializer.replace("_", "")
 
 
-def test_normalisation_is_inside_the_model():
+def test_normalization_is_inside_the_model():
     model = build("logistic")
     kernel = np.zeros((SIZE * SIZE * 3, 1), dtype=np.float32)
     kernel[:3, 0] = 1

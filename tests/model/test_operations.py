@@ -38,7 +38,7 @@ DIFFER = {"Rsqrt", "RsqrtGrad", "Reciprocal", "ReciprocalGrad", "Inv", "InvGrad"
 
 @pytest.fixture
 def operations(monkeypatch):
-    """A function that returns the operations of all graphs that ran so far, as the graph optimiser
+    """A function that returns the operations of all graphs that ran so far, as the graph optimizer
     left them.
     """
     from tensorflow.python.eager import context
@@ -116,7 +116,7 @@ def test_a_backbone_asks_for_nothing_that_differs(operations):
     assert not DIFFER & found
 
 
-def test_the_graph_optimiser_leaves_divisions_alone():
+def test_the_graph_optimizer_leaves_divisions_alone():
     import tensorflow as tf
 
     options = tf.config.optimizer.get_experimental_options()

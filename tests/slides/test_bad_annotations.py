@@ -18,7 +18,7 @@ import pytest
 import shapely
 
 import stages.base.errors
-import stages.crops
+import stages.extract
 from tests.slides import drawing
 
 GS, OTHER, THIRD = (400, 300), (1200, 900), (1700, 1300)
@@ -30,12 +30,12 @@ class Done(NamedTuple):
 
 
 def run_crops(monkeypatch, *arguments):
-    """Run `stages.crops` as `python -m` does, but in this process."""
+    """Run `stages.extract` as `python -m` does, but in this process."""
     screen = io.StringIO()
-    monkeypatch.setattr(sys, "argv", ["crops", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["extract", *map(str, arguments)])
     with contextlib.redirect_stderr(screen), contextlib.redirect_stdout(screen):
         try:
-            stages.base.errors.run_program(stages.crops.main)
+            stages.base.errors.run_program(stages.extract.main)
         except SystemExit as stopped:
             assert isinstance(stopped.code, str), screen.getvalue()
             return Done(1, f"{screen.getvalue()}{stopped.code}")

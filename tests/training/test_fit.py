@@ -252,7 +252,7 @@ def test_an_ensemble_has_a_member_for_each_fold_that_validates_on_it(workplace):
     prepare(
         **{
             "train.ensemble": True,
-            "train.average_orientations": True,
+            "train.test_time_augmentation": True,
             "split.folds": 4,
             "train.epochs": 2,
         }

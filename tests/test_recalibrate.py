@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import stages.localize
+import stages.recalibrate
 from stages.base.errors import UserError
 from stages.base.files import read_table, sha256
 from tests.repositories import make_another_laboratory, run_program
@@ -34,28 +34,31 @@ def test_a_few_labels_make_a_model_folder(repository):
     }
     labels = table([(crop.name, label) for crop, label in chosen.items()])
     code, printed, error = run_program(
-        "localize", "data/theirs", "--labels", labels, "--output", "models-ours"
+        "recalibrate", "data/theirs", "--labels", labels, "--output", "models-ours"
     )
     assert code == 0, error
     assert (
-        printed.startswith("12 labelled crops of ")
+        printed.startswith("12 labeled crops of ")
         and ": 5 positive, 7 negative" in printed.splitlines()[0]
     )
     assert " before, " in printed and "to be sure of 0.95" in printed
     record, card = (
         json.loads(Path(f"models-ours/{name}.json").read_text())
-        for name in ("localization", "model")
+        for name in ("recalibration", "model")
     )
     assert (record["crops"], record["positive"]) == (12, 5) and record["sensitivity"]["after"][
         "n"
     ] == 5
     assert (
-        card["localized"]["from_sha256"]["model.keras"]
+        card["recalibrated"]["from_sha256"]["model.keras"]
         == sha256("models/model.keras")
         == sha256("models-ours/model.keras")
     )
     digests = {crop.relative_to(theirs).as_posix(): sha256(crop) for crop in chosen}
-    assert card["localized"]["crops_sha256"] == digests and "Platt" in card["localized"]["method"]
+    assert (
+        card["recalibrated"]["crops_sha256"] == digests
+        and "Platt" in card["recalibrated"]["method"]
+    )
 
     # It judges as any other, by the map behind the calibration, at the same threshold.
     old, new = (
@@ -66,10 +69,19 @@ def test_a_few_labels_make_a_model_folder(repository):
     assert new["calibration"].pop("local") == record["shift"] and new == old
     assert run_program("predict", "data/theirs", "--model", "models-ours")[0] == 0
     code, _, error = run_program(
-        "localize", "data/theirs", "--labels", labels, "--output", "again", "--model", "models-ours"
+        "recalibrate",
+        "data/theirs",
+        "--labels",
+        labels,
+        "--output",
+        "again",
+        "--model",
+        "models-ours",
     )
-    assert code == 1 and "models-ours was localized before" in error and not Path("again").exists()
-    assert [path.name for path in Path(".").glob(".localize-*")] == []
+    assert (
+        code == 1 and "models-ours was recalibrated before" in error and not Path("again").exists()
+    )
+    assert [path.name for path in Path(".").glob(".recalibrate-*")] == []
     # Its calibration is for this folder alone.
     shutil.copytree("models", "mixed")
     shutil.copy("models-ours/threshold.json", "mixed")
@@ -85,20 +97,30 @@ def test_it_proposes_what_to_label(repository):
     code, printed, error = run_program("predict", "data/theirs", "--propose", "24")
     assert (
         code == 0
-        and "to be labelled, for `python -m stages.localize`: evaluation.propose.csv" in printed
+        and "to be labeled, for `python -m stages.recalibrate`: evaluation.propose.csv" in printed
     ), error
     lines = Path("evaluation.propose.csv").read_text().splitlines()
     assert lines[0] == "name,ground truth" and len(lines) == 25 and lines[1:] == sorted(lines[1:])
     code, _, error = run_program(
-        "localize", "data/theirs", "--labels", "evaluation.propose.csv", "--output", "models-ours"
+        "recalibrate",
+        "data/theirs",
+        "--labels",
+        "evaluation.propose.csv",
+        "--output",
+        "models-ours",
     )
     assert code == 1 and "line 2: the label of" in error and "is ''; it must be 0 or 1" in error
     truth = [f"{line.rstrip(',')},{int(line.startswith('globally'))}" for line in lines[1:]]
     Path("evaluation.propose.csv").write_text("\n".join([lines[0], *truth]) + "\n")
     code, printed, error = run_program(
-        "localize", "data/theirs", "--labels", "evaluation.propose.csv", "--output", "models-ours"
+        "recalibrate",
+        "data/theirs",
+        "--labels",
+        "evaluation.propose.csv",
+        "--output",
+        "models-ours",
     )
-    assert code == 0 and printed.startswith("24 labelled crops of "), error
+    assert code == 0 and printed.startswith("24 labeled crops of "), error
     code, _, error = run_program("predict", "data/theirs", "--propose", "3")
     assert code == 2 and "--propose is 3; it must be 4 or more" in error
 
@@ -110,7 +132,7 @@ def test_mistakes_are_a_line_and_leave_nothing(repository, monkeypatch):
 
     def refused(said, rows, *arguments, output="models-ours"):
         given = [
-            "localize",
+            "recalibrate",
             "data/theirs",
             "--labels",
             str(table(rows)),
@@ -120,7 +142,7 @@ def test_mistakes_are_a_line_and_leave_nothing(repository, monkeypatch):
         ]
         monkeypatch.setattr(sys, "argv", given)
         with pytest.raises(UserError) as error:
-            stages.localize.main()
+            stages.recalibrate.main()
         assert said in str(error.value) and "\n" not in str(error.value), error.value
         assert not Path("models-ours").exists()
 
@@ -155,10 +177,12 @@ def test_mistakes_are_a_line_and_leave_nothing(repository, monkeypatch):
         for number, name in enumerate(sorted(path.name for path in Path("mixed").iterdir())[:6])
     ]
     monkeypatch.setattr(
-        sys, "argv", ["localize", "mixed", "--labels", str(table(rows)), "--output", "models-ours"]
+        sys,
+        "argv",
+        ["recalibrate", "mixed", "--labels", str(table(rows)), "--output", "models-ours"],
     )
     with pytest.raises(UserError, match="does not open as an image"):
-        stages.localize.main()
+        stages.recalibrate.main()
     assert not Path("models-ours").exists()
 
 
@@ -169,12 +193,14 @@ def test_crops_that_the_model_was_trained_on_do_not_count(repository):
     crops = [*sorted(theirs.rglob("synthetic*"))[::4], *theirs.rglob("copy-*")]
     labels = table([(crop.name, int(crop.parent.name == "globally_sclerotic")) for crop in crops])
     code, printed, error = run_program(
-        "localize", theirs, "--labels", labels, "--output", "models-ours"
+        "recalibrate", theirs, "--labels", labels, "--output", "models-ours"
     )
     assert code == 0 and "left out: 5 crops that the model was trained on" in printed, error
-    assert json.loads(Path("models-ours/localization.json").read_text())["crops"] == len(crops) - 5
+    assert json.loads(Path("models-ours/recalibration.json").read_text())["crops"] == len(crops) - 5
     labels = table([(crop.name, int(crop.parent.name == "globally_sclerotic")) for crop in seen])
-    code, _, error = run_program("localize", "data/demo", "--labels", labels, "--output", "again")
+    code, _, error = run_program(
+        "recalibrate", "data/demo", "--labels", labels, "--output", "again"
+    )
     assert (
         code == 1
         and "labels 0 positive and 0 negative crops; it lacks" in error
@@ -192,7 +218,7 @@ def test_the_laboratory_of_the_real_sample(repository, real_data):
         "--output",
         "models-ours",
     )
-    code, printed, error = run_program("localize", folder, *arguments)
+    code, printed, error = run_program("recalibrate", folder, *arguments)
     assert code == 0 and printed.startswith(
-        "12 labelled crops of 3 slides: 7 positive, 5 negative"
+        "12 labeled crops of 3 slides: 7 positive, 5 negative"
     ), error

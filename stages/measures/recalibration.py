@@ -1,4 +1,4 @@
-"""Another laboratory's own calibration, from a few crops that it has labelled.
+"""Another laboratory's own calibration, from a few crops that it has labeled.
 
 There the model ranks as well as elsewhere, but its log-odds are shifted: stains, scanners and
 preparation differ. So they get a map of their own, slope x log-odds + offset (Platt 1999), behind
@@ -33,7 +33,7 @@ class Shift(Parameters):
 
 
 def fit_shift(y_true: np.ndarray, log_odds: np.ndarray) -> Shift:
-    """Return a laboratory's map from some labelled crops: the mean of what is likely, by the labels
+    """Return a laboratory's map from some labeled crops: the mean of what is likely, by the labels
     and the prior.
 
     The posterior mean is summed on a grid: no draw, no start and no step to choose. In place of the
@@ -70,7 +70,7 @@ def spread(log_odds: np.ndarray, number: int) -> list[int]:
     """Return the rows of so many crops (or of all, if there are fewer) to label: from the lowest
     log-odds to the highest, evenly.
 
-    Labels drawn at random localize as well (docs/backbones.md), but may all be of one class.
+    Labels drawn at random recalibrate as well (docs/backbones.md), but may all be of one class.
     """
     left = [int(row) for row in np.argsort(log_odds, kind="stable")]
     chosen = []

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from cleanlab.filter import find_label_issues
+from cleanlab import filter as confident_learning
 from cleanlab.rank import get_self_confidence_for_each_label
 
 from stages.base.errors import UserError
@@ -15,7 +15,7 @@ from stages.experiments.reading import Experiment
 PREDICTIONS = "metrics/predictions.csv"
 
 
-class Doubt(NamedTuple):
+class LabelIssue(NamedTuple):
     """A label that is doubted: `probability` is that of global sclerosis, `confidence` that of the
     label, by the models.
     """
@@ -59,9 +59,9 @@ def out_of_fold(
     )
 
 
-def find_doubts(
+def find_label_issues(
     paths: np.ndarray, slides: np.ndarray, y_true: np.ndarray, y_score: np.ndarray
-) -> list[Doubt]:
+) -> list[LabelIssue]:
     """Return the labels that cleanlab doubts, those in which the models have the least confidence
     first.
 
@@ -69,13 +69,13 @@ def find_doubts(
         UserError: a class is missing.
     """
     if len(np.unique(y_true)) < 2:
-        raise UserError("doubts need glomeruli of both classes")
+        raise UserError("label issues need glomeruli of both classes")
     probabilities = np.stack([1 - y_score, y_score], axis=1)
     confidence = get_self_confidence_for_each_label(y_true, probabilities)
-    doubted = find_label_issues(y_true, probabilities, n_jobs=1)
+    doubted = confident_learning.find_label_issues(y_true, probabilities, n_jobs=1)
     rows = [row for row in np.argsort(confidence, kind="stable") if doubted[row]]
     return [
-        Doubt(
+        LabelIssue(
             paths[row],
             slides[row],
             int(y_true[row]),

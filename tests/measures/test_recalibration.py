@@ -9,8 +9,8 @@ from scipy.special import expit
 from scipy.stats import binomtest
 
 from stages.measures.calibration import Calibration
-from stages.measures.localization import Shift, fit_shift, left_out, more_labels, rate, spread
-from stages.measures.localizing_curve import localizing_curve
+from stages.measures.recalibration import Shift, fit_shift, left_out, more_labels, rate, spread
+from stages.measures.recalibration_curve import recalibration_curve
 
 
 def by_integration(y_true, log_odds):
@@ -120,16 +120,16 @@ def test_the_curve_of_a_shifted_laboratory_rises_and_does_not_depend_on_the_orde
     y_true = np.tile([0, 0, 0, 1], 40)
     odds = np.where(y_true == 1, random.normal(-1, 1, 160), random.normal(-9, 1, 160))
     slides = np.repeat([f"s{number}" for number in range(8)], 20)
-    points = localizing_curve(y_true, odds, 0.0, slides, 0)
-    medians = {(point.labelled, point.measure): point.median for point in points}
-    assert {point.labelled for point in points} == {0, 4, 6, 8, 12, 16, 24, 32, 48, 64}
+    points = recalibration_curve(y_true, odds, 0.0, slides, 0)
+    medians = {(point.labeled, point.measure): point.median for point in points}
+    assert {point.labeled for point in points} == {0, 4, 6, 8, 12, 16, 24, 32, 48, 64}
     assert (
         medians[0, "sensitivity"] < 0.3
         and medians[12, "sensitivity"] > 0.9
         and medians[12, "specificity"] > 0.98
     )
     assert all(point.low <= point.median <= point.high for point in points)
-    assert points == localizing_curve(y_true, odds, 0.0, slides, 0)
+    assert points == recalibration_curve(y_true, odds, 0.0, slides, 0)
     # Too few slides to keep apart: other crops; too few crops: nothing.
-    assert localizing_curve(y_true[:24], odds[:24], 0.0, slides[:24], 0)
-    assert localizing_curve(y_true[:6], odds[:6], 0.0, slides[:6], 0) == []
+    assert recalibration_curve(y_true[:24], odds[:24], 0.0, slides[:24], 0)
+    assert recalibration_curve(y_true[:6], odds[:6], 0.0, slides[:6], 0) == []

@@ -1,11 +1,11 @@
 """List the labels that a pathologist should look at again: those that models which had not seen the
 glomerulus find unlikely.
 
-    python -m stages.doubts fold-0 fold-1 fold-2 fold-3 fold-4
+    python -m stages.label_issues fold-0 fold-1 fold-2 fold-3 fold-4
 
 takes the test predictions of experiments, together one of each glomerulus, and cleanlab's judgement
-of them (confident learning: Northcutt, Jiang and Chuang, JAIR 70:1373, 2021). Writes doubts.csv,
-the most doubtful first, and doubts.png into --output. Nothing is changed: a correction is a line
+of them (confident learning: Northcutt, Jiang and Chuang, JAIR 70:1373, 2021). Writes label_issues.csv,
+the most doubtful first, and label_issues.png into --output. Nothing is changed: a correction is a line
 `path,label` in the table that the dataset's card names as `corrections`.
 """
 
@@ -17,7 +17,7 @@ from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import refuse_outputs, write_table
 from stages.dataset.card import read_dataset
 from stages.experiments.inputs import digest
-from stages.experiments.label_doubts import Doubt, find_doubts, out_of_fold
+from stages.experiments.label_issues import LabelIssue, find_label_issues, out_of_fold
 from stages.experiments.reading import read_experiments, refuse_ambiguous
 from stages.images.opening import load_image
 from stages.images.sheets import contact_sheet, save_png
@@ -39,14 +39,14 @@ def main() -> None:
     parser.add_argument(
         "--output",
         type=output_folder,
-        default=Path("doubts"),
-        help="the folder to write to (default: doubts)",
+        default=Path("label_issues"),
+        help="the folder to write to (default: label_issues)",
     )
     arguments = parser.parse_args()
     refuse_outputs(
         {
             str(arguments.output / name): arguments.output / name
-            for name in ("doubts.csv", "doubts.png")
+            for name in ("label_issues.csv", "label_issues.png")
         }
     )
     found = read_experiments(arguments.rev, 1)
@@ -75,17 +75,17 @@ def main() -> None:
     )
     dataset = read_dataset(names[0])
     paths, slides, y_true, y_score = out_of_fold(experiments)
-    doubts = find_doubts(paths, slides, y_true, y_score)
-    write_table(arguments.output / "doubts.csv", Doubt._fields, doubts)
-    crops = [load_image(dataset.folder / doubt.path).convert("RGB") for doubt in doubts[:SHOWN]]
+    issues = find_label_issues(paths, slides, y_true, y_score)
+    write_table(arguments.output / "label_issues.csv", LabelIssue._fields, issues)
+    crops = [load_image(dataset.folder / issue.path).convert("RGB") for issue in issues[:SHOWN]]
     captions = [
-        f"label {doubt.label}, p = {doubt.probability:.3f}\n{Path(doubt.path).name}"
-        for doubt in doubts[:SHOWN]
+        f"label {issue.label}, p = {issue.probability:.3f}\n{Path(issue.path).name}"
+        for issue in issues[:SHOWN]
     ]
     sheet = contact_sheet(crops, captions, columns=min(COLUMNS, max(1, len(crops))))
-    save_png(arguments.output / "doubts.png", sheet)
+    save_png(arguments.output / "label_issues.png", sheet)
     print(
-        f"{len(doubts)} of {len(paths)} labels are doubted: {arguments.output}/doubts.csv and doubts.png",
+        f"{len(issues)} of {len(paths)} labels are doubted: {arguments.output}/label_issues.csv and label_issues.png",
         file=sys.stderr,
     )
 

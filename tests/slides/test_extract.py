@@ -30,7 +30,7 @@ def circle(x, y, radius=120):
 
 
 def features(outlines=None, classes=CLASSES):
-    outlines = outlines or [circle(*centre) for centre in CENTRES]
+    outlines = outlines or [circle(*center) for center in CENTRES]
     return [
         {
             "type": "Feature",
@@ -52,7 +52,7 @@ def write_geojson(path, found):
 
 
 def crops(*arguments):
-    return run_program("crops", *arguments)
+    return run_program("extract", *arguments)
 
 
 def rows(path):
@@ -76,7 +76,7 @@ def test_the_crops_of_a_slide_are_a_dataset(slide):
     )
     assert code == 0, error
     assert (
-        "3 crops of 1 slide, 2 of them globally sclerotic, 0.5 micrometres a pixel, 15 around: data/mine"
+        "3 crops of 1 slide, 2 of them globally sclerotic, 0.5 micrometers a pixel, 15 around: data/mine"
         in printed
     )
     table = rows("data/mine/labels.csv")
@@ -94,7 +94,7 @@ def test_the_crops_of_a_slide_are_a_dataset(slide):
     assert [row["label"] for row in table] == ["1", "0", "1"] and {
         row["slide"] for row in table
     } == {"S1"}
-    # A circle of radius 120 about 400, 300 with 15 micrometres, 30 pixels, around it.
+    # A circle of radius 120 about 400, 300 with 15 micrometers, 30 pixels, around it.
     assert [int(table[0][name]) for name in ("x", "y", "width", "height", "level")] == [
         250,
         150,
@@ -177,9 +177,9 @@ def test_annotations_of_three_programs_mean_the_same(slide, tmp_path):
     for name in ("qupath.geojson", "scope.xml", "archive.json"):
         drawn = read_annotations(Path(name))
         assert len(drawn.annotations) == 3 and drawn.from_bounds == (name == "qupath.geojson")
-        for one, centre in zip(drawn.annotations, CENTRES):
-            assert one.outline.centroid.coords[0] == pytest.approx(centre, abs=0.5), name
-            assert one.outline.bounds == pytest.approx(circle(*centre).bounds, abs=1.5), name
+        for one, center in zip(drawn.annotations, CENTRES):
+            assert one.outline.centroid.coords[0] == pytest.approx(center, abs=0.5), name
+            assert one.outline.bounds == pytest.approx(circle(*center).bounds, abs=1.5), name
         code, _, error = crops("S1.svs", "--annotations", name, "--output", f"data/{name[:4]}")
         assert code == 0, error
         assert [row["label"] for row in rows(f"data/{name[:4]}/labels.csv")] == ["1", "0", "1"]
@@ -312,7 +312,7 @@ def test_invalid_outlines_are_mended_and_said_to_be(slide):
             [circle(400, 300, 5)],
             ("GS",),
             [],
-            "is 5 x 5 micrometres, and glomeruli are 20 to 1000",
+            "is 5 x 5 micrometers, and glomeruli are 20 to 1000",
         ),
         "beyond": (
             [circle(1950, 300)],
@@ -331,7 +331,7 @@ def test_invalid_outlines_are_mended_and_said_to_be(slide):
             [circle(400, 300)],
             ("GS",),
             ["--resolution", "0.25"],
-            "has 0.5 micrometres a pixel: --resolution 0.25 would invent",
+            "has 0.5 micrometers a pixel: --resolution 0.25 would invent",
         ),
     }.values(),
 )
@@ -386,7 +386,7 @@ def test_slides_that_do_not_say_their_resolution(slide):
     code, _, error = crops("S2.tif", "--annotations", "S2.geojson", "--output", "mine")
     assert (
         code == 1
-        and "S2.tif says 352.778 x 352.778 micrometres a pixel, which no microscope's slide has"
+        and "S2.tif says 352.778 x 352.778 micrometers a pixel, which no microscope's slide has"
         in error
     )
     assert (
@@ -397,7 +397,7 @@ def test_slides_that_do_not_say_their_resolution(slide):
     )
     drawing.write_ome(Path("S4.ome.tif"), slide, mpp="of a picture")
     code, _, error = crops("S4.ome.tif", "--annotations", "S2.geojson", "--output", "more")
-    assert code == 1 and "S4.ome.tif does not say how many micrometres a pixel has" in error
+    assert code == 1 and "S4.ome.tif does not say how many micrometers a pixel has" in error
     Path("S3.svs").write_bytes(b"II*\0 and nothing else")
     code, _, error = crops("S3.svs", "--annotations", "S2.geojson", "--output", "more")
     assert code == 1 and "S3.svs does not open as a slide" in error
@@ -444,7 +444,7 @@ def test_where_pixels_are_counted_from(slide, monkeypatch):
     write_geojson("S1.geojson", features([circle(300, 250)], ("GS",)))
     elements = [{"type": "circle", "center": [400, 300, 0], "radius": 120, "group": "GS"}]
     Path("S1.json").write_text(json.dumps({"elements": elements}))
-    classes = Classes(["GS"], ["nonGS"], [], unlabelled=False)
+    classes = Classes(["GS"], ["nonGS"], [], unlabeled=False)
     for name, origin in (
         ("S1.geojson", "auto"),
         ("S1.json", "auto"),

@@ -1,13 +1,13 @@
 """Cut annotated glomeruli out of whole-slide images: a folder of crops, with its table of labels
 and its card.
 
-    python -m stages.crops slides/*.svs --annotations annotations/ --output data/mine
-    python -m stages.crops S1.ndpi --annotations S1.geojson --no-labels --output to-judge
+    python -m stages.extract slides/*.svs --annotations annotations/ --output data/mine
+    python -m stages.extract S1.ndpi --annotations S1.geojson --no-labels --output to-judge
     crops for predict, without labels
 
 Annotations are GeoJSON of QuPath, XML of ImageScope or JSON of the Digital Slide Archive: one file
 for one slide, or a folder with a file for each, of the slide's name. Crops are PNG at --resolution
-micrometres a pixel, with --margin micrometres around the glomerulus. Beside the folder stand its
+micrometers a pixel, with --margin micrometers around the glomerulus. Beside the folder stand its
 card (.yaml), and the outlines (.geojson), by which `predict --geojson` brings verdicts back. Slides
 are what OpenSlide reads (SVS, NDPI, MRXS, SCN, pyramidal TIFF, ...), and OME-TIFF.
 """
@@ -55,7 +55,7 @@ def main() -> None:
         arguments.positive or POSITIVE,
         arguments.negative or NEGATIVE,
         arguments.ignore or [],
-        unlabelled=arguments.no_labels,
+        unlabeled=arguments.no_labels,
     )
     refuse_overlap(classes)
     cut = Cut(
@@ -88,7 +88,7 @@ def main() -> None:
     counts = "" if arguments.no_labels else f", {positive} of them globally sclerotic"
     of_slides = f"{crops} crops of {len(sources)} slide{'s' * (len(sources) != 1)}"
     print(
-        f"{of_slides}{counts}, {cut.resolution:g} micrometres a pixel, {cut.margin:g} around: {output}"
+        f"{of_slides}{counts}, {cut.resolution:g} micrometers a pixel, {cut.margin:g} around: {output}"
     )
 
 
@@ -122,13 +122,13 @@ def parse_arguments() -> argparse.Namespace:
         "--resolution",
         type=_positive,
         default=0.5,
-        help="of the crops, micrometres a pixel (default: 0.5)",
+        help="of the crops, micrometers a pixel (default: 0.5)",
     )
     parser.add_argument(
         "--margin",
         type=_not_negative,
         default=10.0,
-        help="micrometres around a glomerulus (default: 10)",
+        help="micrometers around a glomerulus (default: 10)",
     )
     parser.add_argument(
         "--slide-resolution",
@@ -193,7 +193,7 @@ def _not_negative(text: str) -> float:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0 <= value < 10_000:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of micrometres from 0 to 10000")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of micrometers from 0 to 10000")
     return value
 
 

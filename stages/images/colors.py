@@ -1,4 +1,4 @@
-"""Numbers of any bits in any colour space as 8-bit RGB."""
+"""Numbers of any bits in any color space as 8-bit RGB."""
 
 import io
 from typing import TYPE_CHECKING
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 # Of Pillow.
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
-GREY_MODES = ("1", "L", "LA", "La")
+GRAY_MODES = ("1", "L", "LA", "La")
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 # Photometric interpretations of TIFF, how many channels each has, and the compressions that turn
 # YCbCr into RGB themselves.
-GREY, RGB, PALETTE, CMYK, YCBCR, LAB = (0, 1), 2, 3, 5, 6, 8
-COLOURS = {0: 1, 1: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
+GRAY, RGB, PALETTE, CMYK, YCBCR, LAB = (0, 1), 2, 3, 5, 6, 8
+COLORS = {0: 1, 1: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
 JPEG = (7, 33007)
 ASSOCIATED, UNASSOCIATED = 1, 2
 
@@ -47,7 +47,7 @@ def as_8_bit(image: Image.Image, stretched: bool, doubts: list[str]) -> Image.Im
     if image.mode != "CMYK":
         transparent = image.mode in TRANSPARENT_MODES or "transparency" in image.info
         alpha = "A" if transparent else ""
-        image = image.convert(("L" if image.mode in GREY_MODES else "RGB") + alpha)
+        image = image.convert(("L" if image.mode in GRAY_MODES else "RGB") + alpha)
     return to_srgb(image, profile, doubts)
 
 
@@ -56,7 +56,7 @@ def as_rgb(data: bytes, page: "TiffPage", extra: int, doubts: list[str]) -> Imag
 
     Args:
         data: the file, of which Pillow reads Lab.
-        extra: the number of channels besides the colours, 0 or 1.
+        extra: the number of channels besides the colors, 0 or 1.
         doubts: to which is added what is doubtful.
     """
     if page.photometric == LAB:
@@ -70,7 +70,7 @@ def as_rgb(data: bytes, page: "TiffPage", extra: int, doubts: list[str]) -> Imag
         else values[0, 0]
     )
     bits = int(page.bitspersample)
-    colours, further = (
+    colors, further = (
         values[..., : values.shape[-1] - extra],
         values[..., values.shape[-1] - extra :],
     )
@@ -83,11 +83,11 @@ def as_rgb(data: bytes, page: "TiffPage", extra: int, doubts: list[str]) -> Imag
         # Over 16 bits; but some programs write 8.
         rgb = (
             (table >> 8 if table.max() > 255 else table)
-            .astype(np.uint8)[:, colours[..., 0]]
+            .astype(np.uint8)[:, colors[..., 0]]
             .transpose(1, 2, 0)
         )
     else:
-        rgb = to_8_bits(colours, bits)
+        rgb = to_8_bits(colors, bits)
     if page.photometric == 0:
         rgb = 255 - rgb
     if page.photometric == CMYK:
@@ -96,18 +96,18 @@ def as_rgb(data: bytes, page: "TiffPage", extra: int, doubts: list[str]) -> Imag
         )
     if page.photometric == YCBCR and page.compression not in JPEG:
         rgb = np.asarray(Image.fromarray(np.ascontiguousarray(rgb), mode="YCbCr").convert("RGB"))
-    grey = rgb.shape[-1] == 1
+    gray = rgb.shape[-1] == 1
     if not extra:
-        plain = np.ascontiguousarray(rgb[..., 0] if grey else rgb)
+        plain = np.ascontiguousarray(rgb[..., 0] if gray else rgb)
         return to_srgb(Image.fromarray(plain), page.iccprofile, doubts)
-    if grey:
+    if gray:
         rgb = np.repeat(rgb, 3, axis=-1)
     pixels = np.ascontiguousarray(np.concatenate([rgb, to_8_bits(further, bits)], axis=-1))
     if kind == ASSOCIATED:
         image = Image.frombytes("RGBa", pixels.shape[1::-1], pixels.tobytes()).convert("RGBA")
     else:
         image = Image.fromarray(pixels)
-    return to_srgb(image.convert("LA") if grey else image, page.iccprofile, doubts)
+    return to_srgb(image.convert("LA") if gray else image, page.iccprofile, doubts)
 
 
 def to_8_bits(values: np.ndarray, bits: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from stages.base.errors import UserError
 from stages.base.files import MODEL_FILES, read_json, sha256, write_json
 from stages.evaluation.classifier import Classifier
 from stages.measures.calibration import log_odds
-from stages.measures.localization import (
+from stages.measures.recalibration import (
     LEAST_CROPS,
     Rate,
     Shift,
@@ -32,7 +32,7 @@ RATES = ("specificity", "sensitivity")
 
 
 def refuse_few(labels: Mapping[str, int], table: Path) -> None:
-    """Raise `UserError` if these are too few labels to localize by, with what is missing."""
+    """Raise `UserError` if these are too few labels to recalibrate by, with what is missing."""
     counts = np.bincount([*labels.values()], minlength=2)
     missing = [f"a {kind} crop" for kind, count in zip(CLASSES, counts) if count == 0]
     if counts.sum() < LEAST_CROPS:
@@ -45,7 +45,7 @@ def refuse_few(labels: Mapping[str, int], table: Path) -> None:
         )
 
 
-class Localized:
+class Recalibrated:
     """What a laboratory's labels came to: the map, and each rate before and after it.
 
     Before: the model as it is. After: each slide by the map of the other slides' labels, as new
@@ -74,7 +74,7 @@ class Localized:
         """Print the rates with their intervals, and how many more labels would make sure of them."""
         of_slides = f" of {self.slides} slides" if self.slides else ""
         print(
-            f"{self.crops.sum()} labelled crops{of_slides}: {self.crops[1]} positive, {self.crops[0]} negative"
+            f"{self.crops.sum()} labeled crops{of_slides}: {self.crops[1]} positive, {self.crops[0]} negative"
         )
         for name, found in self.rates.items():
             texts = [
@@ -88,7 +88,7 @@ class Localized:
             print(f"label {' and '.join(wanted)}, all called right, to be sure of 0.95")
 
     def record(self) -> dict:
-        """Return what localization.json holds."""
+        """Return what recalibration.json holds."""
         rates = {
             name: {when: one._asdict() | {"rate": one.right / one.n} for when, one in found.items()}
             for name, found in self.rates.items()
@@ -102,16 +102,16 @@ class Localized:
 
 
 def write_model(
-    output: Path, model: Path, localized: Localized, folder: Path, names: Sequence[str]
+    output: Path, model: Path, recalibrated: Recalibrated, folder: Path, names: Sequence[str]
 ) -> None:
     """Write the folder `output`: the model of the folder `model` with another calibration. It
     appears whole or not at all.
 
     Args:
-        folder, names: of the labelled crops.
+        folder, names: of the labeled crops.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".localize-", dir=output.parent) as place:
+    with tempfile.TemporaryDirectory(prefix=".recalibrate-", dir=output.parent) as place:
         made = Path(place) / "model"
         made.mkdir()
         for name in MODEL_FILES:
@@ -121,11 +121,11 @@ def write_model(
             "crops_sha256": {name: sha256(folder / name) for name in names},
             "method": METHOD,
         }
-        write_json(made / "model.json", read_json(model / "model.json") | {"localized": origin})
+        write_json(made / "model.json", read_json(model / "model.json") | {"recalibrated": origin})
         threshold = read_json(model / "threshold.json") | {
             "model_sha256": sha256(made / "model.json")
         }
-        threshold["calibration"] |= {"local": localized.shift.model_dump()}
+        threshold["calibration"] |= {"local": recalibrated.shift.model_dump()}
         write_json(made / "threshold.json", threshold)
-        write_json(made / "localization.json", localized.record())
+        write_json(made / "recalibration.json", recalibrated.record())
         made.rename(output)

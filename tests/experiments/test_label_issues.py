@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stages.base.errors import UserError
-from stages.experiments.label_doubts import find_doubts, out_of_fold
+from stages.experiments.label_issues import find_label_issues, out_of_fold
 from stages.experiments.reading import Experiment, read_experiments
 from tests.fork_server import python
 from tests.repositories import dvc, make_another_laboratory
@@ -24,12 +24,12 @@ def test_turned_labels_are_found():
     turned = [5, 77, 150]
     y_true[turned] = 1 - y_true[turned]
     paths = np.array([f"{row:03}.png" for row in range(300)])
-    doubts = find_doubts(paths, np.full(300, "s"), y_true, y_score)
-    assert {doubt.path for doubt in doubts[:3]} == {paths[row] for row in turned}
-    assert [doubt.confidence for doubt in doubts] == sorted(doubt.confidence for doubt in doubts)
-    assert len(doubts) < 10
+    issues = find_label_issues(paths, np.full(300, "s"), y_true, y_score)
+    assert {issue.path for issue in issues[:3]} == {paths[row] for row in turned}
+    assert [issue.confidence for issue in issues] == sorted(issue.confidence for issue in issues)
+    assert len(issues) < 10
     with pytest.raises(UserError, match="both classes"):
-        find_doubts(paths, np.full(300, "s"), np.zeros(300, dtype=int), y_score)
+        find_label_issues(paths, np.full(300, "s"), np.zeros(300, dtype=int), y_score)
 
 
 def test_predictions_of_several_experiments(monkeypatch):
@@ -77,15 +77,15 @@ def test_with_experiments_of_dvc_and_external_data_beside(repository):
     assert found.measures()["threshold"] == own["threshold"]
     assert found.measures()["confusion.true_positive"] == own["confusion"]["true_positive"]
 
-    command = [python(), "-m", "stages.doubts"]
+    command = [python(), "-m", "stages.label_issues"]
     done = subprocess.run([*command, "beside"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (
-        Path("doubts/doubts.csv")
+        Path("label_issues/label_issues.csv")
         .read_text()
         .startswith("path,slide,label,probability,confidence\n")
     )
-    assert Path("doubts/doubts.png").is_file()
+    assert Path("label_issues/label_issues.png").is_file()
     # Of a run that took only a part of the stages, the predictions are of other inputs.
     dvc("exp", "run", "-n", "partial", "-S", "pad.mode=zero", "pad")
     done = subprocess.run([*command, "partial"], capture_output=True, text=True)

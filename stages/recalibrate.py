@@ -1,7 +1,7 @@
 """Give a model the calibration of another laboratory, from a few of its own crops that it has
-labelled: -> a model folder.
+labeled: -> a model folder.
 
-    python -m stages.localize CROPS --labels table.csv --output models-ours
+    python -m stages.recalibrate CROPS --labels table.csv --output models-ours
     python -m stages.predict MORE --model models-ours
 
 The model ranks as well elsewhere as where it was trained, but its probabilities are shifted there,
@@ -21,7 +21,7 @@ from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
 from stages.evaluation.classifier import Crops, judge, read_classifier
 from stages.evaluation.judged import find_slides
-from stages.evaluation.localized import Localized, refuse_few, write_model
+from stages.evaluation.recalibrated import Recalibrated, refuse_few, write_model
 from stages.intake.labels import LABELS, read_few_labels
 from stages.intake.source import find_crops
 
@@ -77,7 +77,7 @@ def main() -> None:
     classifier = read_classifier(arguments.model, arguments.weights)
     if classifier.decision.calibration.local is not None:
         raise UserError(
-            f"{arguments.model} was localized before; take the model that it was made of"
+            f"{arguments.model} was recalibrated before; take the model that it was made of"
         )
     names = sorted(labels)
     of_table = columns.of("slide") if columns else None
@@ -94,9 +94,9 @@ def main() -> None:
         refuse_few({name: labels[name] for name in names}, arguments.labels)
 
     y_true = np.array([labels[name] for name in names])
-    localized = Localized(classifier, y_true, y_score, [slides[name] for name in names])
-    write_model(arguments.output, arguments.model, localized, folder, names)
-    localized.say()
+    recalibrated = Recalibrated(classifier, y_true, y_score, [slides[name] for name in names])
+    write_model(arguments.output, arguments.model, recalibrated, folder, names)
+    recalibrated.say()
     print(f"written to {arguments.output}/", file=sys.stderr)
 
 
