@@ -53,7 +53,7 @@ def main() -> None:
     listed = len(crops)
     crops = without_training_crops(dataset, crops, classifier.seen, params.trained_on)
     y_score, problems, _, _ = judge(
-        classifier, Crops([dataset.folder / crop.path for crop in crops], classifier.preparation)
+        classifier, Crops([dataset.folder / crop.path for crop in crops], classifier.made)
     )
     refuse([problems[row] for row in sorted(problems)])
 

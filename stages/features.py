@@ -15,7 +15,7 @@ from stages.base.files import replacing
 from stages.base.fingerprint import code_files, fingerprint
 from stages.base.memory import keep_freed_memory
 from stages.base.parameters import read_params
-from stages.dataset.cohort import FEATURES, IMAGES, STAINED, open_squares, write_features_card
+from stages.dataset.cohort import FEATURES, IMAGES, open_squares, write_features_card
 from stages.model.augment import augment
 from stages.model.parameters import AugmentParameters
 from stages.model.steps import ModelParameters
@@ -48,7 +48,7 @@ def main() -> None:
     views, length = 8 + params.jittered_views, backbone.output_shape[1]
     key = fingerprint(
         [params.of_features(changes), runtime_environment() | {"keras": keras.__version__}],
-        [IMAGES, STAINED, *params.own_weights, *code_files()],
+        [IMAGES, *params.own_weights, *code_files()],
     )
     with (
         growing_array(FEATURES, PART, (len(squares), views, length), BATCH, key) as rows,

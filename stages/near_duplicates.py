@@ -13,7 +13,7 @@ from PIL import Image
 
 from stages.base.errors import run_program, warn
 from stages.base.files import read_table, write_table
-from stages.dataset.cohort import MANIFEST, open_padded, read_squares_card
+from stages.dataset.cohort import MANIFEST, open_squares, read_squares_card
 from stages.images.sheets import contact_sheet, save_png
 from stages.images.similarity import patterns, similar_pairs
 from stages.images.squares import content_box
@@ -46,7 +46,7 @@ class Pair(NamedTuple):
 def main() -> None:
     columns = ("path", "label", "slide", "width", "height")
     paths, labels, slides, widths, heights = read_table(MANIFEST, columns)
-    squares, padding = open_padded(), read_squares_card()
+    squares, padding = open_squares(), read_squares_card()
 
     def content(row: int) -> np.ndarray:
         crop = int(widths[row]), int(heights[row])

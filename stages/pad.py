@@ -10,7 +10,7 @@ from pathlib import Path
 from stages.base.errors import run_program
 from stages.base.files import read_table
 from stages.base.parameters import read_dataset_name, read_params
-from stages.dataset.cohort import IMAGES, MANIFEST, open_padded, write_squares_card
+from stages.dataset.cohort import IMAGES, MANIFEST, open_squares, write_squares_card
 from stages.images.padding import Crop, pad_all, padding_picture
 from stages.images.parameters import PadParameters
 from stages.images.sheets import save_png
@@ -28,7 +28,8 @@ def main() -> None:
     pad_all(crops, params.mode, params.size, IMAGES, scheduler_address())
     write_squares_card(params.mode, params.size)
     save_png(
-        PICTURE, padding_picture(folder, paths, labels, widths, heights, open_padded(), params.mode)
+        PICTURE,
+        padding_picture(folder, paths, labels, widths, heights, open_squares(), params.mode),
     )
     print(f"{len(paths)} crops, {params.mode}, {params.size} x {params.size}: {IMAGES}")
 

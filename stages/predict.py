@@ -21,7 +21,7 @@ from pathlib import Path
 from stages.base.arguments import argument_parser
 from stages.base.errors import refuse, run_program
 from stages.base.files import refuse_outputs, write_table
-from stages.evaluation.classifier import Crops, judge, read_classifier, read_preparation
+from stages.evaluation.classifier import Crops, judge, read_card, read_classifier
 from stages.evaluation.gallery import refuse_pages, write_gallery
 from stages.evaluation.judged import (
     MEASURES,
@@ -72,9 +72,7 @@ def main() -> None:
         if arguments.labels
         else {}
     )
-    opened = Crops(
-        crops, read_preparation(arguments.model)
-    )  # While Keras is imported and the model read.
+    opened = Crops(crops, read_card(arguments.model))  # While Keras is imported and the model read.
     classifier = read_classifier(arguments.model, arguments.weights)
     of_table = columns.of("slide") if columns else None
     slides = find_slides(

@@ -84,7 +84,7 @@ def main() -> None:
     slides = find_slides(
         names, arguments.slide, classifier.made.dataset.card.group, needed=False, of_table=of_table
     )
-    judgement = judge(classifier, Crops([folder / name for name in names], classifier.preparation))
+    judgement = judge(classifier, Crops([folder / name for name in names], classifier.made))
     refuse([judgement.problems[row] for row in sorted(judgement.problems)])
     y_score = judgement.probability
     if judgement.trained_on:

@@ -50,7 +50,6 @@ STAGES_WITHOUT_TENSORFLOW = (
     "manifest",
     "split",
     "pad",
-    "stain",
     "threshold",
     "predict",
     "recalibrate",
@@ -463,7 +462,7 @@ def predict_with(model, folder: Path, rounds: int) -> Row:
     pixels = np.zeros((len(files), size, size, 3), dtype=np.uint8)
 
     def ours() -> None:
-        y_score = judge(classifier, Crops(files, classifier.preparation)).probability
+        y_score = judge(classifier, Crops(files, classifier.made)).probability
         rows = [
             Judged(file.name, int(p >= 0.5), np.float32(p), 0, "", None, None)
             for file, p in zip(files, y_score)

@@ -85,7 +85,6 @@ def reproduce(folder):
         "split",
         "pad",
         "near_duplicates",
-        "stain",
         "features",
         "train",
         "likeness",

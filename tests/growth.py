@@ -30,8 +30,6 @@ def make_crops(folder: Path, count: int) -> None:
     for kind in ("GS", "nonGS"):
         (folder / f"data/many/{kind}").mkdir(parents=True)
     (folder / "data/many.yaml").write_text(CARD)
-    (folder / "data/stained").mkdir()
-    np.save(folder / "data/stained/images.npy", np.empty((0, SIZE, SIZE, 3), dtype=np.uint8))
     params = YAML().load(PROJECT / "params.yaml")
     params["data"], params["pad"]["size"] = "many", SIZE
     params["model"] |= {"step": "MobileNetV3Small", "weights": "none"}

@@ -102,18 +102,6 @@ def augmented() -> Named:
     )
 
 
-def stained() -> Named:
-    """Both stain normalizations: what is learned, and what becomes of a crop."""
-    from stages.images.stains import fit_normalization
-
-    squares, _ = drawn_crops(6, 64)
-    for method in ("reinhard", "macenko"):
-        normalize = fit_normalization(method, squares[:4])
-        for name, value in normalize.learned.items():
-            yield f"{method} {name}", np.array(value)
-        yield f"{method} crops", np.stack([normalize(square) for square in squares[4:]])
-
-
 def calibration() -> Named:
     """Every calibration, the thresholds, the uncertain band and the intervals."""
     from stages.measures.calibration import fit_calibration
@@ -298,7 +286,6 @@ PARTS: dict[str, Callable[[], Named]] = {
     for part in (
         drawn,
         augmented,
-        stained,
         calibration,
         head,
         smallest_step,

@@ -29,7 +29,7 @@ def pipelines(reproduced, tmp_path_factory):
     shutil.copytree(reproduced, other, symlinks=True)
     with inside(other):
         set_params({"split.fold": 1})
-        for stage in ("split", "stain", "train", "likeness", "threshold"):
+        for stage in ("split", "train", "likeness", "threshold"):
             code, _, error = run_program(stage)
             assert code == 0, error
     return Pipelines(place, reproduced, other)

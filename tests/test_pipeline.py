@@ -61,11 +61,11 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(workspace):
         ("evaluate.bootstrap", 30, ["evaluate"]),
         ("evaluate.threshold", "youden", ["threshold", "evaluate"]),
         ("train.epochs", 2, ["train", "threshold", "evaluate"]),
-        ("split.fold", 1, ["split", "stain", "train", "likeness", "threshold", "evaluate"]),
+        ("split.fold", 1, ["split", "train", "likeness", "threshold", "evaluate"]),
         (
             "pad.mode",
             "edge",
-            ["pad", "near_duplicates", "stain", "features", "train", "threshold", "evaluate"],
+            ["pad", "near_duplicates", "features", "train", "threshold", "evaluate"],
         ),
     ],
 )
@@ -96,7 +96,6 @@ STAGES = [
     "split",
     "pad",
     "near_duplicates",
-    "stain",
     "features",
     "train",
     "likeness",
@@ -191,7 +190,6 @@ def test_an_experiment_shows_and_compares(workspace):
     assert stages_run(output) == [
         "pad",
         "near_duplicates",
-        "stain",
         "features",
         "train",
         "threshold",

@@ -25,7 +25,6 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MODEL_FILES = (
     "model.keras",
     "model.json",
-    "stain.json",
     "threshold.json",
     "likeness.npz",
     "crops.csv",

@@ -27,7 +27,6 @@ BLOCKS = (
     "manifest",
     "split",
     "pad",
-    "stain",
     "model",
     "train",
     "evaluate",

@@ -13,7 +13,6 @@ from stages.base.files import damaged, read_json, read_table, write_json
 MANIFEST = Path("data/manifest.csv")
 SPLIT = Path("data/split.csv")
 IMAGES = Path("data/padded/images.npy")
-STAINED = Path("data/stained/images.npy")
 FEATURES = Path("data/features/features.npy")
 CARD = "card.json"  # Next to an array: what it was made from.
 SPLITS = ("train", "val", "test")
@@ -102,19 +101,6 @@ def read_cohort() -> Cohort:
 
 
 def open_squares() -> np.ndarray:
-    """Return the squares, uint8 (N, size, size, 3), memory-mapped: what is not asked for is not
-    read.
-
-    They are those with normalized stains, where stains are normalized.
-
-    Raises:
-        UserError: a file is damaged.
-    """
-    stained = _load(STAINED)
-    return stained if len(stained) else open_padded()
-
-
-def open_padded() -> np.ndarray:
     """Return the squares as the stage `pad` wrote them.
 
     Raises:

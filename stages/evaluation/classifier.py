@@ -22,7 +22,6 @@ from stages.dataset.seen import CROPS, Seen, read_crops
 from stages.images.opening import doubts_of, load_image, pixel_digest
 from stages.images.parameters import Mode
 from stages.images.squares import make_square
-from stages.images.stains import StainNormalizer, read_normalization
 from stages.measures.decision import THRESHOLD, Decision, read_decision
 from stages.measures.likeness import LIKENESS, Likeness, read_likeness
 from stages.model.encoder_card import EncoderCard, join_encoder
@@ -79,6 +78,10 @@ class ModelCard(Trained):
         names = folders if words else self.classes
         return [name.replace("_", " ") for name in names]
 
+    def square(self, image: Image.Image) -> np.ndarray:
+        """Return a crop as the model takes it, uint8 (size, size, 3)."""
+        return make_square(image, self.padding, self.size)
+
 
 def read_card(folder: Path) -> ModelCard:
     """Return the model.json in the folder of a model. Raises `UserError` if it is missing or
@@ -98,40 +101,16 @@ def of_another_model(folder: Path, decision: Decision) -> list[str]:
     return []
 
 
-class Preparation(NamedTuple):
-    """How a crop becomes what the model takes: its square, and the square's stain."""
+class Classifier(NamedTuple):
+    """From a file with a crop to a decision: the model's card, the model, its threshold, and what
+    it knows of crops.
+    """
 
     made: ModelCard
-    stain: StainNormalizer
-
-    def square(self, image: Image.Image) -> np.ndarray:
-        """Return a crop as the model takes it, uint8 (size, size, 3)."""
-        return self.stain(make_square(image, self.made.padding, self.made.size))
-
-
-def read_preparation(folder: Path) -> Preparation:
-    """Return how crops are prepared for the model in a folder, without the model.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
-    return Preparation(read_card(folder), read_normalization(folder / "stain.json"))
-
-
-class Classifier(NamedTuple):
-    """From a file with a crop to a decision: how the crop is prepared, the model, the threshold,
-    and what the model knows.
-    """
-
-    preparation: Preparation
     model: "keras.Model"
     decision: Decision
     likeness: Likeness
     seen: Seen
-
-    @property
-    def made(self) -> ModelCard:
-        return self.preparation.made
 
 
 def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
@@ -144,9 +123,8 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     Raises:
         UserError: a file is missing, damaged, or does not belong to the others.
     """
-    preparation, decision = read_preparation(folder), read_decision(folder / THRESHOLD.name)
-    made, likeness = preparation.made, read_likeness(folder / LIKENESS.name)
-    seen = read_crops(folder / CROPS.name)
+    made, decision = read_card(folder), read_decision(folder / THRESHOLD.name)
+    likeness, seen = read_likeness(folder / LIKENESS.name), read_crops(folder / CROPS.name)
     problems = [*made.of_another(folder), *of_another_model(folder, decision)]
     if likeness.made_from != made.dataset.made_from:
         problems.append(
@@ -162,7 +140,7 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
         raise UserError(
             f"{folder}/model.keras takes {model.input_shape[1:]}; model.json says size {made.size}"
         )
-    return Classifier(preparation, model, decision, likeness, seen)
+    return Classifier(made, model, decision, likeness, seen)
 
 
 def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> "keras.Model":
@@ -200,12 +178,12 @@ class Crops:
     `doubts`. `digests` are of the pixels, by row.
     """
 
-    def __init__(self, files: Sequence[Path], preparation: Preparation):
-        self.files, self.preparation = files, preparation
+    def __init__(self, files: Sequence[Path], made: ModelCard):
+        self.files, self.made = files, made
         self.problems: dict[int, str] = {}
         self.doubts: dict[int, list[str]] = {}
         self.digests: dict[int, str] = {}
-        waiting = max(BATCH, READY // (3 * preparation.made.size**2))
+        waiting = max(BATCH, READY // (3 * made.size**2))
         self._squares = ahead(self._square, ((row,) for row in range(len(files))), waiting)
 
     def batches(self) -> Iterator[np.ndarray]:
@@ -219,12 +197,10 @@ class Crops:
             if found := doubts_of(image, self.files[row]):
                 self.doubts[row] = found
             self.digests[row] = pixel_digest(image)
-            return self.preparation.square(image)
+            return self.made.square(image)
         except (UserError, OSError) as error:
             self.problems[row] = str(error)
-            return np.zeros(
-                (self.preparation.made.size, self.preparation.made.size, 3), dtype=np.uint8
-            )
+            return np.zeros((self.made.size, self.made.size, 3), dtype=np.uint8)
 
 
 def judge(classifier: Classifier, crops: Crops) -> Judgement:

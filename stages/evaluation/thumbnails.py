@@ -34,7 +34,7 @@ def thumbnails(files: Sequence[Path], classifier: Classifier) -> Iterator[tuple[
 
     attention = Attention(classifier.model)
     squares = ahead(
-        lambda file: classifier.preparation.square(load_image(file)),
+        lambda file: classifier.made.square(load_image(file)),
         ((file,) for file in files),
         BATCH,
     )

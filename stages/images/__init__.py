@@ -1,1 +1,1 @@
-"""From a file to pixels: opening crops, making them square, their stains, sheets of them."""
+"""From a file to pixels: opening crops, making them square, sheets of them."""

@@ -1,4 +1,4 @@
-"""`pad` and `stain` in params.yaml."""
+"""`pad` in params.yaml."""
 
 from typing import Literal
 
@@ -14,12 +14,3 @@ class PadParameters(Parameters):
 
     mode: Mode
     size: int = Field(ge=8, le=4096)
-
-
-Normalization = Literal["none", "reinhard", "macenko"]
-
-
-class StainParameters(Parameters):
-    """`stain` in params.yaml."""
-
-    normalization: Normalization

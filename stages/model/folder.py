@@ -16,7 +16,7 @@ from stages.base.files import Sha256, sha256
 FOLDER = Path("models")
 CARD = "model.json"
 # What model.json vouches for.
-TRAINED = ("model.keras", "stain.json", "validation.csv", "crops.csv")
+TRAINED = ("model.keras", "validation.csv", "crops.csv")
 WHOLE = "run dvc repro, or copy the model's folder as a whole"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import model_validator
 
 from stages.base.parameters import DatasetName, Parameters, check
-from stages.images.parameters import PadParameters, StainParameters
+from stages.images.parameters import PadParameters
 from stages.intake.parameters import ManifestParameters, SplitParameters
 from stages.ladder.parameters import ClimbParameters
 from stages.measures.parameters import EvaluateParameters
@@ -27,7 +27,6 @@ class Whole(Parameters):
     manifest: ManifestParameters
     split: SplitParameters
     pad: PadParameters
-    stain: StainParameters
     model: ModelParameters
     train: TrainParameters
     evaluate: EvaluateParameters

@@ -15,7 +15,6 @@ from stages.dataset.cohort import (
     IMAGES,
     MANIFEST,
     SPLIT,
-    STAINED,
     Cohort,
     open_features,
 )
@@ -212,7 +211,7 @@ def resume_key(params: TrainParameters, model_params: ModelParameters, number: i
         "member": number,
         "here": here,
     }
-    learned_from = [FEATURES] if model_params.frozen else [IMAGES, STAINED]
+    learned_from = [FEATURES] if model_params.frozen else [IMAGES]
     return fingerprint(
         parameters, [MANIFEST, SPLIT, *learned_from, *model_params.own_weights, *code_files()]
     )

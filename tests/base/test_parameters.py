@@ -110,7 +110,6 @@ def test_what_does_not_fit_is_one_line(workplace, name, value, said):
         ({"model.head": "svm"}, "model.head is 'svm'"),
         ({"model.head": "knn"}, "model: head knn is for a frozen backbone"),
         ({"model.step": "EfficientNetV9"}, "model.step is 'EfficientNetV9'"),
-        ({"stain.normalization": "macenco"}, "stain.normalization is 'macenco'"),
         ({"split.fold": 7}, "split: fold is 7; with 5 folds it must be from 0 to 4"),
         ({"climb.measure": "auc"}, "climb.measure is 'auc'"),
         (

@@ -46,7 +46,6 @@ def write_beside(folder, **changes):
     """Write all that stands beside model.keras, which is there, in the folder of a model without
     features.
     """
-    write_json(folder / "stain.json", {"normalization": "none", "learned": {}})
     (folder / "validation.csv").write_text("path,slide,label,probability\n")
     write_crops([], [], folder / "crops.csv")
     written = digests(folder)

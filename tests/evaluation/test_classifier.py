@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from stages.dataset.seen import Seen
-from stages.evaluation.classifier import BATCH, Classifier, Crops, Preparation, judge
+from stages.evaluation.classifier import BATCH, Classifier, Crops, judge
 from stages.images.opening import load_image
-from stages.images.stains import StainNormalizer
 from stages.measures.likeness import nothing_known
 from tests.conftest import save_crop
 from tests.evaluation.classifiers import a_card, a_decision
@@ -37,22 +36,21 @@ def test_a_crop_is_judged_alike_whatever_else_there_is(tmp_path):
     """And what does not open has no effect on the others, in whatever batch it is."""
     model = build("conv1-dense1", size=16)
     made = a_card({"title": "t"}, step="conv1-dense1")
-    preparation = Preparation(made, StainNormalizer(normalization="none", learned={}))
     decision = a_decision()
-    classifier = Classifier(preparation, model, decision, nothing_known(), Seen({}))
+    classifier = Classifier(made, model, decision, nothing_known(), Seen({}))
     files = [
         save_crop(tmp_path / f"{n}.png", n, (12 + n % 7, 9 + n % 5)) for n in range(2 * BATCH + 3)
     ]
     files[BATCH + 1].write_bytes(b"nothing")
-    together = judge(classifier, Crops(files, preparation))
+    together = judge(classifier, Crops(files, made))
     assert list(together.problems) == [BATCH + 1] and together.unlike is None
     squares = np.stack(
-        [preparation.square(load_image(file)) for row, file in enumerate(files) if row != BATCH + 1]
+        [made.square(load_image(file)) for row, file in enumerate(files) if row != BATCH + 1]
     )
     expected = np.delete(together.probability, BATCH + 1)
     assert expected == pytest.approx(model.predict(squares, verbose=0)[:, 0], abs=1e-6)
     for some in (files[:1], files[:5], files[BATCH + 2 :]):
-        alone, first = judge(classifier, Crops(some, preparation)).probability, files.index(some[0])
+        alone, first = judge(classifier, Crops(some, made)).probability, files.index(some[0])
         # At the same place of a batch to the last bit, at another but for rounding.
         most = 1e-6 if first % BATCH else 0
         assert alone == pytest.approx(

@@ -15,10 +15,9 @@ import stages.evaluation.gallery as gallery
 from stages.base.errors import UserError
 from stages.dataset.card import CardFields, Dataset
 from stages.dataset.seen import Seen
-from stages.evaluation.classifier import Classifier, Preparation
+from stages.evaluation.classifier import Classifier
 from stages.evaluation.gallery import pages_folder, refuse_pages, write_gallery
 from stages.evaluation.judged import Judged
-from stages.images.stains import StainNormalizer
 from stages.intake.labels import LABELS, read_corrections, read_few_labels
 from stages.measures.likeness import nothing_known
 from stages.model.backend import keras
@@ -69,8 +68,7 @@ def crops(tmp_path_factory):
     decision = a_decision(uncertain={"low": 0.4, "high": 0.55}, rule="sensitivity", target=0.95)
     (folder / "model").mkdir()
     (folder / "model/model.keras").write_bytes(b"a model")
-    preparation = Preparation(made, StainNormalizer(normalization="none", learned={}))
-    classifier = Classifier(preparation, model, decision, nothing_known(), Seen({}))
+    classifier = Classifier(made, model, decision, nothing_known(), Seen({}))
     return folder, judged, classifier
 
 
@@ -404,9 +402,7 @@ def test_a_thousand_crops_weigh_less_than_12_megabytes_and_open(
         keras.layers.Dense(1, "sigmoid")(keras.layers.GlobalAveragePooling2D()(model.outputs[0])),
     )
     made = classifier.made.model_copy(update={"size": 224})
-    classifier = classifier._replace(
-        model=model, preparation=classifier.preparation._replace(made=made)
-    )
+    classifier = classifier._replace(model=model, made=made)
     write_gallery(tmp_path / "page.html", real_data, many, classifier, folder / "model")
     assert (tmp_path / "page.html").stat().st_size < 12_000_000
     context = browser.new_context()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from stages import evaluate, features, manifest, pad, split, stain, threshold, train
+from stages import evaluate, features, manifest, pad, split, threshold, train
 from stages.base.errors import UserError
 from stages.comparison.settings import choose
 from stages.dataset.cohort import read_cohort
@@ -33,7 +33,7 @@ def test_trained_on_all_and_measured_out_of_fold(workplace, capsys):
     with pytest.raises(UserError, match=r"split.test is 'none', so train.ensemble must be true"):
         manifest.main()
     set_params({"train.ensemble": True})
-    for stage in (manifest, split, pad, stain, features):
+    for stage in (manifest, split, pad, features):
         stage.main()
     assert "no test set: a model of all slides" in capsys.readouterr().out
     assert json.loads(Path("metrics/split.json").read_text())["leakage"] is None

@@ -17,7 +17,7 @@ from PIL import Image
 from stages import manifest, pad
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
-from stages.dataset.cohort import open_padded
+from stages.dataset.cohort import open_squares
 from stages.images.opening import load_image
 from stages.images.squares import make_square
 from stages.intake.crops import make_manifest
@@ -28,7 +28,7 @@ def run(mode="white", size=16):
     set_params({"pad.mode": mode, "pad.size": size})
     manifest.main()
     pad.main()
-    return open_padded()
+    return open_squares()
 
 
 def test_row_i_is_row_i_of_the_manifest(workplace):

@@ -1575,7 +1575,7 @@ def test_damaged_results_of_earlier_stages(workplace):
     set_params(
         {"pad.size": 8, "train.epochs": 1, "model.step": "logistic", "evaluate.bootstrap": 10}
     )
-    for stage in ("manifest", "split", "pad", "stain", "train", "threshold"):
+    for stage in ("manifest", "split", "pad", "train", "threshold"):
         assert run_stage(stage).returncode == 0
     for stage, path, damage, said in DAMAGES:
         intact = Path(path).read_bytes()
@@ -1625,11 +1625,6 @@ MODEL_FOLDERS = {
     "another network": (
         "model.keras",
         lambda path: path.write_bytes(b"another"),
-        NOT_THIS_TRAINING,
-    ),
-    "another stain": (
-        "stain.json",
-        lambda path: path.write_text('{"normalization":"none","learned":{}}'),
         NOT_THIS_TRAINING,
     ),
     "other validation predictions": (

@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from stages import features, likeness, pad, split, stain, threshold, train
+from stages import features, likeness, pad, split, threshold, train
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, open_features, open_squares, read_cohort
@@ -142,7 +142,7 @@ def test_weights_are_a_name_in_the_folder_that_dvc_looks_at(workplace, name):
 def test_other_weights_under_the_same_name_are_another_training(workplace):
     make_classes()
     set_params({"pad.size": 8, "split.folds": 3})
-    for stage in (make_manifest, split.main, pad.main, stain.main, features.main):
+    for stage in (make_manifest, split.main, pad.main, features.main):
         stage()
     set_params(
         {
@@ -195,7 +195,7 @@ def small(workplace):
             "model.weights": "none",
         }
     )
-    for stage in (make_manifest, split.main, pad.main, stain.main, features.main):
+    for stage in (make_manifest, split.main, pad.main, features.main):
         stage()
 
 
@@ -239,7 +239,7 @@ def test_the_saved_model_gives_the_features_of_the_upright_square_beside_its_pro
     cohort = read_cohort()
     judgement = judge(
         classifier,
-        Crops([Path("data/small") / path for path in cohort.paths], classifier.preparation),
+        Crops([Path("data/small") / path for path in cohort.paths], classifier.made),
     )
     assert judgement.unlike.shape == (len(cohort.paths),) and np.all(
         (judgement.unlike >= 0) & (judgement.unlike <= 1)
@@ -422,7 +422,7 @@ def test_a_model_with_the_neighbors_head_is_whole(small, monkeypatch):
     classifier = read_classifier(Path("models"))
     judgement = judge(
         classifier,
-        Crops([Path("data/small") / path for path in cohort.paths], classifier.preparation),
+        Crops([Path("data/small") / path for path in cohort.paths], classifier.made),
     )
     said = {
         line.split(",")[0]: float(line.split(",")[-1])

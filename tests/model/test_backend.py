@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from stages import manifest, pad, split, stain
+from stages import manifest, pad, split
 from stages.base.errors import UserError
 from stages.dataset.cohort import SPLIT, read_cohort
 from stages.dataset.predictions import read_predictions
@@ -57,7 +57,7 @@ def prepare(**changes):
         "train.batch_size": 8,
     }
     set_params(small | changes)
-    for stage in (manifest, split, pad, stain):
+    for stage in (manifest, split, pad):
         stage.main()
 
 

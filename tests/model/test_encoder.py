@@ -16,7 +16,7 @@ pytest.importorskip("keras_hub", reason="encoders need: pip install -r requireme
 
 from safetensors.numpy import load_file, save_file
 
-from stages import features, likeness, pad, split, stain, threshold, train
+from stages import features, likeness, pad, split, threshold, train
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import open_features, open_squares, read_cohort
@@ -324,7 +324,7 @@ def small(workplace):
             "model.weights": "tiny",
         }
     )
-    for stage in (make_manifest, split.main, pad.main, stain.main):
+    for stage in (make_manifest, split.main, pad.main):
         stage()
 
 
@@ -352,7 +352,7 @@ def test_a_model_behind_an_encoder_holds_the_head_alone(small, averaged):
     cohort = read_cohort()
     judgement = judge(
         classifier,
-        Crops([Path("data/small") / path for path in cohort.paths], classifier.preparation),
+        Crops([Path("data/small") / path for path in cohort.paths], classifier.made),
     )
     assert judgement.unlike.shape == (len(cohort.paths),)
     looks = Attention(classifier.model)(np.array(open_squares()[:3]))

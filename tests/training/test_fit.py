@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import manifest, pad, split, stain, threshold, train
+from stages import manifest, pad, split, threshold, train
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import open_squares, read_cohort
@@ -41,7 +41,7 @@ SMALL = {
 def prepare(**changes):
     make_classes(slides=10, each=4)
     set_params(SMALL | changes)
-    for stage in (manifest, split, pad, stain):
+    for stage in (manifest, split, pad):
         stage.main()
 
 
