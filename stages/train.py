@@ -26,7 +26,7 @@ from stages.dataset.cohort import (
 )
 from stages.dataset.predictions import VALIDATION, write_predictions
 from stages.dataset.seen import write_crops
-from stages.model.backend import keras, make_deterministic, on_devices, runtime_environment
+from stages.model.backend import keras, make_deterministic, runtime_environment
 from stages.model.encoder_card import encoder_card
 from stages.model.file import MODEL, save_model
 from stages.model.folder import CARD, FOLDER, digests
@@ -66,22 +66,21 @@ def main() -> None:
     validated = np.zeros(len(cohort.paths), dtype=bool)
     probability = np.zeros(len(cohort.paths), dtype=np.float32)
     start = time.perf_counter()
-    with on_devices(params.devices):
-        for number, (train, val) in enumerate(memberships(cohort, params.ensemble), start=1):
-            print(f"{model_params.step}: {len(train)} crops to train on, {len(val)} to validate on")
-            # A member of an ensemble differs by its slides alone.
-            keras.utils.set_random_seed(params.seed)
-            member = train_member(model_params, params, cohort.labels, squares, train, val, number)
-            best.append(member.best)
-            probability[val], validated[val] = (
-                predict_member(member, model_params, squares, val, params),
-                True,
-            )
-            # Not all of it: an encoder's frozen blocks, of which each member has its own, can be
-            # gigabytes.
-            members.append(member.kept)
-        model = assemble(members, model_params, squares.shape[1], params.test_time_augmentation)
-        save_model(model, MODEL)
+    for number, (train, val) in enumerate(memberships(cohort, params.ensemble), start=1):
+        print(f"{model_params.step}: {len(train)} crops to train on, {len(val)} to validate on")
+        # A member of an ensemble differs by its slides alone.
+        keras.utils.set_random_seed(params.seed)
+        member = train_member(model_params, params, cohort.labels, squares, train, val, number)
+        best.append(member.best)
+        probability[val], validated[val] = (
+            predict_member(member, model_params, squares, val, params),
+            True,
+        )
+        # Not all of it: an encoder's frozen blocks, of which each member has its own, can be
+        # gigabytes.
+        members.append(member.kept)
+    model = assemble(members, model_params, squares.shape[1], params.test_time_augmentation)
+    save_model(model, MODEL)
     print(
         f"trained for {time.perf_counter() - start:.0f} s; "
         f"the weights kept are those of epoch {', '.join(str(one['epoch']) for one in best)}"

@@ -168,6 +168,17 @@ def test_nothing_is_computed_twice(repository):
         assert same == (branch == "other")
 
 
+@pytest.mark.parametrize("file", DVC_FILES)
+def test_a_lock_file_lists_the_stages_of_its_dvc_yaml(file):
+    """A leftover entry lends its parameters to the pipeline that `compare` reads."""
+    external = YAML(typ="safe").load(PROJECT / "params.yaml")["external"]
+    stages = set()
+    for name, stage in YAML(typ="safe").load(PROJECT / file)["stages"].items():
+        stages |= {f"{name}@{item}" for item in external} if "foreach" in stage else {name}
+    locked = YAML(typ="safe").load((PROJECT / file).with_suffix(".lock"))["stages"]
+    assert set(locked) == stages
+
+
 def test_no_output_keeps_its_stage_out_of_the_run_cache():
     """DVC takes an output that git keeps for a result of the stage only if it is a metric or a
     plot.

@@ -10,14 +10,13 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stages.base import arithmetic
-from stages.base.errors import UserError
 from stages.base.packages import other_versions
 from stages.model.operations import hold_operations
 
@@ -141,37 +140,6 @@ def make_deterministic(seed: int) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def on_devices(count: int) -> AbstractContextManager:
-    """Return a context in which models that are built and trained share each batch among `count`
-    devices of this machine.
-
-    Each device holds the whole model. On JAX, by `keras.distribution.DataParallel`, it is the
-    training of one device but for rounding. On TensorFlow, by its `MirroredStrategy`, each device
-    normalizes its own share of a batch and draws its own dropout, which is another training. One
-    device needs no context.
-
-    Raises:
-        UserError: there are fewer devices, or the backend has no such thing.
-    """
-    if count == 1:
-        return nullcontext()
-    backend = keras.backend.backend()
-    if backend not in ("jax", "tensorflow"):
-        raise UserError(
-            f"params.yaml: train.devices is {count}; on the backend {backend} it must be 1 (KERAS_BACKEND)"
-        )
-    devices = keras.distribution.list_devices() if backend == "jax" else _tensorflow_devices()
-    if len(devices) < count:
-        raise UserError(
-            f"params.yaml: train.devices is {count}; this machine has {len(devices)}: {', '.join(devices)}"
-        )
-    if backend == "jax":
-        return keras.distribution.DataParallel(devices=devices[:count]).scope()
-    import tensorflow
-
-    return tensorflow.distribute.MirroredStrategy(devices[:count]).scope()
-
-
 def runtime_environment() -> dict[str, Any]:
     """Return what the bytes of a training depend on beside code, data and parameters: arithmetic,
     backend and kind of device.
@@ -196,15 +164,6 @@ def runtime_environment() -> dict[str, Any]:
     if not arithmetic.is_portable(here) and (variables := arithmetic.variables()):
         here["environment"] = " ".join(f"{name}={value}" for name, value in variables.items())
     return here
-
-
-def _tensorflow_devices() -> list[str]:
-    import tensorflow
-
-    found = tensorflow.config.list_logical_devices("GPU") or tensorflow.config.list_logical_devices(
-        "CPU"
-    )
-    return [device.name for device in found]
 
 
 def gradient(function: Callable[..., Any], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -29,20 +29,13 @@ class Batches(keras.utils.PyDataset):
         augment: AugmentParameters | None = None,
         seed: int = 0,
         epoch: int = 0,
-        devices: int = 1,
     ):
-        """Take `rows` (int (n,)) of `images` (the squares) and of `y` (int (N,)).
-
-        Where several `devices` share each batch, each batch is a multiple of them: with `augment`
-        the last few rows of an epoch (other ones in each) are left out for that, without it the
-        last row is repeated.
-        """
+        """Take `rows` (int (n,)) of `images` (the squares) and of `y` (int (N,))."""
         # With one worker tf.data's own prefetching competes with training for the cores: epochs
         # took 1.9 x as long.
         super().__init__(workers=joblib.cpu_count() + 1 if augment else 1)
         self.images, self.rows, self.y = images, rows, y
         self.batch_size, self.augment, self.seed, self.epoch = batch_size, augment, seed, epoch
-        self.devices = devices
         self._order()
 
     def __len__(self) -> int:
@@ -65,32 +58,22 @@ class Batches(keras.utils.PyDataset):
         self._order()
 
     def _order(self) -> None:
-        if self.augment:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)
-            self.ordered = order[: len(order) - len(order) % self.devices]
-        else:
-            self.ordered = np.append(
-                self.rows, np.repeat(self.rows[-1:], -len(self.rows) % self.devices)
-            )
+        random = np.random.default_rng([self.seed, self.epoch])
+        self.ordered = random.permutation(self.rows) if self.augment else self.rows
 
 
 def predict(
-    model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64, devices: int = 1
+    model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64
 ) -> np.ndarray:
     """Return the model's probability of global sclerosis for some rows of the squares, float32
     (n,); see `outputs`.
     """
-    return outputs(model, images, rows, batch_size, devices)[:, 0]
+    return outputs(model, images, rows, batch_size)[:, 0]
 
 
 def outputs(
-    model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64, devices: int = 1
+    model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64
 ) -> np.ndarray:
-    """Return all that a model says of some rows of the squares, float32 (n, D).
-
-    Each of `devices` takes `batch_size` at a time.
-    """
-    batches = Batches(
-        images, rows, np.zeros(len(images), dtype=np.int64), batch_size * devices, devices=devices
-    )
-    return model.predict(batches, verbose=0)[: len(rows)]
+    """Return all outputs of a model for some rows of the squares, float32 (n, D)."""
+    batches = Batches(images, rows, np.zeros(len(images), dtype=np.int64), batch_size)
+    return model.predict(batches, verbose=0)

@@ -95,9 +95,8 @@ def fit(
                 params.augment,
                 params.seed,
                 done,
-                params.devices,
             ),
-            validation_data=Batches(images, val, y, params.batch_size, devices=params.devices),
+            validation_data=Batches(images, val, y, params.batch_size),
             # Batches shuffles the images; Keras would shuffle the batches too, by a state that a
             # resumed run does not have.
             shuffle=False,

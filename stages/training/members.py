@@ -123,7 +123,7 @@ def train_member(
     whole = join(backbone, trained, "features") if trained else backbone
     features = np.zeros((len(squares), 1, whole.output_shape[1]), dtype=np.float32)
     rows = np.concatenate([train, val])
-    features[rows, 0] = outputs(whole, squares, rows, devices=params.devices)
+    features[rows, 0] = outputs(whole, squares, rows)
     head, _ = fit_head(features, y, train, val, params)
     kept = join_to_train(trained or backbone, head, model_params.step)
     model = join_to_train(backbone, kept, model_params.step) if trained else kept
@@ -168,7 +168,7 @@ def predict_member(
             if params.test_time_augmentation
             else member.learner
         )
-        return predict(model, squares, rows, devices=params.devices)
+        return predict(model, squares, rows)
     features, views = open_features(), 8 if params.test_time_augmentation else 1
     probability = np.zeros((len(rows), views), dtype=np.float32)
     for start in range(0, len(rows), 512):

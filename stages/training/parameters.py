@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from stages.base.parameters import Parameters
 from stages.model.parameters import AugmentParameters
@@ -23,14 +23,5 @@ class TrainParameters(Parameters):
     patience: int = Field(ge=1)
     ensemble: bool
     test_time_augmentation: bool
-    devices: int = Field(ge=1, le=1024)
     resume: bool
     seed: int = Field(ge=0, lt=2**32)
-
-    @model_validator(mode="after")
-    def _shared_evenly(self) -> "TrainParameters":
-        if self.batch_size % self.devices:
-            raise ValueError(
-                f"batch_size is {self.batch_size}; with {self.devices} devices it must be a multiple of that"
-            )
-        return self

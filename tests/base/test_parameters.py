@@ -103,10 +103,6 @@ def test_what_does_not_fit_is_one_line(workplace, name, value, said):
         ({"evaluate.calibration": "platt"}, "evaluate.calibration is 'platt'"),
         ({"train.epochs": 0}, "train.epochs is 0"),
         ({"train.augment.rotation": -1}, "train.augment.rotation is -1"),
-        (
-            {"train.batch_size": 33, "train.devices": 2},
-            "train: batch_size is 33; with 2 devices it must be a multiple of that",
-        ),
         ({"model.head": "svm"}, "model.head is 'svm'"),
         ({"model.head": "knn"}, "model: head knn is for a frozen backbone"),
         ({"model.step": "EfficientNetV9"}, "model.step is 'EfficientNetV9'"),
