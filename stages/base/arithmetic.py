@@ -5,7 +5,7 @@ Libraries look at the processor when they are imported and choose their kernels 
 and how large its caches are; each kernel rounds in its own way. What they look at is fixed here, in
 one place: `stages/__init__.py` imports this module before anything else imports NumPy, SciPy or
 TensorFlow. What cannot be fixed from outside, a few operations of TensorFlow,
-stages/model/operations.py writes in another way. `python -m tests.processors` shows that both
+stages/model/operations.py writes in another way. `python -m tools.processors` shows that both
 suffice.
 
 GLOMERULI_ARITHMETIC=native in the environment leaves all of that to the machine: another

@@ -3,7 +3,7 @@ written so that they do not.
 
 Models are the same plain Keras models with them or without: what changes is how a sum or a root is
 computed. Found by running each operation on one processor and, emulated, on others (`python -m
-tests.processors`):
+tools.processors`):
 
 - The reciprocal and the reciprocal square root are the processor's own approximations, which differ
   by maker; division and square root are exact everywhere. Batch normalization and the like ask for

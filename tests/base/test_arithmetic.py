@@ -20,8 +20,9 @@ from stages.base.arithmetic import (
     is_portable,
     variables,
 )
-from tests.processors import EMULATOR, digests, drawn_crops
+from tests.drawn import drawn_crops
 from tests.repositories import PROJECT
+from tools.processors import EMULATOR, digests
 
 on_x86 = pytest.mark.skipif(not IS_X86, reason="of x86-64 processors")
 
@@ -159,7 +160,7 @@ def test_what_counts_of_a_machine_is_told_from_its_name():
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["calibration", "smallest-step"])
 def test_another_processor_comes_to_the_same_bytes(part, monkeypatch):
-    """`python -m tests.processors` has all parts and more processors."""
+    """`python -m tools.processors` has all parts and more processors."""
     monkeypatch.chdir(PROJECT)
     here = digests(part)
     assert len(here) > 5 and digests(part, "Haswell") == here

@@ -11,10 +11,10 @@ from ruamel.yaml import YAML
 
 from stages.base import packages
 from stages.base.arithmetic import is_portable
-from tests import pins
 from tests.imports import code_of
-from tests.pins import PINNED, SYSTEMS, differing
 from tests.repositories import PROJECT
+from tools import pins
+from tools.pins import PINNED, SYSTEMS, differing
 
 # The modules of packages, by the file in pins/ that has their versions.
 MODULES = {

@@ -16,7 +16,7 @@ from PIL import Image
 
 from stages.base.errors import UserError
 from stages.images.opening import doubts_of, load_image
-from tests.images.fuzz import tissue
+from tests.images.pictures import tissue
 
 PICTURE = tissue(0)
 

@@ -15,7 +15,7 @@ def test_two_thousand_damaged_files():
     # In a process of its own: with a bound on the memory and on the time of each image, beyond
     # which it ends.
     done = subprocess.run(
-        [sys.executable, "-m", "tests.images.fuzz", "0", "2000"],
+        [sys.executable, "-m", "tools.fuzz_images", "0", "2000"],
         cwd=PROJECT,
         capture_output=True,
         text=True,

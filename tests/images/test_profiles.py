@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 from stages.images.opening import doubts_of, load_image
 from stages.images.profiles import to_srgb
-from tests.images.fuzz import smooth, tissue
+from tests.images.pictures import smooth, tissue
 
 PICTURE = tissue(2)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -23,7 +23,7 @@ from stages.model.networks import (
 )
 from stages.model.operations import LONGEST_SUM, longest_divisor
 from stages.training.fit import Record, fit
-from tests.processors import drawn_crops, model_parameters, train_parameters
+from tests.drawn import drawn_crops, model_parameters, train_parameters
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,12 +1,12 @@
-"""Check that requirements.txt can be installed from wheels alone, for each Python and system that
-the README names.
+"""Check that wheels exist for all of requirements.txt, for each supported Python and system.
 
-    python -m tests.pins                     all of them (a minute or two; it asks the package index
-    and installs nothing) python -m tests.pins --python 3.13 --system windows python -m tests.pins
-    --write                        first write the versions of what computes into pins/
+    python -m tools.pins                                  all of them
+    python -m tools.pins --python 3.13 --system windows   one of them
+    python -m tools.pins --write                          first write pins/ from requirements.txt
 
-Each line says whether pip finds a wheel of every pinned version, and which it misses. The exit code
-is 1 if it misses any, or if pins/ has other versions than requirements.txt.
+All of them take a minute or two: pip asks the package index and installs nothing. Each line says
+whether pip finds a wheel of every pinned version, and which it misses. The exit code is 1 if it
+misses any, or if pins/ has other versions than requirements.txt.
 """
 
 import argparse
@@ -187,7 +187,7 @@ def differing() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.pins",
+        prog="python -m tools.pins",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,17 +1,15 @@
-"""Damage files of every format that README names, and hold what the product makes of them against a
-second library.
+"""Damage files of every supported format and compare what is read with a second library.
 
-    python -m tests.images.fuzz [SEED] [COUNT]
+    python -m tools.fuzz_images [SEED] [COUNT]
 
-prints a JSON object: how many were read, refused, and otherwise wrong, with the damaged files of
-the wrong ones in /tmp. It runs in a process of its own, with a bound on its memory and on the time
-that an image takes: what goes beyond ends it.
+prints a JSON object: how many files were read, refused, and otherwise wrong, with the content of
+the wrong ones in base64. Memory and the time per image are bounded; beyond them the program ends.
 
-    python -m tests.images.fuzz silent [SEED] [COUNT]
+    python -m tools.fuzz_images silent [SEED] [COUNT]
 
-damages files as disks, copies and recovery programs do, COUNT of each format, and prints for each
-damage how many were read without a word although a thousandth of their pixels is off by more than
-16 levels, and how many there were.
+damages COUNT files of each format as disks, copies and recovery programs do. For each damage it
+prints how many files were read without a warning although more than a thousandth of their pixels
+is off by more than 16 levels, and how many files there were.
 """
 
 import base64
@@ -33,21 +31,12 @@ from PIL import Image
 
 from stages.base.errors import UserError
 from stages.images.opening import doubts_of, load_image
+from tests.images.pictures import smooth, tissue
 
 MEMORY, SECONDS = 3 * 2**30, 20
 # Levels of 255 by which two libraries may differ: in rounding the colors of JPEG, in widening 5
 # bits to 8.
 APART = {"JPEG": 3, "WEBP": 3, "TIFF": 3, "BMP": 8, "PPM": 1, "PNG": 0, "GIF": 0, "JPEG2000": 1}
-
-
-def smooth(seed: int, channels: int = 3, size: tuple[int, int] = (24, 17)) -> np.ndarray:
-    """A picture with a bright and a dark end, whose decoded pixels tell a shift of rows from none."""
-    random = np.random.default_rng(seed)
-    coarse = random.integers(0, 256, (4, 4, channels)).astype(np.float32)
-    grown = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).reshape(
-        size[1], size[0], channels
-    )
-    return np.clip(grown, 0, 255).astype(np.uint8)
 
 
 def by_pillow(kind: str, mode: str = "RGB", **options: object):
@@ -181,12 +170,6 @@ def second_opinion(kind: str, data: bytes) -> np.ndarray | None:
         return None
     read = (read >> 8).astype(np.uint8) if read.dtype == np.uint16 else read
     return np.dstack([read] * 3) if read.ndim == 2 else read[..., :3]
-
-
-def tissue(seed: int) -> np.ndarray:
-    """A picture of 320 x 300 with the noise of a camera, large enough for a hole of 4,096 bytes."""
-    noise = np.random.default_rng(seed).normal(0, 6, (300, 320, 3))
-    return np.clip(smooth(seed, size=(320, 300)) + noise, 0, 255).astype(np.uint8)
 
 
 def whole(kind: str, **options: object):

@@ -1,9 +1,10 @@
-"""An epoch of training as the notebooks do it, for each line of standard input: python -m
-tests.generator CROPS.
+"""Train an epoch as the notebooks do it, for each line of standard input.
 
-The network is conv3-dense1 of params.yaml, written by Keras alone; the generator is Keras's own,
-which changes image by image. It imports nothing of this project: the environment alone says which
-kernels TensorFlow takes.
+    python -P benchmarks/notebook_generator.py CROPS
+
+The network is conv3-dense1 of params.yaml, written with Keras only; the generator is Keras's own,
+which augments image by image. Nothing of stages/ is used: which kernels TensorFlow takes is left to
+the environment.
 """
 
 import sys

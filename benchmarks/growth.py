@@ -1,7 +1,8 @@
-"""Datasets of many crops, for the bench, how a stage is measured on them, and the picture of it.
+"""Make datasets of many crops, measure a stage on them, and draw the result.
 
-python -m tests.growth docs/bench.json docs/growth.png      draw what `python -m tests.bench` has
-written
+    python -m benchmarks.growth benchmarks/results.json docs/growth.png
+
+draws the rows that `python -m benchmarks.speed growth` has written.
 """
 
 import os
@@ -82,12 +83,12 @@ print(json.dumps({"seconds": seconds, "megabytes": peak / 1024}))
 """
 
 
-def draw(bench: Path, picture: Path) -> None:
+def draw(results: Path, picture: Path) -> None:
     """Draw the seconds and the memory of each stage over the number of crops, both axes
     logarithmic: a line for each stage.
     """
     values = []
-    for row in read_json(bench)["rows"]:
+    for row in read_json(results)["rows"]:
         if found := re.fullmatch(r"(\w+), ([\d,]+) crops", row["name"]):
             crops = int(found[2].replace(",", ""))
             seconds = row["ours"] * crops / 1e6

@@ -1,9 +1,9 @@
-"""What the published encoders need: memory and hours, from their sizes and the speed of two of
-their blocks on this machine.
+"""Estimate the memory and the hours that the published encoders need.
 
-    python -m tests.encoder_cost
+    python -m benchmarks.encoders
 
-None of their weights is needed: the blocks have random ones. Prints the table of docs/encoders.md.
+The estimate comes from their sizes and from the speed of two of their blocks on this machine. The
+blocks have random weights; no published weights are needed. Prints the table of docs/encoders.md.
 """
 
 import time

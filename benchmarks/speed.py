@@ -1,14 +1,13 @@
-"""Measure the pipeline's speed against what people use today and against the limit: python -m
-tests.bench [ROW ...]
+"""Measure the pipeline's speed against a peer and against a limit.
 
-    python -m tests.bench                   all rows: pad, train, predict, dvc, startup, growth
-    (half an hour on two cores) python -m tests.bench pad train         some of them python -m
-    tests.bench --compare OLD.json  old, new and goal of each row; the exit code is 1 where one
-    falls short
+    python -m benchmarks.speed                     all rows (half an hour on two cores)
+    python -m benchmarks.speed pad train           some of pad, train, predict, dvc, startup, growth
+    python -m benchmarks.speed --compare OLD.json  then old, new and goal of each row
 
-Each measurement stands beside a peer, written here from its description, and a limit; they take
-turns, and the table has their medians. It is printed and written to bench.json. Ratios above 1 say
-that ours is the faster. `pad` and `predict` want GLOMERULI_DATA.
+Each row has a peer, the way that people use today, and a limit. They take turns, and the row has
+their medians. Rows are printed and written to a JSON file. Ratios above 1 mean that ours is faster.
+With `--compare` the exit code is 1 if a row falls short of its goal. `pad` and `predict` need the
+real images in GLOMERULI_DATA.
 """
 
 import argparse
@@ -39,7 +38,7 @@ from stages.images.opening import load_image
 from stages.images.padding import Crop, pad_all
 from stages.workers.cores import on_all_cores
 from tests.evaluation.classifiers import write_beside
-from tests.growth import MEASURED, SIZE, make_crops
+from benchmarks.growth import MEASURED, SIZE, make_crops
 from tests.repositories import PROJECT
 
 PADDED = 5758  # images, as in the largest published set of this task
@@ -92,7 +91,7 @@ class Row(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench",
+        prog="python -m benchmarks.speed",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -107,7 +106,7 @@ def main() -> None:
         "--rounds", type=int, default=5, help="of which the median is taken (default: 5)"
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("bench.json"), help="(default: bench.json)"
+        "--output", type=Path, default=Path("results.json"), help="(default: results.json)"
     )
     parser.add_argument(
         "--compare", type=Path, metavar="OLD.json", help="an earlier output, to compare with"
@@ -116,7 +115,7 @@ def main() -> None:
     old = read_json(arguments.compare) if arguments.compare else None
     rows = []
     for name in arguments.rows or ROWS:
-        with tempfile.TemporaryDirectory(prefix="glomeruli-bench-") as folder:
+        with tempfile.TemporaryDirectory(prefix="glomeruli-speed-") as folder:
             rows += show(ROWS[name](Path(folder), arguments.rounds))
     content = [row.as_json() for row in rows]
     about = {"processor": processor(), "cores": joblib.cpu_count(), "rounds": arguments.rounds}
@@ -311,7 +310,8 @@ def generator_process(default: bool) -> Iterator[Callable[[], None]]:
     if default:
         ours = {*SETTINGS, FIXED, THREADS[0]}
         environments = {name: value for name, value in environments.items() if name not in ours}
-    command = [sys.executable, "-m", "tests.generator", str(TRAINED)]
+    # By its file: as a module it would import this package, which fixes the arithmetic.
+    command = [sys.executable, "-P", "benchmarks/notebook_generator.py", str(TRAINED)]
     with subprocess.Popen(
         command,
         cwd=PROJECT,

@@ -1,11 +1,10 @@
-"""What a laboratory that the model has not seen gains by a few labels, and by none: the tables of
-docs/backbones.md.
+"""Measure a model on a hospital it has not seen: without labels, and recalibrated with a few.
 
-    python -m tests.laboratories [REPOSITORY]
+    python -m benchmarks.unseen_site [REPOSITORY]
 
-reads data/features and data/manifest.csv of a repository in which the recommended line has run on
-aidpath, leaves each hospital out, trains the ensemble of the others on the features (as
-stages.training.head does), and calls its crops at their threshold.
+REPOSITORY has data/features and data/manifest.csv of `aidpath` with the recommended backbone. Each
+hospital is left out in turn: the ensemble is trained on the features of the others (as in
+stages.training.head) and predicts its crops. Prints the tables of docs/backbones.md.
 """
 
 import csv
@@ -41,9 +40,7 @@ def head(features: np.ndarray, y: np.ndarray):
 
 
 class Model:
-    """The ensemble of some laboratories: log-odds of features, those out of fold, and the
-    threshold, in calibrated log-odds.
-    """
+    """The ensemble of some hospitals: calibrated log-odds of features, and the threshold."""
 
     def __init__(self, features: np.ndarray, y: np.ndarray, slides: np.ndarray):
         out_of_fold, self.members = np.zeros(len(y)), []

@@ -1,15 +1,17 @@
-"""Show that x86-64 processors with AVX2 come to the same bytes: run the reference work on this one
-and, emulated, on others.
+"""Show that x86-64 processors with AVX2 give the same bytes.
 
-    python -m tests.processors                                all parts on all processors (about an
-    hour on two cores) python -m tests.processors --parts head calibration       some of them python
-    -m tests.processors --processors Haswell EPYC python -m tests.processors --arithmetic native
-    what it is like when nothing is fixed
+    python -m tools.processors                            all parts on all processors
+    python -m tools.processors --parts head calibration   some of the parts
+    python -m tools.processors --processors Haswell EPYC  some of the processors
+    python -m tools.processors --arithmetic native        what happens when nothing is fixed
 
-It prints one hash a part and processor and, where one differs from this machine's, the first array
-that does, in the order of the computation: the operation to look at. The exit code is 1 then.
-Emulation is `qemu-x86_64` (Debian's package qemu-user), which has no AVX-512: run it on a machine
-with AVX-512 and on one without.
+All parts on all processors take about an hour on two cores. Each part runs here and, emulated, as
+other processors. The program prints one hash per part and processor. Where a hash differs from this
+machine's, it also prints the first array that differs, in the order of the computation: the
+operation to look at. The exit code is then 1.
+
+Emulation is `qemu-x86_64` (Debian's package qemu-user), which has no AVX-512: run the program on a
+machine with AVX-512 and on one without.
 """
 
 import argparse
@@ -37,28 +39,10 @@ PROCESSORS = {
 }
 
 
-def drawn_crops(number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return drawn squares, uint8 (number, size, size, 3), and their labels, int (number,), both
-    classes among them.
-    """
-    from stages.images.squares import make_square
-    from stages.synthetic.stains import make_slide
-    from stages.synthetic.tissue import draw_glomerulus, make_tuft
-
-    squares, labels = [], []
-    for index in range(number):
-        random = np.random.default_rng([7, index])
-        slide = make_slide(
-            np.random.default_rng([7, 0, index % 3]), np.random.default_rng([7, 0]), "A1"
-        )
-        tuft, label = make_tuft(random)
-        squares.append(np.asarray(make_square(draw_glomerulus(random, slide, tuft), "white", size)))
-        labels.append(label if index > 1 else index)
-    return np.stack(squares), np.array(labels)
-
-
 def drawn() -> Named:
     """The drawn dataset."""
+    from tests.drawn import drawn_crops
+
     squares, labels = drawn_crops(6, 128)
     yield from ((f"glomerulus {number}", square) for number, square in enumerate(squares))
     yield "labels", labels
@@ -67,6 +51,7 @@ def drawn() -> Named:
 def augmented() -> Named:
     """Every change of augmentation, and the jittered views."""
     from stages.model.augment import AugmentParameters, augment
+    from tests.drawn import drawn_crops
 
     every = {
         "rotation": 180,
@@ -139,6 +124,7 @@ def calibration() -> Named:
 def head() -> Named:
     """The logistic head of a backbone, from 624 and from 1,280 features."""
     from stages.training.head import fit_head
+    from tests.drawn import train_parameters
 
     random = np.random.default_rng(2)
     for length in (624, 1280):
@@ -158,26 +144,11 @@ def head() -> Named:
         )
 
 
-def train_parameters(**changes):
-    from stages.base.parameters import read_params
-    from stages.training.parameters import TrainParameters
-
-    return read_params("train", TrainParameters).model_copy(
-        update={"epochs": 1, "batch_size": 16, **changes}
-    )
-
-
-def model_parameters(**changes):
-    from stages.base.parameters import read_params
-    from stages.model.steps import ModelParameters
-
-    return read_params("model", ModelParameters).model_copy(update=changes)
-
-
 def _learned(model, squares: np.ndarray, y: np.ndarray, train: int, **changes) -> Named:
     """Train a model, and yield its weights and what it then says."""
     from stages.model.batches import predict
     from stages.training.fit import Record, fit
+    from tests.drawn import train_parameters
 
     fit(
         model,
@@ -196,6 +167,7 @@ def _rung(size: int, squares: int, batch_size: int = 16, **changes) -> Named:
     from stages.model.backend import make_deterministic
     from stages.model.networks import build_model
     from stages.training.fit import channel_statistics
+    from tests.drawn import drawn_crops, model_parameters
 
     make_deterministic(0)
     pixels, y = drawn_crops(squares, size)
@@ -244,6 +216,7 @@ def backbone_features() -> Named:
     """Features of efficientnet_lite0 at 224 pixels in the eight orientations."""
     from stages.model.backbone import build_backbone, extract_features
     from stages.model.backend import make_deterministic
+    from tests.drawn import drawn_crops
 
     make_deterministic(0)
     squares, _ = drawn_crops(2, 224)
@@ -261,6 +234,7 @@ def backbone_fine_tuned() -> Named:
     from stages.model.batches import outputs
     from stages.model.networks import join_to_train, mean_of_orientations
     from stages.training.head import fit_head
+    from tests.drawn import drawn_crops, train_parameters
 
     make_deterministic(0)
     squares, y = drawn_crops(12, 96)
@@ -308,7 +282,7 @@ def digests(
     """
     command = [EMULATOR, "-cpu", processor] if processor else []
     done = subprocess.run(
-        [*command, sys.executable, "-m", "tests.processors", "--run", part],
+        [*command, sys.executable, "-m", "tools.processors", "--run", part],
         env=os.environ | {"GLOMERULI_ARITHMETIC": arithmetic},
         capture_output=True,
         text=True,
@@ -325,7 +299,7 @@ def whole(arrays: dict[str, str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.processors",
+        prog="python -m tools.processors",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

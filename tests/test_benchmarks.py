@@ -1,8 +1,8 @@
-"""The bench's comparison with an earlier run: each row by its goals."""
+"""`benchmarks.speed --compare` holds each row against its goals."""
 
 import pytest
 
-from tests.bench import ROWS, Row, compare
+from benchmarks.speed import ROWS, Row, compare
 
 FAST = Row("train", "crops/s", 80.0, 40.0, 81.0, goal=2, floor_goal=0.95)
 STARTS = Row("start-up of pad", "s", 0.4, None, 0.2, False, most=0.5)
@@ -32,7 +32,7 @@ GROWS = Row(
         (Row("dvc status", "s", 1.0, 1.2, 0.9, False), []),
     ],
 )
-def test_a_row_that_falls_short_is_said_and_makes_the_exit_code(row, short, capsys):
+def test_a_row_that_falls_short_is_marked_and_sets_the_exit_code(row, short, capsys):
     old = FAST._replace(ours=70.0)
     assert compare([old.as_json()], [row.as_json()]) == bool(short)
     lines = capsys.readouterr().out.splitlines()[2:]

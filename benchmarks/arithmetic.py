@@ -1,15 +1,16 @@
-"""Measure what fixed arithmetic costs or brings, in one run on one machine: python -m
-tests.arithmetic_cost [ROUNDS]
+"""Measure what fixed arithmetic costs or gains, in one run on one machine.
 
-In turns, each in a process of its own, for three rounds: `conv3-dense1` at 128 pixels is trained
-and predicts, and the packaged backbone's features are computed, on crops of noise
+    python -m benchmarks.arithmetic [ROUNDS]
+
+Each kind runs in a process of its own, in turns, for three rounds. It trains `conv3-dense1` at 128
+pixels on crops of noise, predicts them, and computes features of the packaged backbone:
 
 - portable: as the pipeline does;
 - native: with the kernels that TensorFlow chooses for this processor;
 - native, Eigen: with those that it chooses for a processor without AVX512-VNNI;
 - free: portable, with operations that need not be deterministic.
 
-It prints the medians and the speed relative to native.
+The program prints the medians and the speed relative to native.
 """
 
 import json
@@ -31,7 +32,7 @@ def main(rounds: int) -> None:
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     for _ in range(rounds):
         for kind, environment in KINDS.items():
-            command = [sys.executable, "-m", "tests.arithmetic_cost", kind]
+            command = [sys.executable, "-m", "benchmarks.arithmetic", kind]
             output = subprocess.run(
                 command, env=os.environ | environment, check=True, capture_output=True, text=True
             ).stdout
@@ -49,7 +50,7 @@ def main(rounds: int) -> None:
 
 
 def measure(deterministic: bool) -> dict[str, float]:
-    """Return how many crops a second are trained on (the median epoch after the first) and judged,
+    """Return how many crops a second are trained on (the median epoch after the first) and predicted,
     and features computed of.
     """
     import numpy as np
@@ -60,7 +61,7 @@ def measure(deterministic: bool) -> dict[str, float]:
     from stages.model.batches import Batches, predict
     from stages.model.networks import build_model, to_log_odds
     from stages.training.fit import cross_entropy
-    from tests.processors import model_parameters
+    from tests.drawn import model_parameters
 
     if deterministic:
         make_deterministic(0)
@@ -83,7 +84,7 @@ def measure(deterministic: bool) -> dict[str, float]:
     start = time.perf_counter()
     for _ in range(3):
         predict(model, crops, np.arange(CROPS))
-    judged = 3 * CROPS / (time.perf_counter() - start)
+    predicted = 3 * CROPS / (time.perf_counter() - start)
     backbone = build_backbone("efficientnet_lite0", "none", 224)
     squares = np.random.default_rng(0).integers(0, 256, (VIEWS // 8, 224, 224, 3), dtype=np.uint8)
     extract_features(backbone, squares[:4])
@@ -92,7 +93,7 @@ def measure(deterministic: bool) -> dict[str, float]:
         extract_features(backbone, squares[place : place + 4])
     return {
         "crops trained on": CROPS / float(np.median(np.diff(moments)[1:])),
-        "crops judged": judged,
+        "crops predicted": predicted,
         "views of a backbone": VIEWS / (time.perf_counter() - start),
     }
 

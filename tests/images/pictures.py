@@ -1,0 +1,20 @@
+"""Pictures whose decoded pixels show damage."""
+
+import cv2
+import numpy as np
+
+
+def smooth(seed: int, channels: int = 3, size: tuple[int, int] = (24, 17)) -> np.ndarray:
+    """A picture with a bright and a dark end, whose decoded pixels tell a shift of rows from none."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (4, 4, channels)).astype(np.float32)
+    grown = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).reshape(
+        size[1], size[0], channels
+    )
+    return np.clip(grown, 0, 255).astype(np.uint8)
+
+
+def tissue(seed: int) -> np.ndarray:
+    """A picture of 320 x 300 with the noise of a camera, large enough for a hole of 4,096 bytes."""
+    noise = np.random.default_rng(seed).normal(0, 6, (300, 320, 3))
+    return np.clip(smooth(seed, size=(320, 300)) + noise, 0, 255).astype(np.uint8)
