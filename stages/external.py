@@ -4,8 +4,7 @@ metrics/external/<name>.json and predictions.
     python -m stages.external NAME
 
 NAME is a dataset, data/NAME/ with its card. dvc.yaml has this stage once for each name in
-`external` of params.yaml. Beside the measures it says what `python -m stages.recalibrate` on some
-labeled crops of the dataset gives on its other slides.
+`external` of params.yaml.
 """
 
 import sys
@@ -26,9 +25,7 @@ from stages.evaluation.results import certain, deciding, measure, say
 from stages.images.sheets import save_png
 from stages.intake.crops import Glomerulus, Unreadable, make_manifest
 from stages.intake.parameters import ManifestParameters
-from stages.measures.calibration import log_odds
 from stages.measures.parameters import EvaluateParameters
-from stages.measures.recalibration_curve import Point, recalibration_curve
 
 OUTPUT = Path("metrics/external")
 
@@ -67,17 +64,8 @@ def main() -> None:
     results["corrected_labels"] = sum(crop.label != crop.published for crop in crops)
     results["trained_on"] = listed - len(crops)
     results["certain"] = certain(y_true, y_score, threshold, band)
-    odds, cut = log_odds(y_score), float(log_odds(threshold))
-    curve = recalibration_curve(y_true, odds, cut, slides, params.seed)
-    write_table(OUTPUT / f"{dataset.name}.recalibrating.csv", Point._fields, curve)
-    twelve = {point.measure: point.median for point in curve if point.labeled == 12}
-    # Of what a dozen labels would give one number, for a line in a terminal; all of them beside the
-    # other measures.
-    recalibrated = {"recalibrated": twelve["balanced_accuracy"]} if twelve else {}
-    write_json(OUTPUT / f"{dataset.name}.json", deciding(results) | recalibrated)
-    write_json(
-        OUTPUT / f"{dataset.name}.measures.json", results | {"recalibrated_on_12_labels": twelve}
-    )
+    write_json(OUTPUT / f"{dataset.name}.json", deciding(results))
+    write_json(OUTPUT / f"{dataset.name}.measures.json", results)
     write_table(unreadable_list, Unreadable._fields, unreadable)
     columns = ("path", "slide", "label", "probability", "predicted")
     rows = [

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from stages.measures.calibration import Calibration
 from stages.measures.recalibration import Shift, fit_shift, left_out, more_labels, rate, spread
-from stages.measures.recalibration_curve import recalibration_curve
+from tests.laboratories import recalibration_curve
 
 
 def by_integration(y_true, log_odds):
