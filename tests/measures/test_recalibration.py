@@ -8,9 +8,9 @@ from scipy.integrate import dblquad
 from scipy.special import expit
 from scipy.stats import binomtest
 
+from benchmarks.unseen_site import recalibration_curve
 from stages.measures.calibration import Calibration
 from stages.measures.recalibration import Shift, fit_shift, left_out, more_labels, rate, spread
-from tests.laboratories import recalibration_curve
 
 
 def by_integration(y_true, log_odds):
