@@ -13,10 +13,10 @@ import numpy as np
 
 from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import write_json, write_table
-from stages.base.parameters import read_dataset_name, read_params
-from stages.dataset.card import read_dataset
+from stages.base.parameters import read_params
 from stages.dataset.cohort import IMAGES, MANIFEST, SPLIT, leakage, open_squares, read_cohort
 from stages.dataset.predictions import write_predictions
+from stages.dataset.used_card import read_used_card
 from stages.evaluation.classifier import of_another_model, read_card, read_network
 from stages.evaluation.curves import METRICS, write_curves, write_slides
 from stages.evaluation.out_of_fold import write_out_of_fold
@@ -34,16 +34,17 @@ from stages.model.folder import FOLDER
 
 def main() -> None:
     params = read_params("evaluate", EvaluateParameters)
-    dataset, key = read_dataset(read_dataset_name()), read_key(params.pseudonyms)
+    key = read_key(params.pseudonyms)
     make_deterministic(params.seed)
     decision, made = read_decision(), read_card(FOLDER)
     refuse([*made.of_another(FOLDER), *of_another_model(FOLDER, decision)])
     made.refuse_other_data(MANIFEST, SPLIT)
+    folder = read_used_card().folder
     threshold, band = decision.threshold, decision.uncertain
 
     cohort = read_cohort()
     if cohort.has_no_test:
-        write_out_of_fold(dataset, cohort, decision, params)
+        write_out_of_fold(folder, cohort, decision, params)
         return
     rows = cohort.rows("test")
     paths, slides, y_true = cohort.paths[rows], cohort.slides[rows], cohort.labels[rows]
@@ -73,7 +74,7 @@ def main() -> None:
     mistakes = worst_mistakes(y_true, y_score, y_pred)
     save_png(
         METRICS / "plots/mistakes.png",
-        mistakes_picture(dataset, paths, slides, y_score, mistakes, threshold),
+        mistakes_picture(folder, paths, slides, y_score, mistakes, threshold),
     )
     looks = attention_picture(model, squares, rows, paths, y_true, y_score, mistakes)
     save_png(METRICS / "plots/attention.png", looks)

@@ -44,9 +44,7 @@ def main() -> None:
         raise UserError(
             f"{dataset.folder}: it is the dataset that the model was trained on; `external` measures it on another"
         )
-    crops, unreadable = make_manifest(
-        dataset, unreadable_list, skip_unreadable=manifest.unreadable == "skip"
-    )
+    crops, unreadable = make_manifest(dataset, unreadable_list, manifest.skips_unreadable)
     listed = len(crops)
     crops = without_training_crops(dataset, crops, classifier.seen, params.trained_on)
     y_score, problems, _, _ = judge(
@@ -79,7 +77,7 @@ def main() -> None:
     )
     save_png(
         OUTPUT / f"{dataset.name}.png",
-        mistakes_picture(dataset, paths, slides, y_score, mistakes, threshold),
+        mistakes_picture(dataset.folder, paths, slides, y_score, mistakes, threshold),
     )
     say(results)
 

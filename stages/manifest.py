@@ -1,9 +1,8 @@
-"""Check a dataset and list it: data/<name>/ and its card -> data/manifest.csv, one row an image,
-sorted by path.
+"""Check a dataset and list it: data/<name>/ and its card -> data/manifest.csv, one row per image.
 
-Every image is opened once here, so that a folder's faults are found in the first minute and all in
-one go. The stage is apart from `split` so that another fold, seed or `split.by` reads no image
-again.
+Every image is opened here once, so that all faults of a folder are reported in the first minute, in
+one go. The rows are sorted by path. `split` is another stage, so that another fold, seed or
+`split.by` reads no image again; data/card.json holds what the other stages use of the card.
 """
 
 from pathlib import Path
@@ -13,36 +12,32 @@ from stages.base.files import write_table
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
 from stages.dataset.cohort import MANIFEST
+from stages.dataset.used_card import write_used_card
 from stages.intake.crops import Glomerulus, Unreadable, make_manifest
 from stages.intake.parameters import ManifestParameters
 
 UNREADABLE = Path("metrics/unreadable.csv")
 CROP_SIZES = Path("metrics/plots/crop_sizes.csv")
-DRAWN_SIZES = 2000
+DRAWN_SIZES = 2000  # points of the scatter plot, at most
 
 
 def main() -> None:
     params = read_params("manifest", ManifestParameters)
     dataset = read_dataset(read_dataset_name())
-    rows, unreadable = make_manifest(
-        dataset, UNREADABLE, skip_unreadable=params.unreadable == "skip"
-    )
+    card = dataset.card
+    rows, unreadable = make_manifest(dataset, UNREADABLE, params.skips_unreadable)
     write_table(MANIFEST, Glomerulus._fields, rows)
+    write_used_card(dataset.name, card.title, card.classes, card.group)
     write_table(UNREADABLE, Unreadable._fields, unreadable)
-    # A scatter of a million points is no picture: every n-th row, so that at most 2,000 are drawn.
     drawn = rows[:: -(-len(rows) // DRAWN_SIZES)]
-    write_table(
-        CROP_SIZES,
-        ("width", "height", "label"),
-        ((row.width, row.height, row.label) for row in drawn),
-    )
+    sizes = ((row.width, row.height, row.label) for row in drawn)
+    write_table(CROP_SIZES, ("width", "height", "label"), sizes)
     positives = sum(row.label for row in rows)
     slides = len({row.slide for row in rows})
     corrected = sum(row.label != row.published for row in rows)
-    labels = f"; {corrected} labels corrected by {dataset.card.corrections}" if corrected else ""
-    print(
-        f"{dataset.card.title}: {len(rows)} glomeruli, {positives} of them globally sclerotic, {slides} slides{labels}"
-    )
+    labels = f"; {corrected} labels corrected by {card.corrections}" if corrected else ""
+    counts = f"{len(rows)} glomeruli, {positives} of them globally sclerotic, {slides} slides"
+    print(f"{card.title}: {counts}{labels}")
 
 
 if __name__ == "__main__":

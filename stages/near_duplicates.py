@@ -13,7 +13,9 @@ from PIL import Image
 
 from stages.base.errors import run_program, warn
 from stages.base.files import read_table, write_table
-from stages.dataset.cohort import MANIFEST, open_squares, read_squares_card
+from stages.base.parameters import check
+from stages.dataset.cohort import MANIFEST, SQUARES_CARD, open_squares, read_squares_card
+from stages.images.parameters import PadParameters
 from stages.images.sheets import contact_sheet, save_png
 from stages.images.similarity import patterns, similar_pairs
 from stages.images.squares import content_box
@@ -46,7 +48,8 @@ class Pair(NamedTuple):
 def main() -> None:
     columns = ("path", "label", "slide", "width", "height")
     paths, labels, slides, widths, heights = read_table(MANIFEST, columns)
-    squares, padding = open_squares(), read_squares_card()
+    squares, card = open_squares(), read_squares_card()
+    padding = check({"mode": card.mode, "size": card.size}, PadParameters, str(SQUARES_CARD))
 
     def content(row: int) -> np.ndarray:
         crop = int(widths[row]), int(heights[row])
@@ -56,7 +59,9 @@ def main() -> None:
     rows = progress(range(len(paths)), desc="comparing", unit="crop")
     similar = similar_pairs(patterns(content(row) for row in rows))
     crossing = [
-        pair for pair in similar if len({(labels[row], slides[row]) for row in pair[:2]}) == 2
+        (i, j, similarity)
+        for i, j, similarity in similar
+        if (labels[i], slides[i]) != (labels[j], slides[j])
     ]
     pairs = [
         Pair(paths[i], labels[i], slides[i], paths[j], labels[j], slides[j], similarity)
@@ -69,7 +74,8 @@ def main() -> None:
     captions = [
         f"label {labels[row]}, slide {slides[row]}\n{Path(paths[row]).name}" for row in shown
     ]
-    heading = f"Pairs across slides or labels that look alike: {len(pairs)}, of which {len(shown) // 2} are shown."
+    found = f"Pairs across slides or labels that look alike: {len(pairs)}"
+    heading = f"{found}, of which {len(shown) // 2} are shown."
     pictures = [Image.fromarray(content(row)) for row in shown]
     save_png(SHEET, contact_sheet(pictures, captions, columns=min(8, len(shown)), heading=heading))
     print(f"{len(pairs)} near-duplicates across slides or labels among {len(paths)} crops: {PAIRS}")

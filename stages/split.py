@@ -1,12 +1,12 @@
 """Draw train, validation and test so that no slide (or site) straddles them: data/manifest.csv ->
 data/split.csv.
 
-Beside its part, each image has the number of its fold there: 0 is the test set, the others are
-counted from it. Where split.test is none, there is no fold 0, and the model is trained on all
-slides. scikit-learn takes longer to import than all else here: it is, where it draws.
+The table also has the number of each image's fold: 0 is the test set, and the others are counted
+from it. If split.test is none there is no fold 0, and the model is trained on all slides.
 """
 
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 
@@ -32,86 +32,115 @@ CLASS_BALANCE = Path("metrics/plots/class_balance.csv")
 
 def main() -> None:
     params = read_params("split", SplitParameters)
-    # Files with the same pixels stay together, whatever slides they are said to be of.
-    paths, labels, slides, sites, pixels = read_table(
-        MANIFEST, ("path", "label", "slide", "site", "pixels_sha256")
-    )
+    columns = ("path", "label", "slide", "site", "pixels_sha256")
+    paths, labels, slides, sites, pixels = read_table(MANIFEST, columns)
     y = np.array(labels, dtype=np.int64)
-    if params.by == "site" and not all(sites):
-        raise UserError(
-            "params.yaml: split.by is 'site', but the dataset's card names no site; it must be slide or image"
-        )
-    keys = {"slide": [slides], "site": [sites], "image": []}[params.by]
-    groups = merge_groups(*keys, pixels)
-    joined = joined_by_copies(paths, keys[0] if keys else paths, pixels)
-    numbers = (
-        number_folds(
-            y, groups, params.folds, params.seed, Folds("split.folds", f"{params.by}s", joined)
-        )
-        - params.fold
-    )
-    numbers = numbers % params.folds + (params.test == "none")
-    if params.validation_by == "slide" and params.by == "site":
+    match params.by:
+        case "slide":
+            keys = slides
+        case "site":
+            if not all(sites):
+                raise UserError(
+                    "params.yaml: split.by is 'site', but the dataset's card names no site; "
+                    "it must be slide or image"
+                )
+            keys = sites
+        case "image":
+            keys = paths
+        case _:
+            assert_never(params.by)
+    # Files with the same pixels stay together, whatever their slides.
+    groups = merge_groups(keys, pixels)
+    joined = joined_by_copies(paths, keys, pixels)
+    said = Folds("split.folds", f"{params.by}s", joined)
+    drawn = number_folds(y, groups, params.folds, params.seed, said)
+    numbers = (drawn - params.fold) % params.folds + (not params.has_test)
+    if params.has_inner_slides:
         rest = numbers > 0
         inner = merge_groups(np.array(slides)[rest], np.array(pixels)[rest])
-        said = Folds(
-            "split.validation_by is 'slide', for which the number of folds",
-            "slides outside of the test set",
-            joined,
-        )
+        why = "split.validation_by is 'slide', for which the number of folds"
+        said = Folds(why, "slides outside of the test set", joined)
         numbers[rest] = 1 + number_folds(y[rest], inner, params.others, params.seed, said)
-    if params.test == "none" and (lacking := folds_without_a_class(y, numbers)):
-        seeds = seeds_that_work(y, groups, params.folds)
-        try_others = (
-            f"seeds {', '.join(map(str, seeds))} give each fold both"
-            if seeds
-            else f"at most {most_folds(y, groups)} folds can have both"
-        )
-        refuse(
-            [
-                f"params.yaml: with split.seed {params.seed} and split.folds {params.folds} fold {fold} has no "
-                f"{CLASS_NAMES[label].replace('_', ' ')} glomerulus to validate on; {try_others}"
-                for fold, label in lacking
-            ]
-        )
-    splits = np.where(
-        numbers == 0, "test", np.where(numbers == params.validation_offset, "val", "train")
-    )
+    if not params.has_test:
+        refuse_folds_without_a_class(params, y, groups, numbers)
+    is_val = numbers == params.validation_offset
+    splits = np.where(numbers == 0, "test", np.where(is_val, "val", "train"))
+    refuse_splits_without_a_class(params, y, splits)
+
+    # Labels and slides too, so that readers can refuse a split that was drawn for others.
+    columns = ("path", "label", "slide", "split", "fold")
+    write_table(SPLIT, columns, zip(paths, labels, slides, splits, numbers))
+    is_single = are_single(np.array(slides))
+    summary = summarize(y, np.array(slides), splits)
+    summary["identical_images"] = len(pixels) - len(set(pixels))
+    if is_single:
+        summary["note"] = SINGLE
+    write_json(METRICS, summary)
+    balance = [
+        (f"{name}, {kind}", kind, count)
+        for name, counts in summary["images"].items()
+        for kind, count in counts.items()
+    ]
+    write_table(CLASS_BALANCE, ("split", "class", "images"), balance)
+    said_of_split = [
+        f"by {params.by}: " + ", ".join(f"{np.sum(splits == name)} {name}" for name in SPLITS)
+    ]
+    if not params.has_test:
+        said_of_split.append("no test set: a model of all slides")
+    if summary["leakage"] is not None:
+        said_of_split.append(f"leakage {summary['leakage']:.3f}")
+    if is_single:
+        said_of_split.append(SINGLE)
+    print("; ".join(said_of_split))
+
+
+def refuse_folds_without_a_class(
+    params: SplitParameters, y: np.ndarray, groups: np.ndarray, numbers: np.ndarray
+) -> None:
+    """Raise `UserError` if a fold, on which a member validates, has only one class.
+
+    Args:
+        y, groups, numbers: int (N,), of each image its label, its group and its fold.
+    """
+    if not (lacking := folds_without_a_class(y, numbers)):
+        return
+    if seeds := seeds_that_work(y, groups, params.folds):
+        advice = f"seeds {', '.join(map(str, seeds))} give each fold both"
+    else:
+        advice = f"at most {most_folds(y, groups)} folds can have both"
+    drawn = f"with split.seed {params.seed} and split.folds {params.folds}"
     refuse(
         [
-            f"params.yaml: with split.fold {params.fold}, split.seed {params.seed} and split.folds {params.folds} {name} has no "
-            f"{CLASS_NAMES[label].replace('_', ' ')} glomerulus; try another seed or fewer folds"
+            f"params.yaml: {drawn} fold {fold} has no {_words(label)} glomerulus to validate on; "
+            f"{advice}"
+            for fold, label in lacking
+        ]
+    )
+
+
+def refuse_splits_without_a_class(
+    params: SplitParameters, y: np.ndarray, splits: np.ndarray
+) -> None:
+    """Raise `UserError` if train, validation or test has only one class.
+
+    Args:
+        y, splits: int and text (N,), of each image its label and its split.
+    """
+    drawn = f"split.fold {params.fold}, split.seed {params.seed} and split.folds {params.folds}"
+    refuse(
+        [
+            f"params.yaml: with {drawn} {name} has no {_words(label)} glomerulus; "
+            "try another seed or fewer folds"
             for name in SPLITS
-            if name != "test" or params.test == "fold"
+            if name != "test" or params.has_test
             for label in (0, 1)
             if not np.any((splits == name) & (y == label))
         ]
     )
-    # Labels and slides as well: a split that was drawn for others is refused by whoever reads it.
-    columns = ("path", "label", "slide", "split", "fold")
-    write_table(SPLIT, columns, zip(paths, labels, slides, splits, numbers))
-    summary = summarize(y, np.array(slides), splits)
-    summary["identical_images"] = len(pixels) - len(set(pixels))
-    if are_single(np.array(slides)):
-        summary["note"] = SINGLE
-    write_json(METRICS, summary)
-    balance = [
-        (name, kind, count)
-        for name, counts in summary["images"].items()
-        for kind, count in counts.items()
-    ]
-    write_table(
-        CLASS_BALANCE,
-        ("split", "class", "images"),
-        [(f"{name}, {kind}", kind, n) for name, kind, n in balance],
-    )
-    print(
-        f"by {params.by}: "
-        + ", ".join(f"{np.sum(splits == name)} {name}" for name in SPLITS)
-        + ("; no test set: a model of all slides" if params.test == "none" else "")
-        + (f"; leakage {summary['leakage']:.3f}" if summary["leakage"] is not None else "")
-        + (f"; {SINGLE}" if are_single(np.array(slides)) else "")
-    )
+
+
+def _words(label: int) -> str:
+    return CLASS_NAMES[label].replace("_", " ")
 
 
 if __name__ == "__main__":

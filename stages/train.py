@@ -13,12 +13,10 @@ from stages.base.arithmetic import THREADS, is_portable
 from stages.base.errors import UserError, run_program
 from stages.base.files import sha256, write_json
 from stages.base.fingerprint import STAGES, code_files
-from stages.base.parameters import read_dataset_name, read_params
-from stages.dataset.card import read_dataset
+from stages.base.parameters import read_params
 from stages.dataset.cohort import (
     CLASS_NAMES,
     FEATURES,
-    MANIFEST,
     SPLIT,
     open_squares,
     read_cohort,
@@ -26,6 +24,7 @@ from stages.dataset.cohort import (
 )
 from stages.dataset.predictions import VALIDATION, write_predictions
 from stages.dataset.seen import write_crops
+from stages.dataset.used_card import read_used_card
 from stages.model.backend import keras, make_deterministic, runtime_environment
 from stages.model.encoder_card import encoder_card
 from stages.model.file import MODEL, save_model
@@ -46,7 +45,7 @@ MADE_WITH = Path("metrics/plots/made_with.json")
 def main() -> None:
     params = read_params("train", TrainParameters)
     model_params = read_params("model", ModelParameters)
-    dataset = read_dataset(read_dataset_name())
+    dataset = read_used_card()
     make_deterministic(params.seed)
     here = runtime_environment()
     if not is_portable(here) or str(here["threads"]) != THREADS[1]:
@@ -100,11 +99,9 @@ def main() -> None:
         "classes": CLASS_NAMES,
         "validation": best,
         "dataset": {
-            "name": dataset.name,
-            "card": dataset.card.model_dump(exclude_none=True),
+            **dataset.model_dump(exclude_none=True),
             "images": len(cohort.paths),
             "corrected_labels": int(np.sum(cohort.labels != cohort.published)),
-            "manifest_sha256": sha256(MANIFEST),
             "split_sha256": sha256(SPLIT),
             "features_sha256": sha256(FEATURES) if model_params.frozen else None,
             "test_slides": len(np.unique(cohort.slides[cohort.rows("test")])),

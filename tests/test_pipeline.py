@@ -262,7 +262,7 @@ def test_own_data_in_five_lines(workspace):
         for number, kind in enumerate(("sclerotic", "healthy", "healthy")):
             save_crop(Path(f"data/mine/{kind}/case-{slide}_{number}.png"), seed=10 * slide + number)
     Path("data/mine.yaml").write_text(
-        "title: Our own\nclasses: [healthy, sclerotic]\ngroup: '(?P<slide>.+)_\\d+\\.png$'\nsource: x\nlicence: x\n"
+        "title: Our own\nclasses: [healthy, sclerotic]\ngroup: '(?P<slide>.+)_\\d+\\.png$'\nsource: x\nlicense: x\n"
     )
     dvc("add", "data/mine")
     git("add", "data/mine.dvc", "data/mine.yaml", "data/.gitignore")

@@ -277,8 +277,11 @@ def faults() -> Iterator[Fault]:
     ]:
         yield Fault(f"params.yaml: {name}", with_params(**changes), programs)
     card = "data/demo.yaml"
-    yield Fault("card: classes exchanged after train", edited(card, exchange_classes), ["evaluate"])
+    yield Fault("card: classes exchanged", edited(card, exchange_classes), ["manifest"])
     yield Fault("card: missing", removed(card), ["manifest"])
+    used = "data/card.json"
+    yield Fault("card.json: cut short", truncated(used), ["train"])
+    yield Fault("card.json: of another manifest", replaced(used), ["train"])
     for stage in ("manifest", "evaluate"):
         yield Fault(f"an image is overwritten by text, before {stage}", overwrite_image, [stage])
     yield Fault("an image is replaced by another one after manifest", replace_image, ["pad"])

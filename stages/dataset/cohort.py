@@ -14,19 +14,23 @@ MANIFEST = Path("data/manifest.csv")
 SPLIT = Path("data/split.csv")
 IMAGES = Path("data/padded/images.npy")
 FEATURES = Path("data/features/features.npy")
-CARD = "card.json"  # Next to an array: what it was made from.
+# Next to each array, how it was made.
+SQUARES_CARD, FEATURES_CARD = IMAGES.with_name("card.json"), FEATURES.with_name("card.json")
 SPLITS = ("train", "val", "test")
-# What is said where no two images share a slide.
-SINGLE = "each crop is a slide of its own: nothing keeps a patient's crops together, and leakage is not known"
+# Printed if no two images share a slide.
+SINGLE = (
+    "each crop is a slide of its own: nothing keeps a patient's crops together, and leakage is "
+    "unknown"
+)
 CLASS_NAMES = ("non_globally_sclerotic", "globally_sclerotic")  # of label 0 and of label 1
 
 
 class Cohort(NamedTuple):
     """N images in the order of the manifest; row i of the squares is image i.
 
-    `paths`, `slides`, `splits` and `pixels_sha256`, the digests of what they show, are text arrays (N,),
-    `labels`, `published` and `folds` int64 (N,). A label differs from the published one where the
-    dataset's card corrects it. Fold 0 is the test set.
+    `paths`, `slides`, `splits` and `pixels_sha256` (digests of the decoded pixels) are text arrays
+    (N,); `labels`, `published` and `folds` are int64 (N,). A label differs from the published one
+    if the dataset's card corrects it. Fold 0 is the test set.
     """
 
     paths: np.ndarray
@@ -39,8 +43,9 @@ class Cohort(NamedTuple):
 
     @property
     def has_no_test(self) -> bool:
-        """Whether all slides are for training: each fold is validated on by the member of an
-        ensemble that has not seen it.
+        """Whether all slides are for training.
+
+        The members of an ensemble then each validate on a fold that they have not seen.
         """
         return not np.any(self.splits == "test")
 
@@ -50,10 +55,9 @@ class Cohort(NamedTuple):
 
 
 def leakage(slides: np.ndarray, splits: np.ndarray) -> float | None:
-    """Return the share of test images whose slide is also in train: 0 where slides are kept apart.
+    """Return the share of test images whose slide is also in train: 0 if slides are kept apart.
 
-    None without a test set, and where no two images share a slide: nothing is then known of
-    patients.
+    It is None without a test set, and if no two images share a slide, as patients are then unknown.
 
     Args:
         slides, splits: text arrays (N,).
@@ -64,44 +68,39 @@ def leakage(slides: np.ndarray, splits: np.ndarray) -> float | None:
 
 
 def are_single(slides: np.ndarray) -> bool:
-    """Return whether each of several images has a slide of its own, as with `group: none` in a
-    card.
-    """
+    """Return whether each of several images is a slide of its own, as by `group: none` in a card."""
     return 1 < len(np.unique(slides)) == len(slides)
 
 
 def read_cohort() -> Cohort:
-    """Return the images of data/manifest.csv with their part in data/split.csv.
+    """Return the images of data/manifest.csv with their splits in data/split.csv.
 
     Raises:
-        UserError: a file is damaged, or the two are not of the same images.
+        UserError: a file is damaged, or the two list different images.
     """
-    paths, labels, slides, published, pixels = read_table(
-        MANIFEST, ("path", "label", "slide", "published", "pixels_sha256")
-    )
+    columns = ("path", "label", "slide", "published", "pixels_sha256")
+    paths, labels, slides, published, pixels = read_table(MANIFEST, columns)
     *drawn_for, splits, folds = read_table(SPLIT, ("path", "label", "slide", "split", "fold"))
     if drawn_for != [paths, labels, slides]:
         raise UserError(
-            f"{SPLIT}: it was drawn for other crops, labels or slides than {MANIFEST} lists; run `dvc repro`"
+            f"{SPLIT}: it was drawn for other crops, labels or slides than {MANIFEST} lists; "
+            "run `dvc repro`"
         )
     if unknown := sorted({*splits} - {*SPLITS}):
         raise damaged(SPLIT, f"a split is {unknown[0]!r}; it must be one of {', '.join(SPLITS)}")
-    y, number, as_published = (
-        np.array(column, dtype=np.int64) for column in (labels, folds, published)
-    )
     return Cohort(
-        np.array(paths),
-        y,
-        np.array(slides),
-        np.array(splits),
-        number,
-        as_published,
-        np.array(pixels),
+        paths=np.array(paths),
+        labels=np.array(labels, dtype=np.int64),
+        slides=np.array(slides),
+        splits=np.array(splits),
+        folds=np.array(folds, dtype=np.int64),
+        published=np.array(published, dtype=np.int64),
+        pixels_sha256=np.array(pixels),
     )
 
 
 def open_squares() -> np.ndarray:
-    """Return the squares as the stage `pad` wrote them.
+    """Return the squares as `pad` wrote them, uint8 (N, size, size, 3), memory-mapped.
 
     Raises:
         UserError: the file is damaged, or holds the squares of other crops than the manifest lists.
@@ -113,11 +112,10 @@ def open_squares() -> np.ndarray:
 
 
 class SquaresCard(BaseModel):
-    """How the squares were made, and of which crops: their number, and the digest of their names
+    """How the squares were made, and from which crops: their number, and a digest of their names
     and pixels.
 
-    `sample_sha256` is of a sample of the rows, by which squares of another dataset or in another
-    order are found.
+    `sample_sha256` is of some rows; it tells squares of other crops, or in another order, apart.
     """
 
     mode: str
@@ -128,11 +126,9 @@ class SquaresCard(BaseModel):
 
 
 class FeaturesCard(BaseModel):
-    """What the features were made from: the squares, and the parameters of the backbone; their
-    shape, and a sample.
+    """How the features were made: from which squares, and by which parameters of the backbone.
 
-    If there are no features, they were made from nothing: other squares are then no reason to train
-    again.
+    Without features `squares` is None: other squares are then no reason to train again.
     """
 
     squares: SquaresCard | None
@@ -145,28 +141,24 @@ AnyCard = TypeVar("AnyCard", SquaresCard, FeaturesCard)
 
 
 def write_squares_card(mode: str, size: int) -> None:
-    """Write the card of the squares that were made of the crops in the manifest."""
+    """Write the card of the squares, which were made of the crops in the manifest."""
     card = SquaresCard(mode=mode, size=size, sample_sha256=_sample(_load(IMAGES)), **_crops())
-    write_json(IMAGES.with_name(CARD), card.model_dump())
+    write_json(SQUARES_CARD, card.model_dump())
 
 
 def read_squares_card() -> SquaresCard:
     """Return how the squares were made. Raises `UserError` if the file is damaged."""
-    return _read_card(IMAGES, SquaresCard)
+    return _read_card(SQUARES_CARD, SquaresCard)
 
 
 def _crops() -> dict[str, Any]:
-    rows = [
-        f"{path}\t{pixels}\n"
-        for path, pixels in zip(*read_table(MANIFEST, ("path", "pixels_sha256")))
-    ]
+    table = zip(*read_table(MANIFEST, ("path", "pixels_sha256")))
+    rows = [f"{path}\t{pixels}\n" for path, pixels in table]
     return {"crops": len(rows), "crops_sha256": hashlib.sha256("".join(rows).encode()).hexdigest()}
 
 
 def write_features_card(parameters: dict[str, Any]) -> None:
-    """Write what the features that are there were made from: the squares that are there, and
-    `parameters`.
-    """
+    """Write the card of the features, which were made of the squares by `parameters`."""
     features = _load(FEATURES)
     card = FeaturesCard(
         squares=read_squares_card() if len(features) else None,
@@ -174,11 +166,10 @@ def write_features_card(parameters: dict[str, Any]) -> None:
         shape=list(features.shape),
         sample_sha256=_sample(features),
     )
-    write_json(FEATURES.with_name(CARD), card.model_dump())
+    write_json(FEATURES_CARD, card.model_dump())
 
 
-def _read_card(array: Path, schema: type[AnyCard]) -> AnyCard:
-    path = array.with_name(CARD)
+def _read_card(path: Path, schema: type[AnyCard]) -> AnyCard:
     try:
         return schema.model_validate(read_json(path))
     except ValidationError as error:
@@ -186,25 +177,27 @@ def _read_card(array: Path, schema: type[AnyCard]) -> AnyCard:
 
 
 def open_features(parameters: dict[str, Any] | None = None) -> np.ndarray:
-    """Return the backbone's features of views of the squares, float32 (N, views, D), memory-mapped.
-
-    The first eight views are the orientations, the first of all the square as it is; jittered views
-    follow.
+    """Return the backbone's features of views of the squares.
 
     Args:
-        parameters: those that they must have been made by; None: any.
+        parameters: those that must have made the features; None for any.
+
+    Returns:
+        float32 (N, views, D), memory-mapped. The first eight views are the orientations, the first
+        of all the square as it is; jittered views follow.
 
     Raises:
         UserError: the file is damaged, or the features are of other squares or another backbone.
     """
-    card = _read_card(FEATURES, FeaturesCard)
+    card = _read_card(FEATURES_CARD, FeaturesCard)
     if card.squares not in (None, read_squares_card()):
         raise UserError(
             f"{FEATURES}: it holds features of other squares than {IMAGES}; run `dvc repro`"
         )
     if parameters is not None and card.parameters != parameters:
         raise UserError(
-            f"{FEATURES}: it was made by other parameters than params.yaml holds now; run `dvc repro`"
+            f"{FEATURES}: it was made by other parameters than params.yaml holds now; "
+            "run `dvc repro`"
         )
     return _open(FEATURES, np.float32, tuple(card.shape), card.sample_sha256)
 
@@ -214,7 +207,8 @@ def _open(path: Path, dtype: type, shape: tuple[int, ...], sample_sha256: str) -
     if array.dtype != dtype or array.shape != shape:
         raise damaged(path, f"it holds {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
     if _sample(array) != sample_sha256:
-        raise damaged(path, f"its rows are not those that {path.with_name(CARD)} was written for")
+        card = path.with_name("card.json")
+        raise damaged(path, f"its rows are not those that {card} was written for")
     return array
 
 
@@ -226,8 +220,6 @@ def _load(path: Path) -> np.ndarray:
 
 
 def _sample(array: np.ndarray) -> str:
-    """Return the SHA-256 of at most 64 rows, spread evenly: the whole of a large array would take
-    seconds to read.
-    """
+    """Return the SHA-256 of at most 64 rows, spread evenly: a large array takes seconds to read."""
     rows = np.linspace(0, max(0, len(array) - 1), min(64, len(array))).astype(np.int64)
     return hashlib.sha256(array[rows].tobytes()).hexdigest()

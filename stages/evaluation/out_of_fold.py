@@ -2,11 +2,12 @@
 that each has not seen.
 """
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
 from stages.base.files import write_json, write_table
-from stages.dataset.card import Dataset
 from stages.dataset.cohort import Cohort
 from stages.dataset.predictions import VALIDATION, read_predictions, write_predictions
 from stages.evaluation.curves import METRICS, write_curves, write_slides
@@ -20,7 +21,7 @@ NAME = "out_of_fold"
 
 
 def write_out_of_fold(
-    dataset: Dataset, cohort: Cohort, decision: Decision, params: EvaluateParameters
+    folder: Path, cohort: Cohort, decision: Decision, params: EvaluateParameters
 ) -> None:
     """Write the files of the stage `evaluate`: measures under `out_of_fold`, and headers alone
     where a test set would stand.
@@ -47,7 +48,7 @@ def write_out_of_fold(
     write_table(METRICS / "plots/coverage.csv", ("coverage", "wrong"), [])
     mistakes = worst_mistakes(y_true, y_score, y_pred)
     worst = mistakes_picture(
-        dataset, found.paths, found.slides, y_score, mistakes, decision.threshold
+        folder, found.paths, found.slides, y_score, mistakes, decision.threshold
     )
     save_png(METRICS / "plots/mistakes.png", worst)
     note = contact_sheet(

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.dataset.card import Dataset
 from stages.evaluation.attention import Attention, overlay
 from stages.images.opening import load_image
 from stages.images.sheets import contact_sheet
@@ -34,7 +33,7 @@ def worst_mistakes(
 
 
 def mistakes_picture(
-    dataset: Dataset,
+    folder: Path,
     paths: np.ndarray,
     slides: np.ndarray,
     y_score: np.ndarray,
@@ -42,12 +41,12 @@ def mistakes_picture(
     threshold: float,
 ) -> Image.Image:
     """Return a sheet of the worst `mistakes`, (missed, false alarms): the crops as they are in the
-    dataset.
+    dataset's `folder`.
     """
     crops, captions = [], []
     for (kind, truth), rows in zip(KINDS, mistakes):
         for row in rows:
-            crops.append(load_image(dataset.folder / paths[row]).convert("RGB"))
+            crops.append(load_image(folder / paths[row]).convert("RGB"))
             said = f"{kind}, p = {y_score[row]:.3f}\ntruly {truth}"
             captions.append(f"{said}\nslide {slides[row]}\n{Path(paths[row]).name}")
     heading = (

@@ -1,5 +1,7 @@
 """Making a crop of any shape a square of a given size."""
 
+from typing import assert_never
+
 import numpy as np
 from PIL import Image
 
@@ -9,25 +11,24 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
 def make_square(image: Image.Image, mode: Mode, size: int) -> np.ndarray:
-    """Return `image` on a square of `size` pixels a side, centered, its aspect ratio kept (but for
-    `stretch`).
+    """Return `image` centered on a square; its aspect ratio is kept except by `stretch`.
 
-    The crop is resampled first (Pillow's Lanczos filter, anti-aliased, a side rounded to whole
-    pixels) and the margins are filled then, so that no ringing of the filter blurs the border. An
-    odd pixel goes to the right and the bottom.
+    The crop is first resampled (Pillow's Lanczos filter, anti-aliased, sides rounded to whole
+    pixels), then the margins are filled, so that the filter blurs nothing into them. An odd pixel
+    goes to the right and the bottom.
 
     Args:
-        image: `RGB`, or `RGBA`, whose transparency is laid on the padding color (on white in the
-            modes that have none).
+        image: `RGB`, or `RGBA`, which is composited onto the padding color (onto white in modes
+            that have none).
         mode: what fills the margins: `white`; `zero` (black); `edge`, the outermost pixels
             repeated; `reflect`, the crop mirrored at its border; `mean`, the mean color of the
-            crop's outermost pixels. `stretch` makes no margins but distorts the crop.
-        size: pixels a side.
+            crop's outermost pixels. `stretch` makes no margins and distorts the crop.
+        size: pixels per side.
 
     Returns:
         uint8 array (size, size, 3), RGB.
     """
-    color = rim_color(image) if mode == "mean" else BLACK if mode == "zero" else WHITE
+    color = _padding_color(image, mode)
     if image.mode == "RGBA":
         below = Image.new("RGBA", image.size, (*color, 255))
         image = Image.alpha_composite(below, image).convert("RGB")
@@ -35,33 +36,52 @@ def make_square(image: Image.Image, mode: Mode, size: int) -> np.ndarray:
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
-    if (width, height) == (size, size):
-        return pixels
-    if mode in ("edge", "reflect"):
-        margins = ((top, size - height - top), (left, size - width - left), (0, 0))
-        return np.pad(pixels, margins, mode=mode)
-    square = np.empty((size, size, 3), dtype=np.uint8)
-    square[:] = color
-    square[top : top + height, left : left + width] = pixels
-    return square
+    margins = ((top, size - height - top), (left, size - width - left), (0, 0))
+    match mode:
+        case "white" | "zero" | "mean":
+            square = np.full((size, size, 3), color, dtype=np.uint8)
+            square[top : top + height, left : left + width] = pixels
+            return square
+        case "edge" | "reflect":
+            return np.pad(pixels, margins, mode=mode)
+        case "stretch":
+            return pixels
+        case _:
+            assert_never(mode)
 
 
-def content_box(crop: tuple[int, int], mode: str, size: int) -> tuple[int, int, int, int]:
-    """Return (left, top, width, height) of what is not margin in a square by `make_square`, in
-    pixels.
+def content_box(crop: tuple[int, int], mode: Mode, size: int) -> tuple[int, int, int, int]:
+    """Return (left, top, width, height), in pixels, of the crop in a square by `make_square`.
 
     Args:
         crop: width and height of the crop before it was made square.
     """
-    if mode == "stretch":
-        return 0, 0, size, size
-    width, height = (max(1, round(side * size / max(crop))) for side in crop)
-    return (size - width) // 2, (size - height) // 2, width, height
+    match mode:
+        case "stretch":
+            return 0, 0, size, size
+        case "white" | "zero" | "mean" | "edge" | "reflect":
+            width, height = (max(1, round(side * size / max(crop))) for side in crop)
+            return (size - width) // 2, (size - height) // 2, width, height
+        case _:
+            assert_never(mode)
+
+
+def _padding_color(image: Image.Image, mode: Mode) -> tuple[int, int, int]:
+    match mode:
+        case "zero":
+            return BLACK
+        case "mean":
+            return rim_color(image)
+        case "white" | "edge" | "reflect" | "stretch":
+            return WHITE
+        case _:
+            assert_never(mode)
 
 
 def rim_color(image: Image.Image) -> tuple[int, int, int]:
-    """Return the mean color of the outermost pixels of `image` (RGB or RGBA), weighted by opacity;
-    white if none is seen.
+    """Return the mean color of the outermost pixels of an RGB or RGBA image, weighted by opacity.
+
+    It is white if all of them are transparent.
     """
     pixels = np.asarray(image)
     height, width = pixels.shape[:2]

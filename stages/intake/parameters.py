@@ -1,6 +1,6 @@
 """`manifest` and `split` in params.yaml."""
 
-from typing import Literal
+from typing import Literal, assert_never
 
 from pydantic import Field, model_validator
 
@@ -12,23 +12,34 @@ class ManifestParameters(Parameters):
 
     unreadable: Literal["refuse", "skip"]
 
+    @property
+    def skips_unreadable(self) -> bool:
+        """Whether such an image is skipped and listed, instead of ending the stage."""
+        match self.unreadable:
+            case "refuse":
+                return False
+            case "skip":
+                return True
+            case _:
+                assert_never(self.unreadable)
 
-# A site left out of three leaves two; their slides make this many folds to validate on.
+
+# One of three sites left out leaves two; their slides make this many folds to validate on.
 LEAST_OTHERS = 4
 
 
 class SplitParameters(Parameters):
-    """`split` in params.yaml. Fold `fold` of `folds` is the test set, the fold `validation_offset`
-    after it the validation set.
+    """`split` in params.yaml: fold `fold` of `folds` is the test set.
 
-    With `test: none` there is no test set: all folds are for training and, in turn, for validation.
+    The fold `validation_offset` after it is the validation set. With `test: none` there is no test
+    set: all folds are for training and, in turn, for validation.
     """
 
     test: Literal["fold", "none"]
     by: Literal["slide", "site", "image"]
     validation_by: Literal["same", "slide"]
-    # Each slide is tried in each fold: of thousands of slides a hundred folds take a minute, a
-    # thousand hours.
+    # Each slide is tried in each fold: for thousands of slides a hundred folds take a minute, a
+    # thousand take hours.
     folds: int = Field(ge=3, le=100)
     fold: int = Field(ge=0)
     validation_offset: int = Field(ge=1)
@@ -37,14 +48,14 @@ class SplitParameters(Parameters):
     @model_validator(mode="after")
     def _fold_exists(self) -> "SplitParameters":
         if self.fold >= self.folds:
+            last = self.folds - 1
             raise ValueError(
-                f"fold is {self.fold}; with {self.folds} folds it must be from 0 to {self.folds - 1}"
+                f"fold is {self.fold}; with {self.folds} folds it must be from 0 to {last}"
             )
         if self.validation_offset > self.others:
-            raise ValueError(
-                f"validation_offset is {self.validation_offset}; it must be from 1 to {self.others}"
-            )
-        if self.test == "none" and self.validation_by == "slide":
+            given = f"validation_offset is {self.validation_offset}"
+            raise ValueError(f"{given}; it must be from 1 to {self.others}")
+        if not self.has_test and self.validation_by == "slide":
             raise ValueError(
                 "test is 'none', which leaves no site out: validation_by must be 'same'"
             )
@@ -53,8 +64,30 @@ class SplitParameters(Parameters):
         return self
 
     @property
+    def has_test(self) -> bool:
+        """Whether a fold is the test set."""
+        match self.test:
+            case "fold":
+                return True
+            case "none":
+                return False
+            case _:
+                assert_never(self.test)
+
+    @property
     def others(self) -> int:
-        """The number of folds beside the test set."""
-        if self.test == "none":
+        """The number of folds besides the test set."""
+        if not self.has_test:
             return self.folds
-        return self.folds - 1 if self.validation_by == "same" else max(self.folds - 1, LEAST_OTHERS)
+        match self.validation_by:
+            case "same":
+                return self.folds - 1
+            case "slide":
+                return max(self.folds - 1, LEAST_OTHERS)
+            case _:
+                assert_never(self.validation_by)
+
+    @property
+    def has_inner_slides(self) -> bool:
+        """Whether train and validation are split by slide, but the test set by site."""
+        return self.by == "site" and self.validation_by == "slide"

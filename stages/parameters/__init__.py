@@ -1,1 +1,1 @@
-"""All of params.yaml, checked before anything runs."""
+"""All blocks of params.yaml together, checked before anything runs."""

@@ -1,7 +1,7 @@
-"""All blocks of params.yaml together. Each stage checks them all, by `stages.base.parameters`,
-before it begins.
+"""The schema of params.yaml as a whole, which every stage checks before it begins.
 
-What this module imports must be light: each program waits for it.
+It is imported by name (stages/base/parameters.py) and is a dependency of no stage. Its imports must
+be light: each program waits for them.
 """
 
 from pathlib import Path
@@ -37,8 +37,8 @@ class Whole(Parameters):
     def _fit_together(self) -> "Whole":
         if self.split.test == "none" and not self.train.ensemble:
             raise ValueError(
-                "split.test is 'none', so train.ensemble must be true: each member leaves one fold out, on which calibration, "
-                "threshold and measures rest"
+                "split.test is 'none', so train.ensemble must be true: each member leaves one fold "
+                "out, on which calibration, threshold and measures rest"
             )
         blocks = 0 if is_backbone(self.model.step) else parse_step(self.model.step)[0]
         if self.model.pooling != "none" and self.pad.size < 2**blocks:
@@ -46,32 +46,30 @@ class Whole(Parameters):
             raise ValueError(
                 f"pad.size is {self.pad.size}; {halved}, so it must be {2**blocks} or more"
             )
-        if self.climb.validations > self.split.others:
-            given = f"climb.validations is {self.climb.validations}; with split.folds {self.split.folds}"
-            raise ValueError(f"{given} it must be at most {self.split.others}")
+        if self.climb.validations > (most := self.split.others):
+            given = f"climb.validations is {self.climb.validations}"
+            raise ValueError(
+                f"{given}; with split.folds {self.split.folds} it must be at most {most}"
+            )
         if self.data in self.external:
             raise ValueError(
-                f"external names {self.data!r}, the dataset that the model is trained on; it must name others"
+                f"external names {self.data!r}, the dataset that the model is trained on; "
+                "it must name others"
             )
         if len(set(self.external)) < len(self.external):
             raise ValueError(f"external is {self.external}; it must name each dataset once")
-        if missing := [
-            name for name in self.external if not Path("data", f"{name}.yaml").is_file()
-        ]:
-            raise ValueError(
-                f"external names {missing[0]!r}, but data/{missing[0]}.yaml does not exist"
-            )
+        for name in self.external:
+            if not Path("data", f"{name}.yaml").is_file():
+                raise ValueError(f"external names {name!r}, but data/{name}.yaml does not exist")
         return self
 
 
 def refuse_wrong(params: dict, path: str, note: str) -> None:
-    """Raise `UserError` with a line for each value of params.yaml that is wrong, whichever stage
-    reads it.
+    """Raise `UserError` with a line for each value of params.yaml that is wrong.
 
     Args:
-        note: what a stage says behind each of them; empty of other programs.
+        note: appended to each line; empty if no stage runs. Such a program needs no key either.
     """
     whole = check(params, Whole, path, note=note)
-    # Of a stage. A program that only reads results needs no key.
     if note:
         read_key(whole.evaluate.pseudonyms)

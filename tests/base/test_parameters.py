@@ -142,9 +142,7 @@ def test_what_a_misspelt_name_may_mean_is_said(workplace):
             read_params("manifest", ManifestParameters)
         assert said in str(error.value) and "evaluate.threshold is missing" in str(error.value)
     Path("params.yaml").write_text(text.replace("\nevaluate:", "\nevalute:"))
-    with pytest.raises(
-        UserError, match=r"evalute is not a parameter; there are .*; did you mean evaluate\?"
-    ):
+    with pytest.raises(UserError, match=r"evalute is not a parameter here; did you mean evaluate"):
         read_params("manifest", ManifestParameters)
 
 
@@ -167,22 +165,21 @@ assert not found & {"stages", "numpy", "scipy", "keras", "tensorflow", "sklearn"
     assert done.returncode == 0, done.stderr
 
 
-def test_a_missing_parameter_is_named(workplace):
-    Path("params.yaml").write_text("pad: {mode: white}\n")
-    with pytest.raises(UserError, match=r"^params.yaml: pad.size is missing$"):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pad: {mode: white}\n", "pad.size is missing"),
+        ("data: demo\n", "pad is missing"),
+        ("padd: {mode: white}\n", "padd is not a parameter here; did you mean pad?"),
+        ("other: 1\n", "other is not a parameter here; there are data, demo, manifest"),
+        ("pad: white\n", "pad is 'white'; input should be a valid dictionary"),
+    ],
+)
+def test_what_is_missing_or_unknown_is_named(workplace, text, said):
+    Path("params.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
         read_params("pad", PadParameters)
-
-
-def test_a_missing_block_is_named(workplace):
-    Path("params.yaml").write_text("data: demo\n")
-    with pytest.raises(UserError, match=r"pad must be a block with mode, size; it is None"):
-        read_params("pad", PadParameters)
-
-
-def test_an_unknown_block_is_named(workplace):
-    Path("params.yaml").write_text("padd: {mode: white}\n")
-    with pytest.raises(UserError, match=r"padd is not a parameter; there are data, demo, manifest"):
-        read_params("pad", PadParameters)
+    assert any(line.startswith(f"params.yaml: {said}") for line in str(error.value).splitlines())
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_what_goes_with_no_test_set(workplace):
         ({"split.test": "all"}, "split.test is 'all'"),
         (
             {"split.test": "none", "split.folds": 3, "split.validation_offset": 4},
-            "validation is 4; it must be from 1 to 3",
+            "validation_offset is 4; it must be from 1 to 3",
         ),
     ):
         set_params({"split.by": "slide", "split.validation_by": "same", **params})

@@ -1331,7 +1331,7 @@ CARDS = {
         "classes: [nonGS, GS]\ncorrections: c.csv",
         "there is no file data/small/c.csv",
     ),
-    "a misspelt key": ("classes: [nonGS, GS]\nlicense: none", "license is not a parameter here"),
+    "a misspelt key": ("classes: [nonGS, GS]\nlicence: none", "licence is not a parameter here"),
     "a title that is a number": ("classes: [nonGS, GS]\ntitle: 7", "title is 7"),
 }
 

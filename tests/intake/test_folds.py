@@ -300,7 +300,7 @@ def test_a_site_is_left_out_and_slides_of_the_others_validate(workplace):
         for row in rows:
             folds[row["name"][:2]].add(row["fold"])
         assert all(len(numbers) == 1 for numbers in folds.values())
-    with pytest.raises(UserError, match=r"validation is 5; it must be from 1 to 4"):
+    with pytest.raises(UserError, match=r"validation_offset is 5; it must be from 1 to 4"):
         run(validation_offset=5)
 
 

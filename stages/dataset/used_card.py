@@ -1,0 +1,56 @@
+"""The part of the dataset's card that the stages after `manifest` use: data/card.json.
+
+`manifest` writes it, and the other stages depend on it and not on the card itself, so that an edit
+of the card's license or source reruns `manifest` only.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.base.errors import UserError
+from stages.base.files import Sha256, damaged, read_json, sha256, write_json
+from stages.base.parameters import DatasetName
+from stages.dataset.cohort import MANIFEST
+
+USED_CARD = Path("data/card.json")
+
+
+class UsedCard(BaseModel):
+    """A dataset's name and what later stages use of its card, for one state of the manifest."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    class Card(BaseModel):
+        """The fields that models/model.json repeats; see `stages.dataset.card.CardFields`."""
+
+        title: str
+        classes: list[str] | None = None
+        group: str | None = None
+
+    name: DatasetName
+    card: Card
+    manifest_sha256: Sha256
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the crops."""
+        return Path("data", self.name)
+
+
+def write_used_card(name: str, title: str, classes: list[str] | None, group: str | None) -> None:
+    """Write data/card.json for the manifest that exists."""
+    card = UsedCard.Card(title=title, classes=classes, group=group)
+    used = UsedCard(name=name, card=card, manifest_sha256=sha256(MANIFEST))
+    write_json(USED_CARD, used.model_dump(exclude_none=True))
+
+
+def read_used_card() -> UsedCard:
+    """Return data/card.json. Raises `UserError` if it is damaged or of another manifest."""
+    try:
+        used = UsedCard.model_validate(read_json(USED_CARD))
+    except ValidationError as error:
+        raise damaged(USED_CARD, error.errors()[0]["msg"]) from None
+    if used.manifest_sha256 != sha256(MANIFEST):
+        raise UserError(f"{USED_CARD}: it was written with another {MANIFEST}; run `dvc repro`")
+    return used
