@@ -24,8 +24,9 @@ from stages.comparison.chart import draw
 from stages.comparison.differences import Difference, bootstrap
 from stages.comparison.page import report, write_settings
 from stages.comparison.ranks import Pair, rank
-from stages.comparison.settings import MEASURES, choose, find_reference, group, split_names, varying
+from stages.comparison.settings import choose, find_reference, group, split_names, varying
 from stages.experiments.reading import read_experiments
+from stages.measures.scores import MEASURES
 
 WRITTEN = ("comparison.md", "settings.csv", "differences.csv", "pairs.csv", "comparison.png")
 

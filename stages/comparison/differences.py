@@ -8,7 +8,7 @@ from typing import NamedTuple
 from stages.comparison.settings import Setting
 from stages.measures.pooled import differences, measure_draws
 from stages.measures.resampling import WITH_INTERVALS, interval
-from stages.measures.scores import LOWER_IS_BETTER, title
+from stages.measures.scores import Outcome, outcome, title
 
 Interval = dict[str, float] | None
 
@@ -26,7 +26,7 @@ class Difference(NamedTuple):
     low: float
     high: float
     level: float
-    verdict: str
+    verdict: Outcome
 
     def sentence(self) -> str:
         difference = self.value - self.reference
@@ -67,8 +67,7 @@ def bootstrap(
         if number == base or span is None or value is None or against is None:
             continue
         low, high = span["low"], span["high"]
-        better, worse = (high < 0, low > 0) if metric in LOWER_IS_BETTER else (low > 0, high < 0)
-        verdict = "better" if better else "worse" if worse else "not distinguishable"
+        verdict = outcome(metric, low, high)
         found.append(
             Difference(
                 setting.name, reference.name, metric, value, against, low, high, level, verdict

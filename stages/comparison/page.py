@@ -8,11 +8,11 @@ import numpy as np
 from stages.base.files import write_table
 from stages.comparison.differences import Difference, Interval
 from stages.comparison.ranks import Ranks, tell
-from stages.comparison.settings import MEASURES, Setting
+from stages.comparison.settings import Setting
 from stages.experiments.markdown import markdown_table
 from stages.experiments.settings import as_yaml
 from stages.measures.resampling import WITH_INTERVALS, too_small
-from stages.measures.scores import title
+from stages.measures.scores import MEASURES, title
 
 
 def report(

@@ -16,7 +16,7 @@ import numpy as np
 from stages.base.errors import UserError
 from stages.comparison.settings import FOLD, SEEDS, Key, Setting
 from stages.experiments.markdown import markdown_table
-from stages.measures.scores import LOWER_IS_BETTER, title
+from stages.measures.scores import MEASURES, title
 
 LEVEL = 0.05
 
@@ -160,7 +160,7 @@ def tell(ranks: Ranks, metric: str) -> list[str]:
         f"By ranks over these {runs} folds and seeds (settings with a letter in common are not distinguishable):",
         "",
     ]
-    columns = zip(ranks.names, _mean_ranks(ranks, metric), ranks.letters)
+    columns = zip(ranks.names, mean_ranks(ranks, metric), ranks.letters)
     cells = [[f"`{name}`", f"{mean:.2f}", letters] for name, mean, letters in columns]
     lines += markdown_table(["setting", "mean rank", "letters"], cells)
     if ranks.friedman is not None:
@@ -206,7 +206,7 @@ def _name(key: Key) -> str:
     )
 
 
-def _mean_ranks(ranks: Ranks, metric: str) -> list[float]:
+def mean_ranks(ranks: Ranks, metric: str) -> list[float]:
     """Return each setting's mean rank, 1 for the best in a fold."""
     from scipy.stats import rankdata
 
@@ -214,4 +214,4 @@ def _mean_ranks(ranks: Ranks, metric: str) -> list[float]:
 
 
 def _lower_is_better(values: np.ndarray, metric: str) -> np.ndarray:
-    return values if metric in LOWER_IS_BETTER else -values
+    return -MEASURES[metric].sign * values

@@ -22,12 +22,10 @@ from stages.experiments.settings import (
     read_values,
 )
 from stages.measures.pooled import Pooled, pool
-from stages.measures.scores import OF_PROBABILITIES, rates
 from stages.workers.progress import progress
 
 FOLD, SEEDS = "split.fold", ("split.seed", "split.validation_offset", "train.seed")
 SAME_GLOMERULI = ("data", "split.by", "split.folds")
-MEASURES = (*OF_PROBABILITIES, *rates(1, 1, 1, 1))
 TEST = "metrics/predictions.csv"
 Key = tuple[Value, ...]
 

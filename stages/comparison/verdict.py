@@ -16,7 +16,7 @@ from stages.experiments.reading import MEASURES, PREDICTIONS, read_at
 from stages.experiments.sides import changed_pixels, refuse_stale
 from stages.measures.pooled import Pooled, differences, measure_draws
 from stages.measures.resampling import WITH_INTERVALS, interval, too_small
-from stages.measures.scores import title
+from stages.measures.scores import outcome, title
 
 # To decide by.
 METRIC = "roc_auc"
@@ -39,7 +39,7 @@ class Change(NamedTuple):
         """What the interval says of it."""
         if self.low is None or self.high is None:
             return "not known"
-        return "better" if self.low > 0 else "worse" if self.high < 0 else "not distinguishable"
+        return outcome(self.measure, self.low, self.high)
 
 
 def verdict(before: str, after: str | None) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from stages.measures.decision import Band
 from stages.measures.resampling import slide_bootstrap, too_small
-from stages.measures.scores import confusion, score, why_undefined
+from stages.measures.scores import MEASURES, confusion, score
 
 
 def say(results: dict) -> None:
@@ -59,22 +59,19 @@ def measure(
     reason under `undefined`.
     """
     y_pred = y_score >= threshold
-    tn, fp, fn, tp = confusion(y_true, y_pred)
+    counts = confusion(y_true, y_pred)
     measures = score(y_true, y_score, y_pred)
     undefined = {
-        name: why_undefined(name, y_true) for name, value in measures.items() if value is None
+        name: MEASURES[name].why_undefined(counts)
+        for name, value in measures.items()
+        if value is None
     }
     for name, reason in undefined.items():
         print(f"warning: {name} is not defined: {reason}", file=sys.stderr)
     return {
         **measures,
         "threshold": threshold,
-        "confusion": {
-            "true_negative": tn,
-            "false_positive": fp,
-            "false_negative": fn,
-            "true_positive": tp,
-        },
+        "confusion": counts._asdict(),
         "interval_95": slide_bootstrap(y_true, y_score, y_pred, slides, replicates, seed),
         "images": len(y_true),
         "slides": len(np.unique(slides)),

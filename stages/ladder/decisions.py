@@ -10,7 +10,7 @@ from stages.ladder.parameters import ClimbParameters
 from stages.ladder.rungs import Rung
 from stages.measures.pooled import differences, measure_draws
 from stages.measures.resampling import interval
-from stages.measures.scores import LOWER_IS_BETTER
+from stages.measures.scores import MEASURES
 
 
 class Verdict(NamedTuple):
@@ -48,7 +48,7 @@ def decide(rung: Rung, before: Sequence[Verdict], params: ClimbParameters) -> Ve
         )
     if not before:
         return Verdict(rung, value, span["low"], span["high"], None, True)
-    sign = -1 if params.measure in LOWER_IS_BETTER else 1
+    sign = MEASURES[params.measure].sign
     better = float(np.mean(sign * np.array(differences(drawn[0], drawn[1], params.measure)) > 0))
     return Verdict(rung, value, span["low"], span["high"], better, better >= params.confidence)
 

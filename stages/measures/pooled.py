@@ -9,7 +9,7 @@ import numpy as np
 
 from stages.dataset.predictions import Predictions
 from stages.measures.resampling import slide_draws
-from stages.measures.scores import OF_PROBABILITIES, score
+from stages.measures.scores import score
 from stages.workers.progress import progress
 
 Measures = dict[str, float | None]
@@ -42,7 +42,7 @@ def measure_draws(
 
     Args:
         models: for each model its R repetitions, on the same images.
-        names: of measures in `stages.measures.scores.score`.
+        names: of `stages.measures.scores.MEASURES`.
 
     Returns:
         the measures of each model; and of each model a list over the draws. None where a measure is
@@ -50,7 +50,6 @@ def measure_draws(
     """
     slides = np.unique(models[0][0].predictions.slides)
     codes = [np.searchsorted(slides, pooled.predictions.slides) for pooled in models[0]]
-    of_probabilities = [name for name in OF_PROBABILITIES if name in names]
 
     def measure(
         model: Sequence[Pooled], repetitions: Sequence[int] | np.ndarray, counts: np.ndarray
@@ -58,7 +57,7 @@ def measure_draws(
         each = []
         for number in repetitions:
             (_, _, y_true, y_score), called = model[number]
-            each.append(score(y_true, y_score, called, counts[codes[number]], of_probabilities))
+            each.append(score(y_true, y_score, called, counts[codes[number]], names))
         return {name: _mean([measures[name] for measures in each]) for name in names}
 
     everything = range(len(codes))

@@ -32,7 +32,7 @@ def slide_bootstrap(
     codes = np.unique(slides, return_inverse=True)[1]
     drawn: dict[str, list[float]] = {name: [] for name in WITH_INTERVALS}
     for counts in slide_draws(int(codes.max()) + 1, replicates, seed):
-        measured = score(y_true, y_score, y_pred, counts[codes], of_probabilities=("roc_auc",))
+        measured = score(y_true, y_score, y_pred, counts[codes], WITH_INTERVALS)
         for name, values in drawn.items():
             if (value := measured[name]) is not None:
                 values.append(value)

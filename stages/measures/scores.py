@@ -1,81 +1,218 @@
-"""Measures of a binary classifier.
+"""Measures of a binary classifier: one table, from which everything said of a measure is derived.
 
-Functions take (y_true, y_score) like scikit-learn's: y_true int (N,) of 0 and 1, y_score float
-(N,). scikit-learn takes longer to import than most of this takes to run: it is, where it is needed.
+To add a measure, add its row to `MEASURES` and a case worked by hand to its test.
+Arrays are (y_true, y_score) as in scikit-learn: int of 0 and 1, and float, both (N,).
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple, assert_never
 
 import numpy as np
 
-LOWER_IS_BETTER = ("brier", "calibration_error")
-TITLES = {"roc_auc": "ROC AUC", "f1": "F1"}
+Outcome = Literal["better", "worse", "not distinguishable"]
+
+
+class Confusion(NamedTuple):
+    """How many images of each class are predicted as each class."""
+
+    true_negative: int
+    false_positive: int
+    false_negative: int
+    true_positive: int
+
+
+class Undefined(NamedTuple):
+    """A reason for which a measure is undefined, and whether it applies to these counts."""
+
+    reason: str
+    applies: Callable[[Confusion], bool]
+
+
+NO_IMAGE = Undefined("there is no image", lambda counts: not any(counts))
+NO_POSITIVE = Undefined(
+    "there is no positive image",
+    lambda counts: counts.true_positive + counts.false_negative == 0,
+)
+NO_NEGATIVE = Undefined(
+    "there is no negative image",
+    lambda counts: counts.true_negative + counts.false_positive == 0,
+)
+NONE_PREDICTED_POSITIVE = Undefined(
+    "no image is predicted positive",
+    lambda counts: counts.true_positive + counts.false_positive == 0,
+)
+NONE_PREDICTED_NEGATIVE = Undefined(
+    "no image is predicted negative",
+    lambda counts: counts.true_negative + counts.false_negative == 0,
+)
+ALL_TRUE_NEGATIVE = Undefined(
+    "no image is positive or predicted positive",
+    lambda counts: counts.true_negative == sum(counts),
+)
+
+
+class Measure(NamedTuple):
+    """A row of `MEASURES`.
+
+    Attributes:
+        of: the input of `function`. `scores`: (y_true, y_score, sample_weight), the last an int
+            array (N,). `decisions`: the four counts of `Confusion`.
+        undefined: all reasons for which it may be undefined, the first that applies being given.
+        tolerance: largest difference between results computed with different rounding; None for a
+            measure that is not compared, as a decision may tip over (docs/reproducibility.md).
+    """
+
+    of: Literal["scores", "decisions"]
+    function: Callable[..., float]
+    better: Literal["higher", "lower"]
+    title: str
+    undefined: tuple[Undefined, ...]
+    tolerance: float | None = None
+
+    @property
+    def sign(self) -> int:
+        """1 if higher is better, -1 if lower is better."""
+        match self.better:
+            case "higher":
+                return 1
+            case "lower":
+                return -1
+            case _:
+                assert_never(self.better)
+
+    def why_undefined(self, counts: Confusion) -> str:
+        """Return the reason for which it is undefined on these images; empty if it is defined."""
+        return next((one.reason for one in self.undefined if one.applies(counts)), "")
 
 
 def calibration_error(
     y_true: np.ndarray, y_score: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> float:
-    """Return the expected calibration error: |share of positives - mean probability| over 15 bins
-    of equal width, weighted by their images (Guo et al., ICML 2017).
+    """Return the expected calibration error (Guo et al., ICML 2017).
+
+    It is |share of positives - mean probability| over 15 bins of equal width, weighted by the
+    number of images in each.
     """
     weight = np.ones(len(y_true)) if sample_weight is None else sample_weight
     bins = np.minimum((y_score * 15).astype(np.int64), 14)
-    return float(
-        np.abs(np.bincount(bins, weights=weight * (y_true - y_score), minlength=15)).sum()
-        / weight.sum()
-    )
+    gaps = np.bincount(bins, weights=weight * (y_true - y_score), minlength=15)
+    return float(np.abs(gaps).sum() / weight.sum())
 
 
-OF_PROBABILITIES = ("roc_auc", "average_precision", "brier", "calibration_error")
+def of_scikit_learn(name: str) -> Callable[..., float]:
+    """Return a function of scikit-learn, which is slow to import and thus imported when called."""
+
+    def measure(y_true: np.ndarray, y_score: np.ndarray, sample_weight: np.ndarray | None) -> float:
+        import sklearn.metrics
+
+        return float(getattr(sklearn.metrics, name)(y_true, y_score, sample_weight=sample_weight))
+
+    return measure
 
 
-def of_probability(name: str) -> Callable[..., float]:
-    """Return one of the measures `OF_PROBABILITIES`, a function of (y_true, y_score,
-    sample_weight).
-    """
-    from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+def sensitivity(tn: int, fp: int, fn: int, tp: int) -> float:
+    return tp / (tp + fn)
 
-    measures = (roc_auc_score, average_precision_score, brier_score_loss, calibration_error)
-    return dict(zip(OF_PROBABILITIES, measures))[name]
+
+def specificity(tn: int, fp: int, fn: int, tp: int) -> float:
+    return tn / (tn + fp)
+
+
+def matthews(tn: int, fp: int, fn: int, tp: int) -> float:
+    return (tp * tn - fp * fn) / math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+
+
+# In the order in which files and tables list them.
+MEASURES = {
+    "roc_auc": Measure(
+        "scores",
+        of_scikit_learn("roc_auc_score"),
+        "higher",
+        "ROC AUC",
+        (NO_POSITIVE, NO_NEGATIVE),
+        tolerance=0.02,
+    ),
+    "average_precision": Measure(
+        "scores",
+        of_scikit_learn("average_precision_score"),
+        "higher",
+        "average precision",
+        (NO_POSITIVE,),
+        tolerance=0.02,
+    ),
+    "brier": Measure(
+        "scores",
+        of_scikit_learn("brier_score_loss"),
+        "lower",
+        "Brier score",
+        (NO_IMAGE,),
+        tolerance=0.02,
+    ),
+    "calibration_error": Measure(
+        "scores", calibration_error, "lower", "calibration error", (NO_IMAGE,), tolerance=0.02
+    ),
+    "accuracy": Measure(
+        "decisions",
+        lambda tn, fp, fn, tp: (tp + tn) / (tn + fp + fn + tp),
+        "higher",
+        "accuracy",
+        (NO_IMAGE,),
+    ),
+    "balanced_accuracy": Measure(
+        "decisions",
+        lambda *counts: (sensitivity(*counts) + specificity(*counts)) / 2,
+        "higher",
+        "balanced accuracy",
+        (NO_POSITIVE, NO_NEGATIVE),
+    ),
+    "precision": Measure(
+        "decisions",
+        lambda tn, fp, fn, tp: tp / (tp + fp),
+        "higher",
+        "precision",
+        (NONE_PREDICTED_POSITIVE,),
+    ),
+    "sensitivity": Measure("decisions", sensitivity, "higher", "sensitivity", (NO_POSITIVE,)),
+    "specificity": Measure("decisions", specificity, "higher", "specificity", (NO_NEGATIVE,)),
+    "f1": Measure(
+        "decisions",
+        lambda tn, fp, fn, tp: 2 * tp / (2 * tp + fp + fn),
+        "higher",
+        "F1",
+        (ALL_TRUE_NEGATIVE,),
+    ),
+    "matthews": Measure(
+        "decisions",
+        matthews,
+        "higher",
+        "Matthews correlation",
+        (NO_POSITIVE, NO_NEGATIVE, NONE_PREDICTED_POSITIVE, NONE_PREDICTED_NEGATIVE),
+    ),
+}
 
 
 def confusion(
     y_true: np.ndarray, y_pred: np.ndarray, weight: np.ndarray | None = None
-) -> tuple[int, int, int, int]:
-    """Return (true negatives, false positives, false negatives, true positives).
+) -> Confusion:
+    """Return the confusion counts.
 
     Args:
-        y_pred: bool or int array (N,), what each image was called.
+        y_pred: bool or int array (N,), the predicted classes.
         weight: int array (N,), how many times each image counts.
     """
     counts = np.bincount(2 * y_true + y_pred, weights=weight, minlength=4)
-    tn, fp, fn, tp = (int(count) for count in counts)
-    return tn, fp, fn, tp
+    return Confusion(*(int(count) for count in counts))
 
 
 def rates(tn: int, fp: int, fn: int, tp: int) -> dict[str, float | None]:
-    """Return the measures that follow from the confusion counts; None where the denominator is
-    zero.
-    """
-    sensitivity, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
+    """Return the measures of decisions by their names; None where undefined."""
+    counts = Confusion(tn, fp, fn, tp)
     return {
-        "accuracy": _ratio(tp + tn, tn + fp + fn + tp),
-        "balanced_accuracy": None
-        if sensitivity is None or specificity is None
-        else (sensitivity + specificity) / 2,
-        "precision": _ratio(tp, tp + fp),
-        "sensitivity": sensitivity,
-        "specificity": specificity,
-        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
-        "matthews": _ratio(
-            tp * tn - fp * fn, math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-        ),
+        name: None if measure.why_undefined(counts) else measure.function(*counts)
+        for name, measure in MEASURES.items()
+        if measure.of == "decisions"
     }
-
-
-def _ratio(numerator: float, denominator: float) -> float | None:
-    return numerator / denominator if denominator else None
 
 
 def score(
@@ -83,42 +220,45 @@ def score(
     y_score: np.ndarray,
     y_pred: np.ndarray,
     weight: np.ndarray | None = None,
-    of_probabilities: Collection[str] = OF_PROBABILITIES,
+    names: Iterable[str] | None = None,
 ) -> dict[str, float | None]:
-    """Return every measure; None where it is not defined, such as ROC AUC with one class alone.
+    """Return measures by their names; None where undefined, such as ROC AUC of a single class.
 
     Args:
-        y_pred: bool or int array (N,), what each image was called.
+        y_pred: bool or int array (N,), the predicted classes.
         weight: int array (N,), how many times each image counts.
-        of_probabilities: those of `OF_PROBABILITIES` to compute, which take more time than the
-            others.
+        names: the measures to compute (default: all).
     """
-    tn, fp, fn, tp = confusion(y_true, y_pred, weight)
-    images = tn + fp + fn + tp
-    defined = {
-        "roc_auc": tn + fp and fn + tp,
-        "average_precision": fn + tp,
-        "brier": images,
-        "calibration_error": images,
+    counts = confusion(y_true, y_pred, weight)
+    return {
+        name: _value(MEASURES[name], y_true, y_score, weight, counts)
+        for name in (MEASURES if names is None else names)
     }
-    measures: dict[str, float | None] = {}
-    for name in of_probabilities:
-        measure = of_probability(name)
-        measures[name] = (
-            float(measure(y_true, y_score, sample_weight=weight)) if defined[name] else None
-        )
-    return measures | rates(tn, fp, fn, tp)
 
 
-def why_undefined(name: str, y_true: np.ndarray) -> str:
-    """Say in words why a measure that `score` gave as None is not defined on these images."""
-    if name == "matthews" and len(np.unique(y_true)) == 2:
-        return "all images were called the same class"
-    if name == "precision" and y_true.any():
-        return "no image was called positive"
-    return "there is no positive image" if not y_true.any() else "there is no negative image"
+def _value(
+    measure: Measure,
+    y_true: np.ndarray,
+    y_score: np.ndarray,
+    weight: np.ndarray | None,
+    counts: Confusion,
+) -> float | None:
+    if measure.why_undefined(counts):
+        return None
+    match measure.of:
+        case "scores":
+            return measure.function(y_true, y_score, weight)
+        case "decisions":
+            return measure.function(*counts)
+        case _:
+            assert_never(measure.of)
 
 
-def title(measure: str) -> str:
-    """Return the name of a measure as a reader would write it."""
-    return TITLES.get(measure, measure.replace("_", " "))
+def outcome(name: str, low: float, high: float) -> Outcome:
+    """Return what the interval of a measure's difference says, in the measure's direction."""
+    low, high = sorted((MEASURES[name].sign * low, MEASURES[name].sign * high))
+    return "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
+
+
+def title(name: str) -> str:
+    return MEASURES[name].title

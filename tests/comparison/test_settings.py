@@ -15,15 +15,24 @@ from dvc.api import read as dvc_read
 from PIL import Image
 
 from stages.base.errors import UserError
+from stages.compare import parse_arguments
 from stages.comparison.differences import bootstrap
 from stages.comparison.page import report
-from stages.comparison.ranks import rank
+from stages.comparison.ranks import mean_ranks, rank
 from stages.comparison.settings import apart, choose, find_reference, group, varying
 from stages.dataset.predictions import Predictions
 from stages.experiments.reading import Experiment
 from stages.experiments.settings import as_yaml, flatten, params_with
 from stages.measures.pooled import differences, measure_draws, pool
 from stages.measures.resampling import slide_bootstrap
+from stages.measures.scores import (
+    MEASURES,
+    NO_NEGATIVE,
+    NO_POSITIVE,
+    Measure,
+    of_scikit_learn,
+    score,
+)
 from tests.fork_server import python
 from tests.repositories import ENVIRONMENT, dvc, git, run_program
 
@@ -171,6 +180,36 @@ def test_a_plain_sentence_for_each_pair(make, zero, metric, verdict):
     assert difference.sentence() in report(
         settings, ["pad.mode"], metric, measured, [difference], rank(settings, metric)
     )
+
+
+LOG_LOSS = Measure(
+    "scores", of_scikit_learn("log_loss"), "lower", "log loss", (NO_POSITIVE, NO_NEGATIVE)
+)
+
+
+@pytest.mark.parametrize("metric", [*MEASURES, "log_loss"])
+def test_every_measure_prefers_the_better_setting(make, monkeypatch, metric):
+    """A measure that is only in the table, like log_loss here, is compared in its direction."""
+    monkeypatch.setitem(MEASURES, "log_loss", LOG_LOSS)
+    good, bad = PERFECT, np.where(np.arange(12) == 0, 0.4, 0.6 - 0.2 * PERFECT)
+    settings = group(
+        [make("w", y_score=bad, pad_mode="white"), make("z", y_score=good, pad_mode="zero")],
+        ["pad.mode"],
+    )
+    for setting in settings:
+        (pooled,), (run,) = setting.pooled, setting.runs.values()
+        _, _, y_true, y_score = pooled.predictions
+        Made.measured[run.name] |= score(y_true, y_score, pooled.called)
+    measured, (difference,) = bootstrap(settings, settings[0], metric, 200, 0)
+    ranks = rank(settings, metric)
+    text = report(settings, ["pad.mode"], metric, measured, [difference], ranks)
+    assert (
+        difference.verdict == "better"
+        and f"is better than `white`: {MEASURES[metric].title}" in text
+    )
+    assert ranks.letters == ["a", "a"] and mean_ranks(ranks, metric) == [2, 1]
+    monkeypatch.setattr("sys.argv", ["compare", "--metric", metric])
+    assert parse_arguments().metric == metric
 
 
 def test_several_differences_share_the_five_percent(make):

@@ -4,6 +4,7 @@ slides.
 
 import json
 import math
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,16 @@ from stages.evaluation.curves import write_curves, write_slides
 from stages.evaluation.results import measure
 from stages.measures.decision import Band, choose_threshold, coverage_curve, uncertain_band
 from stages.measures.resampling import slide_bootstrap
-from stages.measures.scores import calibration_error, confusion, rates, score
+from stages.measures.scores import (
+    MEASURES,
+    NONE_PREDICTED_NEGATIVE,
+    Confusion,
+    Measure,
+    calibration_error,
+    confusion,
+    rates,
+    score,
+)
 
 Y = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
 S = np.array([0.9, 0.8, 0.6, 0.3, 0.7, 0.4, 0.3, 0.2, 0.1, 0.1])
@@ -93,14 +103,37 @@ def test_what_is_undefined_is_null_and_says_why(tmp_path, capsys):
     assert "warning: roc_auc is not defined: there is no positive image" in capsys.readouterr().err
 
 
-def test_no_image_called_positive():
+def test_undefined_if_no_image_is_predicted_positive():
     results = measure(Y, S, 1.0, np.arange(10), 10, 0)
     assert results["precision"] is None and results["matthews"] is None
-    assert results["undefined"] == {
-        "precision": "no image was called positive",
-        "matthews": "all images were called the same class",
-    }
+    assert results["undefined"] == dict.fromkeys(
+        ("precision", "matthews"), "no image is predicted positive"
+    )
     assert results["f1"] == 0
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_every_measure_is_a_number_or_says_why_it_is_undefined(name):
+    """On all sets of up to two images of each class and prediction."""
+    for counts in product(range(3), repeat=4):
+        y_true, y_pred = np.repeat([0, 0, 1, 1], counts), np.repeat([0, 1, 0, 1], counts)
+        value = score(y_true, 0.1 + 0.8 * y_pred, y_pred, names=[name])[name]
+        reason = MEASURES[name].why_undefined(Confusion(*counts))
+        assert reason if value is None else math.isfinite(value) and not reason, counts
+
+
+def test_a_new_rate_says_its_own_reason(monkeypatch):
+    rate = Measure(
+        "decisions",
+        lambda tn, fp, fn, tp: tn / (tn + fn),
+        "higher",
+        "negative predictive value",
+        (NONE_PREDICTED_NEGATIVE,),
+    )
+    monkeypatch.setitem(MEASURES, "negative_predictive_value", rate)
+    results = measure(Y, S, 0.0, np.arange(10), 0, 0)
+    assert results["undefined"]["negative_predictive_value"] == "no image is predicted negative"
+    assert measure(Y, S, 0.5, np.arange(10), 0, 0)["negative_predictive_value"] == 5 / 6
 
 
 def test_the_fixed_threshold():
