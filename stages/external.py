@@ -23,7 +23,7 @@ from stages.evaluation.classifier import Crops, judge, read_classifier
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
 from stages.evaluation.results import certain, deciding, measure, say
 from stages.images.sheets import save_png
-from stages.intake.crops import Glomerulus, Unreadable, make_manifest
+from stages.intake.crops import ManifestRow, Unreadable, make_manifest
 from stages.intake.parameters import ManifestParameters
 from stages.measures.parameters import EvaluateParameters
 
@@ -84,10 +84,10 @@ def main() -> None:
 
 def without_training_crops(
     dataset: Dataset,
-    crops: list[Glomerulus],
+    crops: list[ManifestRow],
     seen: Seen,
     trained_on: Literal["leave_out", "refuse"],
-) -> list[Glomerulus]:
+) -> list[ManifestRow]:
     """Return the crops that the model was not trained on, and say how many there are besides.
 
     Raises:

@@ -13,7 +13,7 @@ from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
 from stages.dataset.cohort import MANIFEST
 from stages.dataset.used_card import write_used_card
-from stages.intake.crops import Glomerulus, Unreadable, make_manifest
+from stages.intake.crops import ManifestRow, Unreadable, make_manifest
 from stages.intake.parameters import ManifestParameters
 
 UNREADABLE = Path("metrics/unreadable.csv")
@@ -26,7 +26,7 @@ def main() -> None:
     dataset = read_dataset(read_dataset_name())
     card = dataset.card
     rows, unreadable = make_manifest(dataset, UNREADABLE, params.skips_unreadable)
-    write_table(MANIFEST, Glomerulus._fields, rows)
+    write_table(MANIFEST, ManifestRow._fields, rows)
     write_used_card(dataset.name, card.title, card.classes, card.group)
     write_table(UNREADABLE, Unreadable._fields, unreadable)
     drawn = rows[:: -(-len(rows) // DRAWN_SIZES)]

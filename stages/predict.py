@@ -36,7 +36,8 @@ from stages.evaluation.judged import (
     write_judged,
     write_slides,
 )
-from stages.intake.labels import LABELS, read_labels
+from stages.intake.labels import LABEL_COLUMNS, NAME_COLUMNS, read_labels
+from stages.intake.names import Names
 from stages.intake.source import find_crops
 from stages.measures.recalibration import LEAST_CROPS
 from stages.slides.places import Verdict, files_of, find_places, place_files, write_verdicts
@@ -68,7 +69,13 @@ def main() -> None:
     if arguments.html:
         refuse_pages(arguments.html, len(names))
     labels = (
-        read_labels(arguments.labels, arguments.name_column, arguments.label_column, names)
+        read_labels(
+            arguments.labels,
+            Names(names, folder, what="crops"),
+            arguments.name_column,
+            arguments.label_column,
+            of_all=True,
+        )
         if arguments.labels
         else {}
     )
@@ -103,7 +110,10 @@ def main() -> None:
     if labels:
         say_measures(judged, outputs[MEASURES])
     if arguments.propose:
-        header = (arguments.name_column, arguments.label_column)
+        header = (
+            arguments.name_column or NAME_COLUMNS[0],
+            arguments.label_column or LABEL_COLUMNS[1],
+        )
         write_table(outputs["--propose"], header, propose(judged, arguments.propose))
         print(f"to be labeled, for `python -m stages.recalibrate`: {outputs['--propose']}")
     # Those of an earlier run would be taken for this one's.
@@ -179,13 +189,9 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="write a table of N crops that are worth labeling, for recalibrate",
     )
+    parser.add_argument("--name-column", help="its column of file names (default: name or path)")
     parser.add_argument(
-        "--name-column", default=LABELS[0], help="its column of file names (default: name, or path)"
-    )
-    parser.add_argument(
-        "--label-column",
-        default=LABELS[1],
-        help="its column of labels (default: ground truth, or label)",
+        "--label-column", help="its column of labels (default: label or ground truth)"
     )
     parser.add_argument(
         "--unreadable",

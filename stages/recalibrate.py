@@ -22,7 +22,8 @@ from stages.base.errors import UserError, refuse, run_program
 from stages.evaluation.classifier import Crops, judge, read_classifier
 from stages.evaluation.judged import find_slides
 from stages.evaluation.recalibrated import Recalibrated, refuse_few, write_model
-from stages.intake.labels import LABELS, read_few_labels
+from stages.intake.labels import read_labels
+from stages.intake.names import Names
 from stages.intake.source import find_crops
 
 
@@ -38,13 +39,9 @@ def main() -> None:
         metavar="TABLE",
         help="labels of some of the crops, 0 and 1",
     )
+    parser.add_argument("--name-column", help="its column of file names (default: name or path)")
     parser.add_argument(
-        "--name-column", default=LABELS[0], help="its column of file names (default: name, or path)"
-    )
-    parser.add_argument(
-        "--label-column",
-        default=LABELS[1],
-        help="its column of labels (default: ground truth, or label)",
+        "--label-column", help="its column of labels (default: label or ground truth)"
     )
     parser.add_argument(
         "--model",
@@ -72,7 +69,8 @@ def main() -> None:
             f"--output: {arguments.output} is there already; choose another name, or remove it"
         )
     folder, crops, columns = find_crops(arguments.source, arguments.labels)
-    labels = read_few_labels(arguments.labels, arguments.name_column, arguments.label_column, crops)
+    named = Names(crops, "the folder of the crops", what="crops")
+    labels = read_labels(arguments.labels, named, arguments.name_column, arguments.label_column)
     refuse_few(labels, arguments.labels)
     classifier = read_classifier(arguments.model, arguments.weights)
     if classifier.decision.calibration.local is not None:

@@ -206,9 +206,9 @@ def test_mistakes_are_a_line(repository, tmp_path, monkeypatch):
     refused("is neither a folder nor a file", "nowhere")
     refused("holds no image", tmp_path / "empty")
     refused("'../mine/data/demo.yaml' is not in", tmp_path / "list.csv")
-    refused("has no column 'name'", "data/split.csv")
+    refused("no column 'name'", "data/split.csv")
     refused("the folder of a model holds model.keras", "data/demo", "--model", tmp_path)
-    refused("has no label of", "data/demo", "--labels", tmp_path / "few.csv")
+    refused("no label of", "data/demo", "--labels", tmp_path / "few.csv")
     refused("--slide (: not a regular expression", "data/demo", "--slide", "(")
     refused(
         "--slide (.*): it must have the named group (?P<slide>...)", "data/demo", "--slide", "(.*)"
@@ -350,7 +350,8 @@ def test_what_is_left_out_is_said_and_what_an_earlier_run_left_is_removed(reposi
     assert Path("evaluation.unreadable.csv").is_file() and Path("evaluation.metrics.json").is_file()
     for name in ("a.heic", "b.svs", "c.avif", "without"):
         assert f"warning: left out, not images by their name: {name}\n" in error
-    assert "left behind by file systems, editors or archives: 2 ('.DS_Store', '@eaDir/')" in error
+    assert "ignored 2 hidden files or folders, or leftovers" in error
+    assert "('.DS_Store', '@eaDir/')" in error
     assert not [row for row in rows("evaluation.csv") if "eaDir" in row["name"]]
     (folder / "empty.png").unlink()
     assert predict(folder)[0] == 0

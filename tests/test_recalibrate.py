@@ -160,8 +160,8 @@ def test_mistakes_are_a_line_and_leave_nothing(repository, monkeypatch):
     )
     refused("line 2: 'none.png' is not in the folder of the crops", [("none.png", 1)])
     refused("line 3: the label of", [(first, 1), (last[0], 7)])
-    refused("stands there twice", [(first, 1), (first, 1)])
-    refused("has no column 'verdict'", [(first, 1)], "--label-column", "verdict")
+    refused("appears twice", [(first, 1), (first, 1)])
+    refused("no column 'verdict'", [(first, 1)], "--label-column", "verdict")
     refused(
         "the folder of a model holds model.keras",
         [(first, 1), *((name, 0) for name in last)],

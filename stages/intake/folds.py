@@ -1,6 +1,6 @@
-"""Drawing folds so that what belongs together stays together.
+"""Drawing folds that keep groups of images together.
 
-scikit-learn takes longer to import than all else here: it is, where it draws.
+scikit-learn takes longer to import than everything else here, so it is imported where it is used.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,10 @@ from stages.dataset.cohort import CLASS_NAMES, SPLITS, leakage
 
 
 def merge_groups(*keys: Sequence[str] | np.ndarray) -> np.ndarray:
-    """Number the groups that must stay together: images that share any of the keys, directly or
-    through others.
+    """Number the groups of images that share a key, directly or through other images.
 
     Args:
-        keys: sequences of N texts, such as the slide of each image and the digest of its bytes.
+        keys: sequences of N texts, such as the slide and the digest of each image.
 
     Returns:
         int array (N,), from 0, numbered in the order of the first image of each group.
@@ -27,27 +26,26 @@ def merge_groups(*keys: Sequence[str] | np.ndarray) -> np.ndarray:
     n = len(keys[0])
     codes, offset = [], n
     for key in keys:
-        # NumPy's own way would hold each text at the length of the longest, four bytes a letter,
-        # and twice.
+        # np.unique would hold each text twice, at the length of the longest, 4 bytes per letter.
         numbers: dict[str, int] = {}
-        codes.append(
-            np.array(
-                [numbers.setdefault(text, offset + len(numbers)) for text in key], dtype=np.int64
-            )
-        )
+        coded = [numbers.setdefault(text, offset + len(numbers)) for text in key]
+        codes.append(np.array(coded, dtype=np.int64))
         offset += len(numbers)
     rows, columns = np.tile(np.arange(n), len(keys)), np.concatenate(codes)
-    graph = scipy.sparse.coo_matrix(
-        (np.ones(len(rows), dtype=bool), (rows, columns)), shape=(offset, offset)
-    )
+    edges = np.ones(len(rows), dtype=bool)
+    graph = scipy.sparse.coo_matrix((edges, (rows, columns)), shape=(offset, offset))
     found = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][:n]
     _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
 
 
 class Folds(NamedTuple):
-    """What an error says of folds that cannot be drawn: their parameter, what they keep apart, and
-    which copies joined some.
+    """What an error says of folds that cannot be drawn.
+
+    Attributes:
+        parameter: the parameter that gives their number.
+        kept_apart: what they keep apart.
+        joined: lines of `joined_by_copies`.
     """
 
     parameter: str = "split.folds"
@@ -61,18 +59,14 @@ FOLDS = Folds()
 def joined_by_copies(
     paths: Sequence[str], groups: Sequence[str], pixels: Sequence[str]
 ) -> list[str]:
-    """Return a line for each picture that stands in several groups (slides or sites) and so makes
-    one of them.
-    """
+    """Return a line for each picture in several groups (slides or sites), which it joins to one."""
     first: dict[str, int] = {}
     joined: dict[str, str] = {}
     for row, picture in enumerate(pixels):
         other = first.setdefault(picture, row)
         if groups[other] != groups[row]:
-            joined.setdefault(
-                picture,
-                f"{paths[other]} and {paths[row]} are the same image, of {groups[other]} and {groups[row]}",
-            )
+            same = f"{paths[other]} and {paths[row]} are the same image"
+            joined.setdefault(picture, f"{same}, of {groups[other]} and {groups[row]}")
     return list(joined.values())
 
 
@@ -81,9 +75,9 @@ def number_folds(
 ) -> np.ndarray:
     """Return the fold of each image, int (N,), from 0 to folds - 1.
 
-    Groups stay whole and classes as balanced as that allows (scikit-learn's StratifiedGroupKFold).
-    Groups of one image each, as in a split by image, take StratifiedKFold, which is the same
-    question and much faster.
+    Groups stay whole and classes are as balanced as that allows (scikit-learn's
+    StratifiedGroupKFold). If nearly all groups have one image, as in a split by image, the
+    equivalent StratifiedKFold is used, which is much faster.
 
     Args:
         y: int array (N,) of labels 0 and 1.
@@ -91,7 +85,7 @@ def number_folds(
         said: for the error.
 
     Raises:
-        UserError: a class has fewer images, or there are fewer groups, than there are folds.
+        UserError: a class has fewer images, or there are fewer groups, than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -106,19 +100,14 @@ def number_folds(
         ]
     )
     _, first, sizes = np.unique(groups, return_index=True, return_counts=True)
-    if (
-        sizes.max() <= 2
-        and np.mean(sizes == 1) > 0.9
-        and np.bincount(y[first], minlength=2).min() >= folds
-    ):
-        # Nearly every group is one image: split one image of each group, the copies follow.
-        parts, followers = (
-            StratifiedKFold(folds, shuffle=True, random_state=seed).split(first, y[first]),
-            groups,
-        )
+    nearly_single = sizes.max() <= 2 and np.mean(sizes == 1) > 0.9
+    if nearly_single and np.bincount(y[first], minlength=2).min() >= folds:
+        # Split one image of each group; the others follow.
+        single = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        parts, followers = single.split(first, y[first]), groups
     else:
-        parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, groups)
-        followers = np.arange(len(y))
+        grouped = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        parts, followers = grouped.split(y, y, groups), np.arange(len(y))
     fold_of_part = np.empty(int(followers.max()) + 1, dtype=np.int64)
     for number, (_, test) in enumerate(parts):
         fold_of_part[test] = number
@@ -126,8 +115,7 @@ def number_folds(
 
 
 def folds_without_a_class(y: np.ndarray, numbers: np.ndarray) -> list[tuple[int, int]]:
-    """Return (fold, label) for each fold that has no image of a label: a member that validates on
-    it has no ROC AUC.
+    """Return (fold, label) for each fold without an image of a label, which has no ROC AUC.
 
     Args:
         y, numbers: int arrays (N,) of labels 0 and 1, and of folds.
@@ -141,16 +129,12 @@ def folds_without_a_class(y: np.ndarray, numbers: np.ndarray) -> list[tuple[int,
 
 
 def most_folds(y: np.ndarray, groups: np.ndarray) -> int:
-    """Return how many folds can have images of both classes: as many as there are groups with
-    images of the rarer one.
-    """
+    """Return how many folds can have images of both classes: the groups of the rarer class."""
     return min(len(np.unique(groups[y == label])) for label in (0, 1))
 
 
 def seeds_that_work(y: np.ndarray, groups: np.ndarray, folds: int) -> list[int]:
-    """Return up to three of the seeds 0 to 19 that give each fold images of both classes; none if
-    no seed can.
-    """
+    """Return up to three of the seeds 0 to 19 that give each fold images of both classes."""
     if most_folds(y, groups) < folds:
         return []
     found = (

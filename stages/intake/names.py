@@ -1,4 +1,4 @@
-"""Which file a row of a table means: one matcher of names, whatever the table is for."""
+"""Finding the file that a row of a table names."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -10,17 +10,18 @@ from stages.base.parameters import quoted
 from stages.dataset.slides import nfc
 from stages.images.opening import SUFFIXES
 
-SHOWN = 3
+MOST_MATCHES = 3
 
 
 class Names:
-    """The paths of some files, to be found by their whole path or by its last part, in whatever
-    form accents are written.
+    """The paths of some files, found by the whole path or its last part, in either accent form.
 
-    A row is looked up here and never joined to a path: none reaches outside the folder.
+    Names are looked up and never joined to a path, so that none reaches outside the folder.
 
     Args:
-        unread: why paths that a row may mean are not among `paths`.
+        where: where the files are, for messages.
+        what: what the files are, for messages.
+        unread: for each path that a row may name but `paths` lacks, the reason.
     """
 
     def __init__(
@@ -30,50 +31,44 @@ class Names:
         what: str = "files",
         unread: Mapping[str, str] | None = None,
     ):
-        self.where, self.what = where, what
-        self.unread = unread or {}
+        self.paths = list(dict.fromkeys(paths))
+        self.where, self.what, self.unread = where, what, unread or {}
         self.known: dict[str, list[str]] = defaultdict(list)
         self.loose: dict[str, list[str]] = {}
-        for path in paths:
+        for path in self.paths:
             for name in {nfc(path), nfc(PurePosixPath(path).name)}:
                 self.known[name].append(path)
 
     def find(self, name: str) -> list[str]:
-        """Return the paths that `name` may mean: one, or there is something to ask."""
-        found: list[str] = []
-        # Spaces around a name belong to it where there is such a file.
+        """Return the paths that `name` may mean; it is ambiguous unless there is exactly one."""
+        # Spaces around a name belong to it if such a file exists.
         for text in dict.fromkeys((name, name.strip())):
-            # Behind a ' in tables that this pipeline wrote, where a spreadsheet would take a name
-            # for a formula.
-            texts = dict.fromkeys(
-                nfc(str(PurePosixPath(one))) for one in (text, from_cell(text)) if one
-            )
-            found = found or [path for one in texts for path in self.known.get(one, [])]
-        return found
+            # The pipeline writes a ' before a name that a spreadsheet would run as a formula.
+            texts = {nfc(str(PurePosixPath(one))): None for one in (text, from_cell(text)) if one}
+            if found := [path for one in texts for path in self.known.get(one, [])]:
+                return found
+        return []
 
     def problem(self, name: str) -> str:
-        """Return what is wrong with a name that does not mean one file, with the likely match of
-        one that means none.
-        """
+        """Return what is wrong with a name that does not mean exactly one file."""
         if found := self.find(name):
-            more = ", ..." * (len(found) > SHOWN)
-            return f"{quoted(name)} fits {len(found)} {self.what}: {', '.join(found[:SHOWN])}{more}"
-        if why := [self.unread[path] for path in Names(self.unread, self.where).find(name)]:
-            return why[0]
-        likely = self.likely(name)
-        return f"{quoted(name)} is not in {self.where}" + (
-            f"; is {' or '.join(map(quoted, likely))} meant?" if likely else ""
-        )
+            more = ", ..." * (len(found) > MOST_MATCHES)
+            matches = ", ".join(found[:MOST_MATCHES])
+            return f"{quoted(name)} matches {len(found)} {self.what}: {matches}{more}"
+        if unread := Names(self.unread, self.where).find(name):
+            return self.unread[unread[0]]
+        likely = " or ".join(map(quoted, self.likely(name)))
+        return f"{quoted(name)} is not in {self.where}" + f"; did you mean {likely}?" * bool(likely)
 
     def likely(self, name: str) -> list[str]:
-        """Return the paths whose names differ by folders, case, spaces or the suffix alone."""
+        """Return the paths whose names differ only by folders, case, spaces or the suffix."""
         if not self.loose:
             loose = defaultdict(list)
-            for path in dict.fromkeys(path for paths in self.known.values() for path in paths):
+            for path in self.paths:
                 loose[_loosely(PurePosixPath(path).name)].append(path)
             self.loose = dict(loose)
-        # It takes both kinds of slashes.
-        return self.loose.get(_loosely(PureWindowsPath(name).name), [])[:SHOWN]
+        # A Windows path splits at both kinds of slashes.
+        return self.loose.get(_loosely(PureWindowsPath(name).name), [])[:MOST_MATCHES]
 
 
 def _loosely(name: str) -> str:
@@ -83,15 +78,14 @@ def _loosely(name: str) -> str:
 
 
 def refuse_twins(paths: Iterable[str], where: object) -> None:
-    """Raise `UserError` for paths that differ by the form of their accents alone, which no table
-    can tell apart.
-    """
+    """Raise `UserError` for paths that differ only in the Unicode form of their accents."""
     spellings = defaultdict(list)
     for path in paths:
         spellings[nfc(path)].append(path)
     refuse(
         [
-            f"{where} holds {' and '.join(map(ascii, same))}: one name, its accents written in two ways; rename one"
+            f"{where}: {' and '.join(map(ascii, same))} are one name in two Unicode forms; "
+            "rename one"
             for same in spellings.values()
             if len(same) > 1
         ]

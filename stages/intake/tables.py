@@ -1,5 +1,6 @@
-"""Tables that a laboratory brings: CSV as spreadsheets write it, or .xlsx; the one reader of them
-all.
+"""Reading the tables that a laboratory brings: CSV as spreadsheets write it, or .xlsx.
+
+`stages.base.files.read_table` reads the tables that the pipeline itself wrote.
 """
 
 import csv
@@ -8,31 +9,31 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from stages.base.errors import UserError, refuse
 from stages.base.parameters import quoted
 from stages.dataset.slides import nfc
-from stages.intake.kinds import kind_of
+from stages.intake.kinds import table_kind
 from stages.intake.listing import has_control
 from stages.intake.spreadsheets import Doubtful
 
 SEPARATORS = ",;\t"
-# In bytes, and in characters of a line: what is larger is no table of crops.
-LARGEST, LONGEST_LINE = 2**28, 2**20
+# Bytes of a file and characters of a line; anything larger is not a table of crops.
+LARGEST_TABLE, LONGEST_LINE = 2**28, 2**20
+# A column that a table must have, or several of which it must have at least one.
+Wanted = str | tuple[str, ...]
 
 
 class Row(NamedTuple):
-    """The wanted fields of a row, by column, as written; `line` is that of the file, from 1."""
+    """The wanted fields of a row, by column, as written, and its line in the file, from 1."""
 
     line: int
     fields: dict[str, str]
 
 
 class Table(NamedTuple):
-    """A table as it was read: its file, its columns, and of the rows that are not empty the wanted
-    fields, and all values.
-    """
+    """A table: its file, its header, and the wanted fields and all values of its rows."""
 
     path: Path
     header: list[str]
@@ -40,158 +41,158 @@ class Table(NamedTuple):
     values: list[list[str]]
 
 
-def read_rows(table: Path, wanted: Sequence[str]) -> list[Row]:
-    """Return the rows of a table that are not empty, with the `wanted` columns. See `read_table`."""
-    return read_table(table, wanted).rows
+def read_laboratory_table(table: Path, wanted: Sequence[Wanted]) -> Table:
+    """Return a table that has the `wanted` columns, without its empty rows.
 
-
-def read_table(table: Path, wanted: Sequence[str]) -> Table:
-    """Return a table that has the `wanted` columns.
-
-    CSV in UTF-8 or, with its mark, in UTF-16; comma, semicolon or tab between the columns,
-    whichever gives the wanted ones, or what a first line `sep=;` says; or the sheet of an .xlsx
-    workbook that has the wanted columns. A column may be written in another case; empty fields at
-    the end of a row may be missing.
+    CSV is read in UTF-8, or in UTF-16 with a byte-order mark. The separator is a comma, semicolon
+    or tab, whichever gives the wanted columns, or what a first line `sep=;` says. Of a workbook,
+    the sheet with the wanted columns is read. A column may be written in another case; empty fields
+    at the end of a row may be missing.
 
     Raises:
-        UserError: with the line, where the table cannot be read whole and without a doubt.
-        MissingColumn: a wanted column is not there.
-        FileNotFoundError: there is no such file.
+        UserError: the table cannot be read as a whole and unambiguously; names the line.
+        MissingColumn: a wanted column is missing.
+        FileNotFoundError: the table does not exist.
     """
     if table.exists() and not table.is_file():
         kind = "a folder" if table.is_dir() else "a pipe or a device"
-        raise UserError(f"{table} is {kind}; a table is asked for")
+        raise UserError(f"{table}: {kind}; it must be a table")
     hidden: set[int] = set()
-    if kind_of(table) == "a workbook":
-        # openpyxl takes as long to import as all else here.
-        from stages.intake.workbooks import read_workbook
+    match table_kind(table):
+        case "workbook":
+            # openpyxl takes as long to import as everything else here.
+            from stages.intake.workbooks import read_workbook
 
-        header, rows, hidden = read_workbook(table, lambda header: not missing(header, wanted))
-    else:
-        header, rows = _read_csv(table, wanted)
+            header, rows, hidden = read_workbook(table, lambda header: not missing(header, wanted))
+        case "text":
+            header, rows = _read_csv(table, wanted)
+        case other:
+            assert_never(other)
     if lacking := missing(header, wanted):
         raise MissingColumn(table, lacking, header)
-    places = {name: _place(header, name, table) for name in wanted}
+    places = {name: _place(header, name, table) for name in _present(header, wanted)}
+    for name, place in places.items():
+        if place in hidden:
+            raise UserError(f"{table}: the column {quoted(name)} is hidden; unhide or rename it")
+        if isinstance(header[min(place + 1, len(header) - 1)], Doubtful):
+            raise UserError(
+                f"{table}: the heading {quoted(name)} is merged over several columns; "
+                "give each column its own"
+            )
+    width = len(header)
     refuse(
         [
-            f"{table}: the column {quoted(name)} is hidden; unhide it if it is the right one"
-            for name, place in places.items()
-            if place in hidden
-        ]
-        + [
-            f"{table}: the heading {quoted(name)} is of several columns, merged; give each column its own"
-            for name, place in places.items()
-            if isinstance(header[min(place + 1, len(header) - 1)], Doubtful)
+            f"{table}, line {line}: {len(row)} fields; the header has {width}"
+            for line, row in rows
+            if any(field.strip() for field in row[width:])
         ]
     )
-    _refuse_ragged(table, rows, len(header))
     if not rows:
-        raise UserError(f"{table} has a header and no row")
-    found, values, problems = [], [], []
-    columns = {loosely(name) for name in header if name.strip()}
-    for line, row in rows:
-        filled = row + [""] * (len(header) - len(row))
-        values.append([value if isinstance(value, Doubtful) else value.strip() for value in filled])
-        fields = {name: filled[place] for name, place in places.items()}
-        if all(loosely(field) in columns for field in fields.values()):
-            problems.append(
-                f"{table}, line {line}: the header again; are these two tables, one behind the other?"
-            )
-        problems += [
-            f"{table}, line {line}: {name} is {f'{quoted(str(value))}, ' if value else ''}{value.reason}"
-            for name, value in fields.items()
-            if isinstance(value, Doubtful)
-        ]
-        problems += [
-            f"{table}, line {line}: {quoted(value.strip())} has a control character; is a quotation mark missing?"
-            for value in fields.values()
-            if has_control(value.strip())
-        ]
-        found.append(Row(line, fields))
-    refuse(problems)
+        raise UserError(f"{table}: a header without rows; add a row for each file")
+    filled = [(line, row + [""] * (width - len(row))) for line, row in rows]
+    found = [Row(line, {name: row[at] for name, at in places.items()}) for line, row in filled]
+    columns = {column_key(name) for name in header if name.strip()}
+    refuse(
+        [f"{table}, line {row.line}: {fault}" for row in found for fault in _faults(row, columns)]
+    )
     long = [line for line, row in rows if any("\n" in field or "\r" in field for field in row)]
     if long:
         more = f", and in {len(long) - 1} more" if len(long) > 1 else ""
         print(
-            f"warning: {table}, line {long[0]}: a field of several lines{more}; are its quotation marks right?",
+            f"warning: {table}, line {long[0]}: a field of several lines{more}; "
+            "are its quotation marks right?",
             file=sys.stderr,
         )
+    values = [
+        [one if isinstance(one, Doubtful) else one.strip() for one in row] for _, row in filled
+    ]
     return Table(table, header, found, values)
 
 
+def _faults(row: Row, columns: set[str]) -> Iterator[str]:
+    """Yield what is wrong with the wanted fields of a row of a table with `columns`."""
+    if all(column_key(field) in columns for field in row.fields.values()):
+        yield "the header again; is this two tables in one file?"
+    for name, value in row.fields.items():
+        if isinstance(value, Doubtful):
+            yield f"{name} is {f'{quoted(str(value))}, ' if value else ''}{value.reason}"
+    for value in map(str.strip, row.fields.values()):
+        if has_control(value):
+            yield f"{quoted(value)} has a control character; is a quotation mark missing?"
+
+
 class MissingColumn(UserError):
-    """A table lacks a column; `column` is its name, `header` has those that are there, `there` says
-    so.
+    """A table lacks a wanted column.
+
+    Attributes:
+        wanted: the column, or those of which one would do.
+        columns: a clause on the columns that the table has.
     """
 
-    def __init__(self, table: Path, column: str, header: Sequence[str]):
-        self.column, self.header = column, header
-        self.there = f"it has {', '.join(map(quoted, header))}" if any(header) else "it is empty"
-        super().__init__(f"{table} has no column {quoted(column)}; {self.there}")
+    def __init__(self, table: Path, wanted: Wanted, header: Sequence[str]):
+        self.wanted = wanted
+        self.columns = f"it has {', '.join(map(quoted, header))}" if any(header) else "it is empty"
+        names = " or ".join(map(quoted, _alternatives(wanted)))
+        super().__init__(f"{table}: no column {names}; {self.columns}")
 
 
-def missing(header: Sequence[str], names: Sequence[str]) -> str | None:
-    """Return the first of `names` that is not a column, in whatever case."""
-    known = {loosely(name) for name in header}
-    return next((name for name in names if loosely(name) not in known), None)
+def _alternatives(wanted: Wanted) -> tuple[str, ...]:
+    return (wanted,) if isinstance(wanted, str) else wanted
 
 
-def loosely(name: str) -> str:
-    """Return the name of a column as columns are compared: case, spaces and the form of accents
-    aside.
-    """
+def missing(header: Sequence[str], wanted: Sequence[Wanted]) -> Wanted | None:
+    """Return the first of the `wanted` columns that is missing, or None."""
+    return next((one for one in wanted if not _present(header, [one])), None)
+
+
+def _present(header: Sequence[str], wanted: Sequence[Wanted]) -> list[str]:
+    known = {column_key(name) for name in header}
+    return [name for one in wanted for name in _alternatives(one) if column_key(name) in known]
+
+
+def column_key(name: str) -> str:
+    """Return a column's name as names are compared: without case, spaces and accent forms."""
     return " ".join(nfc(name).split()).casefold()
 
 
 def _place(header: Sequence[str], name: str, table: Path) -> int:
-    """Return where the column `name` stands: that one, or the only one that is called so in another
-    case.
-    """
-    exact = [
-        place for place, column in enumerate(header) if nfc(column).strip() == nfc(name).strip()
-    ]
-    loose = [place for place, column in enumerate(header) if loosely(column) == loosely(name)]
+    """Return where a column is: the one of exactly this name, or the only one in another case."""
+    loose = [place for place, column in enumerate(header) if column_key(column) == column_key(name)]
+    exact = [place for place in loose if nfc(header[place]).strip() == nfc(name).strip()]
     places = exact or loose
     if len(places) > 1:
         raise UserError(
-            f"{table} has the column {quoted(name)} {len(places)} times, and nobody knows which is meant: "
-            + ", ".join(quoted(header[place]) for place in places)
+            f"{table}: the column {quoted(name)} appears {len(places)} times "
+            f"({', '.join(quoted(header[place]) for place in places)}); keep one"
         )
     others = [quoted(header[place]) for place in loose if place not in places]
     if others or not exact:
         instead = f", not {' or '.join(others)}" if others else ""
         print(
-            f"warning: {table}: the column {quoted(header[places[0]])} is taken for {quoted(name)}{instead}",
+            f"warning: {table}: the column {quoted(header[places[0]])} is read as {quoted(name)}"
+            f"{instead}",
             file=sys.stderr,
         )
     return places[0]
 
 
-def _refuse_ragged(table: Path, rows: Sequence[tuple[int, list[str]]], width: int) -> None:
-    refuse(
-        [
-            f"{table}, line {line}: {len(row)} fields where the header has {width}"
-            for line, row in rows
-            if any(field.strip() for field in row[width:])
-        ]
-    )
-
-
-def _read_csv(table: Path, wanted: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _read_csv(
+    table: Path, wanted: Sequence[Wanted]
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
     text = _decoded(table)
     separators, skipped = SEPARATORS, 0
     first = re.match(r"[^\r\n]*(\r\n|\r|\n|$)", text)
     assert first
-    if said := re.fullmatch(r'"?sep=(.)"?', first[0].rstrip("\r\n"), re.IGNORECASE):
-        # For Excel alone: what stands between the columns.
-        separators, skipped, text = said[1], 1, text[first.end() :]
+    # A line for Excel that states the separator.
+    if stated := re.fullmatch(r'"?sep=(.)"?', first[0].rstrip("\r\n"), re.IGNORECASE):
+        separators, skipped, text = stated[1], 1, text[first.end() :]
     try:
         headers = {separator: _header(text, separator) for separator in separators}
         fits = [separator for separator in separators if not missing(headers[separator], wanted)]
         separator = fits[0] if fits else max(separators, key=lambda one: len(headers[one]))
         return headers[separator], _rows(text, separator, skipped)
     except csv.Error as error:
-        raise UserError(f"{table} is not a table that can be read: {error}") from None
+        raise UserError(f"{table}: not a valid CSV table: {error}") from None
 
 
 def _header(text: str, separator: str) -> list[str]:
@@ -200,9 +201,8 @@ def _header(text: str, separator: str) -> list[str]:
 
 
 def _rows(text: str, separator: str, skipped: int) -> list[tuple[int, list[str]]]:
-    """Return the rows below the header that are not empty, each with the line that it begins in."""
-    # Strictly: a quotation that does not end, or ends within a field, would swallow rows without a
-    # word.
+    """Return the rows below the header that are not empty, each with the line it begins in."""
+    # Strict: a quotation that does not end, or ends within a field, would silently swallow rows.
     lines = csv.reader(_lines(text), delimiter=separator, strict=True)
     rows, line = [], 1 + skipped
     try:
@@ -225,13 +225,8 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _decoded(table: Path) -> str:
-    if (size := table.stat().st_size) > LARGEST:
-        raise UserError(f"{table} has {size:,} bytes; tables of at most {LARGEST:,} are read")
-    if kind := kind_of(table):
-        ordinary = ", without a password" if "password" in kind else ""
-        raise UserError(
-            f"{table} is {kind}, not a table; save the table as CSV UTF-8 or as .xlsx{ordinary}"
-        )
+    if (size := table.stat().st_size) > LARGEST_TABLE:
+        raise UserError(f"{table}: {size:,} bytes; a table has at most {LARGEST_TABLE:,}")
     content = table.read_bytes()
     encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
     try:
@@ -239,9 +234,11 @@ def _decoded(table: Path) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UserError(
-            f"{table}, line {line}: not UTF-8 text; save the table as CSV UTF-8 (in Excel a format of its own)"
+            f"{table}, line {line}: not UTF-8 text; save the table as CSV UTF-8 "
+            "(in Excel a separate format)"
         ) from None
-    # Zeros stand in UTF-16 and UTF-32 without its mark; a mark within is that of a second file.
+    # UTF-16 and UTF-32 without a byte-order mark hold zero bytes; a mark further down begins a
+    # second file.
     if mark := re.search("\0|[\r\n]\ufeff", text):
         line = len(re.findall(r"\r\n|\r|\n", text[: mark.end()])) + 1
         reason = (

@@ -1,4 +1,4 @@
-"""Tables in workbooks of Excel (.xlsx, .xlsm), read with openpyxl."""
+"""Reading tables in Excel workbooks (.xlsx, .xlsm) with openpyxl."""
 
 import io
 import re
@@ -27,26 +27,30 @@ from stages.base.errors import UserError
 from stages.base.parameters import quoted
 from stages.intake.spreadsheets import Doubtful
 
-# A workbook is a compressed archive. A table of 10^5 rows and 20 columns of numbers takes less than
-# this.
-LARGEST, MOST_ELEMENTS, MOST_COLUMNS, DEEPEST = 2**27, 5 * 10**6, 2**14, 100
+# A workbook is a compressed archive. A table of 10^5 rows and 20 columns of numbers needs less.
+MOST_UNPACKED, MOST_ELEMENTS, MOST_COLUMNS, DEEPEST_ELEMENT = 2**27, 5 * 10**6, 2**14, 100
 # `MERGE_TAG` is the list of these.
 MERGED_TAG = MERGE_TAG.removesuffix("s")
-# The name of a namespace of Office Open XML, in a "Strict" workbook; openpyxl knows the others.
+# The namespaces of a "Strict" Office Open XML workbook; openpyxl knows only the others.
 STRICT = re.compile(rb"http://purl\.oclc\.org/ooxml/(\w+)/(\w+)")
 TRANSITIONAL = rb"http://schemas.openxmlformats.org/\1/2006/\2"
-# In UTF-8 or in UTF-16.
+# In UTF-8 and in UTF-16.
 DOCUMENT_TYPES = b"<!DOCTYPE", "<!DOCTYP".encode("utf-16-le")
 TRUE = "1", "true"
 NEVER_COMPUTED = (
     "a formula that was never computed; open the workbook in a spreadsheet program and save it"
 )
-MERGED = "a part of merged cells; unmerge them and fill in each one"
+MERGED = "part of merged cells; unmerge them and fill in each one"
+DATE = "a date, which Excel makes from names such as 1-2; format the column as text"
 
 
 class Sheet(NamedTuple):
-    """A sheet: its header, its other rows that are not empty, each with its line, and its hidden
-    columns, from 0.
+    """A sheet.
+
+    Attributes:
+        header: its first row that is not empty.
+        rows: its other rows that are not empty, each with its line.
+        hidden: its hidden columns, from 0.
     """
 
     header: list[str]
@@ -55,37 +59,35 @@ class Sheet(NamedTuple):
 
 
 def read_workbook(path: Path, fits: Callable[[Sequence[str]], bool]) -> Sheet:
-    """Return the one visible sheet whose header `fits`, or else the first that is not empty.
+    """Return the only visible sheet whose header `fits`, or else the first that is not empty.
 
     Numbers and truth values become the text that Excel shows for them: 1, TRUE. Dates, formulas
     that were never computed and the empty part of merged cells become `Doubtful`.
 
     Raises:
-        UserError: the workbook is damaged or too large, several visible sheets fit, or only hidden
-            ones.
+        UserError: the workbook is damaged or too large, or several visible sheets fit, or only
+            hidden ones.
     """
     try:
         with warnings.catch_warnings(), _opened(path) as (file, computed):
-            warnings.simplefilter("ignore")  # Of what openpyxl would lose if it wrote the file.
+            warnings.simplefilter("ignore")  # On what openpyxl would lose if it wrote the file.
             book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
             first = {
                 sheet: next(_Parser(sheet, computed).rows(), None) for sheet in book.worksheets
             }
             headers = {sheet: _filled(row[1]) for sheet, row in first.items() if row}
             chosen = _choose(path, {sheet: fits(header) for sheet, header in headers.items()})
-            return _read(path, chosen, computed) if chosen else Sheet([], [], set())
+            return _read_sheet(path, chosen, computed) if chosen else Sheet([], [], set())
     except UserError:
         raise
     except Exception as error:  # openpyxl raises many kinds on damaged files.
-        raise UserError(
-            f"{path} does not open as a workbook of Excel: {' '.join(str(error).split())[:200]}"
-        ) from None
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: not a valid Excel workbook: {reason}") from None
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
-    """Open a workbook that is small enough, a "Strict" one as a copy in the namespaces that
-    openpyxl reads.
+    """Open a workbook of limited size, a "Strict" one as a copy with namespaces openpyxl reads.
 
     Yields the file, and whether a spreadsheet program has computed its formulas.
     """
@@ -95,29 +97,32 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
         names = [name for name in archive.namelist() if name.lower().endswith((".xml", ".rels"))]
         for name in names:
             size += archive.getinfo(name).file_size
-            if size > LARGEST:
+            if size > MOST_UNPACKED:
                 raise UserError(
-                    f"{path} holds more than {LARGEST:,} bytes when it is unpacked; save only the table, as CSV"
+                    f"{path}: more than {MOST_UNPACKED:,} bytes when unpacked; "
+                    "save only the table, as CSV"
                 )
             part = archive.read(name)
-            # A text or a format takes openpyxl several times as long as a cell.
+            # openpyxl takes several times as long for a text or a format as for a cell.
             weight = {"sharedStrings.xml": 3, "styles.xml": 10}.get(name.rpartition("/")[2], 1)
             elements += weight * (part.count(b"<") - part.count(b"</"))
             if elements > MOST_ELEMENTS:
                 raise UserError(
-                    f"{path} has more cells than are read, with those that are empty and formatted; delete the empty rows and "
-                    "columns, or save the table as CSV"
+                    f"{path}: too many cells, counting empty formatted ones; "
+                    "delete the empty rows and columns, or save the table as CSV"
                 )
             if any(mark in part for mark in DOCUMENT_TYPES):
-                raise UserError(f"{path}: {name} declares a document type, as no workbook does")
-            # Programs that cannot compute ask for it by this mark, which a spreadsheet removes;
-            # openpyxl takes it for set.
+                raise UserError(
+                    f"{path}: {name} declares a document type, which no workbook does; "
+                    "save the table as CSV"
+                )
+            # Programs that cannot compute request it with this mark, which a spreadsheet program
+            # removes. openpyxl reads it as set even if it is missing.
             computed = computed and re.search(rb'fullCalcOnLoad="(1|true)"', part) is None
             strict = strict or STRICT.search(part) is not None
         if not strict:
-            with path.open(
-                "rb"
-            ) as file:  # openpyxl refuses the name of a file with another suffix.
+            # Opened here, as openpyxl refuses a file name with another suffix.
+            with path.open("rb") as file:
                 yield file, computed
             return
         copy = io.BytesIO()
@@ -128,9 +133,7 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
 
 
 class _Parser(WorkSheetParser):
-    """What openpyxl reads of a sheet in one pass, but for cells without content, which may be
-    millions.
-    """
+    """openpyxl's parser in one pass over a sheet, without empty cells, which may be millions."""
 
     def __init__(self, sheet: Any, computed: bool):
         book = sheet.parent
@@ -156,7 +159,7 @@ class _Parser(WorkSheetParser):
         for event, element in iterparse(self.source, ("start", "end")):
             if event == "start":
                 around.append(element)
-                if len(around) > DEEPEST:
+                if len(around) > DEEPEST_ELEMENT:
                     raise ValueError("its elements are nested too deeply")
                 if element.tag == ROW_TAG:
                     row, self.col_counter = {}, 0
@@ -170,7 +173,7 @@ class _Parser(WorkSheetParser):
                 within_cell = False
                 text = _text(self.parse_cell(element)["value"])
                 if _is_filled(text) and row.setdefault(self.col_counter - 1, text) is not text:
-                    raise ValueError(f"a cell of line {self.row_counter} stands there twice")
+                    raise ValueError(f"a cell of line {self.row_counter} appears twice")
             elif element.tag == ROW_TAG and row:
                 yield self.row_counter, row
             elif element.tag == COL_TAG and (
@@ -181,15 +184,15 @@ class _Parser(WorkSheetParser):
             elif element.tag == MERGED_TAG:
                 self.merged.append(element.get("ref"))
             if around and not within_cell:
-                around[-1].clear()  # What was read is let go.
+                around[-1].clear()  # Free what has been read.
 
     def parse_cell(self, element: Element) -> dict[str, Any]:
         cell = super().parse_cell(element)
         if cell["row"] != self.row_counter:
-            raise ValueError(f"cell {element.get('r')} stands in line {self.row_counter}")
+            raise ValueError(f"cell {element.get('r')} is in line {self.row_counter}")
         if element.find(FORMULA_TAG) is not None:
-            # A formula that gives the empty text is a computed one: it says that it is a text.
-            # XlsxWriter writes 0 for all.
+            # A computed formula may give the empty text; it is then marked as text. XlsxWriter
+            # writes 0 for all formulas.
             empty = cell["value"] is None and element.get("t") != "str"
             if empty or (not self.computed and cell["value"] in (None, 0)):
                 cell["value"] = Doubtful("", NEVER_COMPUTED)
@@ -202,46 +205,48 @@ def _filled(row: dict[int, str]) -> list[str]:
 
 def _choose(path: Path, fitting: dict[Any, bool]) -> Any:
     """Return the sheet to read, of those that are not empty; None if there is none."""
-    fit = [sheet for sheet, fits in fitting.items() if fits]
-    visible = [sheet for sheet in fit if sheet.sheet_state == "visible"]
+    visible = [one for one, fits in fitting.items() if fits and one.sheet_state == "visible"]
     if len(visible) > 1:
         raise UserError(
-            f"{path} has {len(visible)} sheets with these columns: {', '.join(sheet.title for sheet in visible)}; "
-            "save the one that is meant alone"
+            f"{path}: {len(visible)} sheets have these columns: "
+            f"{', '.join(sheet.title for sheet in visible)}; save only the right one"
         )
-    hidden = ", ".join(quoted(sheet.title) for sheet in fit if sheet not in visible)
+    hidden = ", ".join(
+        quoted(sheet.title) for sheet, fits in fitting.items() if fits and sheet not in visible
+    )
     if hidden and not visible:
         raise UserError(
-            f"{path} has these columns only on a hidden sheet, {hidden}; unhide the sheet if it is the right one"
+            f"{path}: only a hidden sheet has these columns: {hidden}; "
+            "unhide the sheet if it is the right one"
         )
     if hidden:
         print(
-            f"warning: {path}: the hidden sheet {hidden} has these columns as well, and is not read",
+            f"warning: {path}: not read: the hidden sheet {hidden}, which has these columns, too",
             file=sys.stderr,
         )
-    return next(
-        iter(visible or sorted(fitting, key=lambda sheet: sheet.sheet_state != "visible")), None
-    )
+    others = sorted(fitting, key=lambda sheet: sheet.sheet_state != "visible")
+    return next(iter(visible or others), None)
 
 
-def _read(path: Path, sheet: Any, computed: bool) -> Sheet:
+def _read_sheet(path: Path, sheet: Any, computed: bool) -> Sheet:
     parser = _Parser(sheet, computed)
     rows: dict[int, list[str]] = {}
     size = 0
     for line, texts in parser.rows():
         if line in rows:
-            raise ValueError(f"line {line} stands there twice")
+            raise ValueError(f"line {line} appears twice")
         rows[line] = row = _filled(texts)
         size += len(row) + sum(map(len, row))
-        if size > LARGEST:
+        if size > MOST_UNPACKED:
             raise UserError(
-                f"{path}: the sheet {quoted(sheet.title)} holds more than {LARGEST:,} characters"
+                f"{path}: the sheet {quoted(sheet.title)} holds more than {MOST_UNPACKED:,} "
+                "characters; save only the table, as CSV"
             )
     _mark_merged(parser.merged, rows)
     (_, header), *others = rows.items()
     if hidden := sorted(parser.hidden_rows & {line for line, _ in others}):
         print(
-            f"warning: {path}: {len(hidden)} rows of the sheet {sheet.title} are hidden, and are read as well, "
+            f"warning: {path}: {len(hidden)} rows of the sheet {sheet.title} are hidden, but read, "
             f"such as line {hidden[0]}",
             file=sys.stderr,
         )
@@ -254,12 +259,9 @@ def _mark_merged(ranges: Sequence[str], rows: dict[int, list[str]]) -> None:
     seen: set[tuple[int, int]] = set()
     for one in ranges:
         left, top, right, bottom = range_boundaries(one)
-        within = (
-            range(top, bottom + 1)
-            if bottom - top < len(rows)
-            else [line for line in rows if top <= line <= bottom]
-        )
-        for line in within:
+        few = bottom - top < len(rows)
+        lines = range(top, bottom + 1) if few else [line for line in rows if top <= line <= bottom]
+        for line in lines:
             for column in range(left - 1, min(right, width)):
                 if (line, column) in seen:
                     raise ValueError(f"merged cells overlap at {one}")
@@ -282,10 +284,8 @@ def _text(cell: Any) -> str:
     if isinstance(cell, bool):
         return str(cell).upper()
     if isinstance(cell, (date, time, timedelta)):
-        return Doubtful(
-            str(cell), "a date, which Excel makes of names such as 1-2; format the column as text"
-        )
+        return Doubtful(str(cell), DATE)
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
-    # A line end as Excel writes it.
+    # Excel writes a line end in this form.
     return cell.replace("_x000D_", "\r") if isinstance(cell, str) else str(cell)

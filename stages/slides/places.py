@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from stages.base.errors import UserError, refuse
 from stages.base.files import is_number
-from stages.intake.source import Columns, read_columns
+from stages.intake.source import CropTable, read_columns
 from stages.slides.geojson import feature, rectangle, write_features
 
 BOX = ("x", "y", "width", "height")
@@ -57,7 +57,7 @@ def place_files(folder: Path) -> list[Path]:
     return [outlines_of(folder), folder / "labels.csv"]
 
 
-def find_places(folder: Path, names: Sequence[str], columns: Columns | None) -> dict[str, Place]:
+def find_places(folder: Path, names: Sequence[str], columns: CropTable | None) -> dict[str, Place]:
     """Return where each of some crops lies: by the outlines that `stages.extract` wrote beside their
     folder, or by a table.
 
@@ -168,7 +168,7 @@ def places_by_outlines(file: Path, names: Sequence[str]) -> dict[str, Place]:
     }
 
 
-def places_by_table(columns: Columns, names: Sequence[str]) -> dict[str, Place]:
+def places_by_table(columns: CropTable, names: Sequence[str]) -> dict[str, Place]:
     """Return where some crops lie by a table: x, y, width and height in pixels of the slide, and
     which (image, or slide).
 

@@ -18,7 +18,8 @@ from stages.dataset.seen import Seen
 from stages.evaluation.classifier import Classifier
 from stages.evaluation.gallery import pages_folder, refuse_pages, write_gallery
 from stages.evaluation.judged import Judged
-from stages.intake.labels import LABELS, read_corrections, read_few_labels
+from stages.intake.labels import read_corrections, read_labels
+from stages.intake.names import Names
 from stages.measures.likeness import nothing_known
 from stages.model.backend import keras
 from tests.evaluation.classifiers import a_card, a_decision
@@ -304,7 +305,7 @@ def test_corrections_survive_a_reload_and_are_read_by_predict_and_by_a_card(page
         [one.name for one in judged],
         {name: int(label) for name, label in wanted.items()},
     )
-    assert read_few_labels(table, *LABELS, names) == marked
+    assert read_labels(table, Names(names, "the crops")) == marked
     card = CardFields(
         title="t",
         labels="l.csv",

@@ -619,10 +619,10 @@ TABLES = {
     "semicolons": (ROWS.replace(",", ";"), None),
     "quoted names": (ROWS.replace("a1.png", '"a1.png"'), None),
     "a column with quoted commas": ("note," + ROWS.replace("\n", '\n"x, ""y""",', 3), None),
-    "a duplicate row": (ROWS + "a1.png,1\n", "labels.csv, line 5: a1.png stands there twice"),
+    "a duplicate row": (ROWS + "a1.png,1\n", "labels.csv, line 5: a1.png appears twice"),
     "conflicting labels": (
         ROWS + "a1.png,0\n",
-        "line 5: a1.png stands there twice, under both labels",
+        "line 5: a1.png appears twice, under both labels",
     ),
     "a missing label": (
         ROWS.replace("a1.png,1", "a1.png,"),
@@ -657,11 +657,11 @@ TABLES = {
     "nothing": ("", "has no such column"),
     "a quotation that does not end": (
         ROWS + '"c1.png,1\n',
-        "labels.csv is not a table that can be read: line 5: unexpected end",
+        "labels.csv: not a valid CSV table: line 5: unexpected end",
     ),
     "a header of 200,000 characters": (
         "n" * 200_000 + ",truth\n",
-        "labels.csv is not a table that can be read: field larger",
+        "labels.csv: not a valid CSV table: field larger",
     ),
     "sep= of Excel": ("sep=;\n" + ROWS.replace(",", ";"), None),
     "spaces and capitals in the header": (ROWS.replace("name,truth", " Name , TRUTH "), None),
@@ -674,13 +674,13 @@ TABLES = {
     "names with ./ before them": (ROWS.replace("a1", "./a1"), None),
     "a column twice": (
         ROWS.replace("\n", ",0\n").replace("truth,0", "truth,truth"),
-        "has the column 'truth' 2 times",
+        "the column 'truth' appears 2 times",
     ),
     "a column twice, by its case": (
         ROWS.replace("\n", ",0\n").replace("truth,0", "Truth,TRUTH"),
-        "has the column 'truth' 2 times",
+        "the column 'truth' appears 2 times",
     ),
-    "a header alone": ("name,truth\n", "data/table/labels.csv has a header and no row"),
+    "a header alone": ("name,truth\n", "data/table/labels.csv: a header without rows"),
     "a label between 0 and 1": (
         ROWS.replace("a1.png,1", "a1.png,0.9"),
         "the label of a1.png is '0.9'; it must be 0 or 1",
@@ -695,23 +695,23 @@ TABLES = {
     ),
     "a full path of Windows": (
         ROWS.replace("a1.png", r"C:\x\a1.png"),
-        "is not in the folder; is 'a1.png' meant?",
+        "is not in the folder; did you mean 'a1.png'?",
     ),
     "a name in another case": (
         ROWS.replace("a1.png", "A1.PNG"),
-        "line 2: 'A1.PNG' is not in the folder; is 'a1.png' meant?",
+        "line 2: 'A1.PNG' is not in the folder; did you mean 'a1.png'?",
     ),
     "a name without its suffix": (
         ROWS.replace("a1.png", "a1"),
-        "line 2: 'a1' is not in the folder; is 'a1.png' meant?",
+        "line 2: 'a1' is not in the folder; did you mean 'a1.png'?",
     ),
     "a name of another format": (
         ROWS.replace("a1.png", "a1.tif"),
-        "line 2: 'a1.tif' is not in the folder; is 'a1.png' meant?",
+        "line 2: 'a1.tif' is not in the folder; did you mean 'a1.png'?",
     ),
     "a field too many": (
         ROWS.replace("a1.png,1", "a1.png,1,x"),
-        "line 2: 3 fields where the header has 2",
+        "line 2: 3 fields; the header has 2",
     ),
     "a quotation within a field": (
         ROWS.replace("a1.png", '"a1".png'),
@@ -731,7 +731,7 @@ TABLES = {
     ),
     "the header again": (
         ROWS + "name,truth\n",
-        "labels.csv, line 5: the header again; are these two tables, one behind the other?",
+        "labels.csv, line 5: the header again; is this two tables in one file?",
     ),
     "a mark in the middle": (
         ROWS + "\ufeffc1.png,1\n",
@@ -748,11 +748,11 @@ TABLES = {
     "two marks": ("\ufeff\ufeff" + ROWS, None),
     "a line of two million characters": (
         "name,truth\n" + "," * 2_000_000,
-        "labels.csv is not a table that can be read: line 2: a line of 2,000,000 characters",
+        "labels.csv: not a valid CSV table: line 2: a line of 2,000,000 characters",
     ),
     "a header of two million columns": (
         "," * 2_000_000,
-        "labels.csv is not a table that can be read: a line of 2,000,000 characters",
+        "labels.csv: not a valid CSV table: a line of 2,000,000 characters",
     ),
     "line ends of three kinds": (
         ROWS.replace("\n", "\r\n", 1).replace("a2.png,0\n", "a2.png,0\r"),
@@ -789,16 +789,16 @@ TABLES = {
     ),
     "a format that is not read": (
         ROWS + "c1.heic,1\n",
-        "line 5: 'c1.heic' is in data/table, but not of a format that is read",
+        "line 5: 'c1.heic' is in data/table, but its format is not read",
     ),
     "a slide scanner's file": (
         ROWS + "sub/c1.SVS,1\n",
-        "line 5: 'sub/c1.SVS' is in data/table, but not of a format that is read",
+        "line 5: 'sub/c1.SVS' is in data/table, but its format is not read",
     ),
-    "a hidden file": (ROWS + ".c1.png,1\n", "line 5: '.c1.png' is passed over in data/table"),
+    "a hidden file": (ROWS + ".c1.png,1\n", "line 5: '.c1.png' is ignored in data/table"),
     "what a Mac left behind": (
         ROWS + "sub/._b1.png,1\n",
-        "line 5: 'sub/._b1.png' is passed over in data/table",
+        "line 5: 'sub/._b1.png' is ignored in data/table",
     ),
 }
 
@@ -835,7 +835,7 @@ def test_slides_and_sites_that_are_none(workplace, kind, text):
             file.write("group: '(?P<slide>.)'\n")
     check(
         run_stage("manifest"),
-        f"the {kind} of 2 of 4 crops is {text!r}, such as of b1.png, which names none",
+        f"the {kind} of 2 of 4 crops is {text!r}, such as of b1.png, which means unknown",
     )
 
 
@@ -879,14 +879,14 @@ CONTENTS = {
         ROWS.encode("utf-16-le"),
         "data/table/labels.csv, line 1: a zero byte, which no text has",
     ),
-    "a real picture": (picture(), "data/table/labels.csv is an image, not a table"),
+    "a real picture": (picture(), "data/table/labels.csv: an image, not a table"),
     "a workbook of an older Excel": (
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-        "is a workbook of an older Excel, not a table",
+        ": a workbook in an older Excel format, not a table",
     ),
     "a spreadsheet of another program": (
         b"PK\x03\x04" + bytes(40),
-        "is an archive, or a spreadsheet of another program, not a table",
+        ": an archive or a spreadsheet of another program, not a table",
     ),
     "a workbook of Excel": (
         workbook([["name", "truth"], ["a1.png", 1], ["a2.png", 0], ["b1.png", False]]),
@@ -898,27 +898,27 @@ CONTENTS = {
     ),
     "a hidden sheet": (
         altered(hide("hidden")),
-        "data/table/labels.csv has these columns only on a hidden sheet, 'old'; unhide the sheet if it is the right one",
+        "data/table/labels.csv: only a hidden sheet has these columns: 'old'; unhide the sheet if it is the right one",
     ),
     "a sheet that only a program can show": (
         altered(hide("veryHidden")),
-        "data/table/labels.csv has these columns only on a hidden sheet, 'old'; unhide the sheet if it is the right one",
+        "data/table/labels.csv: only a hidden sheet has these columns: 'old'; unhide the sheet if it is the right one",
     ),
     "a sheet and its hidden copy": (altered(with_hidden_copy), None),
     "a hidden column of labels": (
         altered(hide_column("B")),
-        "data/table/labels.csv: the column 'truth' is hidden; unhide it if it is the right one",
+        "data/table/labels.csv: the column 'truth' is hidden; unhide or rename it",
     ),
     "a hidden column of names": (
         altered(hide_column("A")),
-        "data/table/labels.csv: the column 'name' is hidden; unhide it if it is the right one",
+        "data/table/labels.csv: the column 'name' is hidden; unhide or rename it",
     ),
     "a hidden column beside another of the name": (
         altered(
             hide_column("B"),
             [["name", "truth", "Truth"], ["a1.png", 1, 0], ["a2.png", 0, 1], ["b1.png", 1, 1]],
         ),
-        "data/table/labels.csv: the column 'truth' is hidden; unhide it if it is the right one",
+        "data/table/labels.csv: the column 'truth' is hidden; unhide or rename it",
     ),
     "a column of no width": (
         repacked(
@@ -926,20 +926,20 @@ CONTENTS = {
                 b"<sheetData>", b'<cols><col min="2" max="9" width="0"/></cols><sheetData>'
             )
         ),
-        "data/table/labels.csv: the column 'truth' is hidden; unhide it if it is the right one",
+        "data/table/labels.csv: the column 'truth' is hidden; unhide or rename it",
     ),
     "a hidden column that nobody asks for": (altered(hide_column("C")), None),
     "labels of two rows, merged": (
         altered(put(), merged="B2:B3"),
-        "data/table/labels.csv, line 3: truth is a part of merged cells; unmerge them and fill in each one",
+        "data/table/labels.csv, line 3: truth is part of merged cells; unmerge them and fill in each one",
     ),
     "names of two rows, merged": (
         altered(put(), merged="A3:A4"),
-        "data/table/labels.csv, line 4: name is a part of merged cells; unmerge them and fill in each one",
+        "data/table/labels.csv, line 4: name is part of merged cells; unmerge them and fill in each one",
     ),
     "a heading of two columns, merged": (
         altered(put(C4=1), merged="B1:C1"),
-        "data/table/labels.csv: the heading 'truth' is of several columns, merged; give each column its own",
+        "data/table/labels.csv: the heading 'truth' is merged over several columns; give each column its own",
     ),
     "a label by a formula": (
         altered(put(B2="=1+0")),
@@ -969,11 +969,11 @@ CONTENTS = {
     ),
     "a line twice in a workbook": (
         with_cells(b'<row r="3"><c r="A3" t="str"><v>c.png</v></c></row>'),
-        "data/table/labels.csv does not open as a workbook of Excel: line 3 stands there twice",
+        "data/table/labels.csv: not a valid Excel workbook: line 3 appears twice",
     ),
     "a cell twice in a workbook": (
         with_cells(b'<row r="5"><c r="A5"><v>1</v></c><c r="A5"><v>2</v></c></row>'),
-        "data/table/labels.csv does not open as a workbook of Excel: a cell of line 5 stands there twice",
+        "data/table/labels.csv: not a valid Excel workbook: a cell of line 5 appears twice",
     ),
     "an error in a workbook": (
         altered(put(B2="#REF!")),
@@ -981,7 +981,7 @@ CONTENTS = {
     ),
     "a time in a workbook": (
         altered(put(A2=time(10, 30))),
-        "data/table/labels.csv, line 2: name is '10:30:00', a date, which Excel makes of names such as 1-2; format the column",
+        "data/table/labels.csv, line 2: name is '10:30:00', a date, which Excel makes from names such as 1-2; format the column",
     ),
     "a strict workbook": (repacked(strict), None),
     "a colored cell in the last row": (altered(colored("J1048576")), None),
@@ -992,21 +992,21 @@ CONTENTS = {
     ),
     "five million empty cells": (
         with_cells(b'<row r="9">' + b"<c/>" * 5_000_000 + b"</row>"),
-        "data/table/labels.csv has more cells than are read, with those that are empty and formatted; delete the empty rows",
+        "data/table/labels.csv: too many cells, counting empty formatted ones; delete the empty rows",
     ),
     "a hundred thousand formats too many": (
         repacked(
             lambda name, part: part.replace(b"</cellXfs>", b"<xf/>" * 600_000 + b"</cellXfs>")
         ),
-        "data/table/labels.csv has more cells than are read, with those that are empty and formatted; delete the empty rows",
+        "data/table/labels.csv: too many cells, counting empty formatted ones; delete the empty rows",
     ),
     "elements nested deeply": (
         with_cells(b"<a>" * 10**5 + b"</a>" * 10**5),
-        "data/table/labels.csv does not open as a workbook of Excel: its elements are nested too deeply",
+        "data/table/labels.csv: not a valid Excel workbook: its elements are nested too deeply",
     ),
     "more than a hundred million bytes": (
         with_cells(b"<!--" + bytes(2**27).replace(b"\0", b" ") + b"-->"),
-        "data/table/labels.csv holds more than 134,217,728 bytes when it is unpacked; save only the table, as CSV",
+        "data/table/labels.csv: more than 134,217,728 bytes when unpacked; save only the table, as CSV",
     ),
     "a workbook with macros": (
         repacked(
@@ -1035,11 +1035,11 @@ CONTENTS = {
                 name, re.sub(rb'<c r="A2".*?</c>', b'<c r="A2" t="d"><v>2024-01-02</v></c>', part)
             )
         ),
-        "line 2: name is '2024-01-02', a date, which Excel makes of names such as 1-2; format the column as text",
+        "line 2: name is '2024-01-02', a date, which Excel makes from names such as 1-2; format the column as text",
     ),
     "columns that are folded away": (
         altered(lambda book, sheet: sheet.column_dimensions.group("B", "C", hidden=True)),
-        "data/table/labels.csv: the column 'truth' is hidden; unhide it if it is the right one",
+        "data/table/labels.csv: the column 'truth' is hidden; unhide or rename it",
     ),
     "a size that is not true": (
         repacked(lambda name, part: re.sub(rb'ref="[^"]+"', b'ref="A1:XFD1048576"', part)),
@@ -1051,43 +1051,43 @@ CONTENTS = {
                 b'<!DOCTYPE x [<!ENTITY a "aaaa">]>' + part if "sheet1" in name else part
             )
         ),
-        "data/table/labels.csv: xl/worksheets/sheet1.xml declares a document type, as no workbook does",
+        "data/table/labels.csv: xl/worksheets/sheet1.xml declares a document type, which no workbook does",
     ),
     "a password": (
         compound("EncryptedPackage"),
-        "data/table/labels.csv is a workbook that a password protects, not a table; save the table as CSV UTF-8 or as .xlsx, w",
+        "data/table/labels.csv: a password-protected workbook, not a table; save the table as CSV UTF-8 or as .xlsx, w",
     ),
     "a document of an older Word": (
         compound("WordDocument"),
-        "data/table/labels.csv is a document of Word, not a table",
+        "data/table/labels.csv: a Word document, not a table",
     ),
     "a document of Word": (
         archive(**{"word/document.xml": "x"}),
-        "data/table/labels.csv is a document of Word, not a table",
+        "data/table/labels.csv: a Word document, not a table",
     ),
     "a binary workbook": (
         archive(**{"xl/workbook.bin": "x"}),
-        "data/table/labels.csv is a binary workbook of Excel (.xlsb), not a table; save the table as CSV UTF-8 or as .xlsx",
+        "data/table/labels.csv: a binary Excel workbook (.xlsb), not a table; save the table as CSV UTF-8 or as .xlsx",
     ),
     "a spreadsheet of LibreOffice": (
         archive(mimetype="application/vnd.oasis.opendocument.spreadsheet"),
-        "data/table/labels.csv is a spreadsheet of LibreOffice (.ods), not a table; save the table as CSV UTF-8 or as .xlsx",
+        "data/table/labels.csv: a LibreOffice spreadsheet (.ods), not a table; save the table as CSV UTF-8 or as .xlsx",
     ),
     "a spreadsheet of Numbers": (
         archive(**{"Index/Document.iwa": "x"}),
-        "data/table/labels.csv is a spreadsheet of Apple Numbers, not a table; save the table as CSV UTF-8 or as .xlsx",
+        "data/table/labels.csv: an Apple Numbers spreadsheet, not a table; save the table as CSV UTF-8 or as .xlsx",
     ),
     "a file of Parquet": (
         b"PAR1\x15\x04\x15",
-        "data/table/labels.csv is a Parquet file, not a table",
+        "data/table/labels.csv: a Parquet file, not a table",
     ),
     "a page of the web": (
         b"<!DOCTYPE html>\n<title>Sign in</title>",
-        "data/table/labels.csv is a web page, not a table",
+        "data/table/labels.csv: a web page, not a table",
     ),
     "a table of Excel 2003 in XML": (
         b'\xef\xbb\xbf<?xml version="1.0"?><Workbook/>',
-        "data/table/labels.csv is XML, not a table",
+        "data/table/labels.csv: XML, not a table",
     ),
     "UTF-32 with its mark": (
         ROWS.encode("utf-32"),
@@ -1095,7 +1095,7 @@ CONTENTS = {
     ),
     "a workbook that is cut short": (
         workbook([["name", "truth"], ["a1.png", 1]])[:900],
-        "is an archive, or a spreadsheet of",
+        ": an archive or a spreadsheet of",
     ),
 }
 
@@ -1107,10 +1107,8 @@ def test_contents_of_tables(workplace, kind):
     check(run_stage("manifest"), said)
 
 
-DATE = "; Excel makes dates of names such as 1-2: write the names anew, in a column that is formatted as text"
-ROUNDED = (
-    "a number without its last digits; write the names anew, in a column that is formatted as text"
-)
+DATE = "; Excel turns names such as 1-2 into dates: write the names again, in a column formatted as text"
+ROUNDED = "a number without its last digits; write the names again, in a column formatted as text"
 # Kind: (the slide of a1.png, which stands beside 1-2 and 3-40, None if it is right or else what is
 # said of it).
 SLIDES = {
@@ -1151,7 +1149,7 @@ SLIDES = {
     **{
         f"{text} for a slide": (
             text,
-            f"labels.csv, line 2: slide is '{text}', an error of a spreadsheet; write the name",
+            f"labels.csv, line 2: slide is '{text}', a spreadsheet error; write the name",
         )
         for text in (
             "#REF!",
@@ -1166,7 +1164,7 @@ SLIDES = {
     },
     "a slide that lost a letter": (
         "M\ufffdller",
-        "labels.csv, line 2: slide is 'M\ufffdller', where a letter was lost; save the table anew, as CSV UTF-8",
+        "labels.csv, line 2: slide is 'M\ufffdller', in which a letter was lost; save the table again, as CSV UTF-8",
     ),
     "a slide with a day within": ("2024-01-02_A", None),
     "a slide by letters of a month": ("MAR-1", None),
@@ -1192,11 +1190,11 @@ CARDS = {
     "the same folder, written in two ways": ("classes: [GS, GS/.]", "must differ"),
     "a folder that is not there": (
         "classes: [GS, sclerotic]",
-        "there is no folder data/small/sclerotic; there are GS, nonGS",
+        "data/small/sclerotic does not exist; the folders are GS, nonGS",
     ),
     "a folder by another case": (
         "classes: [nongs, GS]",
-        "there is no folder data/small/nongs; there are GS, nonGS",
+        "data/small/nongs does not exist; the folders are GS, nonGS",
     ),
     "a folder out of the dataset": (
         "classes: [../other, GS]",
@@ -1205,7 +1203,10 @@ CARDS = {
     "one class": ("classes: [GS]", "classes is ['GS']"),
     "three classes": ("classes: [GS, nonGS, x]", "classes is ['GS', 'nonGS', 'x']"),
     "classes that are truth values": ("classes: [true, GS]", "classes.0 is True"),
-    "a class folder that is passed over": ("classes: [., .GS]", ".GS is passed over"),
+    "a class folder that is passed over": (
+        "classes: [., .GS]",
+        ".GS is ignored, as all hidden and system files are",
+    ),
     "everything and a part of it": ("classes: [., GS]", None),
     "classes as Keras numbers them": (
         "classes: [GS, nonGS]",
@@ -1254,11 +1255,11 @@ CARDS = {
     ),
     "a pattern that takes the whole name": (
         "classes: [nonGS, GS]\ngroup: '(?P<slide>.+)\\.png'",
-        "each of the 12 crops is a slide of its own, as 's0-0' of GS/s0-0.png",
+        "each of the 12 crops is a separate slide, such as 's0-0' of GS/s0-0.png",
     ),
     "a pattern that takes the crop's number": (
         "classes: [nonGS, GS]\ngroup: '(?P<slide>s\\d-\\d)'",
-        "say `group: none` if no two crops are of one patient",
+        "write `group: none` if no two crops are of one patient",
     ),
     "each crop of another patient, which the card says": (
         "classes: [nonGS, GS]\ngroup: none",
@@ -1270,7 +1271,7 @@ CARDS = {
     ),
     "a site that is a sign": (
         "classes: [nonGS, GS]\ngroup: '(?P<slide>s\\d)(?P<site>-)'",
-        "the site of 12 of 12 crops is '-', such as of GS/s0-0.png, which names none; name the site of each",
+        "the site of 12 of 12 crops is '-', such as of GS/s0-0.png, which means unknown; name the site of each",
     ),
     "corrections of another dataset": (
         "classes: [nonGS, GS]\ncorrections: other.csv",
@@ -1313,11 +1314,11 @@ CARDS = {
     "a table without columns": ("labels: l.csv", "`columns:` (name and label"),
     "a table that is not there": (
         "labels: l.csv\ncolumns: {name: n, label: y}",
-        "there is no file data/small/l.csv",
+        "data/small/l.csv does not exist",
     ),
     "a table that is a folder": (
         "labels: GS\ncolumns: {name: n, label: y}",
-        "data/small/GS is a folder; a table is asked for",
+        "data/small/GS: a folder; it must be a table",
     ),
     "a table out of the dataset": (
         "labels: /etc/passwd\ncolumns: {name: n, label: y}",
@@ -1329,7 +1330,7 @@ CARDS = {
     ),
     "corrections that are not there": (
         "classes: [nonGS, GS]\ncorrections: c.csv",
-        "there is no file data/small/c.csv",
+        "data/small/c.csv does not exist",
     ),
     "a misspelt key": ("classes: [nonGS, GS]\nlicence: none", "licence is not a parameter here"),
     "a title that is a number": ("classes: [nonGS, GS]\ntitle: 7", "title is 7"),
@@ -1462,15 +1463,15 @@ FOLDERS = {
     link_to_its_parent: "'data/small/GS/more' is a link to a folder; links to folders are not followed",
     link_to_a_device: "'data/small/GS/s9-0.png' is a link that leads out of data/small",
     socket_of_a_program: "'data/small/GS/s9-0.png' is not a file",
-    deep_folders: "is in 100 folders; at most so many are looked into",
-    table_that_is_a_pipe: "data/small/labels.csv is a pipe or a device; a table is asked for",
+    deep_folders: "is in 100 folders; nest them less deeply",
+    table_that_is_a_pipe: "data/small/labels.csv: a pipe or a device; it must be a table",
     card_that_is_a_pipe: "data/small.yaml does not exist",
     params_that_are_a_pipe: "params.yaml is not a file",
     fifo: "'data/small/GS/s9-0.png' is not a file",
     directory: None,
     unreadable: "data/small/GS/s0-0.png does not open as an image: Permission denied",
     empty: "data/small holds no image",
-    same_bytes: "GS/s1-77.png and nonGS/s1-1.png: the same image stands under both labels",
+    same_bytes: "GS/s1-77.png and nonGS/s1-1.png: the same image under both labels",
 }
 
 

@@ -12,7 +12,7 @@ from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
 from stages.images.opening import SUFFIXES, load_image
 from stages.intake.crops import make_manifest
-from stages.intake.listing import is_left_behind, list_images
+from stages.intake.listing import is_ignored, list_images
 from tests.conftest import PROJECT, make_classes, save_crop
 
 LEFT_BEHIND = {
@@ -87,8 +87,11 @@ def test_it_is_never_judged_and_never_a_reason_to_refuse(workplace, kind, capsys
     assert make_manifest(read_dataset("small"), Path("unreadable.csv")) == before
     said = capsys.readouterr().err
     tops = {place + name.split("/")[0] for place in ("", "nonGS/") for name in LEFT_BEHIND[kind]}
-    assert said.count("warning: passed over in data/small, hidden or left behind") == 1
-    assert f"left behind by file systems, editors or archives: {len(tops)} (" in said
+    assert said.count("warning: data/small: ignored ") == 1
+    assert (
+        f"ignored {len(tops)} hidden files or folders, or leftovers of file systems, editors or archives ("
+        in said
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +110,7 @@ def test_it_is_never_judged_and_never_a_reason_to_refuse(workplace, kind, capsys
     ],
 )
 def test_a_persons_own_names(name):
-    assert not is_left_behind(name)
+    assert not is_ignored(name)
 
 
 def test_links_that_nobody_asks_for(workplace):
@@ -124,7 +127,7 @@ def test_links_that_nobody_asks_for(workplace):
         "control.pipe",
         "dangling.txt",
         "notes.txt",
-    ] and listing.left_behind == [".venv/"]
+    ] and listing.ignored == [".venv/"]
 
 
 @pytest.mark.parametrize("layout", ["files/md5/", ""])

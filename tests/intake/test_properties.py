@@ -27,10 +27,10 @@ from stages.dataset.card import CardFields, Dataset
 from stages.dataset.polarity import order_doubt
 from stages.dataset.slides import slide_pattern
 from stages.images.opening import SUFFIXES, load_image
-from stages.intake.crops import FEW, find_slides
+from stages.intake.crops import FEW_SLIDES, assign_slides
 from stages.intake.labels import labels_from_folders, labels_from_table
 from stages.intake.listing import Listing, list_images
-from stages.intake.tables import read_rows
+from stages.intake.tables import read_laboratory_table
 
 many = settings(
     max_examples=int(os.environ.get("EXAMPLES", "200")),
@@ -129,12 +129,12 @@ def tables(draw):
         elif broken == "unread" and number == at:
             row[columns.index("name")], fault = (
                 "sub/is not.heic",
-                "but not of a format that is read",
+                "but its format is not read",
             )
         elif broken == "hidden" and number == at:
-            row[columns.index("name")], fault = "./.hidden.png", "is passed over"
+            row[columns.index("name")], fault = "./.hidden.png", "is ignored"
         elif broken == "long" and number == at:
-            row, fault = [*row, "", "x"], "fields where the header has "
+            row, fault = [*row, "", "x"], "fields; the header has "
         elif broken == "header" and number == at:
             row, fault = list(header), "the header again"
         elif broken == "slide" and number == at and len(wanted) > 1:
@@ -143,7 +143,7 @@ def tables(draw):
         truth[on_disk] = label, slide
         if broken == "twice" and number == at:
             rows.append(list(row))
-            fault = "stands there twice"
+            fault = "appears twice"
     content, lines = draw(
         as_workbook(header, rows) if draw(st.booleans()) else as_csv(header, rows)
     )
@@ -250,7 +250,7 @@ def test_of_any_text_all_rows_are_read_or_none(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / f"any-{os.getpid()}.csv"
     file.write_bytes(("name,truth\n" + text).encode())
     try:
-        rows = read_rows(file, ("name", "truth"))
+        rows = read_laboratory_table(file, ("name", "truth")).rows
     except UserError as error:
         assert str(file) in str(error)
         return
@@ -290,21 +290,19 @@ def test_crops_of_one_slide_are_of_one_slide_however_they_are_written(tmp_path_f
             f"{data.draw(st.sampled_from('ab'))}/{unicodedata.normalize(form, slide)}_{number}.png"
         ] = slide
     unknown = [path for path, slide in paths.items() if slide in UNKNOWN]
-    single = FEW <= len(paths) == len(set(paths.values()))
+    single = FEW_SLIDES <= len(paths) == len(set(paths.values()))
     if unknown or single:
         with pytest.raises(
             UserError,
-            match=f"the slide of {len(unknown)} of {len(paths)}"
-            if unknown
-            else "a slide of its own",
+            match=f"the slide of {len(unknown)} of {len(paths)}" if unknown else "a separate slide",
         ):
-            find_slides(dataset, sorted(paths), {})
+            assign_slides(dataset, sorted(paths), {})
     else:
-        found = find_slides(dataset, sorted(paths), {})
+        found = assign_slides(dataset, sorted(paths), {})
         assert {path: slide for path, (slide, _) in found.items()} == paths
     one_form = {unicodedata.normalize("NFC", path) for path in paths}
     apart = dataset_of(dataset.folder, classes=["a", "b"], group="none")
-    assert {slide for slide, _ in find_slides(apart, sorted(one_form), {}).values()} == one_form
+    assert {slide for slide, _ in assign_slides(apart, sorted(one_form), {}).values()} == one_form
 
 
 FILLERS = st.sampled_from(["", "PAS_", "kidney/", "*/", "2024-", "Ü_"])
@@ -409,13 +407,13 @@ def test_a_folder_is_listed_whole_or_what_is_not_read_is_named(tmp_path_factory,
             )
         found = list_images(folder)
         assert (found.images, found.others, sorted(found.problems)) == (images, others, sorted(bad))
-        assert [name.rstrip("/") for name in found.left_behind] == sorted(clutter)
+        assert [name.rstrip("/") for name in found.ignored] == sorted(clutter)
         # The deepest class folder decides; what is in none is named.
         dataset = dataset_of(folder, classes=["gs/non", "gs"], group=".*/(?P<slide>.)")
         if stray := [path for path in images if not path.startswith("gs/")]:
             with pytest.raises(
                 UserError,
-                match="is in neither of the class folders|there is no folder|is passed over",
+                match="is in neither of the class folders|does not exist|is ignored",
             ):
                 labels_from_folders(dataset, stray)
         elif (folder / "gs/non").is_dir():

@@ -46,33 +46,33 @@ def test_a_laboratorys_own_names_pass_without_a_word(names, capsys):
         (
             ["2024-01-02", "2024-02-03"],
             "2024-01-02",
-            "is a date; did a spreadsheet make it of a name such as 1-2? (2 names)",
+            "is a date; did a spreadsheet make it from a name such as 1-2? (2 names)",
         ),
         (
             ["02-Jan", "04-Mar"],
             "02-Jan",
-            "is a date; did a spreadsheet make it of a name such as 1-2? (2 names)",
+            "is a date; did a spreadsheet make it from a name such as 1-2? (2 names)",
         ),
         (
             ["Mar-01", "Lee-02"],
             "Mar-01",
-            "is a date; did a spreadsheet make it of a name such as 1-2?",
+            "is a date; did a spreadsheet make it from a name such as 1-2?",
         ),
         (
             ["45323", "1-2"],
             "45323",
-            "is the number of a day, as Excel counts them; did it make a date of a name such as 1-2?",
+            "is the number of a day in Excel; did Excel make a date from a name such as 1-2?",
         ),
         (
             ["12.1", "12.2", "12.11"],
             "12.1",
-            "is a number; did a spreadsheet cut a zero off its end, as it makes 12.1 of 12.10?",
+            "is a number; did a spreadsheet cut off a final zero, as from 12.10 to 12.1?",
         ),
-        (["TRUE", "S1"], "TRUE", "is a truth value; did a spreadsheet make it of a name?"),
+        (["TRUE", "S1"], "TRUE", "is a truth value; did a spreadsheet make it from a name?"),
         (
             ["M?ller"],
             "M?ller",
-            "has a question mark, which programs write for a letter that they lack; is it the whole name?",
+            "has a question mark, which programs write for an unknown letter; is it complete?",
         ),
         (
             ["202312000000014000", "202312000000015000"],
@@ -90,8 +90,7 @@ def test_each_name_is_said_once_with_its_first_line():
     with pytest.raises(UserError) as error:
         check("1-2", "02-Jan", "1-2", "02-Jan", "04-Mar", "#REF!")
     assert (
-        str(error.value)
-        == "t.csv, line 7: slide is '#REF!', an error of a spreadsheet; write the name"
+        str(error.value) == "t.csv, line 7: slide is '#REF!', a spreadsheet error; write the name"
     )
     with pytest.raises(UserError) as error:
         check("1-2", "02-Jan", "1-2", "02-Jan", "04-Mar")

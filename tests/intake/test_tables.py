@@ -18,7 +18,7 @@ from stages.dataset.card import read_dataset
 from stages.intake.labels import as_label, read_corrections, read_labels
 from stages.intake.names import Names
 from stages.intake.source import find_crops
-from stages.intake.tables import read_rows
+from stages.intake.tables import read_laboratory_table
 from tests.conftest import make_table, save_crop
 
 
@@ -40,7 +40,15 @@ def workbook(sheets, name="table.xlsx"):
 
 
 def of(path, columns=("name", "label")):
-    return [(row.line, *map(str.strip, row.fields.values())) for row in read_rows(path, columns)]
+    return [
+        (row.line, *map(str.strip, row.fields.values()))
+        for row in read_laboratory_table(path, columns).rows
+    ]
+
+
+def labels_of(table, paths, label_column="truth"):
+    names = Names(paths, "the folder", what="crops")
+    return read_labels(table, names, "name", label_column, of_all=True)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -96,15 +104,15 @@ def test_text_that_says_its_encoding(workplace, encoding):
 @pytest.mark.parametrize("header", ["Name, LABEL ", "name,Label", "NAME,label"])
 def test_a_column_in_another_case_is_taken_and_said(workplace, header, capsys):
     assert of(table(f"{header}\na.png,1\n")) == [(2, "a.png", "1")]
-    assert "is taken for" in capsys.readouterr().err
+    assert "is read as" in capsys.readouterr().err
 
 
 def test_of_two_columns_that_differ_by_case_the_exact_one_is_taken_and_said(workplace, capsys):
     assert of(table("name,label,Label\na.png,1,0\n")) == [(2, "a.png", "1")]
-    assert "the column 'label' is taken for 'label', not 'Label'" in capsys.readouterr().err
+    assert "the column 'label' is read as 'label', not 'Label'" in capsys.readouterr().err
     with pytest.raises(
         UserError,
-        match=r"has the column 'label' 2 times, and nobody knows which is meant: 'LABEL', 'Label'",
+        match=r"the column 'label' appears 2 times \('LABEL', 'Label'\); keep one",
     ):
         of(table("name,LABEL,Label\na.png,1,0\n"))
 
@@ -112,10 +120,10 @@ def test_of_two_columns_that_differ_by_case_the_exact_one_is_taken_and_said(work
 def test_a_column_twice_is_refused_wherever_it_is_read(workplace):
     save_crop(Path("crops/a.png"), 0)
     twice = table("name,label,label\na.png,0,1\n", "crops/table.csv")
-    for read in (lambda: of(twice), lambda: read_labels(twice, "name", "label", ["a.png"])):
-        with pytest.raises(UserError, match=r"table.csv has the column 'label' 2 times"):
+    for read in (lambda: of(twice), lambda: labels_of(twice, ["a.png"], "label")):
+        with pytest.raises(UserError, match=r"table.csv: the column 'label' appears 2 times"):
             read()
-    with pytest.raises(UserError, match=r"has the column 'label' 2 times"):
+    with pytest.raises(UserError, match=r"the column 'label' appears 2 times"):
         of(table("name,label,label \na.png,0,1\n"))
     # A column that nobody asks for may stand there as often as it likes.
     assert find_crops(twice)[:2] == (Path("crops"), ["a.png"])
@@ -124,25 +132,25 @@ def test_a_column_twice_is_refused_wherever_it_is_read(workplace):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name,label\nb.png,0\na.png,1,2\n", "table.csv, line 3: 3 fields where the header has 2"),
+        ("name,label\nb.png,0\na.png,1,2\n", "table.csv, line 3: 3 fields; the header has 2"),
         (
             'name,label\nb.png,0\n"a.png,1\n',
-            "table.csv is not a table that can be read: line 3: unexpected end of data",
+            "table.csv: not a valid CSV table: line 3: unexpected end of data",
         ),
         (
             'name,label\nb.png,0\n"a" b.png,1\n',
-            "table.csv is not a table that can be read: line 3: ',' expected after '\"'",
+            "table.csv: not a valid CSV table: line 3: ',' expected after '\"'",
         ),
         (
             'name,label\n"b.png,0\na.png,1\nc.png"\n',
             "line 2: 'b.png,0\\na.png,1\\nc.png' has a control character",
         ),
         ('name,note,label\nb.png,"x,0\na.png,"y",1\n', "line 2: ',' expected after '\"'"),
-        ("", "table.csv has no column 'name'; it is empty"),
-        ("name,label\n", "table.csv has a header and no row"),
-        ("name,label\n,\n\n", "table.csv has a header and no row"),
-        ("name\na.png\n", "table.csv has no column 'label'; it has 'name'"),
-        ("name|label\na.png|1\n", "table.csv has no column 'name'; it has 'name|label'"),
+        ("", "table.csv: no column 'name'; it is empty"),
+        ("name,label\n", "table.csv: a header without rows; add a row for each file"),
+        ("name,label\n,\n\n", "table.csv: a header without rows; add a row for each file"),
+        ("name\na.png\n", "table.csv: no column 'label'; it has 'name'"),
+        ("name|label\na.png|1\n", "table.csv: no column 'name'; it has 'name|label'"),
     ],
 )
 def test_what_cannot_be_read_whole_is_refused_with_its_line(workplace, text, said):
@@ -162,14 +170,14 @@ def test_what_cannot_be_read_whole_is_refused_with_its_line(workplace, text, sai
             "name\na\n".encode("utf-16-le"),
             "table.csv, line 1: a zero byte, which no text has; save one table as CSV UTF-8",
         ),
-        (b"\x89PNG\r\n\x1a\n", "table.csv is an image, not a table"),
-        (b"\xff\xd8\xff\xe0", "table.csv is an image, not a table"),
-        (b"\xd0\xcf\x11\xe0\xa1", "table.csv is a workbook of an older Excel, not a table"),
+        (b"\x89PNG\r\n\x1a\n", "table.csv: an image, not a table"),
+        (b"\xff\xd8\xff\xe0", "table.csv: an image, not a table"),
+        (b"\xd0\xcf\x11\xe0\xa1", "table.csv: a workbook in an older Excel format, not a table"),
         (
             b"PK\x03\x04mimetype",
-            "table.csv is an archive, or a spreadsheet of another program, not a table",
+            "table.csv: an archive or a spreadsheet of another program, not a table",
         ),
-        (b"%PDF-1.7", "table.csv is a PDF, not a table"),
+        (b"%PDF-1.7", "table.csv: a PDF, not a table"),
     ],
 )
 def test_what_is_no_table(workplace, content, said):
@@ -184,14 +192,14 @@ def test_a_file_that_is_too_large_is_refused_unread(workplace):
     os.truncate(path, 2**30)
     with pytest.raises(
         UserError,
-        match=r"^table.csv has 1,073,741,824 bytes; tables of at most 268,435,456 are read$",
+        match=r"^table.csv: 1,073,741,824 bytes; a table has at most 268,435,456$",
     ):
         of(path)
 
 
 def test_a_pipe_is_no_table(workplace):
     os.mkfifo("table.csv")
-    with pytest.raises(UserError, match=r"^table.csv is a pipe or a device; a table is asked for$"):
+    with pytest.raises(UserError, match=r"^table.csv: a pipe or a device; it must be a table$"):
         of(Path("table.csv"))
 
 
@@ -220,20 +228,20 @@ def test_workbooks_of_excel(workplace, capsys):
     ]
     path = workbook({"notes": [["read me"]], "crops": rows})
     assert of(path) == [(2, "a.png", "1"), (4, "b.png", "0"), (5, "c.png", "TRUE"), (6, "7", "yes")]
-    assert "the column 'Label' is taken for 'label'" in capsys.readouterr().err
+    assert "the column 'Label' is read as 'label'" in capsys.readouterr().err
     with pytest.raises(
         UserError,
-        match=r"has 2 sheets with these columns: one, two; save the one that is meant alone",
+        match=r"2 sheets have these columns: one, two; save only the right one",
     ):
         of(workbook({"one": rows, "two": rows}))
     with pytest.raises(
         UserError,
-        match=r"line 2: name is '2024-02-01 00:00:00', a date, which Excel makes of names such as 1-2",
+        match=r"line 2: name is '2024-02-01 00:00:00', a date, which Excel makes from names such as 1-2",
     ):
         of(workbook({"one": [["name", "label"], [date(2024, 2, 1), 1]]}))
-    with pytest.raises(UserError, match=r"has no column 'label'; it has 'name'"):
+    with pytest.raises(UserError, match=r"no column 'label'; it has 'name'"):
         of(workbook({"one": [["name"], ["a.png"]]}))
-    with pytest.raises(UserError, match=r"has no column 'name'; it is empty"):
+    with pytest.raises(UserError, match=r"no column 'name'; it is empty"):
         of(workbook({"one": []}))
 
 
@@ -270,7 +278,7 @@ def test_hidden_rows_are_read_and_said(workplace, capsys):
     book["one"].row_dimensions[3].hidden = True
     book.save(path)
     assert len(of(path)) == 2
-    assert "1 rows of the sheet one are hidden, and are read as well" in capsys.readouterr().err
+    assert "1 rows of the sheet one are hidden, but read" in capsys.readouterr().err
 
 
 def test_a_hidden_sheet_is_not_read_and_said(workplace, capsys):
@@ -282,7 +290,7 @@ def test_a_hidden_sheet_is_not_read_and_said(workplace, capsys):
     book.save(path)
     assert of(path) == [(2, "a.png", "1")]
     assert (
-        "table.xlsx: the hidden sheet 'old' has these columns as well, and is not read"
+        "table.xlsx: not read: the hidden sheet 'old', which has these columns, too"
         in capsys.readouterr().err
     )
 
@@ -293,10 +301,10 @@ def test_of_a_visible_and_a_hidden_column_the_visible_one_is_read_and_said(workp
     book.active.column_dimensions["B"].hidden = True
     book.save(path)
     assert of(path) == [(2, "a.png", "1")]
-    assert "the column 'label' is taken for 'label', not 'Label'" in capsys.readouterr().err
+    assert "the column 'label' is read as 'label', not 'Label'" in capsys.readouterr().err
     with pytest.raises(
         UserError,
-        match=r"table.xlsx: the column 'Label' is hidden; unhide it if it is the right one",
+        match=r"table.xlsx: the column 'Label' is hidden; unhide or rename it",
     ):
         of(path, ("name", "Label"))
 
@@ -348,7 +356,7 @@ def test_what_a_spreadsheet_changed_is_refused_where_it_is_used(workplace):
     columns = find_crops(workbook({"one": rows}, "crops/table.xlsx")).columns
     with pytest.raises(
         UserError,
-        match=r"^crops/table.xlsx: a.png: slide is a date, which Excel makes of names such as 1-2",
+        match=r"^crops/table.xlsx: a.png: slide is a date, which Excel makes from names such as 1-2",
     ):
         columns.of("slide")
     save_crop(Path("crops/b.png"), 1)
@@ -379,7 +387,7 @@ def test_a_damaged_workbook_is_one_line(workplace):
         path.write_bytes(content[: int(share * len(content))])
         with pytest.raises(UserError) as error:
             of(path)
-        assert str(error.value).startswith("table.xlsx ") and "\n" not in str(error.value)
+        assert str(error.value).startswith("table.xlsx: ") and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -416,21 +424,18 @@ def test_labels_that_mean_neither(text):
 def test_what_was_taken_for_a_label_is_said_once(workplace, capsys):
     names = [f"{letter}.png" for letter in "abcd"]
     given = table("name,truth\na.png,TRUE\nb.png,no\nc.png,1\nd.png,TRUE\n")
-    assert list(read_labels(given, "name", "truth", names).values()) == [1, 0, 1, 1]
-    assert (
-        capsys.readouterr().err
-        == "warning: table.csv: as labels are taken 'TRUE' for 1, 'no' for 0\n"
-    )
+    assert list(labels_of(given, names).values()) == [1, 0, 1, 1]
+    assert capsys.readouterr().err == "warning: table.csv: read 'TRUE' as 1, 'no' as 0\n"
 
 
 def test_a_name_that_fits_two_crops_labels_neither(workplace):
     names = ["one/a.png", "two/a.png", "two/b.png"]
     with pytest.raises(
-        UserError, match=r"^table.csv, line 2: 'a.png' fits 2 crops: one/a.png, two/a.png$"
+        UserError, match=r"^table.csv, line 2: 'a.png' matches 2 crops: one/a.png, two/a.png$"
     ):
-        read_labels(table("name,truth\na.png,1\n"), "name", "truth", names)
+        labels_of(table("name,truth\na.png,1\n"), names)
     given = table("name,truth\none/a.png,1\ntwo/a.png,0\nb.png,1\nelsewhere.png,0\n")
-    assert read_labels(given, "name", "truth", names) == {
+    assert labels_of(given, names) == {
         "one/a.png": 1,
         "two/a.png": 0,
         "two/b.png": 1,
@@ -453,15 +458,10 @@ def test_a_name_that_fits_two_crops_labels_neither(workplace):
 def test_a_name_that_is_nearly_right_gets_a_hint_and_no_label(workplace, name):
     names = Names(["a1.png", "sub/b1.png"], "the folder")
     assert names.find(name) == []
-    assert names.problem(name) == f"{name!r} is not in the folder; is 'sub/b1.png' meant?"
+    assert names.problem(name) == f"{name!r} is not in the folder; did you mean 'sub/b1.png'?"
     with pytest.raises(UserError) as error:
-        read_labels(
-            table(f"name,truth\na1.png,1\n{name},0\n"), "name", "truth", ["a1.png", "sub/b1.png"]
-        )
-    assert (
-        str(error.value)
-        == f"table.csv has no label of sub/b1.png; is that of line 3, {name!r}, meant?"
-    )
+        labels_of(table(f"name,truth\na1.png,1\n{name},0\n"), ["a1.png", "sub/b1.png"])
+    assert str(error.value) == f"table.csv: no label of sub/b1.png; did you mean line 3, {name!r}?"
 
 
 def test_spaces_around_a_name_are_of_it_where_there_is_such_a_file(workplace):
@@ -474,10 +474,10 @@ def test_spaces_around_a_name_are_of_it_where_there_is_such_a_file(workplace):
     ]
     assert (
         names.find("a.png") == []
-        and names.problem("a.png") == "'a.png' is not in the folder; is ' a.png' meant?"
+        and names.problem("a.png") == "'a.png' is not in the folder; did you mean ' a.png'?"
     )
     given = table('name,truth\n" a.png",1\nb.png , 0 \n')
-    assert read_labels(given, "name", "truth", [" a.png", "b.png"]) == {" a.png": 1, "b.png": 0}
+    assert labels_of(given, [" a.png", "b.png"]) == {" a.png": 1, "b.png": 0}
 
 
 def test_names_that_this_pipeline_wrote_behind_an_apostrophe_are_found():
@@ -506,9 +506,7 @@ def test_an_accented_letter_is_one_letter_however_it_is_written(workplace):
         Path("crops"),
         [on_disk],
     )
-    assert read_labels(table(f"name,truth\n{in_table},1\n"), "name", "truth", [on_disk]) == {
-        on_disk: 1
-    }
+    assert labels_of(table(f"name,truth\n{in_table},1\n"), [on_disk]) == {on_disk: 1}
 
 
 def test_corrections_name_paths_in_either_way(workplace):
@@ -547,10 +545,10 @@ def test_a_crop_that_stands_twice_says_one_thing(workplace):
         and columns.of("site") is None
     )
     with pytest.raises(
-        UserError, match=r"table.csv, line 3: a.png stands there twice, with other values"
+        UserError, match=r"table.csv, line 3: a.png appears twice, with other values"
     ):
         find_crops(table("name,slide\na.png,s1\na.png,s2\n", "crops/table.csv"))
-    with pytest.raises(UserError, match=r"has the column 'slide' 2 times"):
+    with pytest.raises(UserError, match=r"the column 'slide' appears 2 times"):
         find_crops(table("name,slide,Slide\na.png,s1,s2\n", "crops/table.csv")).columns.of("slide")
 
 
