@@ -1,1 +1,1 @@
-"""Networks: how they are built, fed, saved and loaded, by Keras."""
+"""Networks: built, fed, saved and loaded, with Keras."""

@@ -1,6 +1,4 @@
-"""Pretrained backbones: efficientnet_lite0, which comes as a package, and all of keras.applications
-by its own names.
-"""
+"""Pretrained backbones: efficientnet_lite0 from a package, and those of keras.applications."""
 
 import re
 import sys
@@ -14,41 +12,40 @@ from stages.model.efficientnet_lite0 import efficientnet_lite0
 from stages.model.encoder import build_encoder
 from stages.model.steps import PACKAGED, WEIGHTS, ModelParameters
 
-# Of the packaged backbone, the outputs of the stages at a 16th and a 32nd of the size: on glomeruli
-# they told more, and held better at another hospital, than the last layer (docs/backbones.md).
+# Outputs of efficientnet_lite0 at a 16th and a 32nd of the size: more discriminative on glomeruli
+# than the last layer, and they transferred better to an unseen hospital (docs/backbones.md).
 INNER_LAYERS = ("block10_add", "block14_add", "block15_project_batch_norm")
-# What layers of one block have in common, in the names that keras.applications gives: block5_,
-# conv5_block3_, stage_3_block_2_, expanded_conv_10_, block6h_, block_16_.
+# The block in the names of the layers of keras.applications: block5_, conv5_block3_,
+# stage_3_block_2_, expanded_conv_10_, block6h_, block_16_.
 BLOCK = re.compile(r"(conv\d+_|stage_\d+_)?(expanded_conv_|block_?)\d+[a-z]?(?![a-z0-9])")
 
 
 def build_backbone(
     name: str, weights: str, size: int, feature_layers: Sequence[str] = (), center: float = 1.0
 ) -> keras.Model:
-    """Return a backbone from pixels to features: uint8 (batch, size, size, 3) to float32 (batch,
-    D), averaged over the picture.
-
-    Its own preprocessing is a part of it. The features of several layers stand one after the other.
+    """Return a backbone with its preprocessing, from pixels to features averaged over the picture.
 
     Args:
-        weights: `imagenet`; `none`, random ones; or the name of a file in data/weights/ that the
-            backbone's `save_weights` wrote (.weights.h5).
-        feature_layers: the layers of the backbone whose outputs are the features. Inner layers tell
-            structure and texture, the last one the kinds of things on photographs. None: the last;
-            of the packaged backbone, `INNER_LAYERS`.
+        weights: `imagenet`; `none` for random ones; or a file in data/weights/ that the backbone's
+            `save_weights` wrote (.weights.h5).
+        size: pixels per side.
+        feature_layers: the layers whose averaged outputs are the features, concatenated. Inner
+            layers describe structure and texture, the last one the kinds of things in photographs.
+            Without any: the last layer; for the packaged backbone `INNER_LAYERS`.
+        center: the share of the height and width, about the center, that is averaged. The
+            glomerulus is there, so that it matters less how loosely it was cropped.
 
-        center: the share of the height and of the width, about the center, that is averaged. There
-            the glomerulus is, and how loosely it was cropped matters less.
+    Returns:
+        a model from uint8 (batch, size, size, 3) to float32 (batch, D).
 
     Raises:
-        UserError: the weights are not there and cannot be had, do not fit, the backbone does not
-            take this size, or it has no such layer.
+        UserError: the weights cannot be found, downloaded or loaded; the backbone does not take
+            this size; or it has no such layer.
     """
-    # Keras numbers the layers that keras.applications does not name, and goes on counting from
-    # model to model.
+    # Keras numbers unnamed layers, and goes on counting from model to model.
     keras.utils.clear_session(free_memory=False)
     inputs = keras.Input((size, size, 3), dtype="uint8", name="pixels")
-    # A scale of one: to floating point, as a layer with a name.
+    # A scale of one: to floating point, in a named layer.
     x = keras.layers.Rescaling(1.0, name="colors")(inputs)
     given = "imagenet" if weights == "imagenet" else None
     try:
@@ -62,10 +59,9 @@ def build_backbone(
             network.load_weights(WEIGHTS / weights)
     except UserError:
         raise
-    except Exception as error:  # Keras raises many kinds: no network, a file that does not fit, a size that is too small.
-        raise UserError(
-            f"params.yaml: model.step {name} with model.weights {weights}: {_explained(error)}"
-        ) from None
+    except Exception as error:  # Keras raises many kinds: no network, a wrong file, too small.
+        what = f"model.step {name} with model.weights {weights}"
+        raise UserError(f"params.yaml: {what}: {_explain(error)}") from None
     network = _up_to(network, feature_layers or (INNER_LAYERS if name == PACKAGED else ()), name)
     maps = network(x)
     averages = []
@@ -73,17 +69,16 @@ def build_backbone(
         if margin := round((1 - center) / 2 * one.shape[1]):
             one = keras.layers.Cropping2D(margin, name=f"center{number}")(one)
         averages.append(keras.layers.GlobalAveragePooling2D(name=f"average{number}")(one))
-    outputs = (
-        keras.layers.Concatenate(name="averages")(averages) if len(averages) > 1 else averages[0]
-    )
-    return keras.Model(inputs, outputs, name="features")
+    features = averages[0]
+    if len(averages) > 1:
+        features = keras.layers.Concatenate(name="averages")(averages)
+    return keras.Model(inputs, features, name="features")
 
 
 def backbone_parts(params: ModelParameters, size: int) -> tuple[keras.Model, keras.Model | None]:
-    """Return a backbone as `build_backbone` does, trainable as far as `model.trainable` says.
+    """Return a backbone and None, or the frozen and the trained part (if any) of an encoder.
 
-    Of an encoder: its frozen part, and the part that is trained, if any. See `build_backbone` and
-    `build_encoder` for what is raised.
+    `model.trainable` decides what is trained. For errors see `build_backbone` and `build_encoder`.
     """
     if params.is_encoder:
         frozen, trained = build_encoder(
@@ -99,6 +94,7 @@ def backbone_parts(params: ModelParameters, size: int) -> tuple[keras.Model, ker
 
 
 def _up_to(network: keras.Model, layers: Sequence[str], name: str) -> keras.Model:
+    """Return the network with the outputs of some layers as its own."""
     if not layers:
         return network
     known = {
@@ -109,7 +105,8 @@ def _up_to(network: keras.Model, layers: Sequence[str], name: str) -> keras.Mode
     last = ", ".join(list(known)[-8:])
     refuse(
         [
-            f"params.yaml: model.feature_layers holds {layer!r}, which {name} does not have; its last are {last}"
+            f"params.yaml: model.feature_layers holds {layer!r}, which {name} does not have; "
+            f"its last are {last}"
             for layer in layers
             if layer not in known
         ]
@@ -118,18 +115,17 @@ def _up_to(network: keras.Model, layers: Sequence[str], name: str) -> keras.Mode
 
 
 def set_trainable(backbone: keras.Model, trainable: str | int) -> None:
-    """Free or freeze a backbone's weights, but for batch normalization, which keeps its statistics
-    in any case.
+    """Set which weights of a backbone are trained; batch normalization always keeps its statistics.
 
-    Those of a few batches of one laboratory's crops would be worse than those of ImageNet (Keras's
+    Statistics of a few batches from one laboratory would be worse than those of ImageNet (Keras's
     guide to fine-tuning).
 
     Args:
-        trainable: `frozen`, `all`, or the number of blocks to train, from the last; layers behind
-            the last block go with it.
+        trainable: `frozen`, `all`, or the number of last blocks to train, with all layers after
+            them.
 
     Raises:
-        UserError: the backbone has fewer blocks, or its layers' names tell of none.
+        UserError: the backbone has fewer blocks, or its layers are not named after blocks.
     """
     network = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
     backbone.trainable = trainable != "frozen"
@@ -140,35 +136,39 @@ def set_trainable(backbone: keras.Model, trainable: str | int) -> None:
         if trainable > len(names):
             have = f"{len(names)} blocks" if names else "no layers that are named after blocks"
             raise UserError(
-                f"params.yaml: model.trainable is {trainable}, but {network.name} has {have}; try frozen or all"
+                f"params.yaml: model.trainable is {trainable}, but {network.name} has {have}; "
+                "try frozen or all"
             )
-        first = blocks.index(names[-trainable])
-        for layer in layers[:first]:
+        for layer in layers[: blocks.index(names[-trainable])]:
             layer.trainable = False
     for layer in layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
 
 
-def _explained(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     text = " ".join(str(error).split())
     if found := re.search(r"URL fetch failure on (\S+?):? ", text):
-        file = found[1].rsplit("/", 1)[1]
-        return f"the weights cannot be downloaded; bring the file {file} (from {found[1]}) to {keras_home() / 'models'}/"
+        file, folder = found[1].rsplit("/", 1)[1], keras_home() / "models"
+        bring = f"bring the file {file} (from {found[1]}) to {folder}/"
+        return f"the weights cannot be downloaded; {bring}"
     return text[:300]
 
 
 def orientations(pixels: np.ndarray) -> np.ndarray:
-    """Return the eight orientations of some squares: uint8 (n, size, size, 3) to (8, n, size, size,
-    3), the first as they are.
+    """Return the eight orientations of squares, uint8 (n, size, size, 3) to (8, n, size, size, 3).
+
+    The first are the squares themselves.
     """
     turned = [np.rot90(pixels, turns, axes=(1, 2)) for turns in range(4)]
     return np.stack([*turned, *(square[:, :, ::-1] for square in turned)])
 
 
 def extract_features(backbone: keras.Model, squares: np.ndarray) -> np.ndarray:
-    """Return the features of some squares in their eight orientations: uint8 (n, size, size, 3) to
-    float32 (n, 8, D).
+    """Return the features of squares, uint8 (n, size, size, 3), in their eight orientations.
+
+    Returns:
+        float32 (n, 8, D).
     """
     views = orientations(squares)
     features = backbone.predict_on_batch(views.reshape(-1, *views.shape[2:]))

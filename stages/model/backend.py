@@ -1,7 +1,6 @@
-"""Start Keras on the backend that KERAS_BACKEND names (TensorFlow by default): quiet, seeded and
-deterministic.
+"""Start Keras on the backend in KERAS_BACKEND (default TensorFlow): quiet, seeded, deterministic.
 
-This is the only module that knows a backend by name. Import it before keras.
+This is the only module that knows backends by name. Import it before keras.
 """
 
 import importlib.util
@@ -18,8 +17,9 @@ import numpy as np
 
 from stages.base import arithmetic
 from stages.base.packages import other_versions
-from stages.model.operations import hold_operations
+from stages.model.operations import replace_operations
 
+BACKENDS = ("tensorflow", "jax", "torch")
 # What TensorFlow's C++ libraries print at every start on a machine without a GPU, whatever
 # TF_CPP_MIN_LOG_LEVEL is.
 START_UP_NOISE = re.compile(
@@ -31,17 +31,12 @@ START_UP_NOISE = re.compile(
 )
 
 
-BACKENDS = ("tensorflow", "jax", "torch")
-
-
 @contextmanager
 def _without_start_up_noise() -> Iterator[None]:
-    """Hold back what is written to file descriptor 2 and pass on, at the end, every line that is
-    not known noise.
-    """
+    """Hold back what is written to file descriptor 2; at the end pass on all but known noise."""
     try:
         screen = os.dup(2)
-    except OSError:  # A process that imports this module and has no standard error.
+    except OSError:  # The process has no standard error.
         yield
         return
     if sys.stderr:
@@ -65,10 +60,9 @@ def _without_start_up_noise() -> Iterator[None]:
 def _without_settings_of_the_machine() -> Iterator[None]:
     """Import Keras as if it had just been installed.
 
-    Keras reads `keras.json` in its folder (`~/.keras` or KERAS_HOME): the axis of the channels, the
-    precision, the epsilon, the backend. Other projects and older versions of Keras leave such a
-    file, and a damaged one ends the import. So Keras looks for it in an empty folder. Pretrained
-    weights are still kept in Keras's own folder.
+    Keras reads the channel axis, precision, epsilon and backend from `keras.json` in `~/.keras` or
+    KERAS_HOME. Other projects and older versions of Keras leave such files, and a damaged one ends
+    the import. So Keras reads an empty folder instead; pretrained weights stay in its own folder.
 
     Raises:
         SystemExit: KERAS_BACKEND names a backend that does not exist or is not installed.
@@ -79,10 +73,10 @@ def _without_settings_of_the_machine() -> Iterator[None]:
         sys.exit(f"error: KERAS_BACKEND is {backend!r}; it must be one of {', '.join(BACKENDS)}")
     if importlib.util.find_spec(backend) is None:
         sys.exit(
-            f"error: KERAS_BACKEND is {backend}, which is not installed; install it or use tensorflow"
+            f"error: KERAS_BACKEND is {backend}, which is not installed; "
+            "install it or use tensorflow"
         )
-    # They cut a training short, whatever params.yaml says; the third changes how variables are
-    # kept.
+    # The first two cut trainings short, the third changes how variables are stored.
     for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED"):
         os.environ.pop(name, None)
     home = os.environ.get("KERAS_HOME")
@@ -91,7 +85,7 @@ def _without_settings_of_the_machine() -> Iterator[None]:
         try:
             yield
         finally:
-            # As they were, for the programs that this one starts.
+            # Restored for the programs that this one starts.
             for name, value in (("KERAS_HOME", home), ("KERAS_BACKEND", chosen)):
                 del os.environ[name]
                 if value is not None:
@@ -99,36 +93,32 @@ def _without_settings_of_the_machine() -> Iterator[None]:
 
 
 def keras_home() -> Path:
-    """Return the folder in which Keras keeps pretrained weights, by its own rule."""
+    """Return the folder in which Keras keeps pretrained weights, by Keras's own rule."""
     home = os.path.expanduser("~")
-    return Path(
-        os.environ.get("KERAS_HOME") or Path(home if os.access(home, os.W_OK) else "/tmp", ".keras")
-    )
+    default = Path(home if os.access(home, os.W_OK) else "/tmp", ".keras")
+    return Path(os.environ.get("KERAS_HOME") or default)
 
 
-# Of TensorFlow's own log: warnings and errors, not information.
+# TensorFlow logs warnings and errors only.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 with _without_start_up_noise(), _without_settings_of_the_machine():
     import keras as keras
     from keras.src.backend import config as _config
 
-    # They are so already, unless the process had imported Keras before.
+    # The defaults, unless the process had imported Keras before.
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
 
     if keras.backend.backend() == "tensorflow" and arithmetic.choice() == "portable":
-        hold_operations()
-    keras.ops.convert_to_numpy(
-        keras.ops.zeros(1)
-    )  # The first operation looks for a GPU, and says so.
+        replace_operations()
+    # The first operation looks for a GPU and prints what it finds.
+    keras.ops.convert_to_numpy(keras.ops.zeros(1))
 _config._KERAS_DIR = str(keras_home())
 
 
 def make_deterministic(seed: int) -> None:
-    """Seed Python, NumPy and the backend with `seed`, and have operations give the same bits in
-    every run.
-    """
+    """Seed Python, NumPy and the backend; let operations give the same bits in every run."""
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow":
         import tensorflow
@@ -141,9 +131,7 @@ def make_deterministic(seed: int) -> None:
 
 
 def runtime_environment() -> dict[str, Any]:
-    """Return what the bytes of a training depend on beside code, data and parameters: arithmetic,
-    backend and kind of device.
-    """
+    """Return what the bytes of a training depend on besides code, data and parameters."""
     match keras.backend.backend():
         case "tensorflow":
             import tensorflow
@@ -160,18 +148,16 @@ def runtime_environment() -> dict[str, Any]:
     here = {**arithmetic.description(), "backend": keras.backend.backend(), "device": device}
     if others := other_versions():
         here["packages"] = ", ".join(others)
-    # What the environment sets does not count where results are portable.
+    # Environment variables do not matter where results are portable.
     if not arithmetic.is_portable(here) and (variables := arithmetic.variables()):
         here["environment"] = " ".join(f"{name}={value}" for name, value in variables.items())
     return here
 
 
 def gradient(function: Callable[..., Any], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the gradients of `function`, which makes one number of the backend's tensors, with
-    respect to each of them.
+    """Return the gradient of a scalar function of backend tensors with respect to each array.
 
-    They are zero where the number does not depend on an array, or has no slope, as a share of
-    neighbors has none.
+    It is zero where the function does not depend on an array or is flat, as a share of neighbors.
     """
     match keras.backend.backend():
         case "tensorflow":
@@ -181,9 +167,8 @@ def gradient(function: Callable[..., Any], arrays: Sequence[np.ndarray]) -> list
             with tensorflow.GradientTape() as tape:
                 tape.watch(tensors)
                 result = function(*tensors)
-            found = tape.gradient(
-                result, tensors, unconnected_gradients=tensorflow.UnconnectedGradients.ZERO
-            )
+            zero = tensorflow.UnconnectedGradients.ZERO
+            found = tape.gradient(result, tensors, unconnected_gradients=zero)
         case "torch":
             tensors = [keras.ops.convert_to_tensor(array).requires_grad_() for array in arrays]
             result = function(*tensors)

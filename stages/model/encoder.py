@@ -1,8 +1,7 @@
-"""Pathology encoders: vision transformers whose weights lie in a folder and may not be passed on.
+"""Build pathology encoders: vision transformers from a folder of weights that may not be shared.
 
-The layers are those of keras-hub, and so is the converter from the names of transformers. An
-encoder is made in two parts, of which the first, frozen one is never saved
-(stages/model/encoder_card.py).
+Layers and the converter from transformers' names are those of keras-hub. An encoder has two parts;
+the first, frozen one is never saved (stages/model/encoder_card.py).
 """
 
 from contextlib import suppress
@@ -27,10 +26,9 @@ from stages.model.steps import ENCODER, TOKENS, Precision, Tokens
 
 
 class Encoder(NamedTuple):
-    """An encoder in two parts: `frozen`, from pixels, uint8 (n, size, size, 3); and `trained`, to
-    features, float32 (n, D).
+    """An encoder: `frozen` from pixels, uint8 (n, size, size, 3), `trained` to features (n, D).
 
-    Where nothing is trained `frozen` leads to the features, and there is no second part.
+    If nothing is trained, `frozen` returns the features, float32, and `trained` is None.
     """
 
     frozen: keras.Model
@@ -38,129 +36,112 @@ class Encoder(NamedTuple):
 
 
 def read_folder(folder: Path) -> EncoderFolder:
-    """Return what an encoder's folder says, in either form.
+    """Return the description of an encoder's folder, in timm's or transformers' form.
 
     Raises:
-        UserError: a file is missing or damaged, or the encoder is of a kind that is not known.
+        UserError: a file is missing or damaged, or the kind of encoder is unknown.
     """
     config = read_config(folder)
     if "architecture" in config:
         return of_timm(folder, read_tensors(folder))
     if config.get("model_type") in KINDS:
         return of_transformers(folder, config, read_tensors(folder))
-    what = f"model_type is {config.get('model_type')!r}"
     raise UserError(
-        f"{folder / CONFIG}: {what}; known are {', '.join(KINDS)} of transformers, and timm's by their `architecture`"
+        f"{folder / CONFIG}: model_type is {config.get('model_type')!r}; known are "
+        f"{', '.join(KINDS)} of transformers, and timm's by their `architecture`"
     )
 
 
 def build_encoder(
     folder: Path, size: int, tokens: Tokens, precision: Precision, trainable: str | int = "frozen"
 ) -> Encoder:
-    """Return the encoder in a folder, with its weights.
-
-    Squares of another size than it takes are resized, and all are normalized, as the folder says.
+    """Return the encoder in a folder, with its weights, resizing and normalization.
 
     Args:
-        size: pixels a side of the squares.
-        tokens: which are the features: the class token, the mean of the patch tokens, or both one
-            after the other; `card`: what the encoder's model card prescribes.
-        trainable: `frozen`, `all`, or the number of blocks to train, from the last.
+        size: pixels per side of the squares; they are resized to what the encoder takes.
+        tokens: the features: the class token, the mean of the patch tokens, both concatenated, or
+            `card` for what the encoder's model card prescribes.
+        trainable: `frozen`, `all`, or the number of last blocks to train.
 
     Raises:
-        UserError: a file is missing or damaged, the encoder is of a kind that is not known, its
-            tensors are not those that it should have, or it has fewer blocks.
+        UserError: a file is missing or damaged, the kind of encoder is unknown, its tensors do not
+            match, or it has fewer blocks.
     """
-    said = read_folder(folder)
-    embed, blocks, norm = _layers(said, precision)
-    if isinstance(trainable, int) and trainable > len(blocks):
-        raise UserError(
-            f"params.yaml: model.trainable is {trainable}, but {folder} has {len(blocks)} blocks; try frozen or all"
-        )
+    described = read_folder(folder)
+    embed, blocks, norm = _layers(described, precision)
     layers = [embed, *blocks, norm]
-    trained = (
-        {"frozen": 0, "all": len(layers)}[trainable]
-        if isinstance(trainable, str)
-        else trainable + 1
-    )
+    if isinstance(trainable, int):
+        if trainable > len(blocks):
+            raise UserError(
+                f"params.yaml: model.trainable is {trainable}, but {folder} has {len(blocks)} "
+                "blocks; try frozen or all"
+            )
+        first = len(blocks) + 1 - trainable
+    else:
+        first = {"frozen": len(layers), "all": 0}[trainable]
     inputs = keras.Input((size, size, 3), dtype="uint8", name="pixels")
-    x = _normalized(inputs, said)
-    kept = layers[: len(layers) - trained]
-    last = next((layer for layer in reversed(kept) if layer in blocks), None)
-    for layer in kept:
+    x = _normalized(inputs, described)
+    last = next((layer for layer in reversed(layers[:first]) if layer in blocks), None)
+    for layer in layers[:first]:
         if layer is last:
-            # Where `attention` looks. The other layers were called before, by keras-hub, and have
-            # tensors of two models.
-            x = keras.layers.Identity(name=f"{TOKENS}{said.size // said.config['patch_size']}")(x)
+            # `attention` reads here. The other layers were called before, by keras-hub, and so
+            # have tensors of two models.
+            side = described.size // described.config["patch_size"]
+            x = keras.layers.Identity(name=f"{TOKENS}{side}")(x)
         x = layer(x)
-    tokens, registers = (
-        said.tokens if tokens == "card" else tokens,
-        said.config.get("num_register_tokens", 0),
-    )
-    if not trained:
+    tokens = described.tokens if tokens == "card" else tokens
+    registers = described.config.get("num_register_tokens", 0)
+    if first == len(layers):
         frozen = keras.Model(inputs, _features(x, tokens, registers), name=ENCODER)
         _try(frozen, precision, size)
         return Encoder(frozen, None)
     y = between = keras.Input(x.shape[1:], name="between")
-    for layer in layers[-trained:]:
+    for layer in layers[first:]:
         y = layer(y)
-    behind = keras.Model(between, _features(y, tokens, registers), name="trained_blocks")
-    return Encoder(keras.Model(inputs, x, name="frozen_blocks"), behind)
+    trained = keras.Model(between, _features(y, tokens, registers), name="trained_blocks")
+    return Encoder(keras.Model(inputs, x, name="frozen_blocks"), trained)
 
 
 def _try(model: keras.Model, precision: Precision, size: int) -> None:
-    """Raise `UserError` where the backend cannot compute in this precision: some have no such
-    convolution on some processors.
-    """
+    """Raise `UserError` if the backend cannot compute in this precision on this processor."""
     if precision == "float32":
         return
     try:
         model.predict_on_batch(np.zeros((1, size, size, 3), dtype=np.uint8))
-    except Exception:  # The backends raise kinds of their own.
-        where = f"{keras.backend.backend()} does not compute in {precision} here"
+    except Exception:  # Each backend raises other kinds.
         raise UserError(
-            f"params.yaml: model.precision is {precision}, but {where}; use float32"
+            f"params.yaml: model.precision is {precision}, but {keras.backend.backend()} does not "
+            f"compute in {precision} here; use float32"
         ) from None
 
 
-def _layers(said: EncoderFolder, precision: Precision) -> tuple[Any, list[Any], Any]:
-    """Return the layers of an encoder, with the weights of its folder: the embedding, the blocks,
-    and the last normalization.
-    """
+def _layers(folder: EncoderFolder, precision: Precision) -> tuple[Any, list[Any], Any]:
+    """Return the embedding, the blocks and the last normalization, with their weights."""
     try:
         from keras_hub.src.utils.transformers import convert_dinov2, convert_vit
     except ImportError:
         raise UserError(NEEDED) from None
 
-    vit = said.config["model_type"] == "vit"
+    vit = folder.config["model_type"] == "vit"
     converter = convert_vit if vit else convert_dinov2
-    settings = converter.convert_backbone_config(said.config)
-    if vit:  # The converter passes over it: 1e-12 in place of 1e-6 in most.
-        settings["layer_norm_epsilon"] = said.config["layer_norm_eps"]
+    settings = converter.convert_backbone_config(folder.config)
+    if vit:  # The converter ignores it: mostly 1e-12 instead of 1e-6.
+        settings["layer_norm_epsilon"] = folder.config["layer_norm_eps"]
     try:
         network = converter.backbone_cls(**settings, dtype=precision)
     except (ValueError, TypeError) as error:
-        raise UserError(
-            f"{said.path / CONFIG} describes no encoder: {' '.join(str(error).split())[:200]}"
-        ) from None
-    loader = _Loader(said)
-    converter.convert_weights(network, loader, said.config)
-    # The positions of the patches for the size that is asked for, which the converter makes of the
-    # others.
-    made = [
-        weight for weight in network.weights if weight.name == "interpolated_position_embeddings"
-    ]
-    unset = [
-        weight.path
-        for weight in network.weights
-        if not any(weight is one for one in (*loader.set, *made))
-    ]
-    left = sorted(said.in_file - loader.used - said.unused)
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder.path / CONFIG} describes no encoder: {reason}") from None
+    loader = _Loader(folder)
+    converter.convert_weights(network, loader, folder.config)
+    # The converter derives the patch positions of the requested size from the others.
+    derived = [one for one in network.weights if one.name == "interpolated_position_embeddings"]
+    filled = {id(one) for one in (*loader.filled, *derived)}
+    unset = [one.path for one in network.weights if id(one) not in filled]
+    left = sorted(folder.in_file - loader.used - folder.unused)
     if unset or left:
         what = f"is not used: {', '.join(left)}" if left else f"is missing for {', '.join(unset)}"
-        raise UserError(
-            f"{said.path / WEIGHTS}: {what:.300}; the encoder is not of a kind that is known"
-        )
+        raise UserError(f"{folder.path / WEIGHTS}: {what:.300}; the encoder is not of a known kind")
     if vit:
         embed, encoder = network.layers[1], network.layers[2]
         return embed, encoder.encoder_layers, encoder.layer_norm
@@ -168,62 +149,57 @@ def _layers(said: EncoderFolder, precision: Precision) -> tuple[Any, list[Any], 
 
 
 class _Loader:
-    """What keras-hub's converters take tensors from; it notes which were used, and which weights
-    were set.
-    """
+    """Gives tensors to keras-hub's converters; notes what is used and which weights are filled."""
 
-    def __init__(self, said: EncoderFolder):
-        self.said = said
+    def __init__(self, folder: EncoderFolder):
+        self.folder = folder
         self.used: set[str] = set()
-        self.set: list[Any] = []
+        self.filled: list[Any] = []
 
     def port_weight(self, keras_variable: Any, hf_weight_key: str, hook_fn: Any = None) -> None:
-        if hf_weight_key not in self.said.tensors:
-            raise UserError(
-                f"{self.said.path / WEIGHTS} lacks {hf_weight_key}, or what timm calls so"
-            )
-        tensor = self.said.tensors[hf_weight_key]()
+        file = self.folder.path / WEIGHTS
+        if hf_weight_key not in self.folder.tensors:
+            raise UserError(f"{file} lacks {hf_weight_key}, or its equivalent in timm")
+        tensor = self.folder.tensors[hf_weight_key]()
         if hook_fn:
-            with suppress(ValueError):  # A reshape into other sizes.
+            with suppress(ValueError):  # A reshape to another number of values.
                 tensor = hook_fn(tensor, list(keras_variable.shape))
-        if tensor.shape != tuple(keras_variable.shape):
-            expected = f"{tensor.shape}, but {CONFIG} asks for {tuple(keras_variable.shape)}"
-            raise UserError(f"{self.said.path / WEIGHTS}: {hf_weight_key} has the shape {expected}")
+        expected = tuple(keras_variable.shape)
+        if tensor.shape != expected:
+            raise UserError(
+                f"{file}: {hf_weight_key} has the shape {tensor.shape}, but {CONFIG} asks for "
+                f"{expected}"
+            )
         keras_variable.assign(tensor)
-        self.used |= set(self.said.sources[hf_weight_key])
-        self.set.append(keras_variable)
+        self.used |= set(self.folder.sources[hf_weight_key])
+        self.filled.append(keras_variable)
 
 
-def _normalized(inputs: Any, said: EncoderFolder) -> Any:
+def _normalized(inputs: Any, folder: EncoderFolder) -> Any:
     x = keras.layers.Rescaling(1.0, name="colors")(inputs)
-    if inputs.shape[1] != said.size:
-        how = {"lanczos": "lanczos3"}.get(said.interpolation, said.interpolation)
-        x = keras.layers.Resizing(
-            said.size, said.size, interpolation=how, antialias=True, name="resized"
-        )(x)
-        # As the pixels of an image, which the encoder learnt from.
+    side = folder.size
+    if inputs.shape[1] != side:
+        how = "lanczos3" if folder.interpolation == "lanczos" else folder.interpolation
+        resize = keras.layers.Resizing
+        x = resize(side, side, interpolation=how, antialias=True, name="resized")(x)
+        # Whole values, like the images that the encoder was trained on.
         x = keras.ops.clip(keras.ops.round(x), 0, 255)
-    mean, std = np.array(said.mean), np.array(said.std)
-    return keras.layers.Rescaling(
-        (1 / (255 * std)).tolist(), (-mean / std).tolist(), name="normalized"
-    )(x)
+    mean, std = np.array(folder.mean), np.array(folder.std)
+    scale, offset = (1 / (255 * std)).tolist(), (-mean / std).tolist()
+    return keras.layers.Rescaling(scale, offset, name="normalized")(x)
 
 
 def _features(x: Any, tokens: Tokens, registers: int) -> Any:
-    """Return the features that are made of the tokens: the class token first, then the registers,
-    then the patches.
-    """
+    """Return the features of the tokens, which are the class token, registers, then patches."""
+    layers = keras.layers
     made = []
     if tokens != "mean":
-        first = keras.layers.Cropping1D((0, x.shape[1] - 1), dtype="float32", name="class_token")(x)
-        made.append(keras.layers.Flatten(dtype="float32", name="class_features")(first))
+        first = layers.Cropping1D((0, x.shape[1] - 1), dtype="float32", name="class_token")(x)
+        made.append(layers.Flatten(dtype="float32", name="class_features")(first))
     if tokens != "class":
-        patches = keras.layers.Cropping1D((1 + registers, 0), dtype="float32", name="patch_tokens")(
-            x
-        )
-        made.append(
-            keras.layers.GlobalAveragePooling1D(dtype="float32", name="patch_features")(patches)
-        )
+        patches = layers.Cropping1D((1 + registers, 0), dtype="float32", name="patch_tokens")(x)
+        average = layers.GlobalAveragePooling1D(dtype="float32", name="patch_features")
+        made.append(average(patches))
     if len(made) == 1:
-        return keras.layers.Identity(dtype="float32", name="averages")(made[0])
-    return keras.layers.Concatenate(dtype="float32", name="averages")(made)
+        return layers.Identity(dtype="float32", name="averages")(made[0])
+    return layers.Concatenate(dtype="float32", name="averages")(made)

@@ -1,9 +1,8 @@
-"""What a saved model says of the encoder that it stands behind, and the whole model that is made of
-both again.
+"""Record the encoder that a saved model needs, and join both into a whole model again.
 
-An encoder's weights may not be passed on: models/model.keras holds what comes behind its frozen
-blocks, and models/model.json the digests of its files. Keras takes seconds to import: it is, where
-the two are put together.
+An encoder's weights may not be shared: models/model.keras holds what follows its frozen blocks, and
+models/model.json the digests of its files. Keras takes seconds to import, so it is imported only
+where the two are joined.
 """
 
 from pathlib import Path
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class EncoderCard(BaseModel):
-    """`encoder` in models/model.json: what the saved model stands behind."""
+    """`encoder` in models/model.json: the encoder that the saved model needs."""
 
     weights: str
     sha256: dict[str, str]
@@ -33,53 +32,49 @@ class EncoderCard(BaseModel):
 
 
 def encoder_card(params: ModelParameters, test_time_augmentation: bool) -> EncoderCard:
-    """Return what a model says of the encoder that it was made with."""
+    """Return the record of the encoder that a model is made with."""
     return EncoderCard(
-        weights=params.weights,
+        **params.model_dump(include={"weights", "tokens", "precision", "trainable"}),
         sha256=_digests(params.weights_file),
-        tokens=params.tokens,
-        precision=params.precision,
-        trainable=params.trainable,
         test_time_augmentation=test_time_augmentation,
     )
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {
-        name: sha256(folder / name)
-        for name in (CONFIG, PREPROCESSOR, WEIGHTS_FILE)
-        if (folder / name).is_file()
-    }
+    files = [folder / name for name in (CONFIG, PREPROCESSOR, WEIGHTS_FILE)]
+    return {file.name: sha256(file) for file in files if file.is_file()}
 
 
 def join_encoder(
-    card: EncoderCard, behind: "keras.Model", size: int, folder: Path | None = None
+    card: EncoderCard, saved: "keras.Model", size: int, folder: Path | None = None
 ) -> "keras.Model":
-    """Return the whole model, from pixels to the probability: the encoder in `folder`, and what was
-    saved behind it.
+    """Return the whole model, from pixels to the probability: the encoder, then the saved model.
 
     Args:
-        folder: where the encoder is; None: in data/weights/, under the name that it had.
+        size: pixels per side of the squares.
+        folder: the encoder's folder; None: the one in data/weights/ with the recorded name.
 
     Raises:
-        UserError: the folder is not there, or is that of another encoder.
+        UserError: the folder does not exist, or holds another encoder.
     """
     from stages.model.encoder import build_encoder
     from stages.model.networks import join, mean_of_orientations
 
-    where = folder or WEIGHTS / card.weights
-    if not where.is_dir():
+    folder = folder or WEIGHTS / card.weights
+    if not folder.is_dir():
         raise UserError(
-            f"{where} is not there: the model is made for the encoder {card.weights}; give its folder with --weights"
+            f"{folder} does not exist; the model needs the encoder {card.weights}: give its folder "
+            "with --weights"
         )
-    found = _digests(where)
+    found = _digests(folder)
     refuse(
         [
-            f"{where / name} is not the file that the model was made with: its SHA-256 is {found.get(name, 'none')}, not {digest}"
+            f"{folder / name} is not the file that the model was made with: its SHA-256 is "
+            f"{found.get(name, 'missing')}, not {digest}"
             for name, digest in card.sha256.items()
             if found.get(name) != digest
         ]
     )
-    encoder = build_encoder(where, size, card.tokens, card.precision, card.trainable)
-    model = join(encoder.frozen, behind, ENCODER)
+    encoder = build_encoder(folder, size, card.tokens, card.precision, card.trainable)
+    model = join(encoder.frozen, saved, ENCODER)
     return mean_of_orientations(model) if card.test_time_augmentation else model

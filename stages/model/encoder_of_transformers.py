@@ -1,7 +1,7 @@
-"""Encoders in the form of transformers: Phikon (vit), Phikon-v2, Hibou-B, Hibou-L and Midnight-12k
+"""Encoders in transformers' form: Phikon (vit), Phikon-v2, Hibou-B, Hibou-L and Midnight-12k
 (dinov2).
 
-Their size, colors and interpolation stand in preprocessor_config.json.
+preprocessor_config.json holds their size, normalization and interpolation.
 """
 
 from pathlib import Path
@@ -13,10 +13,15 @@ from stages.base.errors import UserError
 from stages.model.encoder_folder import CONFIG, PREPROCESSOR, EncoderFolder, Tensor, read_as
 
 KINDS = ("vit", "dinov2", "dinov2_with_registers")
+PREFIXES = ("vit.", "dinov2_with_registers.", "dinov2.")
 # As PIL.Image.Resampling numbers them.
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 EXPECTED = {"hidden_act": "gelu", "qkv_bias": True, "num_channels": 3}
 NEEDED = ("hidden_size", "num_attention_heads", "num_hidden_layers", "image_size", "patch_size")
+NEEDED_BY_VIT = ("intermediate_size", "layer_norm_eps")
+NEEDED_BY_DINOV2 = ("mlp_ratio", "layerscale_value", "use_swiglu_ffn")
+POOLER = ("pooler.dense.weight", "pooler.dense.bias")
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
 
 
 class _Preprocessor(BaseModel):
@@ -38,18 +43,13 @@ class _Preprocessor(BaseModel):
 def of_transformers(
     path: Path, config: dict[str, Any], in_file: dict[str, Tensor]
 ) -> EncoderFolder:
-    """Return what a folder in the form of transformers says. Raises `UserError` where it says what
-    is not known here.
+    """Return the description of a folder in transformers' form.
+
+    Raises:
+        UserError: something in it is missing or unknown.
     """
     vit = config["model_type"] == "vit"
-    needed = (
-        *NEEDED,
-        *(
-            ("intermediate_size", "layer_norm_eps")
-            if vit
-            else ("mlp_ratio", "layerscale_value", "use_swiglu_ffn")
-        ),
-    )
+    needed = (*NEEDED, *(NEEDED_BY_VIT if vit else NEEDED_BY_DINOV2))
     if missing := [name for name in needed if name not in config]:
         raise UserError(f"{path / CONFIG} lacks {', '.join(missing)}")
     for name in NEEDED:
@@ -57,45 +57,30 @@ def of_transformers(
             raise UserError(
                 f"{path / CONFIG}: {name} is {config[name]!r}; it must be a whole number from 1 on"
             )
-    # keras-hub's converter passes over these; other values would be other features.
+    # keras-hub's converter ignores these; with other values the features would be wrong.
     for name, value in (EXPECTED if vit else EXPECTED | {"layer_norm_eps": 1e-6}).items():
         if config.get(name, value) != value:
             raise UserError(f"{path / CONFIG}: {name} is {config[name]!r}; known is {value!r}")
     made = read_as(path / PREPROCESSOR, _Preprocessor)
     if made.side != config["image_size"]:
         raise UserError(
-            f"{path / CONFIG}: image_size is {config['image_size']}, but {PREPROCESSOR} has a side of {made.side}; the positions "
-            "of the patches would have to be interpolated, which is not known here"
+            f"{path / CONFIG}: image_size is {config['image_size']}, but {PREPROCESSOR} has a side "
+            f"of {made.side}; it must be the same, as patch positions are not interpolated here"
         )
-    prefix = next(
-        (
-            one
-            for one in ("vit.", "dinov2_with_registers.", "dinov2.")
-            if any(n.startswith(one) for n in in_file)
-        ),
-        "",
-    )
+    prefixes = (one for one in PREFIXES if any(name.startswith(one) for name in in_file))
+    prefix = next(prefixes, "")
     names = {("vit." if vit else "") + name.removeprefix(prefix): name for name in in_file}
-    # Behind the tokens; and what stood for hidden patches in training, where the converter has no
-    # place for it.
-    unused = {
-        name
-        for name in in_file
-        if name.removeprefix(prefix) in ("pooler.dense.weight", "pooler.dense.bias")
-    }
+    # What follows the tokens; and the mask of training, which the converter of vit does not take.
+    unused = {name for name in in_file if name.removeprefix(prefix) in POOLER}
     if vit and "vit.embeddings.mask_token" in names:
         unused.add(names["vit.embeddings.mask_token"])
-    dropped = dict.fromkeys(
-        ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"), 0.0
-    )
-    # In this form Midnight is the one of this width with a gated MLP, like DINOv2's own largest:
-    # both take two kinds of tokens.
+    # Midnight is the encoder of this width with a gated MLP, like DINOv2's own largest: both use
+    # two kinds of tokens.
     two = config["hidden_size"] == 1536 and bool(config.get("use_swiglu_ffn"))
+    changes = {"qkv_bias": True, "use_mask_token": "embeddings.mask_token" in names}
     return EncoderFolder(
         path=path,
-        config=config
-        | dropped
-        | {"qkv_bias": True, "use_mask_token": "embeddings.mask_token" in names},
+        config=config | dict.fromkeys(DROPOUTS, 0.0) | changes,
         size=config["image_size"],
         mean=made.image_mean,
         std=made.image_std,

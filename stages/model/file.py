@@ -1,7 +1,6 @@
-"""Saving a model so that equal weights give equal bytes, and loading one without running code that
-came with it.
+"""Save models so that equal weights give equal bytes; load them without running code in the file.
 
-Keras takes seconds to import: it is, where it saves or loads.
+Keras takes seconds to import, so functions import it only when they need it.
 """
 
 import json
@@ -22,41 +21,40 @@ MODEL = Path("models/model.keras")
 
 
 def save_model(model: "keras.Model", path: str | Path) -> None:
-    """Write `model` as a .keras file whose bytes depend on its layers and weights alone.
+    """Write `model` as a .keras file whose bytes depend only on its layers and weights.
 
-    The optimizer and its state, two thirds of the file, are of no use to prediction and are left
-    out. Keras puts the date into metadata.json, the time into each zip entry, and into config.json
-    addresses in memory as the identities of shared objects, so that two files with the same weights
-    differ (keras-team/keras#15948). The archive is written anew with the first two fixed and the
-    identities counted from 1; the entries are otherwise as Keras wrote them, and
-    `keras.models.load_model` reads the file like any other.
+    Keras stores the date in metadata.json, the time in each zip entry, and memory addresses as the
+    identities of shared objects in config.json, so that files with the same weights differ
+    (keras-team/keras#15948). Here dates are fixed and identities counted from 1; otherwise the
+    entries are as Keras wrote them, and `keras.models.load_model` reads the file. The optimizer and
+    its state, two thirds of the file, are left out.
     """
     from stages.model.backend import keras
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    as_keras_writes = path.with_suffix(".part.keras")
+    by_keras = path.with_suffix(".part.keras")
     bare = keras.Model(model.inputs, model.outputs, name=model.name)
     try:
         with _zip_entries_without_time():
-            bare.save(as_keras_writes)
-        with zipfile.ZipFile(as_keras_writes) as source:
-            write_archive(
-                path,
-                ((name, _fixed(name, source.read(name))) for name in sorted(source.namelist())),
-            )
+            bare.save(by_keras)
+        with zipfile.ZipFile(by_keras) as source:
+            names = sorted(source.namelist())
+            write_archive(path, ((name, _fixed(name, source.read(name))) for name in names))
     finally:
-        as_keras_writes.unlink(missing_ok=True)
+        by_keras.unlink(missing_ok=True)
 
 
 @contextmanager
 def _zip_entries_without_time() -> Iterator[None]:
-    """Have zipfile write the earliest date: Keras has it write the clock's, and a clock before 1980
-    or after 2107 ends in an error. Any other way to save has Keras write the weights in other
-    bytes.
+    """Let zipfile write the earliest date.
+
+    Keras writes the clock's time, and a clock before 1980 or after 2107 would end in an error. Any
+    other way to save would change the bytes of the weights.
     """
     clock = zipfile.time  # type: ignore[attr-defined]
-    zipfile.time = SimpleNamespace(time=clock.time, localtime=lambda seconds: FIXED_TIME)  # type: ignore[attr-defined]
+    fixed = SimpleNamespace(time=clock.time, localtime=lambda seconds: FIXED_TIME)
+    zipfile.time = fixed  # type: ignore[attr-defined]
     try:
         yield
     finally:
@@ -64,7 +62,7 @@ def _zip_entries_without_time() -> Iterator[None]:
 
 
 def _fixed(name: str, content: bytes) -> bytes:
-    """Return an entry of a .keras file as it is the same each time."""
+    """Return an entry of a .keras file without what changes from save to save."""
     if name == "metadata.json":
         return json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
     if name == "config.json":
@@ -73,9 +71,7 @@ def _fixed(name: str, content: bytes) -> bytes:
 
 
 def _number_shared_objects(node: Any, numbers: dict[int, int]) -> Any:
-    """Return a copy of a Keras configuration with each `shared_object_id` replaced by a number, in
-    order of appearance.
-    """
+    """Return a Keras configuration with each `shared_object_id` numbered in order of appearance."""
     if isinstance(node, list):
         return [_number_shared_objects(item, numbers) for item in node]
     if isinstance(node, dict):
@@ -89,8 +85,7 @@ def _number_shared_objects(node: Any, numbers: dict[int, int]) -> Any:
 
 
 def load_model(path: str | Path) -> "keras.Model":
-    """Return the model of a .keras file, in Keras's safe mode: a file that carries code (a Lambda
-    layer) is refused.
+    """Return the model in a .keras file; a file that carries code (a Lambda layer) is refused.
 
     Raises:
         UserError: the file is missing, damaged, or carries code.

@@ -1,8 +1,7 @@
-"""The folder of a model, whose files belong to one training: who writes says what it was made from,
-and who reads compares.
+"""Check that the files in a model's folder belong to the same training.
 
-`train` writes model.json last, with the SHA-256 of what it wrote and of what it learned from.
-`threshold` and `likeness` say in their own files what these were made from.
+`train` writes model.json last, with the SHA-256 of the files that it wrote and that it learned
+from. `threshold` and `likeness` record in their own files what these were made from.
 """
 
 from collections.abc import Sequence
@@ -15,22 +14,21 @@ from stages.base.files import Sha256, sha256
 
 FOLDER = Path("models")
 CARD = "model.json"
-# What model.json vouches for.
+# The files whose SHA-256 model.json holds.
 TRAINED = ("model.keras", "validation.csv", "crops.csv")
 WHOLE = "run dvc repro, or copy the model's folder as a whole"
+STRICT = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Trained(BaseModel):
-    """What model.json says of the training: the SHA-256 of the files that it wrote, and of those
-    that it learned from.
-    """
+    """The part of model.json with the SHA-256 of the training's inputs and outputs."""
 
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+    model_config = STRICT
 
     class Dataset(BaseModel):
         """The dataset that the model learned from."""
 
-        model_config = ConfigDict(strict=True, frozen=True)
+        model_config = STRICT
 
         name: str
         manifest_sha256: Sha256
@@ -39,18 +37,16 @@ class Trained(BaseModel):
 
         @property
         def made_from(self) -> tuple[str, str, str]:
-            """What a likeness of the same training says that it was made from."""
+            """The inputs that a likeness of the same training records."""
             return self.manifest_sha256, self.split_sha256, self.features_sha256 or ""
 
     dataset: Dataset
     files_sha256: dict[str, Sha256]
 
     def of_another(self, folder: Path, names: Sequence[str] = TRAINED) -> list[str]:
-        """Return a line for each file of a model's folder that is not the one which its model.json
-        was written with.
+        """Return a line for each file in a model's folder that differs from its model.json.
 
-        A file that is not there is left to who reads it: a recalibrated model comes without the
-        validation predictions.
+        Missing files are left to their readers: a recalibrated model has no validation predictions.
         """
         return [
             f"{folder / name}: it is not the file that {folder / CARD} was written with; {WHOLE}"
@@ -59,9 +55,7 @@ class Trained(BaseModel):
         ]
 
     def refuse_other_data(self, manifest: Path, split: Path) -> None:
-        """Raise `UserError` if these are not the tables that the model learned from: its test crops
-        may be others.
-        """
+        """Raise `UserError` if the model learned from other tables, with perhaps other test crops."""
         known = {manifest: self.dataset.manifest_sha256, split: self.dataset.split_sha256}
         refuse(
             [

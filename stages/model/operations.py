@@ -1,25 +1,21 @@
-"""The few operations of TensorFlow that round differently from one x86-64 processor to the next,
-written so that they do not.
+"""Replace the operations of TensorFlow that round differently on different x86-64 processors.
 
-Models are the same plain Keras models with them or without: what changes is how a sum or a root is
-computed. Found by running each operation on one processor and, emulated, on others (`python -m
-tools.processors`):
+Saved models are plain Keras models; only the way a sum or root is computed changes. Each operation
+was run on one processor and, emulated, on others (`python -m tools.processors`):
 
-- The reciprocal and the reciprocal square root are the processor's own approximations, which differ
-  by maker; division and square root are exact everywhere. Batch normalization and the like ask for
-  the reciprocal root, and TensorFlow's graph optimizer puts it in wherever something is divided by
-  a root. The gradients of log and log1p are reciprocals.
-- Products of matrices whose sums have more terms than some thousand are cut into blocks by the size
-  of a cache.
+- The reciprocal and the reciprocal square root are approximations that differ between makers of
+  processors; division and square root are exact everywhere. Batch normalization asks for the
+  reciprocal root, and TensorFlow's graph optimizer inserts it wherever something is divided by a
+  root. The gradients of log and log1p are reciprocals.
+- Matrix products with sums of more than about a thousand terms are split by the cache size.
 
-Keras has no public way to say how its layers compute, so functions of its TensorFlow backend are
-replaced here, and nowhere else; tests/model/test_operations.py fails where a later version of Keras
-no longer asks for them.
+Keras offers no public way to change how its layers compute, so functions of its TensorFlow backend
+are replaced, only here. tests/model/test_operations.py fails if a later Keras bypasses them.
 """
 
 from typing import Any
 
-# Sums of as many terms came to the same bytes on all processors that were tried; of twice as many,
+# Sums of this many terms gave the same bytes on all tested processors; of twice as many they did
 # not.
 LONGEST_SUM = 1024
 
@@ -33,8 +29,8 @@ def longest_divisor(terms: int, most: int = LONGEST_SUM) -> int:
     return next(length for length in range(min(terms, most), 0, -1) if terms % length == 0)
 
 
-def hold_operations() -> None:
-    """Have Keras on TensorFlow compute as described above, from here on in this process."""
+def replace_operations() -> None:
+    """Replace the operations of Keras on TensorFlow in this process."""
     import tensorflow as tf
     from keras.src import backend
 
@@ -72,14 +68,9 @@ def hold_operations() -> None:
     def matmul(x1: Any, x2: Any) -> Any:
         x1, x2 = backend.convert_to_tensor(x1), backend.convert_to_tensor(x2)
         sparse = isinstance(x1, tf.SparseTensor) or isinstance(x2, tf.SparseTensor)
-        terms = x2.shape[0] if len(x1.shape) == len(x2.shape) == 2 else None
-        if (
-            sparse
-            or not terms
-            or terms <= LONGEST_SUM
-            or x1.dtype != x2.dtype
-            or not x1.dtype.is_floating
-        ):
+        terms: Any = x2.shape[0] if len(x1.shape) == len(x2.shape) == 2 else None
+        is_short = not terms or terms <= LONGEST_SUM
+        if sparse or is_short or x1.dtype != x2.dtype or not x1.dtype.is_floating:
             return plain_matmul(x1, x2)
         length = longest_divisor(terms)
         blocks = terms // length
@@ -90,9 +81,8 @@ def hold_operations() -> None:
     backend.math.rsqrt = rsqrt
     backend.numpy.reciprocal = reciprocal
     backend.numpy.matmul = matmul
-    # Two passes of the graph optimizer put the operations back: one turns a / sqrt(b) into a *
-    # rsqrt(b), the other 1 / a into reciprocal(a), and division by a constant into a product with
-    # its reciprocal.
+    # Two passes of the graph optimizer would restore the operations: one turns a / sqrt(b) into
+    # a * rsqrt(b), the other 1 / a and division by a constant into reciprocals.
     tf.config.optimizer.set_experimental_options(
         {"arithmetic_optimization": False, "constant_folding": False}
     )

@@ -6,9 +6,7 @@ from stages.base.parameters import Parameters
 
 
 class AugmentParameters(Parameters):
-    """`train.augment` in params.yaml. Zero or false switches a part off; a glomerulus has no up, so
-    turns are free.
-    """
+    """`train.augment` in params.yaml: zero or false switches a change off."""
 
     orientations: bool
     rotation: float = Field(ge=0, le=180)

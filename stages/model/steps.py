@@ -1,7 +1,6 @@
-"""The names of the model steps: a ladder from one sigmoid neuron to convolutional networks, and
-pretrained backbones beyond.
+"""The model steps: a ladder from one sigmoid neuron to convolutional networks, and backbones.
 
-Method of the ladder: Wen, Thibeau-Sutre et al., Medical Image Analysis 63:101694, 2020, simplified:
+The ladder follows Wen, Thibeau-Sutre et al., Medical Image Analysis 63:101694, 2020, simplified:
 begin with `logistic`, add Dense layers until the model overfits, replace the largest by a
 convolutional block, and go on until nothing improves.
 """
@@ -18,16 +17,15 @@ from stages.base.parameters import Parameters
 MOST_BLOCKS, MOST_DENSE = 5, 4
 PACKAGED = "efficientnet_lite0"
 ENCODER = "encoder"
-# How the layer of an encoder is called that its tokens pass before the last frozen block; the
-# patches of a side follow.
+# Begins the name of the layer of an encoder before its last frozen block; the number of patches
+# per side follows.
 TOKENS = "tokens_of_patches_"
 WEIGHTS, WEIGHTS_NAME = Path("data/weights"), r"[A-Za-z0-9][A-Za-z0-9._-]*"
 STEPS = (
-    f"logistic, or convC-denseD with C from 0 to {MOST_BLOCKS} and D from 0 to {MOST_DENSE}, such as conv3-dense1, "
-    f"or a backbone: {PACKAGED}, one of keras.applications by its name there, such as EfficientNetV2B0, or {ENCODER}, a "
-    f"pathology encoder in a folder of {WEIGHTS}/"
+    f"logistic, or convC-denseD with C from 0 to {MOST_BLOCKS} and D from 0 to {MOST_DENSE}, such "
+    f"as conv3-dense1, or a backbone: {PACKAGED}, one of keras.applications by its name there, "
+    f"such as EfficientNetV2B0, or {ENCODER}, a pathology encoder in a folder of {WEIGHTS}/"
 )
-
 
 Tokens = Literal["card", "class", "mean", "class_and_mean"]
 Precision = Literal["float32", "bfloat16"]
@@ -61,10 +59,11 @@ class ModelParameters(Parameters):
     @field_validator("weights")
     @classmethod
     def _named(cls, weights: str) -> str:
-        # A dependency of the stages, so that other weights under the same name are other inputs.
+        # The file is a dependency of the stages, so that new weights under an old name count.
         if not re.fullmatch(WEIGHTS_NAME, weights):
             raise ValueError(
-                f"it must be imagenet, none, or the name of a file of weights (of an encoder: a folder) in {WEIGHTS}/"
+                "it must be imagenet, none, or the name of a file of weights (of an encoder: a "
+                f"folder) in {WEIGHTS}/"
             )
         return weights
 
@@ -81,23 +80,27 @@ class ModelParameters(Parameters):
     def _fit_together(self) -> "ModelParameters":
         if self.is_encoder and self.weights in ("imagenet", "none"):
             raise ValueError(
-                f"with step {ENCODER}, weights must be the name of a folder in {WEIGHTS}/; it is {self.weights!r}"
+                f"with step {ENCODER}, weights must be the name of a folder in {WEIGHTS}/; "
+                f"it is {self.weights!r}"
             )
         if self.is_encoder and self.feature_layers:
             raise ValueError(
-                f"with step {ENCODER}, feature_layers must be []; which tokens are the features, `tokens` says"
+                f"with step {ENCODER}, feature_layers must be []; `tokens` chooses the features"
             )
         if self.is_encoder and self.precision != "float32" and self.trainable != "frozen":
             raise ValueError(
-                f"precision {self.precision} is for a frozen encoder; one that is trained needs float32"
+                f"precision {self.precision} is for a frozen encoder; "
+                "one that is trained needs float32"
             )
         if self.head != "logistic" and not self.frozen:
             raise ValueError(
-                f"head {self.head} is for a frozen backbone, whose features are there; otherwise leave it logistic"
+                f"head {self.head} is for a frozen backbone, whose features are computed once; "
+                "otherwise leave it logistic"
             )
         if not self.is_encoder and (self.tokens, self.precision) != ("card", "float32"):
             raise ValueError(
-                f"tokens and precision are those of step {ENCODER}; with {self.step} leave them card and float32"
+                f"tokens and precision are those of step {ENCODER}; with {self.step} leave them "
+                "card and float32"
             )
         return self
 
@@ -107,51 +110,40 @@ class ModelParameters(Parameters):
         return self.step == ENCODER
 
     @property
+    def frozen(self) -> bool:
+        """Whether only a head is trained, on features that are computed once."""
+        return is_backbone(self.step) and self.trainable == "frozen"
+
+    @property
     def weights_file(self) -> Path:
-        """The file or the folder that `weights` names; of `imagenet` and `none` a file that says
-        so.
-        """
+        """The file or folder that `weights` names; `imagenet` and `none` have one as well."""
         return WEIGHTS / self.weights
 
     @property
     def own_weights(self) -> list[Path]:
-        """The files that a backbone's weights come from, where they are neither those that come
-        with it nor random ones.
-        """
+        """The files in data/weights/ with a backbone's weights; none for `imagenet` and `none`."""
         if not is_backbone(self.step) or self.weights in ("imagenet", "none"):
             return []
-        files = (
-            self.weights_file.iterdir()
-            if self.is_encoder and self.weights_file.is_dir()
-            else [self.weights_file]
-        )
-        # A downloaded folder often has others in it, such as .cache.
+        folder = self.is_encoder and self.weights_file.is_dir()
+        files = self.weights_file.iterdir() if folder else [self.weights_file]
+        # Downloaded folders often hold other folders, such as .cache.
         return sorted(file for file in files if not file.is_dir())
 
     def of_features(self, augment: Parameters) -> dict[str, Any]:
         """Return the parameters that the features of a frozen backbone depend on.
 
         Args:
-            augment: `train.augment`, which matters to jittered views only.
+            augment: `train.augment`, which matters only to jittered views.
         """
         changes = augment.model_dump() if self.jittered_views else None
         return self.model_dump(exclude={"head"}) | {"augment": changes}
 
-    @property
-    def frozen(self) -> bool:
-        """Whether only a head is trained, on features that are computed once."""
-        return is_backbone(self.step) and self.trainable == "frozen"
-
 
 def is_backbone(step: str) -> bool:
-    """Return whether a step is a backbone: the packaged one, an encoder, or one that this version
-    of Keras has.
-    """
+    """Return whether a step is a backbone: packaged, an encoder, or one of the installed Keras."""
     if step in (PACKAGED, ENCODER):
         return True
-    if not re.fullmatch(r"[A-Z][A-Za-z0-9]+", step):
-        return False
-    return step in backbone_names()
+    return bool(re.fullmatch(r"[A-Z][A-Za-z0-9]+", step)) and step in backbone_names()
 
 
 def parse_step(step: str) -> tuple[int, int]:
@@ -181,11 +173,8 @@ def step_name(blocks: int, dense_layers: int) -> str:
 
 
 def backbone_names() -> list[str]:
-    """Return the names of the backbones that there are: what this version of Keras has, and the
-    packaged one.
-    """
-    # Keras takes seconds to import, which checking a name need not wait for: its list of them is
-    # read instead.
+    """Return the names of all backbones: the packaged one, `encoder`, and those of Keras."""
+    # Importing Keras takes seconds, so its list of names is read from its source.
     found = find_spec("keras")
     if found is None or found.origin is None:
         raise ImportError("keras is not installed")

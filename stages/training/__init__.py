@@ -1,1 +1,1 @@
-"""Fitting networks and heads, and going on with a fit that was killed."""
+"""Train networks and heads; resume a training that was killed."""

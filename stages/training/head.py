@@ -1,4 +1,4 @@
-"""Fitting the head of a backbone to features that are there."""
+"""Fit the head of a backbone to features that are already computed."""
 
 from pathlib import Path
 
@@ -10,38 +10,55 @@ from threadpoolctl import threadpool_limits
 
 from stages.base.errors import UserError
 from stages.model.backend import keras
-from stages.model.networks import NEIGHBOURS, build_head, build_neighbors_head
+from stages.model.networks import NEIGHBORS, build_head, build_neighbors_head
 from stages.training.parameters import TrainParameters
 
 
 def fit_head(
     features: np.ndarray, y: np.ndarray, train: np.ndarray, val: np.ndarray, params: TrainParameters
 ) -> tuple[keras.Model, dict[str, dict[str, float]]]:
-    """Return the head of a backbone, fitted to features by logistic regression with an L2 penalty
-    (scikit-learn's).
+    """Fit the head of a backbone by scikit-learn's logistic regression with an L2 penalty.
 
-    All views of a crop are learned from, or the first alone without `augment.orientations`; a crop
-    counts once, however many views it has. The fit is convex: no seed, no epochs, and the one best
-    result.
+    It is fitted to all views of a crop, or only to the first without `augment.orientations`; a crop
+    counts once, however many views it has. The fit is convex, so that it has no seed and no epochs.
 
     Args:
         features: float32 (N, views, D).
 
     Returns:
-        the head, and the `loss`, `accuracy` and `auc` of its first view on `train` and on `val`.
+        the head, and the `loss`, `accuracy` and `auc` of the first views of `train` and `val`.
     """
     views = features.shape[1] if params.augment.orientations else 1
     learned = features[train, :views].reshape(-1, features.shape[-1])
     head = build_head(learned)
     normalize = head.get_layer("normalization")
     weight = None if params.class_weight == "none" else "balanced"
-    regression = LogisticRegression(
-        C=1 / (params.head_penalty * views), class_weight=weight, max_iter=1000
-    )
-    # The sums of several threads would round differently from machine to machine.
+    penalty = params.head_penalty * views
+    regression = LogisticRegression(C=1 / penalty, class_weight=weight, max_iter=1000)
+    # Sums over several threads would round differently from machine to machine.
     with threadpool_limits(limits=1):
         regression.fit(np.asarray(normalize(learned)), np.repeat(y[train], views))
     head.get_layer("log_odds").set_weights([regression.coef_.T, regression.intercept_])
+    return head, _measures(head, features, y, train, val)
+
+
+def fit_neighbors(
+    features: np.ndarray, y: np.ndarray, train: np.ndarray, val: np.ndarray
+) -> tuple[keras.Model, dict[str, dict[str, float]]]:
+    """Return the head that votes over the nearest training crops, by their first views.
+
+    It has no penalty to choose, so that it shows what the features alone are worth. Arguments and
+    result are those of `fit_head`.
+
+    Raises:
+        UserError: there are fewer training crops than neighbors.
+    """
+    if len(train) < NEIGHBORS:
+        raise UserError(
+            f"params.yaml: model.head is knn, which needs {NEIGHBORS} training crops; "
+            f"there are {len(train)}"
+        )
+    head = build_neighbors_head(np.array(features[train, 0]), y[train])
     return head, _measures(head, features, y, train, val)
 
 
@@ -51,37 +68,18 @@ def _measures(
     measures = {}
     for name, rows in (("train", train), ("val", val)):
         chunks = np.array_split(rows, -(-len(rows) // 4096))
-        said = np.concatenate([np.asarray(head(features[chunk, 0]))[:, 0] for chunk in chunks])
+        scores = [np.asarray(head(features[chunk, 0]))[:, 0] for chunk in chunks]
+        y_score = np.concatenate(scores)
         measures[name] = {
-            "loss": float(log_loss(y[rows], said.astype(np.float64), labels=[0, 1])),
-            "accuracy": float(np.mean((said >= 0.5) == y[rows])),
-            "auc": float(roc_auc_score(y[rows], said)),
+            "loss": float(log_loss(y[rows], y_score.astype(np.float64), labels=[0, 1])),
+            "accuracy": float(np.mean((y_score >= 0.5) == y[rows])),
+            "auc": float(roc_auc_score(y[rows], y_score)),
         }
     return measures
 
 
-def fit_neighbors(
-    features: np.ndarray, y: np.ndarray, train: np.ndarray, val: np.ndarray
-) -> tuple[keras.Model, dict[str, dict[str, float]]]:
-    """Return the head of a backbone that asks the nearest training crops, by the first view of
-    each, and its measures.
-
-    It has nothing to fit, so that what features are worth shows without a choice of penalty. See
-    `fit_head`.
-
-    Raises:
-        UserError: there are fewer training crops than neighbors to ask.
-    """
-    if len(train) < NEIGHBOURS:
-        raise UserError(
-            f"params.yaml: model.head is knn, which asks {NEIGHBOURS} training crops; there are {len(train)}"
-        )
-    head = build_neighbors_head(np.array(features[train, 0]), y[train])
-    return head, _measures(head, features, y, train, val)
-
-
 def log_once(measures: dict[str, dict[str, float]], folder: Path) -> None:
-    """Log a fit without epochs as `fit` logs each epoch: one point on every curve."""
+    """Log a fit without epochs like one epoch of `fit`: one point on every curve."""
     with Live(str(folder), save_dvc_exp=False, dvcyaml=None) as live:
         for split, values in measures.items():
             for name, value in values.items():

@@ -1,12 +1,10 @@
-"""Tiny encoders in the file layout of each family, and the features that timm and transformers
-themselves gave for them.
+"""Tiny encoders in the layout of each family, with features by timm and transformers themselves.
 
-    python -m tests.model.encoders     where torch, timm, transformers and torchvision are: writes
-    tests/model/encoders.json
+    python -m tests.model.encoders     writes tests/model/encoders.json
 
-Each has a width of 32 and two blocks; its weights are drawn from the names of its tensors, so that
-encoders.json has to hold no more than their names and shapes, the folder's configuration, and the
-features of the squares that `square` draws.
+The program needs torch, timm, transformers and torchvision. Each encoder has a width of 32 and two
+blocks. Its weights are drawn from the names of its tensors, so that encoders.json only holds their
+names and shapes, the folder's configuration, and the features of the squares that `square` draws.
 """
 
 import json
@@ -19,8 +17,8 @@ import numpy as np
 STORED = Path(__file__).with_suffix(".json")
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 1e-5, "num_classes": 0}
 GATED = {"mlp_layer": "SwiGLUPacked", "act_layer": "SiLU"}
-# timm: architecture, the model_args of its config.json made small, what the model card says in
-# words, global_pool, colors.
+# timm: architecture, reduced model_args of its config.json, what only the model card says,
+# global_pool, colors.
 TIMM = {
     "uni": ("vit_large_patch16_224", {"img_size": 48, "dynamic_img_size": True}, {}, "token", {}),
     "uni2-h": (
@@ -91,8 +89,8 @@ TIMM = {
 }
 NORMALIZED = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 HIBOU = {"image_mean": [0.7068, 0.5755, 0.722], "image_std": [0.195, 0.2316, 0.1816]}
-# transformers: the class of the model and its configuration made small, the tokens that are the
-# features, colors.
+# transformers: the model's class, its reduced configuration, the tokens that are the features,
+# colors.
 TRANSFORMERS = {
     "phikon": (
         "ViT",
@@ -117,9 +115,7 @@ TRANSFORMERS = {
 
 
 def values(name: str, shape: list[int]) -> np.ndarray:
-    """Return the weights of a tensor, float32, drawn from its name: scales and gains about 1,
-    others about 0.
-    """
+    """Return a tensor's weights, float32, drawn from its name: about 1 for scales, else about 0."""
     random = np.random.default_rng(zlib.crc32(name.encode()))
     drawn = random.uniform(-1, 1, shape)
     if name.endswith(("gamma", "lambda1")) or ("norm" in name and name.endswith("weight")):
@@ -173,7 +169,7 @@ def _of_timm(name: str) -> dict:
             model, place, model_args=arguments | in_words, safe_serialization=True
         )
         config = json.loads((Path(place) / "config.json").read_text())
-    # The published files have neither; whoever loads them by timm has to know it.
+    # The published files have neither; users of timm have to know them.
     config["model_args"] = {
         key: value for key, value in config["model_args"].items() if key not in GATED
     }
@@ -211,12 +207,12 @@ def _of_transformers(name: str) -> dict:
     made = getattr(transformers, f"{kind}Model")
     size = settings["image_size"]
     side = {"height": size, "width": size}
-    # The processor by Pillow, which the published encoders were trained and tried with.
+    # With Pillow, like the published encoders.
     processor = transformers.ViTImageProcessorPil(size=side, **colors)
     with tempfile.TemporaryDirectory() as place:
         made(config).save_pretrained(place)
         processor.save_pretrained(place)
-        # The names in the file, which are not those in memory.
+        # The names in the file differ from those in memory.
         with safe_open(Path(place) / "model.safetensors", "np") as file:
             shapes = {key: list(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
         save_file(

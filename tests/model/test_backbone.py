@@ -1,6 +1,4 @@
-"""Pretrained backbones: the packaged one against its reference, Keras's own, their weights, and a
-head on frozen features.
-"""
+"""Pretrained backbones: reference outputs, weights from files, trainable blocks, and heads."""
 
 import json
 import pickle
@@ -42,10 +40,8 @@ def packaged():
     )
 
 
-def test_the_packaged_backbone_is_the_reference(packaged):
-    """The numbers are of the PyTorch implementation, on noise and on a slope of gray, both drawn
-    here again.
-    """
+def test_packaged_backbone_matches_its_pytorch_reference(packaged):
+    """The stored features are PyTorch's, of noise and of a gradient, both drawn again here."""
     pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.float32)
     slope = np.linspace(0, 255, 224, dtype=np.float32)
     across, down = slope[None, :], slope[:, None]
@@ -58,7 +54,7 @@ def test_the_packaged_backbone_is_the_reference(packaged):
     assert np.abs(found - expected).max() < 1e-4
 
 
-def test_a_file_of_weights_runs_no_code(tmp_path):
+def test_reading_a_weights_file_runs_no_code(tmp_path):
     class Evil:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "touched",))
@@ -86,7 +82,7 @@ def test_a_file_of_weights_runs_no_code(tmp_path):
 
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "VGG16", "EfficientNetV2B0"])
 @pytest.mark.slow
-def test_a_backbone_of_keras_from_pixels_to_features(name, tmp_path):
+def test_keras_backbone_goes_from_pixels_to_features(name, tmp_path):
     backbone = build_backbone(name, "none", 32)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     found = backbone.predict(pixels, verbose=0)
@@ -95,7 +91,7 @@ def test_a_backbone_of_keras_from_pixels_to_features(name, tmp_path):
     assert np.array_equal(load_model(tmp_path / "backbone.keras").predict(pixels, verbose=0), found)
 
 
-def test_the_preprocessing_of_keras_is_inside():
+def test_backbone_includes_the_preprocessing_of_keras():
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     keras.utils.set_random_seed(0)
     backbone = build_backbone("VGG16", "none", 32)
@@ -106,7 +102,7 @@ def test_the_preprocessing_of_keras_is_inside():
     assert backbone.predict(pixels, verbose=0) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-def test_all_of_keras_is_there_and_weights_can_be_a_file(workplace):
+def test_lists_the_backbones_of_keras_and_loads_weights_from_a_file(workplace):
     assert {
         "VGG16",
         "VGG19",
@@ -131,7 +127,7 @@ def test_all_of_keras_is_there_and_weights_can_be_a_file(workplace):
 @pytest.mark.parametrize(
     "name", ["/etc/passwd", "../mine.h5", "folder/mine.h5", "", "-x", "mine h5"]
 )
-def test_weights_are_a_name_in_the_folder_that_dvc_looks_at(workplace, name):
+def test_refuses_weights_outside_data_weights(workplace, name):
     set_params({"model.weights": name})
     with pytest.raises(
         UserError, match=r"it must be imagenet, none, or the name of a file of weights"
@@ -139,7 +135,7 @@ def test_weights_are_a_name_in_the_folder_that_dvc_looks_at(workplace, name):
         read_params("model", ModelParameters)
 
 
-def test_other_weights_under_the_same_name_are_another_training(workplace):
+def test_new_weights_under_an_old_name_change_the_resume_key(workplace):
     make_classes()
     set_params({"pad.size": 8, "split.folds": 3})
     for stage in (make_manifest, split.main, pad.main, features.main):
@@ -163,7 +159,7 @@ def test_other_weights_under_the_same_name_are_another_training(workplace):
     assert keys[0] == keys[2] != keys[1]
 
 
-def test_without_a_download_it_says_which_file_to_bring():
+def test_failed_download_names_the_file_to_bring():
     try:
         build_backbone("MobileNetV3Small", "imagenet", 224)
     except UserError as error:
@@ -172,7 +168,7 @@ def test_without_a_download_it_says_which_file_to_bring():
         pytest.skip("the weights are here, or can be downloaded")
 
 
-def test_the_eight_orientations():
+def test_eight_different_orientations():
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
     views = orientations(pixels)
     assert views.shape == (8, 2, 4, 4, 3) and np.array_equal(views[0], pixels)
@@ -184,7 +180,7 @@ def test_the_eight_orientations():
 
 @pytest.fixture
 def small(workplace):
-    """A small dataset, padded and with the features of a backbone of random weights."""
+    """A small dataset, padded and with the features of a random backbone."""
     make_classes()
     set_params(
         {
@@ -200,7 +196,7 @@ def small(workplace):
 
 
 @pytest.mark.slow
-def test_a_frozen_backbone_is_computed_once_and_the_saved_model_is_whole(small):
+def test_frozen_backbone_is_computed_once_and_saved_with_its_head(small):
     squares, found = open_squares(), open_features()
     assert found.shape[:2] == (len(squares), 8) and found.dtype == np.float32
     before = FEATURES.read_bytes()
@@ -222,9 +218,7 @@ def test_a_frozen_backbone_is_computed_once_and_the_saved_model_is_whole(small):
 
 @pytest.mark.parametrize("averaged", [False, True])
 @pytest.mark.slow
-def test_the_saved_model_gives_the_features_of_the_upright_square_beside_its_probability(
-    small, averaged
-):
+def test_saved_model_also_outputs_the_features_of_the_upright_square(small, averaged):
     set_params({"train.test_time_augmentation": averaged})
     train.main()
     likeness.main()
@@ -247,10 +241,8 @@ def test_the_saved_model_gives_the_features_of_the_upright_square_beside_its_pro
 
 
 @pytest.mark.slow
-def test_a_frozen_ensemble_with_orientations_is_the_mean_of_its_heads(small):
-    """The recommended way on real crops: the saved model says what its members say, on average, of
-    the eight views.
-    """
+def test_frozen_ensemble_averages_its_heads_over_the_orientations(small):
+    """These are the recommended settings for real crops."""
     set_params({"train.ensemble": True, "train.test_time_augmentation": True})
     train.main()
     model, squares, found = load_model("models/model.keras"), open_squares(), open_features()
@@ -265,19 +257,18 @@ def test_a_frozen_ensemble_with_orientations_is_the_mean_of_its_heads(small):
 
 
 @pytest.mark.slow
-def test_a_backbone_that_is_trained_keeps_its_batch_norm_statistics(small):
+def test_trained_backbone_keeps_its_batch_norm_statistics(small):
     set_params({"model.trainable": "all", "train.epochs": 1})
     features.main()
     assert open_features().size == 0
     train.main()
     model = load_model("models/model.keras")
     moving = [weight for weight in model.weights if "moving_mean" in weight.path]
-    assert moving and all(
-        not np.any(weight.numpy()) for weight in moving
-    )  # As in the beginning: zero.
+    # Still the initial zeros.
+    assert moving and not any(np.any(weight.numpy()) for weight in moving)
 
 
-def test_the_head_is_scikit_learns_logistic_regression(workplace):
+def test_head_is_the_logistic_regression_of_scikit_learn(workplace):
     random = np.random.default_rng(0)
     y = (random.uniform(size=80) < 0.3).astype(int)
     found = (random.normal(size=(80, 8, 5)) + y[:, None, None] * [1, 0.5, 0, 0, 0]).astype(
@@ -305,7 +296,7 @@ def test_the_head_is_scikit_learns_logistic_regression(workplace):
     )
     assert measures["val"]["auc"] == pytest.approx(roc_auc_score(y[60:], said))
     assert measures["val"]["loss"] == pytest.approx(log_loss(y[60:], said), rel=1e-4)
-    # Without orientations the first view alone is learned from.
+    # Without orientations only the first view is used.
     still = params.model_copy(
         update={"augment": params.augment.model_copy(update={"orientations": False})}
     )
@@ -315,7 +306,7 @@ def test_the_head_is_scikit_learns_logistic_regression(workplace):
 
 
 @pytest.mark.slow
-def test_inner_layers_are_features_one_after_the_other():
+def test_features_of_inner_layers_are_concatenated():
     keras.utils.set_random_seed(0)
     whole = build_backbone("MobileNetV3Small", "none", 32)
     keras.utils.set_random_seed(0)
@@ -331,10 +322,10 @@ def test_inner_layers_are_features_one_after_the_other():
         build_backbone("MobileNetV3Small", "none", 32, ["top"])
 
 
-def test_features_of_the_centre_do_not_see_the_rim():
+def test_features_of_the_center_ignore_the_rim():
     keras.utils.set_random_seed(0)
     pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
-    names = ["activation"]  # Of a first convolution at half the size: a place sees three pixels.
+    names = ["activation"]  # The first convolution, at half the size: a place sees three pixels.
     found = {}
     for center in (0.5, 1.0):
         keras.utils.set_random_seed(0)
@@ -354,9 +345,7 @@ def test_features_of_the_centre_do_not_see_the_rim():
         ("EfficientNetV2B0", 3, "block6f_expand_conv", "block6e_project_conv"),
     ],
 )
-def test_the_last_blocks_are_trained_and_their_batch_normalization_is_not(
-    name, blocks, free, still
-):
+def test_trains_the_last_blocks_without_their_batch_normalization(name, blocks, free, still):
     backbone = build_backbone(name, "none", 32)
     set_trainable(backbone, blocks)
     network = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
@@ -379,7 +368,7 @@ def test_the_last_blocks_are_trained_and_their_batch_normalization_is_not(
 
 
 @pytest.mark.slow
-def test_jittered_views_are_learned_from_beside_the_orientations(small):
+def test_jittered_views_are_added_to_the_orientations(small):
     set_params({"model.jittered_views": 2, "train.augment.stain": 0.3, "train.augment.scale": 0.3})
     before = np.array(open_features())
     features.main()
@@ -391,7 +380,7 @@ def test_jittered_views_are_learned_from_beside_the_orientations(small):
     assert load_model("models/model.keras").input_shape == (None, 32, 32, 3)
 
 
-def test_the_neighbors_head_is_scikit_learns(tmp_path):
+def test_neighbors_head_matches_scikit_learn(tmp_path):
     random = np.random.default_rng(0)
     y = (random.uniform(size=90) < 0.3).astype(int)
     found = (random.normal(size=(90, 8, 6)) + y[:, None, None] * [1, 0.5, 0, 0, 0, 0]).astype(
@@ -411,9 +400,9 @@ def test_the_neighbors_head_is_scikit_learns(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_with_the_neighbors_head_is_whole(small, monkeypatch):
-    monkeypatch.setattr("stages.training.head.NEIGHBOURS", 5)
-    monkeypatch.setattr("stages.model.networks.NEIGHBOURS", 5)
+def test_model_with_a_neighbors_head_predicts_shares(small, monkeypatch):
+    monkeypatch.setattr("stages.training.head.NEIGHBORS", 5)
+    monkeypatch.setattr("stages.model.networks.NEIGHBORS", 5)
     set_params({"model.head": "knn", "train.ensemble": True, "train.test_time_augmentation": True})
     train.main()
     threshold.main()
@@ -434,9 +423,9 @@ def test_a_model_with_the_neighbors_head_is_whole(small, monkeypatch):
     assert all(abs(40 * value - round(40 * value)) < 1e-3 for value in said.values())
 
 
-def test_fewer_crops_than_neighbors_are_one_line(workplace):
+def test_refuses_fewer_crops_than_neighbors(workplace):
     with pytest.raises(
-        UserError, match="model.head is knn, which asks 20 training crops; there are 3"
+        UserError, match="model.head is knn, which needs 20 training crops; there are 3"
     ):
         fit_neighbors(
             np.zeros((6, 8, 2), np.float32), np.array([0, 1] * 3), np.arange(3), np.arange(3, 6)

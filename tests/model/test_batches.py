@@ -1,4 +1,4 @@
-"""Batches hold the right rows, and augmentation depends on seed, epoch and row alone."""
+"""Batches hold the right rows, and augmentation depends only on seed, epoch and row."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def changed(pixels, seed=0, **changes):
     return augment(pixels, AugmentParameters(**(NONE | changes)), np.random.default_rng(seed))
 
 
-def test_without_augmentation_rows_come_in_their_order():
+def test_rows_keep_their_order_without_augmentation():
     images, y = squares(), np.arange(10) % 2
     batches = Batches(images, np.array([7, 2, 5]), y, batch_size=2)
     assert len(batches) == 2
@@ -47,7 +47,7 @@ def test_without_augmentation_rows_come_in_their_order():
     assert (batches[1][0] == images[[5]]).all()
 
 
-def test_an_epoch_is_a_permutation_and_the_next_one_another():
+def test_each_epoch_is_another_permutation():
     images = np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones(
         (1, 8, 8, 3), dtype=np.uint8
     )
@@ -68,7 +68,7 @@ def test_an_epoch_is_a_permutation_and_the_next_one_another():
     assert epoch() != first
 
 
-def test_training_that_begins_later_sees_the_same():
+def test_resumed_training_sees_the_same_batches():
     arguments = (squares(), np.arange(10), np.zeros(10, dtype=int), 4, AugmentParameters(**ALL), 5)
     straight, later = Batches(*arguments), Batches(*arguments, epoch=2)
     straight.on_epoch_end()
@@ -77,7 +77,7 @@ def test_training_that_begins_later_sees_the_same():
         assert (straight[index][0] == later[index][0]).all()
 
 
-def test_keras_gets_each_epoch_in_its_order_whatever_the_workers():
+def test_number_of_workers_does_not_change_the_training():
     images, y = squares(20), np.arange(20) % 2
     losses = []
     for workers in (1, 4):
@@ -97,7 +97,7 @@ def test_keras_gets_each_epoch_in_its_order_whatever_the_workers():
     assert losses[0] == losses[1]
 
 
-def test_all_eight_orientations_occur_and_nothing_else():
+def test_exactly_the_eight_orientations_occur():
     pixels = squares(1, 8)[0]
     expected = {
         np.rot90(side, turns).tobytes() for side in (pixels, pixels[:, ::-1]) for turns in range(4)
@@ -106,7 +106,7 @@ def test_all_eight_orientations_occur_and_nothing_else():
     assert {changed(pixels, seed, orientations=True).tobytes() for seed in range(100)} == expected
 
 
-def test_switched_off_changes_nothing():
+def test_disabled_augmentation_changes_nothing():
     pixels = squares(1)[0]
     assert (changed(pixels) == pixels).all()
 
@@ -125,7 +125,7 @@ def center(pixels):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_turn_is_about_the_centre(seed):
+def test_rotation_is_about_the_center(seed):
     assert center(changed(blob(), seed, rotation=45.0)) == pytest.approx((16, 16), abs=0.1)
     turned = changed(blob(row=16, column=20), seed, rotation=45.0)
     y, x = center(turned)
@@ -137,7 +137,7 @@ def test_a_turn_is_about_the_centre(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_shift_moves_by_the_drawn_share_of_the_side(seed):
+def test_shift_moves_by_the_drawn_share_of_the_side(seed):
     random = np.random.default_rng(seed)
     random.integers(8)
     _, right, down, _ = random.uniform(-1, 1, 4)
@@ -145,13 +145,13 @@ def test_a_shift_moves_by_the_drawn_share_of_the_side(seed):
     assert (y - 16, x - 16) == pytest.approx((3.3 * down, 3.3 * right), abs=0.1)
 
 
-def test_what_comes_into_view_is_tissue_and_not_black():
+def test_new_border_pixels_are_tissue_and_not_black():
     pixels = np.full((16, 16, 3), 200, dtype=np.uint8)
     for seed in range(20):
         assert (changed(pixels, seed, rotation=180.0, shift=0.5) == 200).all()
 
 
-def test_brightness_stays_within_its_share_and_its_range():
+def test_brightness_stays_within_its_share_and_range():
     pixels = np.full((4, 4, 3), 100, dtype=np.uint8)
     values = {int(changed(pixels, seed, brightness=0.2)[0, 0, 0]) for seed in range(200)}
     assert min(values) >= 80 and max(values) <= 120 and len(values) > 30

@@ -1,6 +1,4 @@
-"""Encoders in folders: the features that timm and transformers gave (tests/model/encoders.py), and
-folders that are not right.
-"""
+"""Encoders: features as timm and transformers compute them, invalid folders, whole trainings."""
 
 import io
 import json
@@ -34,13 +32,12 @@ from tests.model.encoders import STORED, square, write_folder
 from tests.repositories import set_params
 
 FAMILIES = json.loads(STORED.read_text())
-# Two kinds of tokens, by the model card alone; the tiny one is not as wide as the real one, which
-# this is known by.
+# The real encoder is recognized by its width, which the tiny one does not have.
 BY_HAND = {"midnight": "class_and_mean"}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_features_are_those_of_timm_and_transformers(tmp_path, name):
+def test_features_match_timm_and_transformers(tmp_path, name):
     stored = FAMILIES[name]
     folder, tokens = write_folder(stored, tmp_path), BY_HAND.get(name, "card")
     encoder = build_encoder(folder, stored["size"], tokens, "float32")
@@ -51,7 +48,7 @@ def test_the_features_are_those_of_timm_and_transformers(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_square_of_another_size_is_resized_as_the_folder_says(tmp_path, name):
+def test_resizes_squares_as_the_folder_says(tmp_path, name):
     stored = FAMILIES[name]
     folder, size = write_folder(stored, tmp_path), 2 * stored["size"] + 6
     encoder = build_encoder(folder, size, BY_HAND.get(name, "card"), "float32")
@@ -63,11 +60,11 @@ def test_a_square_of_another_size_is_resized_as_the_folder_says(tmp_path, name):
 
 @pytest.fixture
 def folder(tmp_path):
-    """The folder of Virchow2's tiny stand-in."""
+    """The folder of a tiny Virchow2."""
     return write_folder(FAMILIES["virchow2"], tmp_path / "encoder")
 
 
-def test_the_tokens_are_chosen_and_the_registers_left_out(folder):
+def test_features_are_the_chosen_tokens_without_registers(folder):
     pixels, size = square(42)[None], 42
     both, first, mean = (
         build_encoder(folder, size, tokens, "float32").frozen.predict_on_batch(pixels)[0]
@@ -86,7 +83,7 @@ def computes_in_bfloat16():
     return True
 
 
-def test_half_the_precision_is_near(folder):
+def test_bfloat16_is_close_to_float32(folder):
     pixels = square(42)[None]
     if not computes_in_bfloat16():
         with pytest.raises(UserError, match="does not compute in bfloat16 here"):
@@ -100,10 +97,8 @@ def test_half_the_precision_is_near(folder):
     assert np.corrcoef(full, half)[0, 1] > 0.999
 
 
-def test_phikon_normalizes_by_its_own_epsilon(tmp_path):
-    """keras-hub's converter passes over it; by its effect alone, a ten-millionth, nobody would
-    notice.
-    """
+def test_phikon_keeps_its_own_epsilon(tmp_path):
+    """keras-hub's converter ignores it, and its effect on the features is only about 1e-7."""
     frozen = build_encoder(write_folder(FAMILIES["phikon"], tmp_path), 48, "card", "float32").frozen
     assert [
         layer.epsilon
@@ -113,7 +108,7 @@ def test_phikon_normalizes_by_its_own_epsilon(tmp_path):
 
 
 @pytest.mark.parametrize("trainable", [1, 2, "all"])
-def test_the_two_parts_are_the_whole(folder, trainable):
+def test_frozen_and_trained_parts_make_the_whole_encoder(folder, trainable):
     frozen, trained = build_encoder(folder, 42, "card", "float32", trainable)
     found = trained.predict_on_batch(frozen.predict_on_batch(square(42)[None]))
     np.testing.assert_allclose(found[0], FAMILIES["virchow2"]["features"], rtol=0, atol=1e-5)
@@ -217,7 +212,7 @@ BAD_TIMM = {
 
 
 @pytest.mark.parametrize("name", BAD_TIMM)
-def test_a_folder_that_is_not_right_is_one_line(folder, name):
+def test_refuses_an_invalid_timm_folder_in_one_line(folder, name):
     spoil, said = BAD_TIMM[name]
     spoil(folder)
     with pytest.raises(UserError) as error:
@@ -279,7 +274,7 @@ BAD_TRANSFORMERS = {
 
 
 @pytest.mark.parametrize("name", BAD_TRANSFORMERS)
-def test_a_folder_of_transformers_that_is_not_right_is_one_line(tmp_path, name):
+def test_refuses_an_invalid_transformers_folder_in_one_line(tmp_path, name):
     spoil, said = BAD_TRANSFORMERS[name]
     folder = write_folder(FAMILIES["hibou"], tmp_path)
     spoil(folder)
@@ -288,7 +283,7 @@ def test_a_folder_of_transformers_that_is_not_right_is_one_line(tmp_path, name):
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
-def test_more_blocks_than_there_are_is_one_line(folder):
+def test_refuses_to_train_more_blocks_than_there_are(folder):
     with pytest.raises(UserError, match=r"model\.trainable is 3, but .*encoder has 2 blocks"):
         build_encoder(folder, 42, "card", "float32", 3)
 
@@ -303,7 +298,7 @@ def test_more_blocks_than_there_are_is_one_line(folder):
         ({"step": "efficientnet_lite0", "tokens": "mean"}, "leave them card and float32"),
     ],
 )
-def test_parameters_that_do_not_go_together_are_refused(workplace, values, said):
+def test_refuses_contradictory_parameters(workplace, values, said):
     given = {"step": "encoder", "weights": "virchow2"} | values
     set_params({f"model.{name}": value for name, value in given.items()})
     with pytest.raises(UserError, match=said):
@@ -312,7 +307,7 @@ def test_parameters_that_do_not_go_together_are_refused(workplace, values, said)
 
 @pytest.fixture
 def small(workplace):
-    """A small dataset, padded, beside an encoder."""
+    """A small, padded dataset and an encoder."""
     make_classes()
     write_folder(FAMILIES["virchow2"], Path("data/weights/tiny"))
     set_params(
@@ -335,7 +330,7 @@ def run_from_features():
 
 @pytest.mark.parametrize("averaged", [False, True])
 @pytest.mark.slow
-def test_a_model_behind_an_encoder_holds_the_head_alone(small, averaged):
+def test_saves_only_the_head_with_a_frozen_encoder(small, averaged):
     set_params({"train.ensemble": True, "train.test_time_augmentation": averaged})
     run_from_features()
     saved = load_model("models/model.keras")
@@ -359,10 +354,10 @@ def test_a_model_behind_an_encoder_holds_the_head_alone(small, averaged):
     assert looks.shape == (3, 42, 42) and looks.max() == 1
 
 
-def test_another_encoder_is_refused_and_the_right_one_is_taken_from_anywhere(small, tmp_path):
+def test_refuses_another_encoder_and_takes_the_right_one_from_anywhere(small, tmp_path):
     run_from_features()
     Path("data/weights/tiny").rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"data/weights/tiny is not there.*--weights"):
+    with pytest.raises(UserError, match=r"data/weights/tiny does not exist.*--weights"):
         read_classifier(Path("models"))
     assert read_classifier(Path("models"), tmp_path / "elsewhere").model.input_shape == (
         None,
@@ -378,7 +373,7 @@ def test_another_encoder_is_refused_and_the_right_one_is_taken_from_anywhere(sma
         read_classifier(Path("models"), tmp_path / "elsewhere")
 
 
-def test_weights_of_an_encoder_for_a_model_without_one_are_refused(small):
+def test_refuses_encoder_weights_for_a_model_without_an_encoder(small):
     set_params({"model.step": "logistic", "model.weights": "imagenet"})
     run_from_features()
     with pytest.raises(UserError, match="leave --weights out"):
@@ -387,7 +382,7 @@ def test_weights_of_an_encoder_for_a_model_without_one_are_refused(small):
 
 @pytest.mark.parametrize("trainable, ensemble", [(1, False), ("all", True)])
 @pytest.mark.slow
-def test_the_last_blocks_are_trained_and_they_alone_are_saved(small, trainable, ensemble):
+def test_saves_only_the_trained_blocks_of_an_encoder(small, trainable, ensemble):
     set_params(
         {
             "model.trainable": trainable,
@@ -397,7 +392,7 @@ def test_the_last_blocks_are_trained_and_they_alone_are_saved(small, trainable, 
     )
     run_from_features()
     assert open_features().size == 0
-    # Blocks, the last normalization and the head of each member; of all, the embedding as well.
+    # Per member: blocks, the last normalization and the head; with all, the embedding as well.
     members = 2 if ensemble else 1
     assert len(load_model("models/model.keras").weights) == members * (
         {1: 18, "all": 6 + 2 * 18}[trainable] + 2 + 2
@@ -417,8 +412,8 @@ def test_the_last_blocks_are_trained_and_they_alone_are_saved(small, trainable, 
 
 
 @pytest.mark.slow
-def test_features_that_were_killed_go_on_where_they_were(small, monkeypatch):
-    """Killed in earnest: by the signal that leaves no time to tidy up."""
+def test_features_resume_after_a_kill(small, monkeypatch):
+    """SIGKILL leaves no time to clean up."""
     script = (
         "import os, signal; from stages.workers import growing; from stages import features\n"
         "plain = growing.GrowingArray.append\n"
@@ -432,8 +427,7 @@ def test_features_that_were_killed_go_on_where_they_were(small, monkeypatch):
     first = subprocess.run(run, env=environment, capture_output=True, text=True)
     assert first.returncode == -signal.SIGKILL, first.stderr
     assert not Path("data/features/features.npy").exists() and Path("data/features.part").exists()
-    # Whoever is killed twice in a row goes on, too; the code that runs is the same, so that the
-    # rows are taken up.
+    # A second kill in a row changes nothing: the code is the same, so that the rows are reused.
     assert subprocess.run(run, env=environment, capture_output=True).returncode == -signal.SIGKILL
     rows = 4 * 8 * 64
     header = 128
@@ -449,7 +443,7 @@ def test_features_that_were_killed_go_on_where_they_were(small, monkeypatch):
     assert not list(Path("data").glob("*.part"))
     features.main()
     assert Path("data/features/features.npy").read_bytes() == found
-    # Rows of other parameters are not taken up.
+    # Rows of other parameters are not reused.
     assert subprocess.run(run, env=environment, capture_output=True).returncode == -signal.SIGKILL
     set_params({"model.tokens": "class"})
     features.main()
@@ -458,7 +452,7 @@ def test_features_that_were_killed_go_on_where_they_were(small, monkeypatch):
     )
 
 
-def test_what_else_a_downloaded_folder_holds_does_not_matter(small):
+def test_ignores_other_files_in_a_downloaded_folder(small):
     (Path("data/weights/tiny/.cache/huggingface")).mkdir(parents=True)
     Path("data/weights/tiny/README.md").write_text("license")
     features.main()

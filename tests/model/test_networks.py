@@ -1,4 +1,4 @@
-"""Every rung of the ladder builds, has the weights that a hand-worked formula gives, and learns."""
+"""Every rung of the ladder builds, learns, and has as many weights as worked out by hand."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def count_by_hand(blocks, dense_layers, filters, units, batch_norm, pooled, size
     return total + features + 1
 
 
-def test_numbers_worked_by_hand():
+def test_number_of_weights_worked_out_by_hand():
     # 32 x 32 x 3 pixels and an offset.
     assert build("logistic").count_params() == 3073 == count_by_hand(0, 0, 2, 3, True, True)
     # 3*3*3*2 + 4*2 = 62; 3*3*2*4 + 4*4 = 88; 8*8*4 = 256 features into 3 units, 771; 3 into 1, 4.
@@ -71,7 +71,7 @@ def crops(n=8, size=SIZE):
 
 
 @pytest.mark.parametrize("step", RUNGS)
-def test_every_rung(step):
+def test_every_rung_builds_and_learns(step):
     model = build(step, dropout=0.2)
     blocks, dense_layers = parse_step(step)
     assert model.output_shape == (None, 1)
@@ -133,7 +133,7 @@ def test_normalization_is_inside_the_model():
     )
 
 
-def test_too_small_a_picture_is_refused():
+def test_refuses_a_picture_that_pooling_halves_to_nothing():
     with pytest.raises(
         UserError,
         match=r"model.step conv5-dense1 halves the picture 5 times; pad.size 16 is too small",
@@ -141,7 +141,7 @@ def test_too_small_a_picture_is_refused():
         build("conv5-dense1", size=16)
 
 
-def test_too_large_a_layer_is_refused():
+def test_refuses_too_large_a_layer():
     with pytest.raises(
         UserError,
         match=r"would have a Dense layer of 16,777,216 x 8,192 weights; at most 500,000,000",
@@ -163,7 +163,7 @@ def test_too_large_a_layer_is_refused():
         "VGG61",
     ],
 )
-def test_no_other_name_is_a_step(step):
+def test_refuses_names_that_are_not_steps(step):
     with pytest.raises(
         ValueError,
         match="the steps are logistic, or convC-denseD with C from 0 to 5 and D from 0 to 4",
@@ -171,7 +171,7 @@ def test_no_other_name_is_a_step(step):
         parse_step(step)
 
 
-def test_a_saved_model_predicts_the_same_and_has_the_same_bytes(tmp_path, monkeypatch):
+def test_saved_model_predicts_the_same_and_has_the_same_bytes(tmp_path, monkeypatch):
     model = build("conv2-dense1", dropout=0.3)
     pixels, y = crops()
     model.compile("adam", "binary_crossentropy")
@@ -190,7 +190,7 @@ def test_a_saved_model_predicts_the_same_and_has_the_same_bytes(tmp_path, monkey
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.keras", "b.keras"]
 
 
-def test_a_model_with_code_in_it_is_refused(tmp_path):
+def test_refuses_a_model_file_with_code(tmp_path):
     inputs = keras.Input((2,))
     keras.Model(inputs, keras.layers.Lambda(lambda x: x)(inputs)).save(tmp_path / "code.keras")
     with pytest.raises(UserError, match="does not load as a Keras model"):
@@ -198,17 +198,15 @@ def test_a_model_with_code_in_it_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0, 100, 2000])
-def test_a_damaged_model_is_refused(tmp_path, kept):
+def test_refuses_a_damaged_model_file(tmp_path, kept):
     save_model(build("logistic"), tmp_path / "a.keras")
     (tmp_path / "a.keras").write_bytes((tmp_path / "a.keras").read_bytes()[:kept])
     with pytest.raises(UserError, match=r"a\.keras does not load as a Keras model"):
         load_model(tmp_path / "a.keras")
 
 
-def test_the_mean_of_orientations_and_of_members(tmp_path):
-    """By hand: each of the eight orientations through each member, and the mean of all; saved and
-    loaded, the same.
-    """
+def test_mean_over_orientations_and_members(tmp_path):
+    """Worked out view by view and member by member, before and after saving."""
     keras.utils.set_random_seed(0)
     members = [build("conv1-dense1", size=8), build("conv1-dense1", size=8)]
     pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)

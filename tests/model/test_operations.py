@@ -1,6 +1,4 @@
-"""What TensorFlow is asked for: none of the operations that differ from processor to processor, and
-the same results.
-"""
+"""TensorFlow runs no operation that rounds differently on other processors; results are right."""
 
 import subprocess
 import sys
@@ -29,7 +27,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         keras.backend.backend() != "tensorflow" or choice() == "native",
-        reason="of TensorFlow's portable arithmetic",
+        reason="needs TensorFlow with portable arithmetic",
     ),
 ]
 
@@ -38,9 +36,7 @@ DIFFER = {"Rsqrt", "RsqrtGrad", "Reciprocal", "ReciprocalGrad", "Inv", "InvGrad"
 
 @pytest.fixture
 def operations(monkeypatch):
-    """A function that returns the operations of all graphs that ran so far, as the graph optimizer
-    left them.
-    """
+    """Return the operations of all optimized graphs that ran so far, when called."""
     from tensorflow.python.eager import context
 
     context.context().enable_run_metadata()
@@ -64,7 +60,7 @@ def operations(monkeypatch):
     [{}, {"step": "conv1-dense1", "batch_norm": False, "pooling": "average"}, {"step": "logistic"}],
     ids=str,
 )
-def test_training_and_prediction_ask_for_nothing_that_differs(operations, changes):
+def test_training_and_prediction_run_no_operation_that_differs(operations, changes):
     make_deterministic(0)
     squares, y = drawn_crops(6, 64)
     model = build_model(model_parameters(**changes), 64, [180.0] * 3, [900.0] * 3, dropout=0.2)
@@ -93,7 +89,7 @@ def test_training_and_prediction_ask_for_nothing_that_differs(operations, change
     assert not DIFFER & found
 
 
-def test_a_backbone_asks_for_nothing_that_differs(operations):
+def test_a_backbone_runs_no_operation_that_differs(operations):
     make_deterministic(0)
     squares, y = drawn_crops(4, 32)
     backbone = build_backbone("efficientnet_lite0", "none", 32, ("head_relu",))
@@ -116,7 +112,7 @@ def test_a_backbone_asks_for_nothing_that_differs(operations):
     assert not DIFFER & found
 
 
-def test_the_graph_optimizer_leaves_divisions_alone():
+def test_graph_optimizer_keeps_divisions():
     import tensorflow as tf
 
     options = tf.config.optimizer.get_experimental_options()
@@ -127,15 +123,13 @@ def test_the_graph_optimizer_leaves_divisions_alone():
     ("terms", "expected"),
     [(1, 1), (1024, 1024), (1025, 205), (16384, 1024), (7744, 968), (49152, 1024)],
 )
-def test_the_blocks_of_a_long_sum(terms, expected):
+def test_length_of_the_blocks_of_a_long_sum(terms, expected):
     assert longest_divisor(terms) == expected <= LONGEST_SUM and terms % expected == 0
 
 
 @pytest.mark.parametrize("terms", [3, 1024, 1280, 1031, 3 * 67 * 67])
-def test_a_product_in_blocks_is_the_product(terms):
-    """Also of a prime number of terms, which is cut into terms, and of a size that no block divides
-    evenly.
-    """
+def test_blockwise_product_is_the_matrix_product(terms):
+    """Even for a prime number of terms, whose blocks are single terms."""
     random = np.random.default_rng(0)
     rows, columns = (
         random.normal(size=(5, terms)).astype(np.float32),
@@ -147,7 +141,7 @@ def test_a_product_in_blocks_is_the_product(terms):
     layer.build((None, terms))
     layer.set_weights([columns])
     np.testing.assert_allclose(layer(rows), expected, atol=1e-4 * terms**0.5)
-    # Whole numbers, and more than two dimensions, go the way that Keras has for them.
+    # Integers and more than two dimensions use Keras's own product.
     assert (
         keras.ops.matmul(np.ones((2, 2000), np.int32), np.ones((2000, 3), np.int32))
         .numpy()
@@ -159,7 +153,7 @@ def test_a_product_in_blocks_is_the_product(terms):
 
 @pytest.mark.parametrize("axis", [-1, 1])
 @pytest.mark.parametrize("scaled", [True, False])
-def test_batch_normalization_by_its_formula(axis, scaled):
+def test_batch_normalization_follows_its_formula(axis, scaled):
     random = np.random.default_rng(1)
     x = random.normal(3, 2, (4, 6, 6, 6)).astype(np.float32)
     mean, variance, gamma, beta = (random.uniform(0.5, 2, 6).astype(np.float32) for _ in range(4))
@@ -173,8 +167,8 @@ def test_batch_normalization_by_its_formula(axis, scaled):
     np.testing.assert_allclose(layer(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_model_file_is_plain_keras(tmp_path):
-    """Whoever loads it without this project gets the same probabilities but for rounding."""
+def test_model_file_is_plain_keras(tmp_path):
+    """Loaded without this project, it gives the same probabilities except for rounding."""
     make_deterministic(0)
     squares, _ = drawn_crops(2, 48)
     model = build_model(model_parameters(), 48, [180.0] * 3, [900.0] * 3)

@@ -1,4 +1,4 @@
-"""The training stage, on a few tiny squares: what it computes, what it logs, and how it stops."""
+"""The training stage on tiny squares: what it writes, logs, resumes and refuses."""
 
 import csv
 import hashlib
@@ -63,7 +63,7 @@ def test_balanced_class_weights():
     assert balanced_class_weight(np.array([0, 0, 0, 1])) == {0: 4 / 6, 1: 2}
 
 
-def test_everything_that_prediction_needs_is_written(workplace):
+def test_writes_everything_that_prediction_needs(workplace):
     prepare()
     train.main()
     threshold.main()
@@ -99,7 +99,7 @@ def test_everything_that_prediction_needs_is_written(workplace):
     assert np.mean(y_score[y_true == 1] >= chosen["threshold"]) >= 0.95
 
 
-def test_every_epoch_is_logged(workplace):
+def test_logs_every_epoch(workplace):
     prepare()
     train.main()
     for split_name in ("train", "val"):
@@ -120,7 +120,7 @@ def test_every_epoch_is_logged(workplace):
     assert metrics["best"]["epoch"] == 1 + int(np.argmin(losses))
 
 
-def test_the_weights_kept_are_those_of_the_best_epoch(workplace):
+def test_keeps_the_weights_of_the_best_epoch(workplace):
     prepare(**{"train.learning_rate": 0.02, "train.epochs": 8, "train.patience": 3})
     train.main()
     _, _, y_true, y_score = read_predictions(Path("models/validation.csv"))
@@ -130,7 +130,7 @@ def test_the_weights_kept_are_those_of_the_best_epoch(workplace):
     )
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(workplace):
+def test_same_seed_gives_the_same_bytes_and_another_does_not(workplace):
     prepare(**{"model.step": "conv1-dense1", "model.conv_filters": 2, "model.dense_units": 4})
     contents = []
     for seed in (0, 0, 1):
@@ -147,7 +147,7 @@ def probability(log_odds):
     return keras.layers.Activation("sigmoid", name="probability")(log_odds)
 
 
-def test_a_loss_that_is_no_number_stops_in_one_line(workplace):
+def test_stops_in_one_line_if_the_loss_is_not_a_number(workplace):
     inputs = keras.Input((4, 4, 3), dtype="uint8")
     huge = keras.layers.Rescaling(1e38)(keras.layers.Rescaling(1e38)(inputs))
     model = keras.Model(inputs, probability(keras.layers.Dense(1)(keras.layers.Flatten()(huge))))
@@ -183,15 +183,14 @@ def epochs_saved():
 
 
 def forget_outputs():
-    """As dvc does before it runs a stage."""
+    """Do what dvc does before it runs a stage."""
     shutil.rmtree("metrics/train", ignore_errors=True)
     for name in ("model.keras", "model.json", "validation.csv"):
         Path("models", name).unlink(missing_ok=True)
 
 
-def test_a_killed_training_goes_on_to_the_same_bytes(workplace):
-    # Learning rate and patience are such that the learning rate is halved and the best epoch is not
-    # the last.
+def test_killed_training_resumes_to_the_same_bytes(workplace):
+    # The learning rate is halved, and the best epoch is not the last.
     changes = {
         "train.epochs": 14,
         "train.patience": 8,
@@ -226,29 +225,29 @@ def test_a_killed_training_goes_on_to_the_same_bytes(workplace):
     training = start_training()
     output, _ = training.communicate()
     assert training.returncode == 0, output
-    assert f"going on after epoch {saved}," in output
+    assert f"resuming after epoch {saved}," in output
     assert written_files() == expected
 
 
-def test_a_state_of_another_training_is_not_used(workplace, capsys):
+def test_ignores_the_state_of_another_training(workplace, capsys):
     prepare(**{"train.epochs": 2})
     params = read_params("train", TrainParameters)
     rows, y, squares = np.arange(8), np.arange(8) % 2, np.zeros((8, 4, 4, 3), dtype=np.uint8)
 
-    def goes_on(key):
+    def resumes(key):
         keras.utils.set_random_seed(0)
         inputs = keras.Input((4, 4, 3), dtype="uint8")
         flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
         model = keras.Model(inputs, probability(keras.layers.Dense(1)(flat)))
         fit(model, squares, y, rows, rows, params, Record(LOG, CHECKPOINT, key))
-        return "going on" in capsys.readouterr().out
+        return "resuming" in capsys.readouterr().out
 
-    assert [goes_on(key) for key in ("a", "a", "b", None, "b")] == [False, True, False, False, True]
+    assert [resumes(key) for key in ("a", "a", "b", None, "b")] == [False, True, False, False, True]
     Path("models/checkpoint.npz").write_bytes(b"PK")
-    assert not goes_on("b")
+    assert not resumes("b")
 
 
-def test_an_ensemble_has_a_member_for_each_fold_that_validates_on_it(workplace):
+def test_ensemble_has_a_member_per_fold_that_validates_on_it(workplace):
     prepare(
         **{
             "train.ensemble": True,
@@ -284,7 +283,7 @@ def test_an_ensemble_has_a_member_for_each_fold_that_validates_on_it(workplace):
     assert not list(Path("models").glob("checkpoint*"))
 
 
-def test_a_killed_ensemble_goes_on_with_the_member_it_was_at(workplace):
+def test_killed_ensemble_resumes_with_its_current_member(workplace):
     prepare(**{"train.ensemble": True, "split.folds": 3, "train.epochs": 12})
     training = start_training()
     output, _ = training.communicate()
@@ -301,5 +300,5 @@ def test_a_killed_ensemble_goes_on_with_the_member_it_was_at(workplace):
     training = start_training()
     output, _ = training.communicate()
     assert training.returncode == 0, output
-    assert "going on after epoch 12," in output
+    assert "resuming after epoch 12," in output
     assert written_files() == expected

@@ -1,4 +1,4 @@
-"""Which crops each member of an ensemble is trained and validated on."""
+"""The crops that each member of an ensemble is trained and validated on."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,14 @@ from stages.training.members import memberships
 
 
 def a_cohort(labels, folds):
-    """Crops of one slide for each; fold 1 is the validation set."""
+    """One crop per slide; fold 1 is the validation set."""
     names = np.array([f"s{number}" for number in range(len(labels))])
     splits = np.select([np.array(folds) == 0, np.array(folds) == 1], ["test", "val"], "train")
     y = np.array(labels)
     return Cohort(names, y, names, splits, np.array(folds), y, names)
 
 
-def test_each_fold_but_the_test_set_is_validated_on_once():
+def test_each_fold_except_the_test_set_is_validated_on_once():
     cohort = a_cohort([0, 1] * 4, [0, 0, 1, 1, 2, 2, 3, 3])
     ((train, val),) = memberships(cohort, ensemble=False)
     assert train.tolist() == [4, 5, 6, 7] and val.tolist() == [2, 3]
@@ -27,7 +27,7 @@ def test_each_fold_but_the_test_set_is_validated_on_once():
     ]
 
 
-def test_a_fold_without_a_class_is_refused_before_any_training():
+def test_refuses_a_fold_without_a_class():
     cohort = a_cohort([0, 1, 0, 1, 0, 0, 0, 1], [0, 0, 1, 1, 2, 2, 3, 3])
     assert len(memberships(cohort, ensemble=False)) == 1
     with pytest.raises(
@@ -41,6 +41,6 @@ def test_a_fold_without_a_class_is_refused_before_any_training():
     ("labels", "said"),
     [([0, 1, 0, 0], "val has no globally"), ([0, 0, 0, 1], "train has no globally")],
 )
-def test_a_part_without_a_class_is_refused(labels, said):
+def test_refuses_a_split_without_a_class(labels, said):
     with pytest.raises(UserError, match=said):
         memberships(a_cohort(labels, [2, 2, 1, 1]), ensemble=False)
