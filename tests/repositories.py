@@ -31,6 +31,19 @@ SMALL = {
 }
 
 
+def read_stages() -> dict[str, dict]:
+    """Return the stages of both dvc.yaml by name, in order; of a `foreach` stage what it repeats."""
+    stages: dict[str, dict] = {}
+    for file in ("data/dvc.yaml", "dvc.yaml"):
+        for name, stage in YAML(typ="safe", pure=True).load(PROJECT / file)["stages"].items():
+            stages[name] = stage.get("do", stage)
+    return stages
+
+
+# What `dvc repro` runs by default, in an order that fits: params.yaml names no external dataset.
+STAGES = [name for name in read_stages() if name != "external"]
+
+
 def _have_a_name() -> None:
     """Give git a name to commit by where this machine has none: DVC asks for it, and reads it from
     a file alone.
