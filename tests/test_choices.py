@@ -1,0 +1,194 @@
+"""Each name that a parameter can have is run, and gives a result of its own.
+
+The names come from the schemas in stages/parameters/whole.py: a name that is added to a `Literal`
+and whose case is forgotten ends in an error here, or in the result of another name.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import BaseModel
+
+from stages import features, manifest, pad, split, train
+from stages.base.errors import UserError
+from stages.base.parameters import read_params
+from stages.dataset.card import read_dataset
+from stages.dataset.seen import Seen
+from stages.external import without_training_crops
+from stages.images.squares import make_square
+from stages.intake.crops import make_manifest
+from stages.intake.parameters import ManifestParameters
+from stages.ladder.parameters import ClimbParameters
+from stages.measures.calibration import fit_calibration
+from stages.measures.decision import choose_threshold
+from stages.measures.scores import MEASURES
+from stages.parameters.whole import Whole
+from tests.conftest import make_classes, save_crop
+from tests.repositories import set_params
+
+Y_TRUE = np.random.default_rng(0).integers(0, 2, 80)
+Y_SCORE = np.clip(0.3 * Y_TRUE + np.random.default_rng(1).uniform(0.01, 0.69, 80), 0, 1)
+
+
+def choices(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each parameter of a schema that takes names, `block.name`, with its names."""
+    for name, field in schema.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from choices(field.annotation, f"{prefix}{name}.")
+        elif found := tuple(literals(field.annotation)):
+            yield f"{prefix}{name}", found
+
+
+def literals(annotation: Any) -> Iterator[str]:
+    if get_origin(annotation) is Literal:
+        yield from get_args(annotation)
+    else:
+        for part in get_args(annotation):
+            yield from literals(part)
+
+
+CHOICES = dict(choices(Whole))
+
+
+def unreadable(member: str) -> object:
+    make_classes(slides=3)
+    Path("data/small/GS/s0-0.png").write_text("no image")
+    params = read_with("manifest", ManifestParameters, unreadable=member)
+    try:
+        return make_manifest(read_dataset("small"), Path("list.csv"), params.skips_unreadable)
+    except UserError as error:
+        return str(error)
+
+
+def read_with(block: str, schema: Any, **changes: str) -> Any:
+    set_params({f"{block}.{name}": value for name, value in changes.items()})
+    return read_params(block, schema)
+
+
+def drawn(**changes: object) -> str:
+    """Three sites of six slides, split."""
+    for number in range(18 * 4):
+        slide, site = divmod(number // 4, 3)
+        kind = "GS" if number % 4 == 0 else "nonGS"
+        save_crop(Path(f"data/sites/{kind}/{'abc'[site]}{slide}-{number}.png"), number)
+    pattern = r"(?P<slide>(?P<site>[abc])\d)-\d+\.png$"
+    Path("data/sites.yaml").write_text(f"title: t\nclasses: [nonGS, GS]\ngroup: '{pattern}'\n")
+    set_params({"data": "sites", "split.folds": 3} | changes)
+    manifest.main()
+    split.main()
+    return Path("data/split.csv").read_text()
+
+
+def square(member: Any) -> object:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 20, 4), dtype=np.uint8)
+    return make_square(Image.fromarray(pixels), member, 32).tolist()
+
+
+def trained(**changes: object) -> object:
+    """What a tiny model gives after one epoch."""
+    make_classes(slides=10)
+    small = {"pad.size": 32, "model.conv_filters": 2, "model.dense_units": 4}
+    small |= {"model.weights": "none", "train.epochs": 1, "train.resume": False}
+    set_params(small | changes)
+    for stage in (manifest, split, pad, features, train):
+        stage.main()
+    return Path("models/validation.csv").read_text()
+
+
+def of_network(name: str) -> Callable[[str], object]:
+    return lambda member: trained(**{"model.step": "conv2-dense1", name: member})
+
+
+def of_backbone(name: str) -> Callable[[str], object]:
+    return lambda member: trained(**{"model.step": "efficientnet_lite0", name: member})
+
+
+def of_encoder(name: str) -> Callable[[Any], object]:
+    """The features by two encoders whose model cards ask for other tokens."""
+
+    def encoded(member: Any) -> object:
+        pytest.importorskip("keras_hub", reason="encoders need requirements-encoders.txt")
+        from stages.model.encoder import build_encoder
+        from tests.model import encoders
+
+        settings = {"tokens": "card", "precision": "float32"} | {name: member}
+        found = []
+        for family in ("virchow2", "uni"):
+            stored = json.loads(encoders.STORED.read_text())[family]
+            folder = encoders.write_folder(stored, Path(family))
+            model = build_encoder(folder, stored["size"], **settings).frozen
+            pixels = encoders.square(stored["size"])[None]
+            found.append(np.asarray(model.predict_on_batch(pixels), np.float32).tolist())
+        return found
+
+    return encoded
+
+
+def trained_on(member: Any) -> object:
+    make_classes(slides=3)
+    dataset = read_dataset("small")
+    crops, _ = make_manifest(dataset, Path("list.csv"))
+    try:
+        seen = Seen({crops[0].pixels_sha256[:16]: "train"})
+        return without_training_crops(dataset, crops, seen, member)
+    except UserError as error:
+        return str(error)
+
+
+def measured(member: str) -> object:
+    params = read_with("climb", ClimbParameters, measure=member)
+    return MEASURES[params.measure].function(Y_TRUE, Y_SCORE, None)
+
+
+# How the code is run with a name of each parameter.
+RUN: dict[str, Callable[[Any], object]] = {
+    "manifest.unreadable": unreadable,
+    "split.test": lambda member: drawn(**{"split.test": member, "train.ensemble": True}),
+    "split.by": lambda member: drawn(**{"split.by": member}),
+    "split.validation_by": lambda member: drawn(
+        **{"split.by": "site", "split.validation_by": member}
+    ),
+    "pad.mode": square,
+    "model.pooling": of_network("model.pooling"),
+    "model.initializer": of_network("model.initializer"),
+    "model.trainable": of_backbone("model.trainable"),
+    "model.tokens": of_encoder("tokens"),
+    "model.precision": of_encoder("precision"),
+    "model.head": of_backbone("model.head"),
+    "train.class_weight": of_network("train.class_weight"),
+    "evaluate.calibration": lambda member: fit_calibration(Y_TRUE, Y_SCORE, member)(
+        Y_SCORE
+    ).tolist(),
+    "evaluate.threshold": lambda member: choose_threshold(Y_TRUE, Y_SCORE, member, 0.95),
+    "evaluate.trained_on": trained_on,
+    "climb.measure": measured,
+}
+
+
+def test_each_parameter_that_takes_names_is_run():
+    assert set(RUN) == set(CHOICES)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.startswith(("model.", "train.")))
+        for name in CHOICES
+    ],
+)
+def test_each_name_gives_a_result_of_its_own(name, workplace, monkeypatch):
+    results = {}
+    for member in CHOICES[name]:
+        place = workplace / f"of-{member}"
+        (place / "data").mkdir(parents=True)
+        (place / "params.yaml").write_bytes((workplace / "params.yaml").read_bytes())
+        monkeypatch.chdir(place)
+        result = repr(RUN[name](member))
+        same = [other for other, found in results.items() if found == result]
+        assert not same, f"{name}: {member} gives the same as {same[0]}; is its case forgotten?"
+        results[member] = result
