@@ -25,25 +25,14 @@ ARCHITECTURE = re.compile(
 HEADS = {"tiny": 3, "small": 6, "base": 12, "large": 16, "huge": 16, "giant": 16, "gigantic": 16}
 GIANT_DINOV2_HEADS = 24
 # In model_args: what the tensors say as well, or what does not affect the features.
-HARMLESS = {
-    "mlp_ratio",
-    "num_heads",
-    "num_classes",
-    "global_pool",
-    "init_values",
-    "no_embed_class",
-    "dynamic_img_size",
-}
+HARMLESS = (
+    "mlp_ratio num_heads num_classes global_pool init_values no_embed_class dynamic_img_size"
+).split()
 # In model_args of a gated MLP: how their values end, in lower case.
 GATED = {"mlp_layer": "swiglupacked", "act_layer": "silu"}
 POOLED: dict[str, Tokens] = {"token": "class", "": "class_and_mean"}
-NEEDED = (
-    "cls_token",
-    "pos_embed",
-    "patch_embed.proj.weight",
-    "blocks.0.mlp.fc1.weight",
-    "blocks.0.mlp.fc2.weight",
-)
+MLP = ("blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight")
+NEEDED = ("cls_token", "pos_embed", "patch_embed.proj.weight", *MLP)
 
 
 class _Config(BaseModel):
@@ -152,7 +141,7 @@ def _sizes(path: Path, config: _Config, in_file: dict[str, Tensor]) -> _Sizes:
             f"{path / WEIGHTS} lacks {', '.join(missing)}, which {config.architecture} has"
         )
     width, channels, patch, _ = in_file["patch_embed.proj.weight"]().shape
-    into, out_of = (in_file[f"blocks.0.mlp.fc{number}.weight"]().shape for number in (1, 2))
+    into, out_of = (in_file[name]().shape for name in MLP)
     registers = in_file["reg_token"]().shape[1] if "reg_token" in in_file else 0
     size = config.pretrained_cfg.input_size[1]
     patches, positions = (size // patch) ** 2, in_file["pos_embed"]().shape[1]

@@ -42,36 +42,31 @@ def memberships(cohort: Cohort, ensemble: bool) -> list[tuple[np.ndarray, np.nda
         UserError: a class is missing where a member is trained or validated, so that its ROC AUC
             would be undefined.
     """
-    names = [name.replace("_", " ") for name in CLASS_NAMES]
+    problems = []
+    classes = [(label, name.replace("_", " ")) for label, name in enumerate(CLASS_NAMES)]
     if not ensemble:
-        refuse(
-            [
-                f"{SPLIT}: {part} has no {names[label]} glomerulus; `dvc repro` draws it anew"
-                for part in ("train", "val")
-                for label in (0, 1)
-                if not np.any(cohort.labels[cohort.rows(part)] == label)
-            ]
-        )
+        for part in ("train", "val"):
+            for label, name in classes:
+                if label not in cohort.labels[cohort.rows(part)]:
+                    problems.append(
+                        f"{SPLIT}: {part} has no {name} glomerulus; `dvc repro` draws it anew"
+                    )
+        refuse(problems)
         return [(cohort.rows("train"), cohort.rows("val"))]
-    folds = [fold for fold in np.unique(cohort.folds) if fold > 0]
-    slides = [len(np.unique(cohort.slides[cohort.labels == label])) for label in (0, 1)]
-    refuse(
-        [
-            f"params.yaml: train.ensemble is true, but fold {fold} of {SPLIT} has no "
-            f"{names[label]} glomerulus to validate on; {slides[label]} slides have any: lower "
-            "split.folds, or try another split.seed"
-            for fold in folds
-            for label in (0, 1)
-            if not np.any(cohort.labels[cohort.folds == fold] == label)
-        ]
-    )
-    return [
-        (
-            np.flatnonzero((cohort.folds > 0) & (cohort.folds != fold)),
-            np.flatnonzero(cohort.folds == fold),
-        )
-        for fold in folds
-    ]
+    members = []
+    for fold in np.unique(cohort.folds[cohort.folds > 0]):
+        val = cohort.folds == fold
+        for label, name in classes:
+            if label not in cohort.labels[val]:
+                slides = len(np.unique(cohort.slides[cohort.labels == label]))
+                problems.append(
+                    f"params.yaml: train.ensemble is true, but fold {fold} of {SPLIT} has no "
+                    f"{name} glomerulus to validate on; {slides} slides have any: lower "
+                    "split.folds, or try another split.seed"
+                )
+        members.append((np.flatnonzero((cohort.folds > 0) & ~val), np.flatnonzero(val)))
+    refuse(problems)
+    return members
 
 
 class Member(NamedTuple):
