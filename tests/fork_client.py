@@ -1,5 +1,6 @@
-"""Ask the fork server (see there) for a program: fork_client.py PYTHON SOCKET ARGUMENT ...; what it
-does not do, PYTHON does.
+"""Ask the fork server (tests/fork_server.py) to run a program; otherwise run it with Python.
+
+fork_client.py PYTHON SOCKET ARGUMENT ...
 """
 
 import json
@@ -10,35 +11,17 @@ import socket
 import struct
 import sys
 
-# How the environment variables begin that are read when Python or a library starts.
-READ_AT_THE_START = (
-    *(
-        "GLOMERULI_ARITHMETIC",
-        "KERAS",
-        "LANG",
-        "LC_",
-        "NPY_",
-        "OMP_",
-        "ONEDNN",
-        "OPENBLAS",
-        "TF_",
-        "TZ",
-        "XLA",
-    ),
-    *(
-        "PYTHONHASHSEED",
-        "PYTHONUNBUFFERED",
-        "PYTHONWARNINGS",
-        "PYTHONUTF8",
-        "PYTHONDONTWRITEBYTECODE",
-        "PYTHONSAFEPATH",
-    ),
+# Prefixes of the environment variables that Python or a library reads when it starts.
+READ_AT_THE_START = tuple(
+    """GLOMERULI_ARITHMETIC KERAS LANG LC_ NPY_ OMP_ ONEDNN OPENBLAS TF_ TZ XLA
+    PYTHONHASHSEED PYTHONUNBUFFERED PYTHONWARNINGS PYTHONUTF8 PYTHONDONTWRITEBYTECODE
+    PYTHONSAFEPATH""".split()
 )
 LIMITS = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_STACK")
 
 
 def runtime_environment() -> list:
-    """Return what a fork cannot take over from its caller."""
+    """Return what a fork cannot take over from its caller: variables, namespaces, limits."""
     variables = {
         name: value
         for name, value in os.environ.items()
@@ -57,7 +40,7 @@ def runtime_environment() -> list:
 
 
 def ask(address: str, arguments: list[str]) -> None:
-    """Have the server run a program, and end as it ends; return if the server does not take it."""
+    """Have the server run a program and exit as it exits; return if the server refuses it."""
     with socket.socket(socket.AF_UNIX) as server:
         try:
             server.connect(address)

@@ -1,13 +1,14 @@
-"""Programs of the tests start in a tenth of a second: a process that has the libraries imported
-forks for each of them.
+"""Start the programs of the tests as forks of one process that has the libraries imported.
 
-A stage that trains imports for five seconds and works for one, and the tests start hundreds.
-`python()` is a path to be run like the Python of this virtual environment. `python -m dvc`, `python
--m stages.<name>` and `python -c` become forks of the server, with their caller's folder,
-environment, arguments and open files, and the code of that folder: the server imports libraries
-alone. All else, and whatever would find other runtime_environment than those that the server was started
-under, runs in a new Python as ever. So do tests of what happens before and while libraries are
-imported: they start `sys.executable`.
+A stage that trains imports for five seconds and works for one, and the tests start hundreds of
+stages; a fork starts in a tenth of a second. `python()` returns a path that is run like the Python
+of this virtual environment. `python -m dvc`, `python -m stages.<name>` and `python -c` become forks
+of the server, with the folder, environment, arguments and open files of their caller and with the
+code of that folder: the server imports only libraries.
+
+Everything else runs in a new Python, and so does a program whose environment differs from the
+server's in what Python or a library reads at its start. Tests of what happens before and during
+imports start `sys.executable`. With NO_FORKS=1 in the environment every program does.
 """
 
 import atexit
@@ -30,33 +31,33 @@ from pathlib import Path
 
 import stages  # noqa: F401  # Sets in the environment how numbers are rounded.
 
+FORKS = sys.platform == "linux" and not os.environ.get("NO_FORKS")
 CLIENT = Path(__file__).with_name("fork_client.py")
 LIBRARIES = """
-    numpy scipy.linalg scipy.ndimage scipy.optimize scipy.sparse.csgraph scipy.special scipy.stats pandas cv2 joblib
-    pydantic yaml sklearn.isotonic sklearn.linear_model sklearn.metrics sklearn.model_selection sklearn.pipeline
-    sklearn.preprocessing PIL.Image PIL.ImageDraw PIL.ImageOps PIL.PngImagePlugin PIL.JpegImagePlugin
-    PIL.TiffImagePlugin PIL.WebPImagePlugin tqdm jinja2 vl_convert ruamel.yaml dvclive tensorflow keras
-    keras.src.applications dvc.cli dvc.cli.parser dvc.commands.completion dvc.repo dvc.repo.reproduce
-    dvc.repo.experiments dvc.repo.experiments.queue.tasks dvc.repo.experiments.show
-    dvc.repo.experiments.executor.local dvc.repo.plots dvc.repo.metrics.show dvc.repo.status dvc.repo.checkout
-    dvc.repo.experiments.run dvc.repo.experiments.save dvc.repo.experiments.remove dvc.repo.push dvc.repo.pull
-    dvc.repo.commit dvc.stage.run dvc.stage.loader dvc.api dvc.dependency.param dvc_data.index dvc_data.hashfile.build
-    dvc.render.match dvc_render dvc.scm dulwich.porcelain pygit2 celery kombu.transport.filesystem networkx tabulate
-    rich.table shtab pydot
+    numpy scipy.linalg scipy.ndimage scipy.optimize scipy.sparse.csgraph scipy.special scipy.stats
+    pandas cv2 joblib pydantic yaml sklearn.isotonic sklearn.linear_model sklearn.metrics
+    sklearn.model_selection sklearn.pipeline sklearn.preprocessing PIL.Image PIL.ImageDraw
+    PIL.ImageOps PIL.PngImagePlugin PIL.JpegImagePlugin PIL.TiffImagePlugin PIL.WebPImagePlugin
+    tqdm jinja2 vl_convert ruamel.yaml dvclive tensorflow keras keras.src.applications dvc.cli
+    dvc.cli.parser dvc.commands.completion dvc.repo dvc.repo.reproduce dvc.repo.experiments
+    dvc.repo.experiments.queue.tasks dvc.repo.experiments.show dvc.repo.experiments.executor.local
+    dvc.repo.plots dvc.repo.metrics.show dvc.repo.status dvc.repo.checkout
+    dvc.repo.experiments.run dvc.repo.experiments.save dvc.repo.experiments.remove dvc.repo.push
+    dvc.repo.pull dvc.repo.commit dvc.stage.run dvc.stage.loader dvc.api dvc.dependency.param
+    dvc_data.index dvc_data.hashfile.build dvc.render.match dvc_render dvc.scm dulwich.porcelain
+    pygit2 celery kombu.transport.filesystem networkx tabulate rich.table shtab pydot
 """.split()
 
 _environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "1"}
 _started: list[subprocess.Popen] = []
-# To be the first of PATH: has `python` and `dvc`.
+# Comes first on PATH; holds `python` and `dvc`.
 FOLDER = tempfile.mkdtemp(prefix="fork-server-")
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
 def python() -> str:
-    """Return the path of a Python whose programs are forks of the server, which is started with the
-    first of them.
-    """
-    if sys.platform != "linux":
+    """Return the path of a Python whose programs are forks of the server; start the server once."""
+    if not FORKS:
         return sys.executable
     path = Path(FOLDER) / "python"
     if not _started:
@@ -66,7 +67,7 @@ def python() -> str:
             path.with_name(name).chmod(0o755)
         command = [sys.executable, "-m", "tests.fork_server", f"{FOLDER}/socket", str(path)]
         with open(f"{FOLDER}/log.txt", "w") as log:
-            # Ends with this process: its input is closed then.
+            # It ends with this process, which closes its input.
             server = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -80,10 +81,8 @@ def python() -> str:
 
 
 def preload() -> list[str]:
-    """Import the libraries under the arithmetic of this project; return `sys.path` without this
-    folder.
-    """
-    # TensorFlow's converter looks for it, and nothing here wants it, of which a fork would warn.
+    """Import the libraries with this project's arithmetic; return `sys.path` without this folder."""
+    # TensorFlow's converter imports jax, which nothing here needs and which warns in a fork.
     sys.modules["jax"] = None  # type: ignore[assignment]
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):
@@ -94,18 +93,19 @@ def preload() -> list[str]:
     del sys.modules["jax"]
     for name in [name for name in sys.modules if name.split(".")[0] in ("stages", "tests")]:
         del sys.modules[name]
-    # Not looked at by any collection in a fork, which would copy their pages.
+    # A garbage collection in a fork would otherwise copy the pages of all that was imported.
     gc.freeze()
     return [path for path in sys.path if path not in ("", os.getcwd())]
 
 
 class Fork(Exception):
-    """Raised in the child, to leave the server behind: who it is to be, and its open files."""
+    """Raised in the child to leave the server; holds the request and the caller's open files."""
 
 
 def serve(address: str) -> None:
-    """Fork for each who connects; tell it the number of the process and how it ended; end a process
-    whose caller is gone.
+    """Fork for each caller, and tell it the process id and the exit code.
+
+    A fork whose caller is gone is killed.
 
     Raises:
         Fork: in each child.
@@ -119,9 +119,8 @@ def serve(address: str) -> None:
         selector.register(listener, selectors.EVENT_READ, "caller")
         selector.register(0, selectors.EVENT_READ, "end")
         os.rename(f"{address}.new", address)
-        running: dict[
-            int, tuple[int, socket.socket]
-        ] = {}  # By the descriptor of the process: its number, and its caller.
+        # Process id and caller, by the file descriptor of the process.
+        running: dict[int, tuple[int, socket.socket]] = {}
         while True:
             for key, _ in selector.select():
                 if key.data == "end":
@@ -135,7 +134,7 @@ def serve(address: str) -> None:
                     number = os.fork() if taken else 0
                     if taken and not number:
                         raise Fork(request, files)
-                    # An open end of a pipe here would keep its reader waiting.
+                    # The reader of a pipe would wait as long as this end is open.
                     for file in files:
                         os.close(file)
                     caller.sendall(struct.pack("i", number))
@@ -157,13 +156,13 @@ def serve(address: str) -> None:
                         caller.sendall(struct.pack("i", os.waitstatus_to_exitcode(status)))
                     caller.close()
                 elif key.data in running:
-                    # The caller says nothing: it has been killed.
+                    # A caller sends nothing more: it has been killed.
                     os.kill(running[key.data][0], signal.SIGKILL)
                     selector.unregister(key.fileobj)
 
 
 def receive(caller: socket.socket) -> tuple[dict, list[int]]:
-    """Return what a caller asks for, and its standard streams."""
+    """Return the request of a caller and its standard streams."""
     head, files, _, _ = socket.recv_fds(caller, 4, 3)
     (length,) = struct.unpack("i", head)
     data = b""
@@ -173,7 +172,7 @@ def receive(caller: socket.socket) -> tuple[dict, list[int]]:
 
 
 def become(request: dict, files: list[int], executable: str, path: list[str]) -> None:
-    """Run a program in this process as `python -m` would."""
+    """Run a program in this process as `python -m` or `python -c` would."""
     for stream, file in enumerate(files):
         os.dup2(file, stream)
         os.close(file)
@@ -184,18 +183,19 @@ def become(request: dict, files: list[int], executable: str, path: list[str]) ->
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.executable = executable
-    # Found anew, by TMPDIR of this environment.
+    # Found again from TMPDIR of this environment.
     tempfile.tempdir = None
-    also = [one for one in request["environment"].get("PYTHONPATH", "").split(os.pathsep) if one]
-    sys.path[:] = [request["folder"], *also, *path]
+    extra = [
+        name for name in request["environment"].get("PYTHONPATH", "").split(os.pathsep) if name
+    ]
+    sys.path[:] = [request["folder"], *extra, *path]
     importlib.invalidate_caches()
     kind, program, *arguments = request["arguments"]
     if kind == "-c":
         sys.argv[:] = ["-c", *arguments]
         exec(compile(program, "<string>", "exec"), vars(sys.modules["__main__"]))
         return
-    # What `python -m` begins with, and what a program here goes by to know that it is still being
-    # imported.
+    # As `python -m` begins; stages/__init__.py takes it as the sign that modules are being imported.
     sys.argv[:] = ["-m", *arguments]
     runpy.run_module(program, run_name="__main__", alter_sys=True)
 
@@ -220,8 +220,7 @@ def main() -> None:
             print(exit.code, file=sys.stderr)
     except BaseException:
         sys.excepthook(*sys.exc_info())
-    # All that Python does at its end but for taking the libraries apart, one object after the
-    # other.
+    # All that Python does at its end except for destroying every object of the libraries.
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

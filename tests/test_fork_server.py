@@ -1,4 +1,4 @@
-"""A program that is a fork of the server begins, prints and ends as in a Python of its own."""
+"""A fork of the server starts, prints and ends like a program in a new Python."""
 
 import os
 import signal
@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from tests.fork_server import FOLDER, python
+from tests.fork_server import FOLDER, FORKS, python
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there are forks on Linux alone")
+pytestmark = pytest.mark.skipif(not FORKS, reason="NO_FORKS is set, or this is not Linux")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,7 +23,7 @@ def ready():
 
 
 def both(*arguments, **how):
-    """What comes of a program in a Python of its own, and as a fork."""
+    """Run a program in a new Python and as a fork; return exit code and output of each."""
     started = [
         subprocess.run([path, *arguments], capture_output=True, text=True, **how)
         for path in (sys.executable, python())
@@ -51,13 +51,13 @@ IS_FORK = "import sys; print('tensorflow' in sys.modules)"
         ("import stages, numpy; print(numpy.exp(0.3))", 0, None),
     ],
 )
-def test_it_is_as_in_a_python_of_its_own(code, status, printed, tmp_path):
+def test_a_fork_behaves_like_a_new_python(code, status, printed, tmp_path):
     environment = os.environ | {"HERE": "x", "PYTHONPATH": os.getcwd()}
     own, fork = both("-c", code, "a b", cwd=tmp_path, env=environment, input="given")
     assert own == fork and own[0] == status and printed in (None, own[1])
 
 
-def test_other_circumstances_are_a_python_of_their_own():
+def test_another_environment_gets_a_new_python():
     for variables, forked in (
         ({}, "True"),
         ({"PYTHONHASHSEED": "7"}, "False"),
@@ -69,7 +69,7 @@ def test_other_circumstances_are_a_python_of_their_own():
         assert done.stdout == f"{forked}\n", (variables, done.stderr)
 
 
-def test_it_ends_with_its_caller(tmp_path):
+def test_a_fork_ends_with_its_caller(tmp_path):
     code = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(6000)"
     running = subprocess.Popen([python(), "-c", code], cwd=tmp_path)
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
