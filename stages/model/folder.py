@@ -55,7 +55,7 @@ class Trained(BaseModel):
         ]
 
     def refuse_other_data(self, manifest: Path, split: Path) -> None:
-        """Raise `UserError` if the model learned from other tables, with perhaps other test crops."""
+        """Raise `UserError` if the model learned from other tables: its test crops may differ."""
         known = {manifest: self.dataset.manifest_sha256, split: self.dataset.split_sha256}
         refuse(
             [

@@ -47,8 +47,8 @@ def fit_neighbors(
 ) -> tuple[keras.Model, dict[str, dict[str, float]]]:
     """Return the head that votes over the nearest training crops, by their first views.
 
-    It has no penalty to choose, so that it shows what the features are worth by themselves. Arguments and
-    result are those of `fit_head`.
+    It has no penalty to choose, so that it shows what the features are worth by themselves.
+    Arguments and result are those of `fit_head`.
 
     Raises:
         UserError: there are fewer training crops than neighbors.

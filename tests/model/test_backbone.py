@@ -317,7 +317,7 @@ def test_features_of_inner_layers_are_concatenated():
     assert found[:, -last.shape[1] :] == pytest.approx(last, abs=1e-5)
     with pytest.raises(
         UserError,
-        match=r"^params.yaml: model.feature_layers holds 'top', which MobileNetV3Small does not have",
+        match=r"^params.yaml: model.feature_layers holds 'top', which MobileNetV3Small does not ",
     ):
         build_backbone("MobileNetV3Small", "none", 32, ["top"])
 

@@ -175,7 +175,8 @@ def test_model_file_is_plain_keras(tmp_path):
     save_model(model, tmp_path / "model.keras")
     np.save(tmp_path / "squares.npy", squares)
     code = (
-        "import keras, numpy, sys; folder = sys.argv[1]; model = keras.models.load_model(folder + '/model.keras');"
+        "import keras, numpy, sys; folder = sys.argv[1];"
+        "model = keras.models.load_model(folder + '/model.keras');"
         "print(*model.predict(numpy.load(folder + '/squares.npy'), verbose=0).ravel())"
     )
     done = subprocess.run(

