@@ -420,7 +420,8 @@ def test_features_resume_after_a_kill(small, monkeypatch):
         "def append(self, rows):\n"
         "    plain(self, rows); append.count += 1\n"
         "    if append.count == 1:\n"
-        "        self.file.write(b'torn'); self.file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        self.file.write(b'torn'); self.file.flush()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "append.count = 0; growing.GrowingArray.append = append; features.main()"
     )
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
