@@ -49,7 +49,7 @@ STAGES_WITHOUT_TENSORFLOW = (
     "manifest",
     "split",
     "pad",
-    "threshold",
+    "calibrate",
     "predict",
     "recalibrate",
 )

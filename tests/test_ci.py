@@ -127,13 +127,13 @@ def team(reproduced, tmp_path_factory):
         dvc("push", "--quiet", "--with-deps", "dvc.yaml")
         for branch in ("change", "stale"):
             git("checkout", "-q", "-b", branch, "main")
-            set_params({"evaluate.threshold": "youden"})
+            set_params({"calibrate.threshold_rule": "youden"})
             if branch == "change":
                 dvc("repro")
                 dvc("push", "--quiet", "--with-deps", "dvc.yaml")
             git("commit", "-q", "-a", "-m", "Another rule")
         git("checkout", "-q", "main")
-        set_params({"evaluate.target": 0.5})
+        set_params({"calibrate.target_sensitivity": 0.5})
         git("commit", "-q", "-a", "-m", "Of somebody else, since")
         git("clone", "-q", "--bare", ".", str(folder / "bare.git"))
     return folder
@@ -175,7 +175,7 @@ def test_the_report_is_of_committed_results_and_against_where_a_branch_began(
     assert summary.startswith("# The workspace against base\n\n**") and "](" not in summary
     assert "neither in git" not in summary and "must run" not in summary
     assert re.findall(r"^\| params.yaml \| ([\w.]+)", summary, flags=re.MULTILINE) == [
-        "evaluate.threshold"
+        "calibrate.threshold_rule"
     ]
     page = Path("report/report.md").read_text()
     assert (

@@ -15,8 +15,8 @@ CHOSEN = [
     "padded squares: fewer than the manifest",
     "padded squares after train: in another order",
     "model.keras: of another training",
-    "threshold.json: of another training",
-    "threshold.json: a threshold of 7",
+    "calibration.json: of another training",
+    "calibration.json: a threshold of 7",
     "validation.csv: flipped labels",
     "params.yaml: a threshold rule that does not exist",
 ]
@@ -29,7 +29,7 @@ def pipelines(reproduced, tmp_path_factory):
     shutil.copytree(reproduced, other, symlinks=True)
     with inside(other):
         set_params({"split.fold": 1})
-        for stage in ("split", "train", "likeness", "threshold"):
+        for stage in ("split", "features", "train", "calibrate"):
             code, _, error = run_program(stage)
             assert code == 0, error
     return Pipelines(place, reproduced, other)

@@ -66,13 +66,13 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(workspace):
     ("name", "value", "expected"),
     [
         ("evaluate.bootstrap", 30, ["evaluate"]),
-        ("evaluate.threshold", "youden", ["threshold", "evaluate"]),
-        ("train.epochs", 2, ["train", "threshold", "evaluate"]),
-        ("split.fold", 1, ["split", "train", "likeness", "threshold", "evaluate"]),
+        ("calibrate.threshold_rule", "youden", ["calibrate", "evaluate"]),
+        ("train.epochs", 2, ["train", "calibrate", "evaluate"]),
+        ("split.fold", 1, ["split", "train", "calibrate", "evaluate"]),
         (
             "pad.mode",
             "edge",
-            ["pad", "near_duplicates", "features", "train", "threshold", "evaluate"],
+            ["pad", "near_duplicates", "features", "train", "calibrate", "evaluate"],
         ),
     ],
 )
@@ -124,7 +124,7 @@ def test_nothing_is_computed_twice(repository):
     git("add", "-A")
     git("commit", "-q", "-a", "-m", "A remote")
     git("checkout", "-q", "-b", "other")
-    set_params(changes | {"evaluate.threshold": "youden", "external": ["theirs"]})
+    set_params(changes | {"calibrate.threshold_rule": "youden", "external": ["theirs"]})
     output = dvc("repro")
     # Without a backbone there are no features.
     assert {*stages_run(output), "features", "demo"} == {*STAGES, "external@theirs"}, output
@@ -194,7 +194,7 @@ def test_an_experiment_shows_and_compares(workspace):
         "near_duplicates",
         "features",
         "train",
-        "threshold",
+        "calibrate",
         "evaluate",
     ]
     shown = json.loads(dvc("exp", "show", "--json"))
@@ -225,7 +225,16 @@ def test_an_experiment_shows_and_compares(workspace):
 def test_what_a_terminal_shows_is_read_without_wrapping(workspace):
     """And nothing in it is called `error`, which DVC takes for a failure to read."""
     make_another_laboratory()
-    dvc("exp", "run", "-n", "shown", "-S", "evaluate.threshold=youden", "-S", "external=[theirs]")
+    dvc(
+        "exp",
+        "run",
+        "-n",
+        "shown",
+        "-S",
+        "calibrate.threshold_rule=youden",
+        "-S",
+        "external=[theirs]",
+    )
     shown = dvc("metrics", "show")
     assert "failed to load" not in shown and "metrics/external/theirs.json" in shown
     differences = dvc("metrics", "diff", "--all")

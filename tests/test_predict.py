@@ -36,7 +36,7 @@ def test_a_folder_is_judged_as_evaluate_judged_it(repository):
         path.relative_to("data/demo").as_posix() for path in Path("data/demo").rglob("*.png")
     )
     assert list(judged) == files
-    decision = json.loads(Path("models/threshold.json").read_text())
+    decision = json.loads(Path("models/calibration.json").read_text())
     low, high = (2 if bound is None else bound for bound in decision["uncertain"].values())
     for row in rows("metrics/predictions.csv"):
         ours = judged[row["path"]]
@@ -162,14 +162,12 @@ def test_a_model_of_one_training_with_the_threshold_of_another_is_refused(reposi
     """As after `dvc repro train` alone, or a run that stopped there."""
     set_params({"train.seed": 5, "train.learning_rate": 0.01})
     dvc("repro", "train")
-    said = (
-        "models/threshold.json: it was made for another model than models/model.json; run dvc repro"
-    )
+    said = "models/calibration.json: it was made for another model than models/model.json; run dvc repro"
     for program in (["predict", "data/demo"], ["evaluate"]):
         code, _, error = run_program(*program)
         assert code == 1 and said in error and error.count("\n") == 1, error
     assert not Path("evaluation.csv").exists()
-    dvc("repro", "threshold")
+    dvc("repro", "calibrate")
     code, _, error = predict("data/demo")
     assert code == 0, error
 
@@ -237,11 +235,11 @@ def test_mistakes_are_a_line(repository, tmp_path, monkeypatch):
         "s.csv",
     )
     shutil.copytree("models", tmp_path / "broken")
-    (tmp_path / "broken/threshold.json").write_text("{}")
+    (tmp_path / "broken/calibration.json").write_text("{}")
     refused(
-        "threshold.json is not as its stage wrote it", "data/demo", "--model", tmp_path / "broken"
+        "calibration.json is not as its stage wrote it", "data/demo", "--model", tmp_path / "broken"
     )
-    shutil.copy("models/threshold.json", tmp_path / "broken")
+    shutil.copy("models/calibration.json", tmp_path / "broken")
     (tmp_path / "broken/model.keras").write_bytes(b"PK")
     refused("model.keras: it is not the file that", "data/demo", "--model", tmp_path / "broken")
 
@@ -258,9 +256,9 @@ def without_pattern(folder):
     card = json.loads((folder / "unpatterned/model.json").read_text())
     del card["dataset"]["card"]["group"]
     (folder / "unpatterned/model.json").write_text(json.dumps(card))
-    decision = json.loads((folder / "unpatterned/threshold.json").read_text())
+    decision = json.loads((folder / "unpatterned/calibration.json").read_text())
     decision["model_sha256"] = sha256(folder / "unpatterned/model.json")
-    (folder / "unpatterned/threshold.json").write_text(json.dumps(decision))
+    (folder / "unpatterned/calibration.json").write_text(json.dumps(decision))
     return folder / "unpatterned"
 
 

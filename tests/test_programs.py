@@ -100,7 +100,7 @@ def test_refuses_an_empty_argument(program, argument, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "program", ["recalibrate", "predict", "manifest", "split", "pad", "threshold"]
+    "program", ["recalibrate", "predict", "manifest", "split", "pad", "calibrate"]
 )
 def test_tensorflow_is_imported_where_it_is_needed(program):
     """What is asked, and what is wrong with a folder, is answered before; and `predict` opens crops

@@ -62,7 +62,7 @@ def test_a_few_labels_make_a_model_folder(repository):
 
     # It judges as any other, by the map behind the calibration, at the same threshold.
     old, new = (
-        json.loads(Path(f"{folder}/threshold.json").read_text())
+        json.loads(Path(f"{folder}/calibration.json").read_text())
         for folder in ("models", "models-ours")
     )
     assert new.pop("model_sha256") == sha256("models-ours/model.json") != old.pop("model_sha256")
@@ -84,11 +84,11 @@ def test_a_few_labels_make_a_model_folder(repository):
     assert [path.name for path in Path(".").glob(".recalibrate-*")] == []
     # Its calibration is for this folder alone.
     shutil.copytree("models", "mixed")
-    shutil.copy("models-ours/threshold.json", "mixed")
+    shutil.copy("models-ours/calibration.json", "mixed")
     code, _, error = run_program("predict", "data/theirs", "--model", "mixed")
     assert (
         code == 1
-        and "mixed/threshold.json: it was made for another model than mixed/model.json" in error
+        and "mixed/calibration.json: it was made for another model than mixed/model.json" in error
     )
 
 

@@ -59,7 +59,7 @@ def share_and_return(folder):
     the experiment is there.
     """
     git("commit", "-q", "-a", "-m", "Where the data is")
-    dvc("exp", "run", "-n", "youden", "-S", "evaluate.threshold=youden")
+    dvc("exp", "run", "-n", "youden", "-S", "calibrate.threshold_rule=youden")
     youden = Path("metrics/test.json").read_bytes()
     git("checkout", "-q", ".")
     dvc("checkout")
@@ -179,7 +179,7 @@ def test_git_adds_nothing_that_shows_patients(project):
 def test_results_of_two_branches_leave_no_markers_and_repro_makes_those_of_both(repository):
     main = git("branch", "--show-current").strip()
     git("checkout", "-q", "-b", "theirs")
-    set_params({"evaluate.threshold": "youden"})
+    set_params({"calibrate.threshold_rule": "youden"})
     dvc("repro")
     git("commit", "-q", "-a", "-m", "Another rule")
     git("checkout", "-q", main)

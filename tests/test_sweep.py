@@ -118,16 +118,20 @@ def test_a_worker_is_killed_and_another_fails_and_the_rest_come_home(repository,
 
 
 def test_what_has_run_is_not_run_again_and_changes_are_refused(repository):
-    status, printed, errors = finish(start_sweep("-S", "evaluate.target=0.9", "--workers", "1"))
+    status, printed, errors = finish(
+        start_sweep("-S", "calibrate.target_sensitivity=0.9", "--workers", "1")
+    )
     assert status == 0, errors
-    status, printed, errors = finish(start_sweep("-S", "evaluate.target=0.9"))
+    status, printed, errors = finish(start_sweep("-S", "calibrate.target_sensitivity=0.9"))
     assert status == 0, errors
     assert "sweep-1: has run already" in printed
-    status, _, errors = finish(start_sweep("-S", "evaluate.target=0.8"))
+    status, _, errors = finish(start_sweep("-S", "calibrate.target_sensitivity=0.8"))
     assert status == 1 and "choose another --name" in errors
     with open("README.md", "a") as readme:
         readme.write("changed")
-    status, _, errors = finish(start_sweep("--name", "other", "-S", "evaluate.target=0.8"))
+    status, _, errors = finish(
+        start_sweep("--name", "other", "-S", "calibrate.target_sensitivity=0.8")
+    )
     assert status == 1 and errors.strip().startswith(
         "error: README.md is changed and not committed"
     )
@@ -138,7 +142,7 @@ def test_through_a_remote_without_a_shared_cache(repository, tmp_path):
     git("commit", "-aqm", "A store")
     dvc("push", "dvc.yaml")
     status, _, errors = finish(
-        start_sweep("--remote", "store", "-S", "evaluate.target=0.9", "--workers", "1")
+        start_sweep("--remote", "store", "-S", "calibrate.target_sensitivity=0.9", "--workers", "1")
     )
     assert status == 0, errors
     assert set(experiments()) == {"sweep-1"}

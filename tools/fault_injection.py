@@ -37,7 +37,7 @@ RESULTS = (
     "metrics/test.json",
     "metrics/measures.json",
     "metrics/predictions.csv",
-    "models/threshold.json",
+    "models/calibration.json",
     "evaluation.csv",
     "slides.csv",
     "data/padded/images.npy",
@@ -215,9 +215,9 @@ def faults() -> Iterator[Fault]:
         "cut short": truncated("data/features/features.npy", 0.9),
         "missing": removed("data/features/features.npy"),
     }.items():
-        yield Fault(f"features: {name}", damage, ["train", "likeness"])
-    for file in ("model.keras", "model.json", "validation.csv", "threshold.json", "likeness.npz"):
-        programs = ["threshold", *READ_LAST] if file == "validation.csv" else READ_LAST
+        yield Fault(f"features: {name}", damage, ["train", "calibrate"])
+    for file in ("model.keras", "model.json", "validation.csv", "calibration.json", "novelty.npz"):
+        programs = ["calibrate", *READ_LAST] if file == "validation.csv" else READ_LAST
         yield Fault(f"{file}: of another training", replaced(f"models/{file}"), programs)
         yield Fault(f"{file}: cut short", truncated(f"models/{file}", 0.9), programs)
         yield Fault(f"{file}: zeros in its second half", zeroed(f"models/{file}"), programs)
@@ -225,7 +225,7 @@ def faults() -> Iterator[Fault]:
     yield Fault(
         "validation.csv: flipped labels",
         edited("models/validation.csv", flipped(2)),
-        ["threshold", *READ_LAST],
+        ["calibrate", *READ_LAST],
     )
     yield Fault(
         "model.keras and model.json: of another training",
@@ -240,8 +240,8 @@ def faults() -> Iterator[Fault]:
         "a list": [0.5],
     }.items():
         yield Fault(
-            f"threshold.json: a threshold of {name}",
-            edited("models/threshold.json", value("threshold", new)),
+            f"calibration.json: a threshold of {name}",
+            edited("models/calibration.json", value("threshold", new)),
             READ_LAST,
         )
     for name, band in {
@@ -251,8 +251,8 @@ def faults() -> Iterator[Fault]:
     }.items():
         new = {"low": band[0], "high": band[1]}
         yield Fault(
-            f"threshold.json: an uncertain band {name}",
-            edited("models/threshold.json", value("uncertain", new)),
+            f"calibration.json: an uncertain band {name}",
+            edited("models/calibration.json", value("uncertain", new)),
             READ_LAST,
         )
     for key, new in {"padding": "mirror", "size": 0, "classes": [], "step": None}.items():
@@ -270,8 +270,12 @@ def faults() -> Iterator[Fault]:
         ("model.step after features", {"model__step": "mobilenet"}, ["train"]),
         ("model.center_fraction after features", {"model__center_fraction": 0.5}, ["train"]),
         ("model.jittered_views after features", {"model__jittered_views": 1}, ["train"]),
-        ("a threshold rule that does not exist", {"evaluate__threshold": "yuden"}, ["manifest"]),
-        ("a target above 1", {"evaluate__target": 1.5}, ["split"]),
+        (
+            "a threshold rule that does not exist",
+            {"calibrate__threshold_rule": "yuden"},
+            ["manifest"],
+        ),
+        ("a target above 1", {"calibrate__target_sensitivity": 1.5}, ["split"]),
         ("epochs of 0", {"train__epochs": 0}, ["pad"]),
         ("a model step that does not exist", {"model__step": "conv99"}, ["manifest"]),
     ]:
@@ -353,7 +357,7 @@ def run(programs: Sequence[str | tuple[str, ...]]) -> Outcome | None:
 def results() -> dict[str, bytes]:
     """Return what the programs wrote in the current folder."""
     found = [Path(name) for name in RESULTS] + [
-        Path(f"models/{name}") for name in ("model.keras", "validation.csv", "likeness.npz")
+        Path(f"models/{name}") for name in ("model.keras", "validation.csv", "novelty.npz")
     ]
     return {str(path): path.read_bytes() for path in found if path.is_file()}
 

@@ -25,8 +25,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MODEL_FILES = (
     "model.keras",
     "model.json",
-    "threshold.json",
-    "likeness.npz",
+    "calibration.json",
+    "novelty.npz",
     "crops.csv",
 )
 # The earliest date that a zip archive can hold.

@@ -22,8 +22,8 @@ from stages.dataset.seen import CROPS, Seen, read_crops
 from stages.images.opening import doubts_of, load_image, pixel_digest
 from stages.images.parameters import Mode
 from stages.images.squares import make_square
-from stages.measures.decision import THRESHOLD, Decision, read_decision
-from stages.measures.likeness import LIKENESS, Likeness, read_likeness
+from stages.measures.decision import CALIBRATION, Decision, read_decision
+from stages.measures.novelty import NOVELTY, NoveltyReference, read_novelty
 from stages.model.encoder_card import EncoderCard, join_encoder
 from stages.model.file import MODEL, load_model
 from stages.model.folder import CARD, WHOLE, Trained
@@ -96,7 +96,7 @@ def of_another_model(folder: Path, decision: Decision) -> list[str]:
     """
     if decision.model_sha256 != sha256(folder / CARD):
         return [
-            f"{folder / THRESHOLD.name}: it was made for another model than {folder / CARD}; {WHOLE}"
+            f"{folder / CALIBRATION.name}: it was made for another model than {folder / CARD}; {WHOLE}"
         ]
     return []
 
@@ -109,7 +109,7 @@ class Classifier(NamedTuple):
     made: ModelCard
     model: "keras.Model"
     decision: Decision
-    likeness: Likeness
+    reference: NoveltyReference
     seen: Seen
 
 
@@ -123,12 +123,12 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     Raises:
         UserError: a file is missing, damaged, or does not belong to the others.
     """
-    made, decision = read_card(folder), read_decision(folder / THRESHOLD.name)
-    likeness, seen = read_likeness(folder / LIKENESS.name), read_crops(folder / CROPS.name)
+    made, decision = read_card(folder), read_decision(folder / CALIBRATION.name)
+    reference, seen = read_novelty(folder / NOVELTY.name), read_crops(folder / CROPS.name)
     problems = [*made.of_another(folder), *of_another_model(folder, decision)]
-    if likeness.made_from != made.dataset.made_from:
+    if reference.made_from != made.dataset.made_from:
         problems.append(
-            f"{folder / LIKENESS.name}: it was made for another model than {folder / MODEL.name}; {WHOLE}"
+            f"{folder / NOVELTY.name}: it was made for another model than {folder / MODEL.name}; {WHOLE}"
         )
     refuse(problems)
     from stages.model.backend import make_deterministic
@@ -140,7 +140,7 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
         raise UserError(
             f"{folder}/model.keras takes {model.input_shape[1:]}; model.json says size {made.size}"
         )
-    return Classifier(made, model, decision, likeness, seen)
+    return Classifier(made, model, decision, reference, seen)
 
 
 def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> "keras.Model":
@@ -161,13 +161,13 @@ def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> 
 
 class Judgement(NamedTuple):
     """What is said of n files: the calibrated probability of global sclerosis, float64 (n,); by row
-    what is wrong with those that do not open; how unlike the training crops each is, float64 (n,),
+    what is wrong with those that do not open; the novelty of each, float64 (n,),
     or None where nothing is known of them; and the rows of crops that the model was trained on.
     """
 
     probability: np.ndarray
     problems: dict[int, str]
-    unlike: np.ndarray | None
+    novelty: np.ndarray | None
     trained_on: set[int]
 
 
@@ -209,7 +209,7 @@ def judge(classifier: Classifier, crops: Crops) -> Judgement:
     """
     from stages.model.networks import with_features
 
-    model = with_features(classifier.model) if classifier.likeness else classifier.model
+    model = with_features(classifier.model) if classifier.reference else classifier.model
     probability, features = [], []
     with progress(total=len(crops.files), desc="judging", unit="crop") as bar:
         for squares in crops.batches():
@@ -219,14 +219,14 @@ def judge(classifier: Classifier, crops: Crops) -> Judgement:
             found = model.predict_on_batch(
                 np.pad(squares, ((0, BATCH - len(squares)), (0, 0), (0, 0), (0, 0)))
             )
-            said = found if classifier.likeness else [found]
+            said = found if classifier.reference else [found]
             probability.append(said[0][: len(squares), 0])
             features += [one[: len(squares)] for one in said[1:]]
             bar.update(len(squares))
     warn(
         "read, with a doubt", [doubt for row in sorted(crops.doubts) for doubt in crops.doubts[row]]
     )
-    unlike = classifier.likeness.unlike(np.concatenate(features)) if features else None
+    novelty = classifier.reference.novelty(np.concatenate(features)) if features else None
     trained_on = {
         row for row, digest in crops.digests.items() if classifier.seen.trained_on(digest)
     }
@@ -238,6 +238,6 @@ def judge(classifier: Classifier, crops: Crops) -> Judgement:
     return Judgement(
         classifier.decision.calibration(np.concatenate(probability)),
         crops.problems,
-        unlike,
+        novelty,
         trained_on,
     )

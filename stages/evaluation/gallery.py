@@ -19,8 +19,8 @@ from stages.base.files import replacing, sha256
 from stages.evaluation.classifier import Classifier
 from stages.evaluation.judged import Judged, SlideCount, count_slides
 from stages.evaluation.thumbnails import thumbnails
-from stages.measures.decision import Decision, sureness
-from stages.measures.likeness import SHIFTED
+from stages.measures.decision import Decision, confidence
+from stages.measures.novelty import OUT_OF_DISTRIBUTION
 from stages.model.file import MODEL
 
 # More than so many are a page for each slide.
@@ -152,7 +152,7 @@ def _about(classifier: Classifier, model: Path) -> dict[str, Any]:
             "step": made.step,
             "title": made.dataset.card.title,
             "threshold": f"{decision.threshold:.3f}",
-            "rule": RULES[decision.rule].format(target=decision.target),
+            "rule": RULES[decision.threshold_rule].format(target=decision.target_sensitivity),
             "uncertain": _band(decision),
             "file": MODEL.name,
             "date": f"{datetime.fromtimestamp(file.stat().st_mtime, UTC):%Y-%m-%d}",
@@ -222,7 +222,7 @@ def _write_page(
         **_head(judged, about, named),
         slides=rows,
         has_labels=any(one.label is not None for one in judged),
-        has_unlike=any(one.unlike is not None for one in judged),
+        has_novelty=any(one.novelty is not None for one in judged),
         about={"key": f"glomeruli-{key}", "slides": says},
         crops=_crops(folder, judged, classifier, about["classes"]),
     )
@@ -235,16 +235,16 @@ def _crops(
 ) -> Iterator[dict[str, Any]]:
     """Yield what the page says of each crop, the likeliest positive first, with its pictures."""
     order = sorted(judged, key=lambda one: (-one.probability, one.name))
-    sure = sureness(
+    sure = confidence(
         np.array([one.probability for one in order], dtype=np.float64),
         classifier.decision.threshold,
     )
     for (picture, heat), one, distance in zip(
         thumbnails([folder / one.name for one in order], classifier), order, sure
     ):
-        wrong, is_unlike = (
+        wrong, is_novel = (
             one.label not in (None, one.predicted),
-            one.unlike is not None and one.unlike > SHIFTED,
+            one.novelty is not None and one.novelty > OUT_OF_DISTRIBUTION,
         )
         verdict, label = classes[one.predicted], None if one.label is None else classes[one.label]
         says = [f"{verdict}, probability {one.probability:.3f}", *["uncertain"] * one.uncertain]
@@ -258,12 +258,12 @@ def _crops(
         yield {
             **one._asdict(),
             "kinds": " ".join(
-                name for name, holds in (flags | {"unlike": is_unlike}).items() if holds
+                name for name, holds in (flags | {"novel": is_novel}).items() if holds
             ),
             "verdict": verdict,
             "label": label,
             "wrong": wrong,
-            "is_unlike": is_unlike,
+            "is_novel": is_novel,
             "sure": f"{distance:.6f}",
             "says": f"{', '.join(says)}: {one.name}",
             "picture": picture,

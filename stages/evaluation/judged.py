@@ -16,7 +16,7 @@ from stages.dataset.slides import NO_GROUP, is_no_name, nfc, slide_pattern, writ
 from stages.evaluation.classifier import Judgement
 from stages.measures.calibration import log_odds
 from stages.measures.decision import Decision
-from stages.measures.likeness import SHIFTED
+from stages.measures.novelty import OUT_OF_DISTRIBUTION
 from stages.measures.recalibration import spread, wilson
 from stages.measures.resampling import too_small
 from stages.measures.scores import score
@@ -25,8 +25,8 @@ SKIPPED, MEASURES = "the list of what does not open", "the file of measures"
 
 
 class Judged(NamedTuple):
-    """What is said of one crop: probability is that of global sclerosis; `unlike`, how far it is
-    from the training crops, and `label` are None where they are not known. `trained_on`, whether
+    """What is said of one crop: probability is that of global sclerosis; `novelty`, the share of
+    training crops that are nearer, and `label` are None where they are not known. `trained_on`, whether
     the model was trained on the crop, is in no table.
     """
 
@@ -35,7 +35,7 @@ class Judged(NamedTuple):
     probability: np.float32
     uncertain: int
     slide: str
-    unlike: float | None
+    novelty: float | None
     label: int | None
     trained_on: bool = False
 
@@ -77,8 +77,8 @@ def call(
     labels: dict[str, int],
 ) -> list[Judged]:
     """Return what is said of each crop that opens, at the model's threshold."""
-    probability, unlike = judgement.probability, judgement.unlike
-    called, uncertain = probability >= decision.threshold, decision.uncertain.holds(probability)
+    probability, novelty = judgement.probability, judgement.novelty
+    called, uncertain = decision.is_positive(probability), decision.is_uncertain(probability)
     return [
         Judged(
             name,
@@ -86,7 +86,7 @@ def call(
             np.float32(probability[row]),
             int(uncertain[row]),
             slides[name],
-            None if unlike is None else round(float(unlike[row]), 3),
+            None if novelty is None else round(float(novelty[row]), 3),
             labels.get(name),
             row in judgement.trained_on,
         )
@@ -159,7 +159,7 @@ def write_judged(
     further: Sequence[str] = (),
     rows: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Write the table of all crops; with the columns `unlike` and `label` where these are known.
+    """Write the table of all crops; with the columns `novelty` and `label` where these are known.
 
     Args:
         further, rows: columns of the table that named the crops, and their values by crop. They are
@@ -188,15 +188,15 @@ def numbers_of(one: Judged, classes: Sequence[str]) -> dict[str, float]:
         f"probability of {classes[1]}": round(float(one.probability), 6),
         "uncertain": float(one.uncertain),
     }
-    return numbers | ({"unlike the training crops": one.unlike} if one.unlike is not None else {})
+    return numbers | ({"novelty": one.novelty} if one.novelty is not None else {})
 
 
 def warn_of_another_laboratory(judged: Sequence[Judged]) -> None:
     """Print a warning where the crops, as a whole, do not look like those that the model learnt
     from.
     """
-    found = [one.unlike for one in judged if one.unlike is not None]
-    if found and (middle := float(np.median(found))) > SHIFTED:
+    found = [one.novelty for one in judged if one.novelty is not None]
+    if found and (middle := float(np.median(found))) > OUT_OF_DISTRIBUTION:
         print(
             f"warning: half of these crops are farther from the training crops than {100 * middle:.0f} % of those are: the "
             "threshold may not hold here; label a dozen, and see `python -m stages.recalibrate --help`",

@@ -122,10 +122,10 @@ def write_model(
             "method": METHOD,
         }
         write_json(made / "model.json", read_json(model / "model.json") | {"recalibrated": origin})
-        threshold = read_json(model / "threshold.json") | {
+        threshold = read_json(model / "calibration.json") | {
             "model_sha256": sha256(made / "model.json")
         }
         threshold["calibration"] |= {"local": recalibrated.shift.model_dump()}
-        write_json(made / "threshold.json", threshold)
+        write_json(made / "calibration.json", threshold)
         write_json(made / "recalibration.json", recalibrated.record())
         made.rename(output)

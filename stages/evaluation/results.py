@@ -85,7 +85,7 @@ def certain(
     """Return the share of images outside the uncertain band, and which share of them is wrong; None
     where there are none.
     """
-    sure = ~band.holds(y_score)
+    sure = ~band.contains(y_score)
     wrong = (y_true == 1) != (y_score >= threshold)
     return {
         "coverage": float(np.mean(sure)),

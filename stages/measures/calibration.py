@@ -26,7 +26,7 @@ def log_odds(probability: np.ndarray | float) -> np.ndarray:
 
 
 class Calibration(Parameters):
-    """A calibration with what was fitted: what models/threshold.json holds of it.
+    """A calibration with what was fitted: what models/calibration.json holds of it.
 
     `temperature` and `sigmoid`: log-odds become slope x log-odds + offset. `isotonic`: the
     probability is read off the line through `points`, (model's, calibrated) in ascending order.

@@ -1,4 +1,4 @@
-"""`evaluate` in params.yaml."""
+"""`calibrate` and `evaluate` in params.yaml."""
 
 from typing import Literal
 
@@ -7,20 +7,23 @@ from pydantic import Field
 from stages.base.parameters import Parameters
 
 Method = Literal["none", "temperature", "sigmoid", "isotonic"]
-
-
 Rule = Literal["fixed", "youden", "balanced", "sensitivity"]
+
+
+class CalibrateParameters(Parameters):
+    """`calibrate` in params.yaml."""
+
+    method: Method
+    threshold_rule: Rule
+    target_sensitivity: float = Field(gt=0, le=1)
+    max_error_rate: float = Field(ge=0, lt=1)
 
 
 class EvaluateParameters(Parameters):
     """`evaluate` in params.yaml."""
 
-    calibration: Method
-    threshold: Rule
-    target: float = Field(gt=0, le=1)
-    uncertain: float = Field(ge=0, lt=1)
     bootstrap: int = Field(ge=0, le=1_000_000)
     trained_on: Literal["leave_out", "refuse"]
-    # No dot: of data/keys/a.dvc, DVC's note of the key a, git shows the content.
+    # Without a dot: git does not ignore data/keys/a.dvc, so it would publish a key of that name.
     pseudonyms: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     seed: int = Field(ge=0, lt=2**32)

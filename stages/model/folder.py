@@ -1,7 +1,7 @@
 """Check that the files in a model's folder belong to the same training.
 
 `train` writes model.json last, with the SHA-256 of the files that it wrote and that it learned
-from. `threshold` and `likeness` record in their own files what these were made from.
+from. `calibrate` records in its own files what these were made from.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Trained(BaseModel):
 
         @property
         def made_from(self) -> tuple[str, str, str]:
-            """The inputs that a likeness of the same training records."""
+            """The inputs that a novelty reference of the same training records."""
             return self.manifest_sha256, self.split_sha256, self.features_sha256 or ""
 
     dataset: Dataset

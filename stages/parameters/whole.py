@@ -12,7 +12,7 @@ from stages.base.parameters import DatasetName, Parameters, check
 from stages.images.parameters import PadParameters
 from stages.intake.parameters import ManifestParameters, SplitParameters
 from stages.ladder.parameters import ClimbParameters
-from stages.measures.parameters import EvaluateParameters
+from stages.measures.parameters import CalibrateParameters, EvaluateParameters
 from stages.measures.pseudonyms import read_key
 from stages.model.steps import ModelParameters, is_backbone, parse_step
 from stages.synthetic.parameters import DemoParameters
@@ -29,6 +29,7 @@ class Whole(Parameters):
     pad: PadParameters
     model: ModelParameters
     train: TrainParameters
+    calibrate: CalibrateParameters
     evaluate: EvaluateParameters
     external: list[DatasetName]
     climb: ClimbParameters

@@ -14,7 +14,7 @@ from stages.base.errors import UserError
 from stages.base.parameters import read_dataset_name, read_params, read_yaml
 from stages.images.parameters import PadParameters
 from stages.intake.parameters import ManifestParameters, SplitParameters
-from stages.measures.parameters import EvaluateParameters
+from stages.measures.parameters import CalibrateParameters, EvaluateParameters
 from stages.model.networks import ModelParameters
 from stages.synthetic.parameters import DemoParameters
 from stages.training.parameters import TrainParameters
@@ -27,6 +27,7 @@ SCHEMAS = {
     "pad": PadParameters,
     "model": ModelParameters,
     "train": TrainParameters,
+    "calibrate": CalibrateParameters,
     "evaluate": EvaluateParameters,
 }
 
@@ -67,11 +68,15 @@ def test_the_committed_params_are_valid(workplace):
             ["train.augment.rotation is 200", "less than or equal to 180"],
         ),
         ("train.class_weight", "auto", ["train.class_weight is 'auto'", "'none' or 'balanced'"]),
-        ("evaluate.target", 0, ["evaluate.target is 0", "greater than 0"]),
         (
-            "evaluate.threshold",
+            "calibrate.target_sensitivity",
+            0,
+            ["calibrate.target_sensitivity is 0", "greater than 0"],
+        ),
+        (
+            "calibrate.threshold_rule",
             0.5,
-            ["evaluate.threshold is 0.5", "'fixed', 'youden', 'balanced' or 'sensitivity'"],
+            ["calibrate.threshold_rule is 0.5", "'fixed', 'youden', 'balanced' or 'sensitivity'"],
         ),
         (
             "manifest.unreadable",
@@ -97,10 +102,10 @@ def test_what_does_not_fit_is_one_line(workplace, name, value, said):
     ("changes", "said"),
     [
         (
-            {"evaluate.threshold": "yuden"},
-            "evaluate.threshold is 'yuden'; input should be 'fixed', 'youden'",
+            {"calibrate.threshold_rule": "yuden"},
+            "calibrate.threshold_rule is 'yuden'; input should be 'fixed', 'youden'",
         ),
-        ({"evaluate.calibration": "platt"}, "evaluate.calibration is 'platt'"),
+        ({"calibrate.method": "platt"}, "calibrate.method is 'platt'"),
         ({"train.epochs": 0}, "train.epochs is 0"),
         ({"train.augment.rotation": -1}, "train.augment.rotation is -1"),
         ({"model.head": "svm"}, "model.head is 'svm'"),
@@ -135,12 +140,14 @@ def test_what_is_wrong_in_any_block_stops_every_stage(workplace, changes, said):
 def test_what_a_misspelt_name_may_mean_is_said(workplace):
     text = Path("params.yaml").read_text()
     for wrong, said in {
-        "  treshold:": "evaluate.treshold is not a parameter here; did you mean threshold?"
+        "  treshold_rule:": "calibrate.treshold_rule is not a parameter here; did you mean threshold_rule?"
     }.items():
-        Path("params.yaml").write_text(text.replace("  threshold:", wrong))
+        Path("params.yaml").write_text(text.replace("  threshold_rule:", wrong))
         with pytest.raises(UserError) as error:
             read_params("manifest", ManifestParameters)
-        assert said in str(error.value) and "evaluate.threshold is missing" in str(error.value)
+        assert said in str(error.value) and "calibrate.threshold_rule is missing" in str(
+            error.value
+        )
     Path("params.yaml").write_text(text.replace("\nevaluate:", "\nevalute:"))
     with pytest.raises(UserError, match=r"evalute is not a parameter here; did you mean evaluate"):
         read_params("manifest", ManifestParameters)

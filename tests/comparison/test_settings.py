@@ -422,7 +422,7 @@ def test_on_real_experiments(repository):
         "run",
         "--queue",
         "-S",
-        "evaluate.threshold=fixed,sensitivity",
+        "calibrate.threshold_rule=fixed,sensitivity",
         "-S",
         "split.fold=range(0,2)",
     )
@@ -432,13 +432,13 @@ def test_on_real_experiments(repository):
 
     code, text, error = compare("--replicates", "200")
     assert code == 0, error
-    assert "| evaluate.threshold | ROC AUC | sensitivity | specificity | F1 |" in text
+    assert "| calibrate.threshold_rule | ROC AUC | sensitivity | specificity | F1 |" in text
     assert "folds 0, 1 of 3; 1 training of each; 4 experiments" in text
     assert "`fixed`" in text and "`sensitivity`" in text and "Traceback" not in error
     assert Path("comparison/comparison.md").read_text() == text.removesuffix("\n")
     rows = list(csv.DictReader(Path("comparison/settings.csv").read_text().splitlines()))
-    auc = {row["evaluate.threshold"]: row for row in rows if row["measure"] == "roc_auc"}
-    names = {row["Experiment"]: row["evaluate.threshold"] for row in json.loads(dvc_show())}
+    auc = {row["calibrate.threshold_rule"]: row for row in rows if row["measure"] == "roc_auc"}
+    names = {row["Experiment"]: row["calibrate.threshold_rule"] for row in json.loads(dvc_show())}
     expected = [
         json.loads(dvc_read("metrics/measures.json", rev=git("rev-parse", ref).strip()))["roc_auc"]
         for ref in experiments("fixed", names)

@@ -4,7 +4,7 @@ from stages.base.files import sha256, write_json
 from stages.dataset.seen import write_crops
 from stages.evaluation.classifier import ModelCard
 from stages.measures.decision import Decision
-from stages.measures.likeness import nothing_known
+from stages.measures.novelty import empty_reference
 from stages.model.folder import digests
 
 DIGEST = 64 * "0"
@@ -32,8 +32,8 @@ def a_card(card, **changes):
 def a_decision(**changes):
     fields = {
         "threshold": 0.5,
-        "rule": "fixed",
-        "target": None,
+        "threshold_rule": "fixed",
+        "target_sensitivity": None,
         "uncertain": {"low": 0.4, "high": 0.6},
         "calibration": {"method": "none"},
         "validation": {"sensitivity": 1.0, "specificity": 1.0},
@@ -52,9 +52,9 @@ def write_beside(folder, **changes):
     made = a_card({"title": "Crops"}, files_sha256=written, **changes)
     write_json(folder / "model.json", made.model_dump())
     write_json(
-        folder / "threshold.json",
+        folder / "calibration.json",
         a_decision(model_sha256=sha256(folder / "model.json")).model_dump(),
     )
-    likeness = nothing_known()
-    likeness.made_from = made.dataset.made_from
-    likeness.save(folder / "likeness.npz")
+    reference = empty_reference()
+    reference.made_from = made.dataset.made_from
+    reference.save(folder / "novelty.npz")

@@ -8,7 +8,7 @@ import pytest
 from stages.dataset.seen import Seen
 from stages.evaluation.classifier import BATCH, Classifier, Crops, judge
 from stages.images.opening import load_image
-from stages.measures.likeness import nothing_known
+from stages.measures.novelty import empty_reference
 from tests.conftest import save_crop
 from tests.evaluation.classifiers import a_card, a_decision
 from tests.model.test_networks import build
@@ -37,13 +37,13 @@ def test_a_crop_is_judged_alike_whatever_else_there_is(tmp_path):
     model = build("conv1-dense1", size=16)
     made = a_card({"title": "t"}, step="conv1-dense1")
     decision = a_decision()
-    classifier = Classifier(made, model, decision, nothing_known(), Seen({}))
+    classifier = Classifier(made, model, decision, empty_reference(), Seen({}))
     files = [
         save_crop(tmp_path / f"{n}.png", n, (12 + n % 7, 9 + n % 5)) for n in range(2 * BATCH + 3)
     ]
     files[BATCH + 1].write_bytes(b"nothing")
     together = judge(classifier, Crops(files, made))
-    assert list(together.problems) == [BATCH + 1] and together.unlike is None
+    assert list(together.problems) == [BATCH + 1] and together.novelty is None
     squares = np.stack(
         [made.square(load_image(file)) for row, file in enumerate(files) if row != BATCH + 1]
     )

@@ -20,7 +20,7 @@ from stages.evaluation.gallery import pages_folder, refuse_pages, write_gallery
 from stages.evaluation.judged import Judged
 from stages.intake.labels import read_corrections, read_labels
 from stages.intake.names import Names
-from stages.measures.likeness import nothing_known
+from stages.measures.novelty import empty_reference
 from stages.model.backend import keras
 from tests.evaluation.classifiers import a_card, a_decision
 
@@ -66,10 +66,12 @@ def crops(tmp_path_factory):
     model = keras.Model(inputs, keras.layers.Dense(1, "sigmoid")(x))
     card = {"title": "Crops of <nobody>", "classes": ["*/not sclerotic", "*/globally_sclerotic"]}
     made = a_card(card)
-    decision = a_decision(uncertain={"low": 0.4, "high": 0.55}, rule="sensitivity", target=0.95)
+    decision = a_decision(
+        uncertain={"low": 0.4, "high": 0.55}, threshold_rule="sensitivity", target_sensitivity=0.95
+    )
     (folder / "model").mkdir()
     (folder / "model/model.keras").write_bytes(b"a model")
-    classifier = Classifier(made, model, decision, nothing_known(), Seen({}))
+    classifier = Classifier(made, model, decision, empty_reference(), Seen({}))
     return folder, judged, classifier
 
 
@@ -204,7 +206,7 @@ def test_order_search_and_filters(page, crops):
     # 15 of 30 are positive, and by turns of three slides: 5 of each 10. Wilson's interval of 5 of
     # 10 is 23.7 to 76.3 %.
     assert heads[0] == "s0: 5 of 10 globally sclerotic, 50.0 % (23.7 to 76.3)"
-    page.select_option("#order", "unlike")
+    page.select_option("#order", "novelty")
     assert shown(page) == [one.name for one in reversed(judged)]
     page.select_option("#order", "name")
     assert shown(page)[-1] == "crop 24.png"
@@ -213,7 +215,7 @@ def test_order_search_and_filters(page, crops):
         "negative": lambda one: not one.predicted,
         "uncertain": lambda one: one.uncertain,
         "wrong": lambda one: one.label is not None and one.label != one.predicted,
-        "unlike": lambda one: one.unlike > 0.95,
+        "novel": lambda one: one.novelty > 0.95,
         "marked": lambda one: False,
         "": lambda one: True,
     }.items():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from stages import evaluate, features, manifest, pad, split, threshold, train
+from stages import calibrate, evaluate, features, manifest, pad, split, train
 from stages.base.errors import UserError
 from stages.comparison.settings import choose
 from stages.dataset.cohort import read_cohort
@@ -39,7 +39,7 @@ def test_trained_on_all_and_measured_out_of_fold(workplace, capsys):
     assert json.loads(Path("metrics/split.json").read_text())["leakage"] is None
     cohort = read_cohort()
     assert sorted(set(cohort.folds)) == [1, 2, 3] and set(cohort.splits) == {"train", "val"}
-    for stage in (train, threshold, evaluate):
+    for stage in (train, calibrate, evaluate):
         stage.main()
     # Every crop is judged once, by the member that has not seen its slide.
     found = read_predictions(VALIDATION)

@@ -1551,9 +1551,9 @@ DAMAGES = [
     ),
     (
         "evaluate",
-        "models/threshold.json",
+        "models/calibration.json",
         cut,
-        "models/threshold.json is not as its stage wrote it",
+        "models/calibration.json is not as its stage wrote it",
     ),
     (
         "evaluate",
@@ -1562,7 +1562,7 @@ DAMAGES = [
         "models/model.keras: it is not the file that models/model.json was written with",
     ),
     (
-        "threshold",
+        "calibrate",
         "models/validation.csv",
         cut,
         "models/validation.csv: it is not the file that models/model.json was written with",
@@ -1576,7 +1576,7 @@ def test_damaged_results_of_earlier_stages(workplace):
     set_params(
         {"pad.size": 8, "train.epochs": 1, "model.step": "logistic", "evaluate.bootstrap": 10}
     )
-    for stage in ("manifest", "split", "pad", "train", "threshold"):
+    for stage in ("manifest", "split", "pad", "features", "train", "calibrate"):
         assert run_stage(stage).returncode == 0
     for stage, path, damage, said in DAMAGES:
         intact = Path(path).read_bytes()
@@ -1634,17 +1634,17 @@ MODEL_FOLDERS = {
         NOT_THIS_TRAINING,
     ),
     "a threshold of another training": (
-        "threshold.json",
+        "calibration.json",
         changed(model_sha256=f'"{64 * "1"}"'),
         ANOTHER_MODEL,
     ),
-    "a likeness of another manifest": (
-        "likeness.npz",
+    "a novelty reference of another manifest": (
+        "novelty.npz",
         another_array(made_from=np.array(["1", "2", "3"])),
         ANOTHER_MODEL,
     ),
-    "a likeness of other features": (
-        "likeness.npz",
+    "a novelty reference of other features": (
+        "novelty.npz",
         another_array(made_from=np.array([64 * "0", 64 * "0", "1"])),
         ANOTHER_MODEL,
     ),
@@ -1657,7 +1657,7 @@ MODEL_FOLDERS = {
     "a card of another split": (
         "model.json",
         changed(dataset__split_sha256=f'"{64 * "1"}"'),
-        "likeness.npz: it was made for",
+        "novelty.npz: it was made for",
     ),
     "a digest that is none": (
         "model.json",
@@ -1687,148 +1687,152 @@ MODEL_FOLDERS = {
     "another padding mode": ("model.json", changed(padding='"zero"'), ANOTHER_MODEL),
     "a recalibrated card": ("model.json", changed(recalibrated='{"method":"m"}'), ANOTHER_MODEL),
     "a threshold of 7": (
-        "threshold.json",
+        "calibration.json",
         changed(threshold="7"),
         "threshold: Input should be less than or equal to 1",
     ),
     "a threshold below 0": (
-        "threshold.json",
+        "calibration.json",
         changed(threshold="-0.1"),
         "threshold: Input should be greater than or equal to 0",
     ),
     "a threshold of NaN": (
-        "threshold.json",
+        "calibration.json",
         changed(threshold="NaN"),
         "NaN is not a finite number",
     ),
     "a threshold of infinity": (
-        "threshold.json",
+        "calibration.json",
         changed(threshold="Infinity"),
         "Infinity is not a finite number",
     ),
     "a threshold that overflows": (
-        "threshold.json",
+        "calibration.json",
         changed(threshold="1e999"),
         "1e999 is not a finite number",
     ),
     "a threshold of text": (
-        "threshold.json",
+        "calibration.json",
         changed(threshold='"0.5"'),
         "threshold: Input should be a valid number",
     ),
     "a threshold that is true": (
-        "threshold.json",
+        "calibration.json",
         changed(threshold="true"),
         "threshold: Input should be a valid number",
     ),
     "no threshold": (
-        "threshold.json",
+        "calibration.json",
         changed(threshold="null"),
         "threshold: Input should be a valid number",
     ),
     "a threshold that stands twice": (
-        "threshold.json",
+        "calibration.json",
         lambda path: path.write_text(path.read_text().replace("{", '{"threshold": 0.1,', 1)),
         "the key 'threshold' appears twice",
     ),
     "a band above 1": (
-        "threshold.json",
+        "calibration.json",
         changed(uncertain__high="1.5"),
         "uncertain.high: Input should be less than",
     ),
     "a band below 0": (
-        "threshold.json",
+        "calibration.json",
         changed(uncertain__low="-0.5"),
         "uncertain.low: Input should be greater than",
     ),
-    "half a band": ("threshold.json", changed(uncertain__low="null"), "low and high are both null"),
+    "half a band": (
+        "calibration.json",
+        changed(uncertain__low="null"),
+        "low and high must both be null",
+    ),
     "a band upside down": (
-        "threshold.json",
+        "calibration.json",
         changed(uncertain__low="0.9"),
-        "low is not above high",
+        "low must not be above high",
     ),
     "a band elsewhere": (
-        "threshold.json",
+        "calibration.json",
         changed(uncertain__low="0.7", uncertain__high="0.8"),
-        "the uncertain band is from 0.7 to 0.8, without the threshold 0.5",
+        "the uncertain band, 0.7 to 0.8, does not contain the threshold 0.5",
     ),
     "a rule that is none": (
-        "threshold.json",
-        changed(rule='"best"'),
-        "rule: Input should be 'fixed', 'youden'",
+        "calibration.json",
+        changed(threshold_rule='"best"'),
+        "threshold_rule: Input should be 'fixed', 'youden'",
     ),
     "a target above 1": (
-        "threshold.json",
-        changed(rule='"sensitivity"', target="1.5"),
-        "target: Input should be less than",
+        "calibration.json",
+        changed(threshold_rule='"sensitivity"', target_sensitivity="1.5"),
+        "target_sensitivity: Input should be less than",
     ),
     "a target without its rule": (
-        "threshold.json",
-        changed(target="0.9"),
-        "target must be a number with rule 'sensitivity'",
+        "calibration.json",
+        changed(target_sensitivity="0.9"),
+        "target_sensitivity must be a number if threshold_rule is 'sensitivity'",
     ),
     "a rule without its target": (
-        "threshold.json",
-        changed(rule='"sensitivity"'),
-        "target must be a number with rule",
+        "calibration.json",
+        changed(threshold_rule='"sensitivity"'),
+        "target_sensitivity must be a number if",
     ),
     "a calibration that is none": (
-        "threshold.json",
+        "calibration.json",
         changed(calibration__method='"beta"'),
         "calibration.method: Input should be",
     ),
     "a slope without its method": (
-        "threshold.json",
+        "calibration.json",
         changed(calibration__slope="2.0"),
         "those of a calibration by none",
     ),
     "a slope that falls": (
-        "threshold.json",
+        "calibration.json",
         changed(calibration='{"method":"sigmoid","slope":-1.0,"offset":0.0}'),
         "calibration.slope: Input should be greater than or equal to 0",
     ),
     "a slope that is not finite": (
-        "threshold.json",
+        "calibration.json",
         changed(calibration='{"method":"sigmoid","slope":-Infinity}'),
         "not a finite",
     ),
     "points that fall": (
-        "threshold.json",
+        "calibration.json",
         changed(calibration='{"method":"isotonic","points":[[0.1,0.5],[0.9,0.4]]}'),
         "those of a calibration by isotonic, or do not rise",
     ),
     "points out of order": (
-        "threshold.json",
+        "calibration.json",
         changed(calibration='{"method":"isotonic","points":[[0.9,0.1],[0.1,0.4]]}'),
         "those of a calibration by isotonic, or do not rise",
     ),
     "no points": (
-        "threshold.json",
+        "calibration.json",
         changed(calibration='{"method":"isotonic"}'),
         "those of a calibration by isotonic",
     ),
     "points beyond 1": (
-        "threshold.json",
+        "calibration.json",
         changed(calibration='{"method":"isotonic","points":[[0.1,0.5],[0.9,1.4]]}'),
         "calibration.points.1.1: Input should be less than",
     ),
     "a key that is not known": (
-        "threshold.json",
+        "calibration.json",
         changed(treshold="0.1"),
         "treshold: Extra inputs are not permitted",
     ),
     "a list": (
-        "threshold.json",
+        "calibration.json",
         lambda path: path.write_text("[]"),
-        "threshold.json is not as its stage wrote it",
+        "calibration.json is not as its stage wrote it",
     ),
     "an empty file": (
-        "threshold.json",
+        "calibration.json",
         lambda path: path.write_text(""),
-        "threshold.json is not as its stage wrote it",
+        "calibration.json is not as its stage wrote it",
     ),
     "a nest of lists": (
-        "threshold.json",
+        "calibration.json",
         lambda path: path.write_text(100_000 * "["),
         "it is nested too deeply",
     ),
@@ -1842,32 +1846,32 @@ MODEL_FOLDERS = {
         Path.unlink,
         "crops.csv does not exist; the folder of a model holds",
     ),
-    "no likeness": (
-        "likeness.npz",
+    "no novelty reference": (
+        "novelty.npz",
         Path.unlink,
-        "likeness.npz does not exist; the folder of a model holds",
+        "novelty.npz does not exist; the folder of a model holds",
     ),
     "distances that are no numbers": (
-        "likeness.npz",
+        "novelty.npz",
         another_array(distances=np.array([np.nan])),
-        "distances holds what is not",
+        "distances holds a number that is not finite",
     ),
     "distances out of order": (
-        "likeness.npz",
+        "novelty.npz",
         another_array(distances=np.array([2.0, 1.0])),
         "its arrays do not fit together",
     ),
     "fewer features": (
-        "likeness.npz",
+        "novelty.npz",
         another_array(mean=np.zeros(3)),
         "its arrays do not fit together",
     ),
     "halved numbers": (
-        "likeness.npz",
+        "novelty.npz",
         another_array(mean=np.zeros(0, np.float32)),
         "mean must hold 64-bit numbers",
     ),
-    "half an archive": ("likeness.npz", cut, "likeness.npz is damaged"),
+    "half an archive": ("novelty.npz", cut, "novelty.npz is damaged"),
 }
 
 

@@ -279,14 +279,14 @@ def test_the_uncertain_band_by_hand():
     # right.
     band = uncertain_band(Y, S, 0.5, 0.0)
     assert (band.low, band.high) == (pytest.approx(0.3), pytest.approx(0.7))
-    sure = ~band.holds(S)
+    sure = ~band.contains(S)
     assert np.all((S[sure] >= 0.5) == (Y[sure] == 1))
     # 2 of 10 are wrong: with that allowed no band is needed.
     assert uncertain_band(Y, S, 0.5, 0.2) == Band(low=None, high=None)
-    assert not Band(low=None, high=None).holds(S).any()
+    assert not Band(low=None, high=None).contains(S).any()
     # The surest are wrong: no band suffices.
     assert uncertain_band(np.array([0, 1]), np.array([0.9, 0.1]), 0.5, 0.1) == Band(low=0, high=1)
-    assert Band(low=0, high=1).holds(np.array([0.9, 0.1])).all()
+    assert Band(low=0, high=1).contains(np.array([0.9, 0.1])).all()
 
 
 def test_a_band_of_one_value_is_not_an_empty_one():
@@ -295,8 +295,8 @@ def test_a_band_of_one_value_is_not_an_empty_one():
     y_true, y_score = np.array([0, 0, 1, 0, 1]), np.array([0.5, 0.5, 0.5, 0.1, 0.9])
     band = uncertain_band(y_true, y_score, 0.5, 0.1)
     assert (band.low, band.high) == (0.5, 0.5)
-    assert band.holds(y_score).tolist() == [True, True, True, False, False]
-    with pytest.raises(ValueError, match="both null"):
+    assert band.contains(y_score).tolist() == [True, True, True, False, False]
+    with pytest.raises(ValueError, match="both be null"):
         Band(low=None, high=0.5)
 
 
@@ -306,7 +306,7 @@ def test_a_band_takes_in_none_that_is_decided_for_being_as_far_but_for_rounding(
     y_true, y_score = np.repeat([0, 1], [11, 20]), np.array([0.0] * 26 + [0.2] + [0.8] * 4)
     band = uncertain_band(y_true, y_score, 0.5, 0.5)
     assert band.low == 0.2 and 0.5 < band.high < 0.8
-    assert np.mean(((y_true == 1) != (y_score >= 0.5))[~band.holds(y_score)]) == 0.5
+    assert np.mean(((y_true == 1) != (y_score >= 0.5))[~band.contains(y_score)]) == 0.5
 
 
 @given(labels_and_scores, st.floats(0.05, 0.95), st.floats(0, 0.5))
@@ -315,7 +315,7 @@ def test_outside_the_band_errors_are_as_few_as_allowed(arrays, threshold, error)
     band = uncertain_band(y_true, y_score, threshold, error)
     assert (band.low is None) == (np.mean((y_true == 1) != (y_score >= threshold)) <= error)
     assert band.low is None or band.low <= threshold <= band.high
-    sure = ~band.holds(y_score)
+    sure = ~band.contains(y_score)
     wrong = (y_true == 1) != (y_score >= threshold)
     assert not sure.any() or np.mean(wrong[sure]) <= error + 1e-12
     coverage, errors, at = coverage_curve(y_true, y_score, threshold)

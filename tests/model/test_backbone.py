@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from stages import features, likeness, pad, split, threshold, train
+from stages import calibrate, features, pad, split, train
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, open_features, open_squares, read_cohort
@@ -221,8 +221,7 @@ def test_frozen_backbone_is_computed_once_and_saved_with_its_head(small):
 def test_saved_model_also_outputs_the_features_of_the_upright_square(small, averaged):
     set_params({"train.test_time_augmentation": averaged})
     train.main()
-    likeness.main()
-    threshold.main()
+    calibrate.main()
     classifier = read_classifier(Path("models"))
     squares, rows = open_squares(), np.arange(4)
     probability, features = with_features(classifier.model).predict(
@@ -235,8 +234,8 @@ def test_saved_model_also_outputs_the_features_of_the_upright_square(small, aver
         classifier,
         Crops([Path("data/small") / path for path in cohort.paths], classifier.made),
     )
-    assert judgement.unlike.shape == (len(cohort.paths),) and np.all(
-        (judgement.unlike >= 0) & (judgement.unlike <= 1)
+    assert judgement.novelty.shape == (len(cohort.paths),) and np.all(
+        (judgement.novelty >= 0) & (judgement.novelty <= 1)
     )
 
 
@@ -405,8 +404,7 @@ def test_model_with_a_neighbors_head_predicts_shares(small, monkeypatch):
     monkeypatch.setattr("stages.model.networks.NEIGHBORS", 5)
     set_params({"model.head": "knn", "train.ensemble": True, "train.test_time_augmentation": True})
     train.main()
-    threshold.main()
-    likeness.main()
+    calibrate.main()
     cohort = read_cohort()
     classifier = read_classifier(Path("models"))
     judgement = judge(

@@ -14,7 +14,7 @@ pytest.importorskip("keras_hub", reason="encoders need: pip install -r requireme
 
 from safetensors.numpy import load_file, save_file
 
-from stages import features, likeness, pad, split, threshold, train
+from stages import calibrate, features, pad, split, train
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import open_features, open_squares, read_cohort
@@ -324,7 +324,7 @@ def small(workplace):
 
 
 def run_from_features():
-    for stage in (features, train, likeness, threshold):
+    for stage in (features, train, calibrate):
         stage.main()
 
 
@@ -349,7 +349,7 @@ def test_saves_only_the_head_with_a_frozen_encoder(small, averaged):
         classifier,
         Crops([Path("data/small") / path for path in cohort.paths], classifier.made),
     )
-    assert judgement.unlike.shape == (len(cohort.paths),)
+    assert judgement.novelty.shape == (len(cohort.paths),)
     looks = Attention(classifier.model)(np.array(open_squares()[:3]))
     assert looks.shape == (3, 42, 42) and looks.max() == 1
 

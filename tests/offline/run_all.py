@@ -12,12 +12,12 @@ from tests.repositories import dvc, git, run_program, stages_run
 def main() -> None:
     assert [name for _, name in socket.if_nameindex()] == ["lo"]
     assert "train" in stages_run(dvc("repro", "--force"))
-    dvc("exp", "run", "-n", "youden", "-S", "evaluate.threshold=youden")
+    dvc("exp", "run", "-n", "youden", "-S", "calibrate.threshold_rule=youden")
     git("checkout", "-q", "HEAD", "--", "params.yaml")
     dvc("repro")
     for program, *arguments in (
         ("predict", "data/demo", "--html", "page.html", "--per-slide", "slides.csv"),
-        ("compare", "--by", "evaluate.threshold"),
+        ("compare", "--by", "calibrate.threshold_rule"),
         ("report", "HEAD"),
     ):
         code, _, error = run_program(program, *arguments)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import manifest, pad, split, threshold, train
+from stages import calibrate, features, manifest, pad, split, train
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import open_squares, read_cohort
@@ -65,8 +65,9 @@ def test_balanced_class_weights():
 
 def test_writes_everything_that_prediction_needs(workplace):
     prepare()
+    features.main()
     train.main()
-    threshold.main()
+    calibrate.main()
     card = json.loads(Path("models/model.json").read_text())
     assert card["step"] == "logistic"
     assert card["weights"] == 8 * 8 * 3 + 1
@@ -94,7 +95,7 @@ def test_writes_everything_that_prediction_needs(workplace):
     _, _, y_true, y_score = read_predictions(Path("models/validation.csv"))
     with open("data/split.csv", newline="") as file:
         assert len(y_true) == sum(row["split"] == "val" for row in csv.DictReader(file))
-    chosen = json.loads(Path("models/threshold.json").read_text())
+    chosen = json.loads(Path("models/calibration.json").read_text())
     assert chosen["threshold"] in y_score
     assert np.mean(y_score[y_true == 1] >= chosen["threshold"]) >= 0.95
 

@@ -73,7 +73,7 @@ const orders = {
   "least-sure": (a, b) => a.dataset.sure - b.dataset.sure,
   slide: (a, b) => text(a.dataset.slide, b.dataset.slide) || b.dataset.probability - a.dataset.probability,
   name: (a, b) => 0,
-  unlike: (a, b) => b.dataset.unlike - a.dataset.unlike,
+  novelty: (a, b) => b.dataset.novelty - a.dataset.novelty,
 };
 
 function fits(crop) {

@@ -1,0 +1,67 @@
+"""Novelty, worked by hand for independent features, and of shifted crops."""
+
+import numpy as np
+import pytest
+
+from stages.base.errors import UserError
+from stages.evaluation.judged import Judged, warn_of_another_laboratory
+from stages.measures.novelty import NoveltyReference, empty_reference, fit_novelty, read_novelty
+
+
+def test_distance_is_mahalanobis():
+    reference = NoveltyReference(
+        np.array([1.0, 2.0]), np.array([2.0, 0.5]), np.eye(2), np.array([1.0, 4.0, 9.0, 16.0])
+    )
+    assert reference.distance(np.array([[1, 2], [3, 2], [1, 3]])) == pytest.approx([0, 1, 4])
+    # Of the four training crops none is nearer than 0, one than 2.25, all than 100.
+    assert reference.novelty(np.array([[1, 2], [4, 2], [21, 2]])) == pytest.approx([0, 0.25, 1])
+
+
+def test_novelty_is_uniform_for_unseen_crops_and_high_for_shifted_ones(tmp_path):
+    random = np.random.default_rng(0)
+    mixing = random.normal(size=(12, 12))
+
+    def crops(n, shift=0.0):
+        return (random.normal(shift, 1, (n, 12)) @ mixing).astype(np.float32)
+
+    features, folds = crops(600), np.arange(600) % 5
+    reference = fit_novelty(features, folds)
+    same, shifted = reference.novelty(crops(500)), reference.novelty(crops(500, 1.5))
+    assert 0.45 < np.median(same) < 0.55 and np.mean(same > 0.95) < 0.09
+    assert np.median(shifted) > 0.95
+
+    path = tmp_path / "novelty.npz"
+    reference.save(path)
+    assert np.array_equal(read_novelty(path).novelty(features), reference.novelty(features))
+    # The folds matter, not their numbers; the bytes are reproducible.
+    before = path.read_bytes()
+    fit_novelty(features, folds + 7).save(path)
+    assert path.read_bytes() == before
+    path.write_bytes(before[:500])
+    with pytest.raises(UserError, match=r"novelty.npz is damaged"):
+        read_novelty(path)
+
+
+def test_ignores_a_constant_feature():
+    features = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    features[:, 1] = 7
+    reference = fit_novelty(features, np.arange(50) % 2)
+    other = features.copy()
+    other[:, 1] = 1000
+    assert reference.distance(other) == pytest.approx(reference.distance(features))
+
+
+def test_empty_reference(tmp_path):
+    assert not empty_reference()
+    with pytest.raises(UserError, match=r"none.npz does not exist; the folder of a model holds"):
+        read_novelty(tmp_path / "none.npz")
+    empty_reference().save(tmp_path / "novelty.npz")
+    assert not read_novelty(tmp_path / "novelty.npz")
+
+
+@pytest.mark.parametrize(
+    ("novelty", "warned"), [(0.97, True), (0.5, False), (0.95, False), (None, False)]
+)
+def test_warns_of_crops_that_are_out_of_distribution(capsys, novelty, warned):
+    warn_of_another_laboratory([Judged("a.png", 1, np.float32(0.9), 0, "s", novelty, None)] * 3)
+    assert ("see `python -m stages.recalibrate --help`" in capsys.readouterr().err) == warned
