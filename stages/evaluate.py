@@ -1,29 +1,29 @@
-"""Measure the model on the test slides: -> metrics/test.json, measures.json, predictions.csv,
-tables of slides and plots.
+"""Measure the model on the test slides.
 
-Where split.test is none there are no test slides: both files of measures then hold one entry,
-`out_of_fold`, of the validation predictions of the ensemble's members; the tables and curves of a
-test set are empty.
+metrics/test.json has the headline metrics, which `dvc metrics` shows; metrics/measures.json has all
+measures with their intervals. Predictions, tables of slides, curves and pictures are in metrics/,
+too.
 
-metrics/test.json has the numbers that one decides by, and `dvc metrics` shows it;
-metrics/measures.json has all of them, with their intervals.
+With split.test none there are no test slides: both files of measures then have one entry,
+`out_of_fold`, about the validation predictions of the ensemble's members, and the tables have no
+rows.
 """
 
 import numpy as np
 
 from stages.base.errors import UserError, refuse, run_program
-from stages.base.files import write_json, write_table
+from stages.base.files import write_json
 from stages.base.parameters import read_params
 from stages.dataset.cohort import IMAGES, MANIFEST, SPLIT, leakage, open_squares, read_cohort
 from stages.dataset.predictions import write_predictions
 from stages.dataset.used_card import read_used_card
 from stages.evaluation.classifier import of_another_model, read_card, read_network
-from stages.evaluation.curves import METRICS, write_curves, write_slides
+from stages.evaluation.curves import METRICS, write_coverage, write_curves, write_slides
 from stages.evaluation.out_of_fold import write_out_of_fold
 from stages.evaluation.pictures import attention_picture, mistakes_picture, worst_mistakes
-from stages.evaluation.results import certain, deciding, measure, say
+from stages.evaluation.results import headline, measure, measure_coverage, print_results
 from stages.images.sheets import save_png
-from stages.measures.decision import coverage_curve, read_decision
+from stages.measures.decision import read_decision
 from stages.measures.parameters import EvaluateParameters
 from stages.measures.pseudonyms import read_key
 from stages.model.backend import make_deterministic
@@ -40,7 +40,6 @@ def main() -> None:
     refuse([*made.of_another(FOLDER), *of_another_model(FOLDER, decision)])
     made.refuse_other_data(MANIFEST, SPLIT)
     folder = read_used_card().folder
-    threshold, band = decision.threshold, decision.uncertain
 
     cohort = read_cohort()
     if cohort.has_no_test:
@@ -51,37 +50,29 @@ def main() -> None:
     model, squares = read_network(FOLDER, made), open_squares()
     if model.input_shape[1:] != squares.shape[1:]:
         raise UserError(
-            f"{MODEL} takes pixels of shape {model.input_shape[1:]}; those of {IMAGES} are {squares.shape[1:]}"
+            f"{MODEL}: it takes pixels of shape {model.input_shape[1:]}; "
+            f"those of {IMAGES} are {squares.shape[1:]}"
         )
     y_score = decision.calibration(predict(model, squares, rows))
-    y_pred = (y_score >= threshold).astype(np.int64)
+    y_pred, threshold = decision.is_positive(y_score).astype(np.int64), decision.threshold
 
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
     results["leakage"] = leakage(cohort.slides, cohort.splits)
     results["corrected_labels"] = int(np.sum(y_true != cohort.published[rows]))
-    results["certain"] = certain(y_true, y_score, threshold, band)
-    write_json(METRICS / "test.json", deciding(results))
+    results |= measure_coverage(y_true, y_score, decision)
+    write_json(METRICS / "test.json", headline(results))
     write_json(METRICS / "measures.json", results)
     write_predictions(METRICS / "predictions.csv", cohort, rows, y_score.astype(np.float32), y_pred)
     write_slides(y_true, y_pred, slides, key)
     write_curves(y_true, y_score, threshold)
-    coverage, wrong, _ = coverage_curve(y_true, y_score, threshold)
-    write_table(
-        METRICS / "plots/coverage.csv",
-        ("coverage", "wrong"),
-        zip(coverage.tolist(), wrong.tolist()),
-    )
+    write_coverage(y_true, y_score, threshold)
     mistakes = worst_mistakes(y_true, y_score, y_pred)
-    save_png(
-        METRICS / "plots/mistakes.png",
-        mistakes_picture(folder, paths, slides, y_score, mistakes, threshold),
-    )
+    worst = mistakes_picture(folder, paths, slides, y_score, mistakes, threshold)
+    save_png(METRICS / "plots/mistakes.png", worst)
     looks = attention_picture(model, squares, rows, paths, y_true, y_score, mistakes)
     save_png(METRICS / "plots/attention.png", looks)
-    say(results)
-    print(
-        "to look at: `dvc metrics show`, metrics/plots/mistakes.png, or all of it on a page: `python -m stages.report HEAD`"
-    )
+    print_results(results)
+    print("see `dvc metrics show` and metrics/plots/; `python -m stages.report HEAD` draws a page")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from stages.dataset.card import Dataset, read_dataset
 from stages.dataset.seen import Seen
 from stages.evaluation.classifier import Crops, judge, read_classifier
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
-from stages.evaluation.results import certain, deciding, measure, say
+from stages.evaluation.results import headline, measure, measure_coverage, print_results
 from stages.images.sheets import save_png
 from stages.intake.crops import ManifestRow, Unreadable, make_manifest
 from stages.intake.parameters import ManifestParameters
@@ -56,19 +56,19 @@ def main() -> None:
         np.array([crop.label for crop in crops]),
         np.array([crop.slide for crop in crops]),
     )
-    threshold, band = classifier.decision.threshold, classifier.decision.uncertain
-    y_pred = (y_score >= threshold).astype(np.int64)
+    decision, threshold = classifier.decision, classifier.decision.threshold
+    y_pred = decision.is_positive(y_score).astype(np.int64)
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
     results["corrected_labels"] = sum(crop.label != crop.published for crop in crops)
     results["trained_on"] = listed - len(crops)
-    results["certain"] = certain(y_true, y_score, threshold, band)
-    write_json(OUTPUT / f"{dataset.name}.json", deciding(results))
+    results |= measure_coverage(y_true, y_score, decision)
+    write_json(OUTPUT / f"{dataset.name}.json", headline(results))
     write_json(OUTPUT / f"{dataset.name}.measures.json", results)
     write_table(unreadable_list, Unreadable._fields, unreadable)
     columns = ("path", "slide", "label", "probability", "predicted")
     rows = [
-        (crop.path, crop.slide, crop.label, np.float32(p), called)
-        for crop, p, called in zip(crops, y_score, y_pred)
+        (crop.path, crop.slide, crop.label, np.float32(p), predicted)
+        for crop, p, predicted in zip(crops, y_score, y_pred)
     ]
     write_table(OUTPUT / f"{dataset.name}.csv", columns, rows)
     paths, mistakes = (
@@ -79,7 +79,7 @@ def main() -> None:
         OUTPUT / f"{dataset.name}.png",
         mistakes_picture(dataset.folder, paths, slides, y_score, mistakes, threshold),
     )
-    say(results)
+    print_results(results)
 
 
 def without_training_crops(

@@ -14,6 +14,7 @@ from stages.dataset.predictions import parse_predictions
 from stages.experiments.markdown import markdown_table
 from stages.experiments.reading import MEASURES, PREDICTIONS, read_at
 from stages.experiments.sides import changed_pixels, refuse_stale
+from stages.measures.decision import is_positive
 from stages.measures.pooled import Pooled, differences, measure_draws
 from stages.measures.resampling import WITH_INTERVALS, interval, too_small
 from stages.measures.scores import outcome, title
@@ -70,7 +71,7 @@ def judge(old: Pooled, new: Pooled, before: str, after: str) -> list[str]:
     images, slides = len(new.predictions.y_true), len(np.unique(new.predictions.slides))
     counts = f"{images} test glomeruli of {slides} slide{'s' * (slides != 1)}"
     if np.array_equal(old.predictions.y_score, new.predictions.y_score) and np.array_equal(
-        old.called, new.called
+        old.y_pred, new.y_pred
     ):
         return [
             f"**The same**: each of the {counts} has the probability and the call that it had before."
@@ -104,7 +105,8 @@ def read_side(revision: str | None) -> Pooled:
         raise UserError(f"{name} has no test set: it is trained on all slides")
     order = np.argsort(found.paths)
     return Pooled(
-        type(found)(*(column[order] for column in found)), found.y_score[order] >= threshold
+        type(found)(*(column[order] for column in found)),
+        is_positive(found.y_score[order], threshold),
     )
 
 

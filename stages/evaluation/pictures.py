@@ -13,22 +13,17 @@ from stages.model.backend import keras
 
 SHOWN_OF_A_KIND = 8
 CLASSES = ("not globally sclerotic", "globally sclerotic")
-# What mistakes are called, and what such a crop truly is.
+# Names of both kinds of mistakes, and the true class.
 KINDS = (("missed", CLASSES[1]), ("false alarm", CLASSES[0]))
 
 
 def worst_mistakes(
     y_true: np.ndarray, y_score: np.ndarray, y_pred: np.ndarray
 ) -> tuple[list[int], list[int]]:
-    """Return the missed sclerotic glomeruli and the false alarms, the surest mistake first, up to
-    eight of each.
-    """
-    missed = [
-        int(row) for row in np.argsort(y_score, kind="stable") if y_true[row] and not y_pred[row]
-    ]
-    alarms = [
-        int(row) for row in np.argsort(-y_score, kind="stable") if y_pred[row] and not y_true[row]
-    ]
+    """Return the rows of (missed sclerotic glomeruli, false alarms), the most confident first."""
+    ascending, descending = np.argsort(y_score, kind="stable"), np.argsort(-y_score, kind="stable")
+    missed = [int(row) for row in ascending if y_true[row] and not y_pred[row]]
+    alarms = [int(row) for row in descending if y_pred[row] and not y_true[row]]
     return missed[:SHOWN_OF_A_KIND], alarms[:SHOWN_OF_A_KIND]
 
 
@@ -40,9 +35,7 @@ def mistakes_picture(
     mistakes: tuple[Sequence[int], Sequence[int]],
     threshold: float,
 ) -> Image.Image:
-    """Return a sheet of the worst `mistakes`, (missed, false alarms): the crops as they are in the
-    dataset's `folder`.
-    """
+    """Return a sheet of the original crops of `mistakes`, (missed, false alarms)."""
     crops, captions = [], []
     for (kind, truth), rows in zip(KINDS, mistakes):
         for row in rows:
@@ -66,9 +59,14 @@ def attention_picture(
     y_score: np.ndarray,
     mistakes: tuple[Sequence[int], Sequence[int]],
 ) -> Image.Image:
-    """Return a sheet that shows where the model looks: the worst mistakes, then other crops of both
-    classes, evenly spread in probability; each beside itself under the heat of what speaks for
-    sclerosis.
+    """Return a sheet that shows where the model looks, each crop next to its attention map.
+
+    It shows the worst mistakes, then other crops of both classes, from the least to the most
+    probable.
+
+    Args:
+        squares: uint8 (N, size, size, 3).
+        rows: of the test crops in `squares`.
     """
     shown = [
         (kind, row)
@@ -82,16 +80,18 @@ def attention_picture(
             for row in np.argsort(y_score, kind="stable")
             if y_true[row] == label and row not in taken
         ]
-        spread = np.linspace(0, len(of_class) - 1, min(SHOWN_OF_A_KIND // 2, len(of_class))).astype(
-            int
-        )
-        shown += [(kind, of_class[place]) for place in spread]
+        number = min(SHOWN_OF_A_KIND // 2, len(of_class))
+        places = np.linspace(0, len(of_class) - 1, number).astype(int)
+        shown += [(kind, of_class[place]) for place in places]
     crops = squares[rows[[row for _, row in shown]]]
     pictures, captions = [], []
     for (kind, row), square, heat in zip(shown, crops, Attention(model)(crops)):
         pictures += [Image.fromarray(square), overlay(square, heat)]
         captions += [f"{kind}, p = {y_score[row]:.3f}\n{Path(paths[row]).name}", "where it looks"]
-    heading = "from gray, which says nothing, to red, which speaks most for global sclerosis in this crop; p: its probability"
+    heading = (
+        "from gray, which says nothing, to red, which speaks most for global sclerosis in this "
+        "crop; p: its probability"
+    )
     return contact_sheet(
         pictures,
         captions,
@@ -102,7 +102,7 @@ def attention_picture(
 
 
 def _color_key() -> Image.Image:
-    """Return the colors of `overlay` on middle gray, from cold to hot."""
+    """Return the color scale of `overlay` on middle gray."""
     width, height = 120, 14
     heat = np.linspace(0, 1, width)[None, :].repeat(height, axis=0)
     return overlay(np.full((height, width, 3), 128, dtype=np.uint8), heat)

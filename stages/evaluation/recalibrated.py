@@ -13,6 +13,7 @@ from stages.base.errors import UserError
 from stages.base.files import MODEL_FILES, read_json, sha256, write_json
 from stages.evaluation.classifier import Classifier
 from stages.measures.calibration import log_odds
+from stages.measures.decision import is_positive
 from stages.measures.recalibration import (
     LEAST_CROPS,
     Rate,
@@ -59,8 +60,8 @@ class Recalibrated:
         groups = np.array([slide or f"crop {number}" for number, slide in enumerate(slides)])
         self.shift: Shift = fit_shift(y_true, odds)
         calls = {
-            "before": y_score >= threshold,
-            "after": left_out(y_true, odds, groups) >= log_odds(threshold),
+            "before": classifier.decision.is_positive(y_score),
+            "after": is_positive(left_out(y_true, odds, groups), float(log_odds(threshold))),
         }
         self.rates: dict[str, dict[str, Rate]] = {
             RATES[label]: {

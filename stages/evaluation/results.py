@@ -1,50 +1,38 @@
-"""What is said of a model on a test set: all measures, the few that one decides by, and the lines
-on the screen.
-"""
+"""The measures of a model on a test set, and how they are printed."""
 
 import sys
 
 import numpy as np
 
-from stages.measures.decision import Band
+from stages.measures.decision import Decision, is_positive
 from stages.measures.resampling import slide_bootstrap, too_small
 from stages.measures.scores import MEASURES, confusion, score
 
+HEADLINE = ("roc_auc", "sensitivity", "specificity", "f1", "brier", "coverage", "leakage")
 
-def say(results: dict) -> None:
+
+def print_results(results: dict) -> None:
     """Print the main measures with their intervals."""
-    for name in ("roc_auc", "sensitivity", "specificity", "f1"):
-        interval = results["interval_95"][name]
-        span = (
-            f" (95 % interval {interval['low']:.3f} to {interval['high']:.3f})" if interval else ""
-        )
-        print(
-            f"{name}: {results[name]:.3f}{span}"
-            if results[name] is not None
-            else f"{name}: not defined"
-        )
-    widths = {
-        name: span["high"] - span["low"] for name, span in results["interval_95"].items() if span
-    }
-    print(
-        f"on {results['images']} glomeruli of {results['slides']} slide{'s' * (results['slides'] != 1)}"
-    )
-    if small := too_small(results["slides"], widths):
+    intervals = results["interval_95"]
+    for name, interval in intervals.items():
+        value = results[name]
+        span = f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else ""
+        interval_text = f" (95 % interval {span})" if span else ""
+        print(f"{name}: not defined" if value is None else f"{name}: {value:.3f}{interval_text}")
+    slides = results["slides"]
+    print(f"on {results['images']} glomeruli of {slides} slide{'s' * (slides != 1)}")
+    widths = {name: span["high"] - span["low"] for name, span in intervals.items() if span}
+    if small := too_small(slides, widths):
         print(f"{small} Folds pooled (`python -m stages.compare`) tell more.")
 
 
-def deciding(results: dict) -> dict[str, float | None]:
-    """Return of all `results` the few that one decides by, to four digits: what `dvc metrics`
-    shows, in a line of a terminal.
-
-    `certain` is the share of glomeruli that are decided; `leakage` that of test images whose slide
-    was trained on.
-    """
-    few = {name: results[name] for name in ("roc_auc", "sensitivity", "specificity", "f1", "brier")}
-    few["certain"] = results["certain"]["coverage"]
-    if "leakage" in results:
-        few["leakage"] = results["leakage"]
-    return {name: value if value is None else round(value, 4) for name, value in few.items()}
+def headline(results: dict) -> dict[str, float | None]:
+    """Return the headline metrics, rounded to four digits so that `dvc metrics` fits a terminal."""
+    return {
+        name: None if results[name] is None else round(results[name], 4)
+        for name in HEADLINE
+        if name in results
+    }
 
 
 def measure(
@@ -55,10 +43,11 @@ def measure(
     replicates: int,
     seed: int,
 ) -> dict:
-    """Return what metrics/measures.json holds; measures that are not defined are null, with the
-    reason under `undefined`.
+    """Return all measures, as in metrics/measures.json.
+
+    Undefined measures are None; `undefined` says why.
     """
-    y_pred = y_score >= threshold
+    y_pred = is_positive(y_score, threshold)
     counts = confusion(y_true, y_pred)
     measures = score(y_true, y_score, y_pred)
     undefined = {
@@ -79,15 +68,16 @@ def measure(
     }
 
 
-def certain(
-    y_true: np.ndarray, y_score: np.ndarray, threshold: float, band: Band
+def measure_coverage(
+    y_true: np.ndarray, y_score: np.ndarray, decision: Decision
 ) -> dict[str, float | None]:
-    """Return the share of images outside the uncertain band, and which share of them is wrong; None
-    where there are none.
+    """Return the share of images that are decided, and the error rate of these.
+
+    The error rate is None if no image is decided.
     """
-    sure = ~band.contains(y_score)
-    wrong = (y_true == 1) != (y_score >= threshold)
+    decided = ~decision.is_uncertain(y_score)
+    wrong = (y_true == 1) != decision.is_positive(y_score)
     return {
-        "coverage": float(np.mean(sure)),
-        "wrong": float(np.mean(wrong[sure])) if sure.any() else None,
+        "coverage": float(np.mean(decided)),
+        "decided_error_rate": float(np.mean(wrong[decided])) if decided.any() else None,
     }

@@ -1,6 +1,4 @@
-"""Predictions of several folds as one, and how the measures of several models spread over draws of
-the same slides.
-"""
+"""Predictions of several folds pooled, and paired measures of models on draws of slides."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.dataset.predictions import Predictions
+from stages.measures.decision import is_positive
 from stages.measures.resampling import slide_draws
 from stages.measures.scores import score
 from stages.workers.progress import progress
@@ -16,37 +15,37 @@ Measures = dict[str, float | None]
 
 
 class Pooled(NamedTuple):
-    """Predictions of the images of all folds, and what each image was called at its own fold's
-    threshold: bool (n,).
+    """The predictions of all folds, and which images are positive at their fold's threshold.
+
+    `y_pred` is bool (n,).
     """
 
     predictions: Predictions
-    called: np.ndarray
+    y_pred: np.ndarray
 
 
 def pool(folds: Sequence[Predictions], thresholds: Sequence[float]) -> Pooled:
     """Return the predictions of some folds as one."""
-    called = [fold.y_score >= threshold for fold, threshold in zip(folds, thresholds)]
-    return Pooled(Predictions(*map(np.concatenate, zip(*folds))), np.concatenate(called))
+    y_pred = [is_positive(fold.y_score, threshold) for fold, threshold in zip(folds, thresholds)]
+    return Pooled(Predictions(*map(np.concatenate, zip(*folds))), np.concatenate(y_pred))
 
 
 def measure_draws(
     models: Sequence[Sequence[Pooled]], names: Sequence[str], replicates: int, seed: int
 ) -> tuple[list[Measures], list[list[Measures]]]:
-    """Measure some models, each trained in the same R repetitions, on the same images and on draws
-    of their slides.
+    """Measure models on the same images and on draws of their slides.
 
     A measure is the mean over a model's repetitions. Slides are drawn as in
-    `stages.measures.resampling.slide_bootstrap`, and repetitions too, where there are several. Each
-    draw is the same for all models, so that their differences are paired.
+    `stages.measures.resampling.slide_bootstrap`, and so are repetitions if there are several. Each
+    draw is the same for all models, so their differences are paired.
 
     Args:
         models: for each model its R repetitions, on the same images.
         names: of `stages.measures.scores.MEASURES`.
 
     Returns:
-        the measures of each model; and of each model a list over the draws. None where a measure is
-        not defined.
+        The measures of each model, and for each model a list over the draws. Undefined measures are
+        None.
     """
     slides = np.unique(models[0][0].predictions.slides)
     codes = [np.searchsorted(slides, pooled.predictions.slides) for pooled in models[0]]
@@ -56,8 +55,8 @@ def measure_draws(
     ) -> Measures:
         each = []
         for number in repetitions:
-            (_, _, y_true, y_score), called = model[number]
-            each.append(score(y_true, y_score, called, counts[codes[number]], names))
+            (_, _, y_true, y_score), y_pred = model[number]
+            each.append(score(y_true, y_score, y_pred, counts[codes[number]], names))
         return {name: _mean([measures[name] for measures in each]) for name in names}
 
     everything = range(len(codes))
@@ -78,7 +77,7 @@ def measure_draws(
 
 
 def differences(ours: Sequence[Measures], theirs: Sequence[Measures], name: str) -> list[float]:
-    """Return the difference of a measure in each draw in which both have it."""
+    """Return the difference of a measure in each draw in which both models define it."""
     pairs = [(a[name], b[name]) for a, b in zip(ours, theirs)]
     return [a - b for a, b in pairs if a is not None and b is not None]
 

@@ -64,7 +64,7 @@ def write(folder, scores, y_true=(0, 1, 0, 1), slides="aabb", threshold=0.5):
 
 def test_a_side_is_called_by_its_own_threshold(workplace):
     write(workplace, [0.1, 0.4, 0.2, 0.9], threshold=0.3)
-    assert read_side(None).called.tolist() == [False, True, False, True]
+    assert read_side(None).y_pred.tolist() == [False, True, False, True]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"threshold": '])
