@@ -450,8 +450,8 @@ def predict_with(model, folder: Path, rounds: int) -> Row:
     """Ours, one image at a time, and decoding (Pillow's, on all cores) and the forward pass alone,
     one after the other.
     """
-    from stages.evaluation.classifier import Crops, judge, read_classifier
-    from stages.evaluation.judged import Judged, write_judged
+    from stages.evaluation.classifier import Crops, read_classifier, score_crops
+    from stages.evaluation.predictions import Prediction, write_predictions
     from stages.images.squares import make_square
 
     files = native_crops() * 40
@@ -462,12 +462,12 @@ def predict_with(model, folder: Path, rounds: int) -> Row:
     pixels = np.zeros((len(files), size, size, 3), dtype=np.uint8)
 
     def ours() -> None:
-        y_score = judge(classifier, Crops(files, classifier.made)).probability
+        y_score = score_crops(classifier, Crops(files, classifier.made)).probability
         rows = [
-            Judged(file.name, int(p >= 0.5), np.float32(p), 0, "", None, None)
+            Prediction(file.name, int(p >= 0.5), np.float32(p), 0, "", None, None)
             for file, p in zip(files, y_score)
         ]
-        write_judged(folder / "evaluation.csv", rows)
+        write_predictions(folder / "evaluation.csv", rows)
 
     def one_at_a_time() -> None:
         rows = []

@@ -1,10 +1,9 @@
-"""Measure the model on a dataset that it was not trained on, as it is: ->
-metrics/external/<name>.json and predictions.
+"""Measure the model on a dataset that it was not trained on.
 
     python -m stages.external NAME
 
-NAME is a dataset, data/NAME/ with its card. dvc.yaml has this stage once for each name in
-`external` of params.yaml.
+NAME is a dataset, data/NAME/ with its card. dvc.yaml runs this stage for each name in `external` of
+params.yaml. Measures and predictions are written to metrics/external/.
 """
 
 import sys
@@ -19,7 +18,7 @@ from stages.base.files import write_json, write_table
 from stages.base.parameters import read_params
 from stages.dataset.card import Dataset, read_dataset
 from stages.dataset.seen import Seen
-from stages.evaluation.classifier import Crops, judge, read_classifier
+from stages.evaluation.classifier import Crops, read_classifier, score_crops
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
 from stages.evaluation.results import headline, measure, measure_coverage, print_results
 from stages.images.sheets import save_png
@@ -34,28 +33,24 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("name", help="the dataset")
     dataset = read_dataset(parser.parse_args().name)
-    params, manifest = (
-        read_params("evaluate", EvaluateParameters),
-        read_params("manifest", ManifestParameters),
-    )
+    params = read_params("evaluate", EvaluateParameters)
+    manifest = read_params("manifest", ManifestParameters)
     classifier = read_classifier(Path("models"))
     unreadable_list = OUTPUT / f"{dataset.name}.unreadable.csv"
     if dataset.name == classifier.made.dataset.name:
         raise UserError(
-            f"{dataset.folder}: it is the dataset that the model was trained on; `external` measures it on another"
+            f"{dataset.folder}: it is the dataset that the model was trained on; `external` needs "
+            "another"
         )
     crops, unreadable = make_manifest(dataset, unreadable_list, manifest.skips_unreadable)
     listed = len(crops)
     crops = without_training_crops(dataset, crops, classifier.seen, params.trained_on)
-    y_score, problems, _, _ = judge(
-        classifier, Crops([dataset.folder / crop.path for crop in crops], classifier.made)
-    )
+    files = [dataset.folder / crop.path for crop in crops]
+    y_score, problems, _, _ = score_crops(classifier, Crops(files, classifier.made))
     refuse([problems[row] for row in sorted(problems)])
 
-    y_true, slides = (
-        np.array([crop.label for crop in crops]),
-        np.array([crop.slide for crop in crops]),
-    )
+    y_true = np.array([crop.label for crop in crops])
+    slides = np.array([crop.slide for crop in crops])
     decision, threshold = classifier.decision, classifier.decision.threshold
     y_pred = decision.is_positive(y_score).astype(np.int64)
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
@@ -88,17 +83,21 @@ def without_training_crops(
     seen: Seen,
     trained_on: Literal["leave_out", "refuse"],
 ) -> list[ManifestRow]:
-    """Return the crops that the model was not trained on, and say how many there are besides.
+    """Return the crops that the model was not trained on, and warn of the others.
 
     Raises:
-        UserError: all crops are of the training dataset, or some are and `trained_on` is `refuse`.
+        UserError: all crops are in the training dataset, or some are and `trained_on` is `refuse`.
     """
     rest = [crop for crop in crops if not seen.trained_on(crop.pixels_sha256)]
     if count := len(crops) - len(rest):
-        found = f"{dataset.folder}: the model was trained on {count} of these {len(crops)} crops, which have the same pixels"
+        found = (
+            f"{dataset.folder}: the model was trained on {count} of these {len(crops)} crops, "
+            "which have the same pixels"
+        )
         if all(seen.knows(crop.pixels_sha256) for crop in crops):
             raise UserError(
-                f"{dataset.folder}: all of its {len(crops)} crops are of the dataset that the model was trained on"
+                f"{dataset.folder}: all of its {len(crops)} crops are of the dataset that the "
+                "model was trained on"
             )
         if trained_on == "refuse":
             raise UserError(

@@ -1,17 +1,15 @@
-"""Judge a laboratory's own crops with a trained model: a table with a row for each.
+"""Classify a site's own crops with a trained model.
 
-    python -m stages.predict FOLDER                                    all images below a folder ->
-    evaluation.csv python -m stages.predict crops.csv --per-slide slides.csv          the images
-    that a table names; a summary of each slide python -m stages.predict FOLDER --labels public.csv
-    and, where the labels are known, the measures python -m stages.predict FOLDER --html
-    evaluation.html             a page to look through, in any browser, without a network python -m
-    stages.predict FOLDER --geojson judged.geojson           and back to the slides of
-    `stages.extract`, for QuPath
+    python -m stages.predict FOLDER                          # all images below a folder
+    python -m stages.predict crops.csv --per-slide slides.csv  # those in a table; counts per slide
+    python -m stages.predict FOLDER --labels public.csv      # and the measures against labels
+    python -m stages.predict FOLDER --html evaluation.html   # and a page for any browser, offline
+    python -m stages.predict FOLDER --geojson out.geojson    # and objects for QuPath
 
-Crops are padded, resized and normalized as the model's training crops were, and called by the
-threshold that was chosen on its validation slides. `uncertain` is 1 where the probability is too
-near to that threshold: a pathologist should look. --model is the folder models/ of this repository,
-or one that `dvc get <repository> models` brought.
+The predictions are written to evaluation.csv. Crops are prepared like the training crops of the
+model, and its own threshold decides. `uncertain` is 1 if the probability is too near the threshold:
+a pathologist should look. --model is a folder like models/ of this repository, such as one that
+`dvc get <repository> models` fetched.
 """
 
 import argparse
@@ -21,21 +19,21 @@ from pathlib import Path
 from stages.base.arguments import argument_parser
 from stages.base.errors import refuse, run_program
 from stages.base.files import refuse_outputs, write_table
-from stages.evaluation.classifier import Crops, judge, read_card, read_classifier
+from stages.evaluation.classifier import Crops, read_card, read_classifier, score_crops
 from stages.evaluation.gallery import refuse_pages, write_gallery
-from stages.evaluation.judged import (
+from stages.evaluation.predictions import (
     MEASURES,
     SKIPPED,
-    call,
-    find_slides,
-    numbers_of,
-    outputs_of,
+    decide,
+    measurements,
+    output_files,
     propose,
-    say_measures,
-    warn_of_another_laboratory,
-    write_judged,
-    write_slides,
+    report_measures,
+    warn_if_out_of_distribution,
+    write_predictions,
+    write_slide_counts,
 )
+from stages.evaluation.slide_names import find_slides
 from stages.intake.labels import LABEL_COLUMNS, NAME_COLUMNS, read_labels
 from stages.intake.names import Names
 from stages.intake.source import find_crops
@@ -56,7 +54,7 @@ def main() -> None:
     options |= {
         f"--geojson of {image}": file for image, file in files_of(arguments.geojson, places).items()
     }
-    outputs = outputs_of(options, proposes=arguments.propose is not None)
+    outputs = output_files(options, proposes=arguments.propose is not None)
     encoder = arguments.weights.glob("*") if arguments.weights else ()
     read = [
         arguments.source,
@@ -79,7 +77,8 @@ def main() -> None:
         if arguments.labels
         else {}
     )
-    opened = Crops(crops, read_card(arguments.model))  # While Keras is imported and the model read.
+    # Crops are prefetched while Keras is imported and the model is read.
+    opened = Crops(crops, read_card(arguments.model))
     classifier = read_classifier(arguments.model, arguments.weights)
     of_table = columns.of("slide") if columns else None
     slides = find_slides(
@@ -89,50 +88,48 @@ def main() -> None:
         arguments.per_slide is not None,
         of_table,
     )
-    judgement = judge(classifier, opened)
-    problems = judgement.problems
+    scores = score_crops(classifier, opened)
+    problems = scores.problems
     if problems and (arguments.unreadable == "refuse" or len(problems) == len(names)):
         refuse([problems[row] for row in sorted(problems)])
     for row in sorted(problems):
         print(f"warning: skipped: {problems[row]}", file=sys.stderr)
-    judged = call(names, judgement, classifier.decision, slides, labels)
-    warn_of_another_laboratory(judged)
+    predictions = decide(names, scores, classifier.decision, slides, labels)
+    warn_if_out_of_distribution(predictions)
 
-    write_judged(arguments.output, judged, *(columns[1:] if columns else ()))
+    write_predictions(arguments.output, predictions, *(columns[1:] if columns else ()))
     if problems:
-        write_table(
-            outputs[SKIPPED],
-            ("name", "reason"),
-            [(names[row], problems[row]) for row in sorted(problems)],
-        )
+        skipped = [(names[row], problems[row]) for row in sorted(problems)]
+        write_table(outputs[SKIPPED], ("name", "reason"), skipped)
     if arguments.per_slide:
-        write_slides(arguments.per_slide, judged)
+        write_slide_counts(arguments.per_slide, predictions)
     if labels:
-        say_measures(judged, outputs[MEASURES])
+        report_measures(predictions, outputs[MEASURES])
     if arguments.propose:
         header = (
             arguments.name_column or NAME_COLUMNS[0],
             arguments.label_column or LABEL_COLUMNS[1],
         )
-        write_table(outputs["--propose"], header, propose(judged, arguments.propose))
+        write_table(outputs["--propose"], header, propose(predictions, arguments.propose))
         print(f"to be labeled, for `python -m stages.recalibrate`: {outputs['--propose']}")
-    # Those of an earlier run would be taken for this one's.
+    # Files of an earlier run could be mistaken for this run's.
     for name, written in ((SKIPPED, problems), (MEASURES, labels)):
         if not written and outputs[name].is_file():
             outputs[name].unlink()
     if arguments.html:
-        write_gallery(arguments.html, folder, judged, classifier, arguments.model)
+        write_gallery(arguments.html, folder, predictions, classifier, arguments.model)
     if arguments.geojson:
         classes = classifier.made.class_names
         verdicts = [
-            Verdict(one.name, classes[one.predicted], one.predicted, numbers_of(one, classes))
-            for one in judged
+            Verdict(one.name, classes[one.predicted], one.predicted, measurements(one, classes))
+            for one in predictions
         ]
-        print(
-            f"for QuPath: {', '.join(map(str, write_verdicts(arguments.geojson, places, verdicts).values()))}"
-        )
-    counts = f"{sum(one.predicted for one in judged)} globally sclerotic, {sum(one.uncertain for one in judged)} uncertain"
-    print(f"{len(judged)} crops: {counts}; {len(problems)} skipped: {arguments.output}")
+        files = write_verdicts(arguments.geojson, places, verdicts).values()
+        print(f"for QuPath: {', '.join(map(str, files))}")
+    sclerotic = sum(one.predicted for one in predictions)
+    uncertain = sum(one.uncertain for one in predictions)
+    counts = f"{sclerotic} globally sclerotic, {uncertain} uncertain; {len(problems)} skipped"
+    print(f"{len(predictions)} crops: {counts}: {arguments.output}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -152,7 +149,7 @@ def parse_arguments() -> argparse.Namespace:
         "--weights",
         type=Path,
         metavar="FOLDER",
-        help="of the encoder that the model was made for, if for one",
+        help="the encoder of the model, if it needs one",
     )
     parser.add_argument(
         "--output", type=Path, default=Path("evaluation.csv"), help="(default: evaluation.csv)"
@@ -167,13 +164,13 @@ def parse_arguments() -> argparse.Namespace:
         "--html",
         type=Path,
         metavar="PAGE",
-        help="write a page with all crops, the likeliest sclerotic first",
+        help="write a page with all crops, the most probably sclerotic first",
     )
     parser.add_argument(
         "--geojson",
         type=Path,
         metavar="FILE",
-        help="write the verdicts for QuPath, a file for each slide",
+        help="write the predictions for QuPath, one file per slide",
     )
     parser.add_argument(
         "--slide",

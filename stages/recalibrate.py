@@ -1,15 +1,13 @@
-"""Give a model the calibration of another laboratory, from a few of its own crops that it has
-labeled: -> a model folder.
+"""Recalibrate a model for another site, from a few crops that the site has labeled.
 
     python -m stages.recalibrate CROPS --labels table.csv --output models-ours
     python -m stages.predict MORE --model models-ours
 
-The model ranks as well elsewhere as where it was trained, but its probabilities are shifted there,
-and with them what is called. A dozen labels, of both classes and best of several slides, are the
-case that this is made for; four are the least. The saved threshold with its rule and target is
-kept, and so is the model: its log-odds get a map of their own (Platt), which the labels pull away
-from none at all. Sensitivity and specificity before and after, with their intervals, are printed
-and written, with the hashes of the model and of the crops, beside the model.
+At another site the model usually ranks as well, but its probabilities are shifted. The network and
+the threshold stay the same; the log-odds get a map (Platt) that is fitted to the labels. A dozen
+labels of both classes, best from several slides, are enough; four are the minimum. Sensitivity and
+specificity before and after, with intervals, are printed and written to the new folder, with the
+hashes of the model and of the crops.
 """
 
 import sys
@@ -19,9 +17,9 @@ import numpy as np
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
-from stages.evaluation.classifier import Crops, judge, read_classifier
-from stages.evaluation.judged import find_slides
+from stages.evaluation.classifier import Crops, read_classifier, score_crops
 from stages.evaluation.recalibrated import Recalibrated, refuse_few, write_model
+from stages.evaluation.slide_names import find_slides
 from stages.intake.labels import read_labels
 from stages.intake.names import Names
 from stages.intake.source import find_crops
@@ -53,10 +51,10 @@ def main() -> None:
         "--weights",
         type=Path,
         metavar="FOLDER",
-        help="of the encoder that the model was made for, if for one",
+        help="the encoder of the model, if it needs one",
     )
     parser.add_argument(
-        "--output", type=Path, required=True, help="the folder to write; it must not be there yet"
+        "--output", type=Path, required=True, help="the folder to write; it must not exist"
     )
     parser.add_argument(
         "--slide",
@@ -66,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.output.name or arguments.output.exists() or arguments.output.is_symlink():
         raise UserError(
-            f"--output: {arguments.output} is there already; choose another name, or remove it"
+            f"--output: {arguments.output} already exists; choose another name, or remove it"
         )
     folder, crops, columns = find_crops(arguments.source, arguments.labels)
     named = Names(crops, "the folder of the crops", what="crops")
@@ -75,26 +73,30 @@ def main() -> None:
     classifier = read_classifier(arguments.model, arguments.weights)
     if classifier.decision.calibration.local is not None:
         raise UserError(
-            f"{arguments.model} was recalibrated before; take the model that it was made of"
+            f"{arguments.model} is already recalibrated; use the model that it was made from"
         )
     names = sorted(labels)
     of_table = columns.of("slide") if columns else None
     slides = find_slides(
-        names, arguments.slide, classifier.made.dataset.card.group, needed=False, of_table=of_table
+        names,
+        arguments.slide,
+        classifier.made.dataset.card.group,
+        required=False,
+        of_table=of_table,
     )
-    judgement = judge(classifier, Crops([folder / name for name in names], classifier.made))
-    refuse([judgement.problems[row] for row in sorted(judgement.problems)])
-    y_score = judgement.probability
-    if judgement.trained_on:
-        print(f"left out: {len(judgement.trained_on)} crops that the model was trained on")
-        rest = [row for row in range(len(names)) if row not in judgement.trained_on]
+    scores = score_crops(classifier, Crops([folder / name for name in names], classifier.made))
+    refuse([scores.problems[row] for row in sorted(scores.problems)])
+    y_score = scores.probability
+    if scores.trained_on:
+        print(f"left out: {len(scores.trained_on)} crops that the model was trained on")
+        rest = [row for row in range(len(names)) if row not in scores.trained_on]
         names, y_score = [names[row] for row in rest], y_score[rest]
         refuse_few({name: labels[name] for name in names}, arguments.labels)
 
     y_true = np.array([labels[name] for name in names])
     recalibrated = Recalibrated(classifier, y_true, y_score, [slides[name] for name in names])
     write_model(arguments.output, arguments.model, recalibrated, folder, names)
-    recalibrated.say()
+    recalibrated.print_rates()
     print(f"written to {arguments.output}/", file=sys.stderr)
 
 

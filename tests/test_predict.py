@@ -1,6 +1,4 @@
-"""Judging crops with a trained model: tables, slides, labels, the page, and what a laboratory's
-folder has wrong with it.
-"""
+"""Predicting crops: tables, slides, labels, the page, and faulty folders and tables."""
 
 import csv
 import html
@@ -28,28 +26,26 @@ def rows(path):
     return list(csv.DictReader(Path(path).read_text(encoding="utf-8").splitlines()))
 
 
-def test_a_folder_is_judged_as_evaluate_judged_it(repository):
+def test_predicts_like_evaluate(repository):
     code, printed, error = predict("data/demo", "--per-slide", "slides.csv")
     assert code == 0, error
-    judged = {row["name"]: row for row in rows("evaluation.csv")}
+    predictions = {row["name"]: row for row in rows("evaluation.csv")}
     files = sorted(
         path.relative_to("data/demo").as_posix() for path in Path("data/demo").rglob("*.png")
     )
-    assert list(judged) == files
+    assert list(predictions) == files
     decision = json.loads(Path("models/calibration.json").read_text())
     low, high = (2 if bound is None else bound for bound in decision["uncertain"].values())
     for row in rows("metrics/predictions.csv"):
-        ours = judged[row["path"]]
+        ours = predictions[row["path"]]
         assert float(ours["probability"]) == pytest.approx(float(row["probability"]), abs=1e-6)
         assert ours["predicted"] == row["predicted"] and ours["slide"] == row["slide"]
         between = low <= float(ours["probability"]) <= high
         assert ours["uncertain"] == str(int(between))
-    assert (
-        f"{len(files)} crops: {sum(row['predicted'] == '1' for row in judged.values())} globally sclerotic"
-        in printed
-    )
+    sclerotic = sum(row["predicted"] == "1" for row in predictions.values())
+    assert f"{len(files)} crops: {sclerotic} globally sclerotic" in printed
     for row in rows("slides.csv"):
-        ours = [one for one in judged.values() if one["slide"] == row["slide"]]
+        ours = [one for one in predictions.values() if one["slide"] == row["slide"]]
         sclerotic = sum(one["predicted"] == "1" for one in ours)
         assert (int(row["glomeruli"]), int(row["predicted_sclerotic"])) == (len(ours), sclerotic)
         assert (
@@ -59,7 +55,7 @@ def test_a_folder_is_judged_as_evaluate_judged_it(repository):
         )
 
 
-def test_a_table_of_names_labels_and_a_fetched_model(repository, tmp_path):
+def test_predicts_a_labeled_table_with_a_fetched_model(repository, tmp_path):
     crops = sorted(make_another_laboratory().rglob("*.png"))
     crops = crops[:3] + crops[-3:]
     (tmp_path / "crops").mkdir()
@@ -73,7 +69,7 @@ def test_a_table_of_names_labels_and_a_fetched_model(repository, tmp_path):
         encoding="utf-8-sig",
     )
     dvc("get", ".", "models", "--out", str(tmp_path / "fetched"))
-    output = tmp_path / "out/judged.csv"
+    output = tmp_path / "out/predictions.csv"
     code, printed, error = predict(
         table,
         "--model",
@@ -86,21 +82,21 @@ def test_a_table_of_names_labels_and_a_fetched_model(repository, tmp_path):
         "truth",
     )
     assert code == 0, error
-    judged = rows(output)
-    assert [row["name"] for row in judged] == sorted(names)
-    assert {row["name"]: row["label"] for row in judged} == {
+    predictions = rows(output)
+    assert [row["name"] for row in predictions] == sorted(names)
+    assert {row["name"]: row["label"] for row in predictions} == {
         name: str(int(n < 3)) for n, name in enumerate(names)
     }
     measures = json.loads(output.with_suffix(".metrics.json").read_text())
     assert measures["accuracy"] == pytest.approx(
-        sum(row["label"] == row["predicted"] for row in judged) / 6
+        sum(row["label"] == row["predicted"] for row in predictions) / 6
     )
     assert f"accuracy: {measures['accuracy']:.3f}" in printed
     assert measures["trained_on"] == 0 and "left out" not in printed
 
 
-def test_crops_that_the_model_was_trained_on_are_judged_and_not_measured(repository, tmp_path):
-    """Under whatever name; those of its test set were not trained on."""
+def test_crops_that_were_trained_on_are_predicted_but_not_measured(repository, tmp_path):
+    """Under any name; the crops of its test set were not trained on."""
     (tmp_path / "crops").mkdir()
     lines, parts = (
         ["name,ground truth"],
@@ -132,7 +128,7 @@ def test_crops_that_the_model_was_trained_on_are_judged_and_not_measured(reposit
     )
 
 
-def test_a_dataset_that_the_model_was_trained_on_is_no_external_one(repository):
+def test_external_refuses_the_training_dataset(repository):
     set_params({"external": []})
     code, _, error = run_program("external", "demo")
     assert code == 1 and "data/demo: it is the dataset that the model was trained on" in error
@@ -158,11 +154,11 @@ def test_a_dataset_that_the_model_was_trained_on_is_no_external_one(repository):
     assert code == 1 and "remove them, or set evaluate.trained_on to leave_out" in error
 
 
-def test_a_model_of_one_training_with_the_threshold_of_another_is_refused(repository):
-    """As after `dvc repro train` alone, or a run that stopped there."""
+def test_refuses_a_threshold_of_another_training(repository):
+    """As after `dvc repro train`, or a run that stopped there."""
     set_params({"train.seed": 5, "train.learning_rate": 0.01})
     dvc("repro", "train")
-    said = "models/calibration.json: it was made for another model than models/model.json; run dvc repro"
+    said = "models/calibration.json: it was made for another model than models/model.json; run dvc"
     for program in (["predict", "data/demo"], ["evaluate"]):
         code, _, error = run_program(*program)
         assert code == 1 and said in error and error.count("\n") == 1, error
@@ -172,7 +168,7 @@ def test_a_model_of_one_training_with_the_threshold_of_another_is_refused(reposi
     assert code == 0, error
 
 
-def test_what_does_not_open_is_refused_or_skipped_but_never_judged(repository):
+def test_unreadable_images_are_refused_or_skipped(repository):
     folder = Path("mixed")
     shutil.copytree("data/demo/globally_sclerotic", folder)
     (folder / "empty.png").touch()
@@ -191,7 +187,7 @@ def test_what_does_not_open_is_refused_or_skipped_but_never_judged(repository):
     assert [row["name"] for row in rows("evaluation.unreadable.csv")] == ["empty.png", "text.jpg"]
 
 
-def test_mistakes_are_a_line(repository, tmp_path, monkeypatch):
+def test_errors_have_one_line(repository, tmp_path, monkeypatch):
     def refused(said, *arguments):
         monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
         with pytest.raises(UserError) as error:
@@ -262,13 +258,13 @@ def without_pattern(folder):
     return folder / "unpatterned"
 
 
-def test_where_slides_are_unknown_and_not_asked_for_it_says_so(repository, tmp_path):
+def test_warns_of_unknown_slides(repository, tmp_path):
     code, _, error = predict(crops_of_no_slide(tmp_path))
     assert code == 0 and {row["slide"] for row in rows("evaluation.csv")} == {""}
     assert error.count("does not match crop 0.png") == 1 and "their slide is not known" in error
 
 
-def test_outputs_destroy_nothing(repository, tmp_path, monkeypatch):
+def test_outputs_overwrite_no_input(repository, tmp_path, monkeypatch):
     crops = tmp_path / "crops"
     shutil.copytree("data/demo/globally_sclerotic", crops)
     names = sorted(file.name for file in crops.iterdir())
@@ -331,7 +327,7 @@ def test_outputs_destroy_nothing(repository, tmp_path, monkeypatch):
     assert code == 0 and printed.startswith("name,predicted,probability,uncertain,slide\n"), error
 
 
-def test_what_is_left_out_is_said_and_what_an_earlier_run_left_is_removed(repository, tmp_path):
+def test_lists_what_is_left_out_and_removes_stale_outputs(repository, tmp_path):
     folder = tmp_path / "crops"
     shutil.copytree("data/demo/globally_sclerotic", folder)
     (folder / "empty.png").touch()
@@ -359,7 +355,7 @@ def test_what_is_left_out_is_said_and_what_an_earlier_run_left_is_removed(reposi
     )
 
 
-def test_one_patient_from_two_computers_is_one_slide(repository, tmp_path):
+def test_slide_names_are_compared_in_unicode_normal_form(repository, tmp_path):
     crops = sorted(Path("data/demo/globally_sclerotic").iterdir())[:4]
     (tmp_path / "crops").mkdir()
     for number, crop in enumerate(crops):
@@ -372,7 +368,7 @@ def test_one_patient_from_two_computers_is_one_slide(repository, tmp_path):
     assert [(row["slide"], row["glomeruli"]) for row in rows("slides.csv")] == [("Müller", "4")]
 
 
-def test_a_name_that_a_spreadsheet_would_run_is_a_text_in_every_table(repository, tmp_path):
+def test_escapes_names_that_a_spreadsheet_would_run(repository, tmp_path):
     crop = next(Path("data/demo/globally_sclerotic").iterdir())
     (tmp_path / "crops").mkdir()
     names = ["=HYPERLINK(1)_1.png", "+a_2.png", "-a_3.png", "@SUM(A1)_4.png", "<b>_5.png"]
@@ -394,7 +390,7 @@ def test_a_name_that_a_spreadsheet_would_run_is_a_text_in_every_table(repository
     assert code == 0 and "5 crops" in printed, error
 
 
-def test_a_crop_alone(repository):
+def test_predicts_a_single_crop(repository):
     crop = next(Path("data/demo/globally_sclerotic").iterdir())
     code, printed, error = predict(crop)
     assert (
@@ -404,7 +400,7 @@ def test_a_crop_alone(repository):
     ), error
 
 
-def test_the_page_holds_all_and_asks_no_network(repository, tmp_path):
+def test_the_page_needs_no_network(repository, tmp_path):
     folder = tmp_path / "crops"
     shutil.copytree("data/demo/globally_sclerotic", folder)
     evil = '<img src=x onerror=alert(1)>&".png'
@@ -421,21 +417,21 @@ def test_the_page_holds_all_and_asks_no_network(repository, tmp_path):
     )
     assert code == 0, error
     page = Path("page.html").read_text(encoding="utf-8")
-    judged = rows("evaluation.csv")
+    predictions = rows("evaluation.csv")
     assert (
         page.count('<li class="crop')
         == page.count("data:image/webp;base64,")
         == page.count("data:image/png;base64,")
-        == len(judged)
+        == len(predictions)
     )
     assert evil not in page and html.escape(evil).replace("&quot;", "&#34;") in page
     assert not re.findall(r"https?:|//[a-z]", re.sub(r"base64,[^\"]+", "", page))
     shown = [float(value) for value in re.findall(r"<b>([\d.]+)</b></p>", page)]
-    assert len(shown) == len(judged) and shown == sorted(shown, reverse=True)
+    assert len(shown) == len(predictions) and shown == sorted(shown, reverse=True)
     assert "globally sclerotic <b>" in page and "trained on Synthetic PAS-like glomeruli" in page
 
 
-def test_real_crops_of_another_laboratory(repository, real_data, tmp_path):
+def test_predicts_real_crops(repository, real_data, tmp_path):
     folder = real_data / "kpmp_sample"
     output = tmp_path / "kpmp.csv"
     code, _, error = predict(
@@ -448,10 +444,10 @@ def test_real_crops_of_another_laboratory(repository, real_data, tmp_path):
         "(?P<slide>.+?)_PAS",
     )
     assert code == 0, error
-    judged = rows(output)
-    assert len(judged) == 12 and {row["slide"] for row in judged} == {
+    predictions = rows(output)
+    assert len(predictions) == 12 and {row["slide"] for row in predictions} == {
         "18-162",
         "32-2",
         "S-1905-017550",
     }
-    assert sum(row["label"] == "1" for row in judged) == 7
+    assert sum(row["label"] == "1" for row in predictions) == 7

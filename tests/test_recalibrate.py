@@ -1,4 +1,4 @@
-"""A laboratory labels a few of its own crops and gets a model folder with its own calibration."""
+"""Recalibrating a model with a few labeled crops of another site."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from tests.repositories import make_another_laboratory, run_program
 
 
 def trained_on():
-    """The crops of data/demo that the model learned from, by the split."""
+    """Return the crops of data/demo that the model was trained on."""
     parts = {row[0]: row[1] for row in zip(*read_table("data/split.csv", ("path", "split")))}
     return [Path("data/demo") / path for path, part in parts.items() if part != "test"]
 
@@ -26,7 +26,7 @@ def table(rows, name="few.csv"):
     return Path(name)
 
 
-def test_a_few_labels_make_a_model_folder(repository):
+def test_writes_a_recalibrated_model_folder(repository):
     theirs = make_another_laboratory()
     crops = sorted(theirs.rglob("*.png"))
     chosen = {
@@ -41,7 +41,7 @@ def test_a_few_labels_make_a_model_folder(repository):
         printed.startswith("12 labeled crops of ")
         and ": 5 positive, 7 negative" in printed.splitlines()[0]
     )
-    assert " before, " in printed and "to be sure of 0.95" in printed
+    assert " before, " in printed and "to be sure of rates above 0.95" in printed
     record, card = (
         json.loads(Path(f"models-ours/{name}.json").read_text())
         for name in ("recalibration", "model")
@@ -60,7 +60,7 @@ def test_a_few_labels_make_a_model_folder(repository):
         and "Platt" in card["recalibrated"]["method"]
     )
 
-    # It judges as any other, by the map behind the calibration, at the same threshold.
+    # Only the map is new.
     old, new = (
         json.loads(Path(f"{folder}/calibration.json").read_text())
         for folder in ("models", "models-ours")
@@ -79,10 +79,10 @@ def test_a_few_labels_make_a_model_folder(repository):
         "models-ours",
     )
     assert (
-        code == 1 and "models-ours was recalibrated before" in error and not Path("again").exists()
+        code == 1 and "models-ours is already recalibrated" in error and not Path("again").exists()
     )
     assert [path.name for path in Path(".").glob(".recalibrate-*")] == []
-    # Its calibration is for this folder alone.
+    # Its calibration belongs to this folder only.
     shutil.copytree("models", "mixed")
     shutil.copy("models-ours/calibration.json", "mixed")
     code, _, error = run_program("predict", "data/theirs", "--model", "mixed")
@@ -92,7 +92,7 @@ def test_a_few_labels_make_a_model_folder(repository):
     )
 
 
-def test_it_proposes_what_to_label(repository):
+def test_predict_proposes_crops_to_label(repository):
     make_another_laboratory()
     code, printed, error = run_program("predict", "data/theirs", "--propose", "24")
     assert (
@@ -125,7 +125,7 @@ def test_it_proposes_what_to_label(repository):
     assert code == 2 and "--propose is 3; it must be 4 or more" in error
 
 
-def test_mistakes_are_a_line_and_leave_nothing(repository, monkeypatch):
+def test_errors_have_one_line_and_leave_nothing(repository, monkeypatch):
     theirs = make_another_laboratory()
     crops = sorted(theirs.rglob("*.png"))
     first, last = crops[0].name, [crop.name for crop in crops[-6:]]
@@ -168,8 +168,8 @@ def test_mistakes_are_a_line_and_leave_nothing(repository, monkeypatch):
         "--model",
         "data",
     )
-    refused("models is there already", [(first, 1)], output="models")
-    refused(" is there already", [(first, 1)], output="")
+    refused("models already exists", [(first, 1)], output="models")
+    refused(" already exists", [(first, 1)], output="")
     shutil.copytree("data/theirs/globally_sclerotic", "mixed")
     (Path("mixed") / first).write_bytes(b"")
     rows = [
@@ -186,7 +186,7 @@ def test_mistakes_are_a_line_and_leave_nothing(repository, monkeypatch):
     assert not Path("models-ours").exists()
 
 
-def test_crops_that_the_model_was_trained_on_do_not_count(repository):
+def test_leaves_out_crops_that_were_trained_on(repository):
     theirs, seen = make_another_laboratory(), trained_on()
     for crop in seen[:5]:
         shutil.copy(crop, theirs / crop.parent.name / f"copy-{crop.name}")
@@ -208,7 +208,7 @@ def test_crops_that_the_model_was_trained_on_do_not_count(repository):
     )
 
 
-def test_the_laboratory_of_the_real_sample(repository, real_data):
+def test_recalibrates_on_real_crops(repository, real_data):
     folder = real_data / "kpmp_sample"
     arguments = (
         "--labels",

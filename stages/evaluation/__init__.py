@@ -1,1 +1,1 @@
-"""A trained model at work on crops, and how it did."""
+"""Predictions of a trained model, and their evaluation."""

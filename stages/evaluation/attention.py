@@ -1,6 +1,4 @@
-"""Where a model looks: Grad-CAM of its convolutional maps, or the saliency of the pixels where it
-has none.
-"""
+"""Where a model looks: Grad-CAM of convolutional maps or tokens, or the saliency of pixels."""
 
 from typing import Any
 
@@ -11,29 +9,28 @@ from scipy.ndimage import gaussian_filter
 from stages.model.backend import gradient, keras
 from stages.model.steps import TOKENS
 
-# The share of the hottest place of an overlay that is heat, not crop.
+# Opacity of the hottest place of an overlay.
 MOST_HEAT = 0.55
 
 
 class Attention:
     """How much each place of a square speaks for sclerosis.
 
-    Grad-CAM (Selvaraju et al., ICCV 2017): the maps that the classifier averages or flattens,
-    weighted by the gradient of the log-odds with respect to them averaged over the map, summed and
-    cut off at zero. Of a backbone with several feature layers the sum of theirs, which for a linear
-    head is the exact share of each place in the log-odds. Of an encoder the tokens of the patches
-    before its last frozen block, as those behind the last one may tell nothing. Of a model without
-    convolutions the absolute gradient of the pixels (Simonyan et al., ICLR workshop 2014),
-    smoothed. A model that is a mean of others has the mean of their maps; of orientations, the
-    first is looked at. A head that asks the nearest crops has no slope: its maps are zero.
+    Grad-CAM (Selvaraju et al., ICCV 2017) weights the maps that the classifier averages or flattens
+    by the mean gradient of the log-odds, sums them and clips at zero. Several feature layers are
+    added; for a linear head that is the exact share of each place in the log-odds. An encoder uses
+    the patch tokens before its last frozen block, because those after it may carry no information.
+    A model without convolutions uses the smoothed absolute gradient of the pixels (Simonyan et al.,
+    ICLR workshop 2014). An ensemble has the mean of its members' maps; test-time augmentation uses
+    the first orientation. A nearest-neighbors head has no gradient, so its maps are zero.
     """
 
     def __init__(self, model: keras.Model):
         self.parts = [_Part(part) for part in _parts(model)]
 
     def __call__(self, squares: np.ndarray) -> np.ndarray:
-        """Return the maps of some squares, uint8 (n, size, size, 3): float32 (n, size, size), 0 to
-        1 within each square.
+        """Return the maps of squares, uint8 (n, size, size, 3): float32 (n, size, size), each with
+        a maximum of 1 (or all zero).
         """
         heat = np.mean([part(squares) for part in self.parts], axis=0)
         highest = heat.max(axis=(1, 2), keepdims=True)
@@ -41,7 +38,7 @@ class Attention:
 
 
 def _parts(model: keras.Model) -> list[keras.Model]:
-    """Return the models from pixels that `model` is the mean of, or `model` itself."""
+    """Return the models that `model` averages, or `model` itself."""
     parts = [
         layer
         for layer in model.layers
@@ -53,7 +50,7 @@ def _parts(model: keras.Model) -> list[keras.Model]:
 
 
 class _Part:
-    """One model from pixels, cut where its last maps are; cut once, as each cut is traced anew."""
+    """A model cut at its last maps, once, because each cut is traced anew."""
 
     def __init__(self, model: keras.Model):
         self.model, maps = model, _last_maps(model)
@@ -67,10 +64,10 @@ class _Part:
         return keras.ops.sum(self.after(list(arrays) if len(arrays) > 1 else arrays[0]))
 
     def __call__(self, squares: np.ndarray) -> np.ndarray:
-        """Return how hot each place is, float64 (n, size, size), zero or more."""
+        """Return the maps, float64 (n, size, size), not negative."""
         found = self.before.predict_on_batch(squares)
         found = found if isinstance(found, list) else [found]
-        # The log-odds rise by 1 / (p (1 - p)) of what the probability rises by.
+        # The derivative of the log-odds with respect to the probability is 1 / (p (1 - p)).
         probability = np.clip(
             self.after.predict_on_batch(found if len(found) > 1 else found[0]), 1e-7, 1 - 1e-7
         )
@@ -86,8 +83,7 @@ class _Part:
             return np.stack(blurred)
         total = np.zeros(squares.shape[:3])
         for values, slope, margin in zip(found, slopes, self.margins):
-            # A place of a small map stands for many pixels: times the places, so that maps of all
-            # sizes count alike.
+            # Multiplied by the number of places, so that maps of all sizes count alike.
             cam = (
                 (values * slope.mean(axis=(1, 2), keepdims=True)).sum(-1)
                 * values.shape[1]
@@ -99,9 +95,7 @@ class _Part:
 
 
 def _last_maps(model: keras.Model) -> list:
-    """Return the tensors with height and width that feed the first layers without; of an encoder
-    the tokens, if it has any.
-    """
+    """Return the last tensors with height and width, or the tokens of an encoder."""
     if tokens := _tokens(model):
         return [tokens.output]
     found: list[Any] = []
@@ -125,9 +119,7 @@ def _tokens(model: keras.Model) -> keras.layers.Layer | None:
 
 
 def _on_a_grid(model: keras.Model, maps: list[np.ndarray]) -> list[np.ndarray]:
-    """Return tokens of patches where the patches are: float32 (n, T, D) to (n, side, side, D); maps
-    as they are.
-    """
+    """Return patch tokens, float32 (n, T, D), as maps (n, side, side, D); maps unchanged."""
     if not (tokens := _tokens(model)):
         return maps
     side = int(tokens.name.removeprefix(TOKENS))
@@ -135,7 +127,7 @@ def _on_a_grid(model: keras.Model, maps: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _margins(model: keras.Model, maps: list) -> list[int]:
-    """Return how many places were cut off each side of the maps before they were averaged."""
+    """Return how many places are cropped from each side of the maps before averaging."""
     cut = [
         (layer.output, layer.cropping[0][0])
         for layer in model.layers
@@ -151,9 +143,7 @@ def _enlarged(cam: np.ndarray, size: int) -> np.ndarray:
 
 
 def overlay(square: np.ndarray, heat: np.ndarray) -> Image.Image:
-    """Return a square, uint8 (size, size, 3), under its heat, float (size, size) of 0 to 1: gray
-    where cold, red where hot.
-    """
+    """Return a square, uint8 (size, size, 3), in gray under its map, float (size, size), in red."""
     gray = square.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
     warm = np.stack([np.ones_like(heat), 1 - heat, np.zeros_like(heat)], axis=-1) * 255
     share = MOST_HEAT * np.sqrt(heat)[..., None]

@@ -1,7 +1,6 @@
-"""A trained model with all that stands beside it in its folder, and its judgement of crops in
-files.
+"""A trained model with the other files of its folder, and its predictions of crops in files.
 
-Keras takes seconds to import: it is, where it is needed, so that crops are opened meanwhile.
+Keras takes seconds to import, so functions import it; crops are opened meanwhile.
 """
 
 import sys
@@ -34,15 +33,12 @@ if TYPE_CHECKING:
     from stages.model.backend import keras
 
 BATCH = 32
-# Bytes of squares that are ready before the model takes them: a few seconds' work, which is done
-# while Keras is imported.
+# Bytes of squares that are prefetched: a few seconds' work, done while Keras is imported.
 READY = 2**26
 
 
 class ModelCard(Trained):
-    """What prediction needs of models/model.json: how crops became squares, and which part of a
-    name is the slide.
-    """
+    """What prediction needs of models/model.json."""
 
     class Dataset(Trained.Dataset):
         class Card(BaseModel):
@@ -64,18 +60,13 @@ class ModelCard(Trained):
 
     @property
     def class_names(self) -> list[str]:
-        """What labels 0 and 1 are called: as the folders of the dataset's card, if these are two
-        words, else as everywhere.
+        """Return the names of labels 0 and 1: the folders in the dataset's card, or the defaults.
 
-        Folders that are called 0 and 1, perhaps the other way round, would pass for the labels.
+        Folders named by numbers are not used, because they could be taken for the labels.
         """
         folders = [PurePosixPath(folder).name for folder in self.dataset.card.classes or []]
-        words = (
-            len(set(folders)) == 2
-            and "*" not in "".join(folders)
-            and not any(map(is_number, folders))
-        )
-        names = folders if words else self.classes
+        are_words = "*" not in "".join(folders) and not any(map(is_number, folders))
+        names = folders if are_words and len(set(folders)) == 2 else self.classes
         return [name.replace("_", " ") for name in names]
 
     def square(self, image: Image.Image) -> np.ndarray:
@@ -84,27 +75,23 @@ class ModelCard(Trained):
 
 
 def read_card(folder: Path) -> ModelCard:
-    """Return the model.json in the folder of a model. Raises `UserError` if it is missing or
-    damaged.
-    """
+    """Return the model.json of a model's folder; raise `UserError` if it is missing or damaged."""
     return read_json_as(folder / CARD, ModelCard)
 
 
 def of_another_model(folder: Path, decision: Decision) -> list[str]:
-    """Return a line if the threshold in the folder of a model was not chosen for the model.json
-    there.
-    """
-    if decision.model_sha256 != sha256(folder / CARD):
-        return [
-            f"{folder / CALIBRATION.name}: it was made for another model than {folder / CARD}; {WHOLE}"
-        ]
-    return []
+    """Return an error line if the decision was not made for the model.json in the folder."""
+    if decision.model_sha256 == sha256(folder / CARD):
+        return []
+    return [_not_made_for(folder / CALIBRATION.name, folder / CARD)]
+
+
+def _not_made_for(file: Path, model: Path) -> str:
+    return f"{file}: it was made for another model than {model}; {WHOLE}"
 
 
 class Classifier(NamedTuple):
-    """From a file with a crop to a decision: the model's card, the model, its threshold, and what
-    it knows of crops.
-    """
+    """A model that maps pixels to a probability, with the other files of its folder."""
 
     made: ModelCard
     model: "keras.Model"
@@ -114,22 +101,19 @@ class Classifier(NamedTuple):
 
 
 def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
-    """Return the classifier in a folder: models/ of this repository, or one that `dvc get` brought.
+    """Return the classifier in a model's folder, such as models/.
 
     Args:
-        weights: the folder of the encoder that the model was made for, where it was made for one;
-            None: in data/weights/.
+        weights: the folder of the encoder, if the model needs one; None for data/weights/.
 
     Raises:
-        UserError: a file is missing, damaged, or does not belong to the others.
+        UserError: a file is missing or damaged, or belongs to another model.
     """
     made, decision = read_card(folder), read_decision(folder / CALIBRATION.name)
     reference, seen = read_novelty(folder / NOVELTY.name), read_crops(folder / CROPS.name)
     problems = [*made.of_another(folder), *of_another_model(folder, decision)]
     if reference.made_from != made.dataset.made_from:
-        problems.append(
-            f"{folder / NOVELTY.name}: it was made for another model than {folder / MODEL.name}; {WHOLE}"
-        )
+        problems.append(_not_made_for(folder / NOVELTY.name, folder / MODEL.name))
     refuse(problems)
     from stages.model.backend import make_deterministic
 
@@ -138,14 +122,13 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     model = read_network(folder, made, weights)
     if model.input_shape[1:] != (made.size, made.size, 3):
         raise UserError(
-            f"{folder}/model.keras takes {model.input_shape[1:]}; model.json says size {made.size}"
+            f"{folder / MODEL.name} takes {model.input_shape[1:]}; {CARD} says size {made.size}"
         )
     return Classifier(made, model, decision, reference, seen)
 
 
 def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> "keras.Model":
-    """Return the model in a folder, from pixels to the probability; behind its encoder, if it was
-    made for one.
+    """Return the model in a folder, from pixels to the probability, joined to its encoder if any.
 
     Raises:
         UserError: a file is missing or damaged, or the encoder is another one.
@@ -153,16 +136,20 @@ def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> 
     if made.encoder is None:
         if weights:
             raise UserError(
-                f"--weights: the model in {folder} has its weights with it; leave --weights out"
+                f"--weights: the model in {folder} contains its weights; omit --weights"
             )
         return load_model(folder / MODEL.name)
     return join_encoder(made.encoder, load_model(folder / MODEL.name), made.size, weights)
 
 
-class Judgement(NamedTuple):
-    """What is said of n files: the calibrated probability of global sclerosis, float64 (n,); by row
-    what is wrong with those that do not open; the novelty of each, float64 (n,),
-    or None where nothing is known of them; and the rows of crops that the model was trained on.
+class CropScores(NamedTuple):
+    """The scores of n files.
+
+    Attributes:
+        probability: of global sclerosis, calibrated, float64 (n,).
+        problems: by row, why a file does not open; its scores are meaningless.
+        novelty: float64 (n,); None if the model has no novelty reference.
+        trained_on: rows of crops that the model was trained on.
     """
 
     probability: np.ndarray
@@ -172,10 +159,12 @@ class Judgement(NamedTuple):
 
 
 class Crops:
-    """Squares of crops in files, which threads open from now on, a few ahead of who takes them.
+    """Squares of crops in files, prefetched by threads as soon as this is constructed.
 
-    What does not open is black in its place and noted in `problems`, by row; what is doubtful in
-    `doubts`. `digests` are of the pixels, by row.
+    Attributes:
+        problems: by row, why a file does not open; its square is black.
+        doubts: by row, what is doubtful about a crop.
+        digests: by row, of the pixels.
     """
 
     def __init__(self, files: Sequence[Path], made: ModelCard):
@@ -187,7 +176,7 @@ class Crops:
         self._squares = ahead(self._square, ((row,) for row in range(len(files))), waiting)
 
     def batches(self) -> Iterator[np.ndarray]:
-        """Yield the squares, once, uint8 (at most BATCH, size, size, 3)."""
+        """Yield all squares once, uint8 (at most BATCH, size, size, 3)."""
         while batch := list(islice(self._squares, BATCH)):
             yield np.stack(batch)
 
@@ -203,41 +192,32 @@ class Crops:
             return np.zeros((self.made.size, self.made.size, 3), dtype=np.uint8)
 
 
-def judge(classifier: Classifier, crops: Crops) -> Judgement:
-    """Return what the model says of crops; warn of those that are doubtful, or that it was trained
-    on.
-    """
+def score_crops(classifier: Classifier, crops: Crops) -> CropScores:
+    """Return the scores of crops; warn of doubtful ones and of those that it was trained on."""
     from stages.model.networks import with_features
 
     model = with_features(classifier.model) if classifier.reference else classifier.model
     probability, features = [], []
-    with progress(total=len(crops.files), desc="judging", unit="crop") as bar:
+    with progress(total=len(crops.files), desc="predicting", unit="crop") as bar:
         for squares in crops.batches():
             keep_freed_memory()
-            # Always as many: of another number the model would be traced anew, which takes longer
-            # than the batch.
-            found = model.predict_on_batch(
-                np.pad(squares, ((0, BATCH - len(squares)), (0, 0), (0, 0), (0, 0)))
-            )
-            said = found if classifier.reference else [found]
-            probability.append(said[0][: len(squares), 0])
-            features += [one[: len(squares)] for one in said[1:]]
+            # Padded, because another batch size would trace the model anew.
+            padded = np.pad(squares, ((0, BATCH - len(squares)), (0, 0), (0, 0), (0, 0)))
+            output = model.predict_on_batch(padded)
+            first, *others = output if classifier.reference else [output]
+            probability.append(first[: len(squares), 0])
+            features += [one[: len(squares)] for one in others]
             bar.update(len(squares))
-    warn(
-        "read, with a doubt", [doubt for row in sorted(crops.doubts) for doubt in crops.doubts[row]]
-    )
-    novelty = classifier.reference.novelty(np.concatenate(features)) if features else None
-    trained_on = {
-        row for row, digest in crops.digests.items() if classifier.seen.trained_on(digest)
-    }
+    doubts = [doubt for row in sorted(crops.doubts) for doubt in crops.doubts[row]]
+    warn("read, with a doubt", doubts)
+    seen = classifier.seen
+    trained_on = {row for row, digest in crops.digests.items() if seen.trained_on(digest)}
     if trained_on:
-        print(
-            f"warning: the model was trained on {len(trained_on)} of these {len(crops.files)} crops",
-            file=sys.stderr,
-        )
-    return Judgement(
+        counts = f"{len(trained_on)} of these {len(crops.files)} crops"
+        print(f"warning: the model was trained on {counts}", file=sys.stderr)
+    return CropScores(
         classifier.decision.calibration(np.concatenate(probability)),
         crops.problems,
-        novelty,
+        classifier.reference.novelty(np.concatenate(features)) if features else None,
         trained_on,
     )

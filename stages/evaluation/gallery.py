@@ -1,6 +1,4 @@
-"""A page to look through judged crops and to correct them: HTML that holds everything and asks no
-network.
-"""
+"""A page to review and correct predictions: HTML that contains everything and needs no network."""
 
 import hashlib
 import re
@@ -17,19 +15,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from stages.base.errors import UserError
 from stages.base.files import replacing, sha256
 from stages.evaluation.classifier import Classifier
-from stages.evaluation.judged import Judged, SlideCount, count_slides
+from stages.evaluation.predictions import Prediction, SlideCount, count_slides
 from stages.evaluation.thumbnails import thumbnails
 from stages.measures.decision import Decision, confidence
 from stages.measures.novelty import OUT_OF_DISTRIBUTION
 from stages.model.file import MODEL
 
-# More than so many are a page for each slide.
-CROPS_A_PAGE = 2000
+# With more crops there is one page per slide.
+CROPS_PER_PAGE = 2000
 RULES = {
-    "fixed": "fixed at even odds",
-    "youden": "the highest Youden index on the validation slides",
+    "fixed": "fixed at 0.5",
+    "youden": "highest Youden index on the validation slides",
     "balanced": "sensitivity and specificity as equal as they get on the validation slides",
-    "sensitivity": "a sensitivity of {target} on the validation slides",
+    "sensitivity": "sensitivity of {target} on the validation slides",
 }
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("page")),
@@ -41,35 +39,33 @@ TEMPLATES = Environment(
 
 
 class Part(NamedTuple):
-    """Judged crops that stand on one page: of a slide, or a part of one that has too many."""
+    """The crops on one page: those of a slide, or a part of them if there are too many."""
 
     slide: SlideCount
     part: str
-    crops: list[Judged]
+    crops: list[Prediction]
 
 
 def write_gallery(
-    path: Path, folder: Path, judged: Sequence[Judged], classifier: Classifier, model: Path
+    path: Path, folder: Path, predictions: Sequence[Prediction], classifier: Classifier, model: Path
 ) -> None:
-    """Write the page: each crop as the model sees it, where the model looks, its verdict in words,
-    and buttons to correct it.
+    """Write the page: each crop, where the model looks, its prediction and buttons to correct it.
 
-    Of more crops than a browser holds, `path` is an index with a page for each slide in the folder
-    of `pages_folder`.
+    With more crops than a browser handles, `path` is an index of one page per slide, in
+    `pages_folder(path)`.
 
     Args:
-        folder: of the crops.
-        judged: crops whose names are paths in `folder`.
+        folder: the folder that the names of `predictions` are relative to.
         model: the folder of the model.
     """
     about = _about(classifier, model)
-    slides = count_slides(judged)
-    if len(judged) <= CROPS_A_PAGE:
-        _write_page(path, folder, judged, slides, about, classifier)
+    slides = count_slides(predictions)
+    if len(predictions) <= CROPS_PER_PAGE:
+        _write_page(path, folder, predictions, slides, about, classifier)
         return
     rows: list[dict[str, Any]] = []
     pages = pages_folder(path)
-    for number, part in enumerate(_parts(judged, slides), start=1):
+    for number, part in enumerate(_parts(predictions, slides), start=1):
         page = pages / f"{number:04}.html"
         _write_page(
             page,
@@ -80,7 +76,7 @@ def write_gallery(
             classifier,
             part.part,
         )
-        # Counted once: a second page of a slide says nothing of them.
+        # The counts of a slide are shown once, not on each of its pages.
         again = bool(rows) and rows[-1]["slide"] == part.slide.slide
         uncounted = (
             dict.fromkeys(("glomeruli", "sclerotic", "share", "uncertain"), "") if again else {}
@@ -90,7 +86,7 @@ def write_gallery(
             | uncounted
             | {"part": part.part, "link": quote(f"{pages.name}/{page.name}")}
         )
-    # Those of an earlier run would be taken for this one's.
+    # Pages of an earlier run could be mistaken for this run's.
     written = {f"{number:04}.html" for number in range(1, len(rows) + 1)}
     for old in pages.iterdir():
         if old.name not in written:
@@ -98,53 +94,53 @@ def write_gallery(
     with replacing(path) as file:
         file.write(
             TEMPLATES.get_template("index.html").render(
-                **about, **_head(judged, about), slides=rows
+                **about, **_head(predictions, about), slides=rows
             )
         )
 
 
 def pages_folder(path: Path) -> Path:
-    """Return the folder of the pages of each slide, beside the index."""
+    """Return the folder of the pages of the slides, next to the index."""
     name = path.stem if path.suffix.lower() in (".html", ".htm") else path.name
     return path.with_name(f"{name}-slides")
 
 
 def refuse_pages(path: Path, crops: int) -> None:
-    """Raise `UserError` if there will be a page for each slide, and their folder has something else
-    in it.
-    """
+    """Raise `UserError` if pages per slide are needed, but their folder has other files in it."""
     folder = pages_folder(path)
-    if crops <= CROPS_A_PAGE or not folder.exists():
+    if crops <= CROPS_PER_PAGE or not folder.exists():
         return
     if not folder.is_dir():
         raise UserError(
-            f"--html: {folder} is not a folder; the pages of {crops:,} crops, one for each slide, go there"
+            f"--html: {folder} is not a folder; the pages of {crops:,} crops, one per slide, go "
+            "there"
         )
     if others := sorted(
         one.name for one in folder.iterdir() if not re.fullmatch(r"\d{4,}\.html(\.part)?", one.name)
     ):
         raise UserError(
-            f"--html: {folder} holds {others[0]!r}, which is no page of an earlier run; choose another name"
+            f"--html: {folder} holds {others[0]!r}, which is not a page of an earlier run; "
+            "choose another name"
         )
 
 
-def _parts(judged: Sequence[Judged], slides: Sequence[SlideCount]) -> Iterator[Part]:
+def _parts(predictions: Sequence[Prediction], slides: Sequence[SlideCount]) -> Iterator[Part]:
     of_slide = defaultdict(list)
-    for one in judged:
+    for one in predictions:
         of_slide[one.slide].append(one)
     for slide in slides:
         crops = of_slide[slide.slide]
-        for start in range(0, len(crops), CROPS_A_PAGE):
-            some = crops[start : start + CROPS_A_PAGE]
+        for start in range(0, len(crops), CROPS_PER_PAGE):
+            some = crops[start : start + CROPS_PER_PAGE]
             yield Part(
                 slide,
-                f", {start + 1} to {start + len(some)}" if len(crops) > CROPS_A_PAGE else "",
+                f", {start + 1} to {start + len(some)}" if len(crops) > CROPS_PER_PAGE else "",
                 some,
             )
 
 
 def _about(classifier: Classifier, model: Path) -> dict[str, Any]:
-    """Return what all pages say of the model."""
+    """Return what all pages say about the model."""
     made, decision, file = classifier.made, classifier.decision, model / MODEL.name
     return {
         "classes": made.class_names,
@@ -165,24 +161,26 @@ def _about(classifier: Classifier, model: Path) -> dict[str, Any]:
 
 def _band(decision: Decision) -> str:
     low, high = decision.uncertain.low, decision.uncertain.high
-    return (
-        "never" if low is None or high is None else f"from a probability of {low:.3f} to {high:.3f}"
+    return "never" if low is None or high is None else f"probability of {low:.3f} to {high:.3f}"
+
+
+def _head(predictions: Sequence[Prediction], about: dict[str, Any], of: str = "") -> dict[str, Any]:
+    """Return the title of a page and the lines below it."""
+    positive, unsure = (
+        sum(one.predicted for one in predictions),
+        sum(one.uncertain for one in predictions),
     )
-
-
-def _head(judged: Sequence[Judged], about: dict[str, Any], of: str = "") -> dict[str, Any]:
-    """Return the title of a page and what stands below it."""
-    positive, unsure = sum(one.predicted for one in judged), sum(one.uncertain for one in judged)
-    slides = len({one.slide for one in judged} - {""})
+    slides = len({one.slide for one in predictions} - {""})
     of_slides = f" of {slides:,} slide{'s' * (slides != 1)}" if slides else ""
     abstains = (
-        f"The model is not sure of {unsure:,} of these {len(judged):,} crops: its line may not hold here. Label a dozen of them, "
-        "and see python -m stages.recalibrate --help."
+        f"{unsure:,} of these {len(predictions):,} crops are uncertain: the threshold may not hold "
+        "here. Label a dozen of them, and see python -m stages.recalibrate --help."
     )
     return {
         "title": f"Glomeruli{of}",
-        "counts": f"{len(judged):,} crops{of_slides}: {positive:,} {about['classes'][1]}, {unsure:,} uncertain.",
-        "abstains": abstains if 2 * unsure > len(judged) else "",
+        "counts": f"{len(predictions):,} crops{of_slides}: "
+        f"{positive:,} {about['classes'][1]}, {unsure:,} uncertain.",
+        "abstains": abstains if 2 * unsure > len(predictions) else "",
     }
 
 
@@ -197,7 +195,7 @@ def _slide(one: SlideCount) -> dict[str, Any]:
 def _write_page(
     path: Path,
     folder: Path,
-    judged: Sequence[Judged],
+    predictions: Sequence[Prediction],
     slides: Sequence[SlideCount],
     about: dict[str, Any],
     classifier: Classifier,
@@ -205,7 +203,7 @@ def _write_page(
 ) -> None:
     rows = [_slide(one) | {"part": part} for one in slides]
     named = f" of slide {slides[0].slide or '(not known)'}{part}" if about["up"] else ""
-    names = "\n".join(one.name for one in judged)
+    names = "\n".join(one.name for one in predictions)
     key = hashlib.sha256(
         f"{about['model']['sha256']}\n{names}".encode("utf-8", "surrogateescape")
     ).hexdigest()
@@ -213,59 +211,54 @@ def _write_page(
     says = [
         [
             one["slide"],
-            f"{one['slide'] or '(not known)'}: {one['sclerotic']} of {one['glomeruli']} {positive}, {one['share']}",
+            f"{one['slide'] or '(not known)'}: {one['sclerotic']} of {one['glomeruli']} "
+            f"{positive}, {one['share']}",
         ]
         for one in rows
     ]
     pieces = TEMPLATES.get_template("crops.html").generate(
         **about,
-        **_head(judged, about, named),
+        **_head(predictions, about, named),
         slides=rows,
-        has_labels=any(one.label is not None for one in judged),
-        has_novelty=any(one.novelty is not None for one in judged),
+        has_labels=any(one.label is not None for one in predictions),
+        has_novelty=any(one.novelty is not None for one in predictions),
         about={"key": f"glomeruli-{key}", "slides": says},
-        crops=_crops(folder, judged, classifier, about["classes"]),
+        crops=_crops(folder, predictions, classifier, about["classes"]),
     )
     with replacing(path) as file:
         file.writelines(pieces)
 
 
 def _crops(
-    folder: Path, judged: Sequence[Judged], classifier: Classifier, classes: Sequence[str]
+    folder: Path, predictions: Sequence[Prediction], classifier: Classifier, classes: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield what the page says of each crop, the likeliest positive first, with its pictures."""
-    order = sorted(judged, key=lambda one: (-one.probability, one.name))
-    sure = confidence(
-        np.array([one.probability for one in order], dtype=np.float64),
-        classifier.decision.threshold,
-    )
-    for (picture, heat), one, distance in zip(
-        thumbnails([folder / one.name for one in order], classifier), order, sure
-    ):
-        wrong, is_novel = (
-            one.label not in (None, one.predicted),
-            one.novelty is not None and one.novelty > OUT_OF_DISTRIBUTION,
-        )
-        verdict, label = classes[one.predicted], None if one.label is None else classes[one.label]
-        says = [f"{verdict}, probability {one.probability:.3f}", *["uncertain"] * one.uncertain]
-        says += [f"against its label, {label}"] * wrong + [f"slide {one.slide}"] * bool(one.slide)
-        flags = {
+    """Yield what the page says about each crop, the most probably positive first."""
+    order = sorted(predictions, key=lambda one: (-one.probability, one.name))
+    probability = np.array([one.probability for one in order], dtype=np.float64)
+    distances = confidence(probability, classifier.decision.threshold)
+    pictures = thumbnails([folder / one.name for one in order], classifier)
+    for (picture, heat), one, distance in zip(pictures, order, distances):
+        wrong = one.label not in (None, one.predicted)
+        is_novel = one.novelty is not None and one.novelty > OUT_OF_DISTRIBUTION
+        predicted, label = classes[one.predicted], None if one.label is None else classes[one.label]
+        alt = [f"{predicted}, probability {one.probability:.3f}", *["uncertain"] * one.uncertain]
+        alt += [f"against its label, {label}"] * wrong + [f"slide {one.slide}"] * bool(one.slide)
+        kinds = {
             "positive": one.predicted,
             "negative": not one.predicted,
             "uncertain": one.uncertain,
             "wrong": wrong,
+            "novel": is_novel,
         }
         yield {
             **one._asdict(),
-            "kinds": " ".join(
-                name for name, holds in (flags | {"novel": is_novel}).items() if holds
-            ),
-            "verdict": verdict,
+            "kinds": " ".join(name for name, applies in kinds.items() if applies),
+            "predicted": predicted,
             "label": label,
             "wrong": wrong,
             "is_novel": is_novel,
-            "sure": f"{distance:.6f}",
-            "says": f"{', '.join(says)}: {one.name}",
+            "confidence": f"{distance:.6f}",
+            "alt": f"{', '.join(alt)}: {one.name}",
             "picture": picture,
             "heat": heat,
         }

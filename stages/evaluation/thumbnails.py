@@ -1,6 +1,6 @@
-"""Small pictures of judged crops, for a page that holds them: the crop, and where the model looks.
+"""Small pictures for the page of predictions: each crop, and where the model looks.
 
-Keras takes seconds to import, and `attention` does: it is, where the page is drawn.
+Functions import `attention`, because it imports Keras, which takes seconds.
 """
 
 import base64
@@ -18,18 +18,15 @@ from stages.images.opening import load_image
 from stages.workers.cores import ahead
 from stages.workers.progress import progress
 
-# Of a crop's picture, pixels a side and WebP's quality: of a few, and of many, so that a page of
-# 1,000 has less than 12 MB.
+# Pixels per side and WebP quality, for up to `FEW` crops and for more: a page of 1,000 crops has
+# less than 12 MB.
 FEW, OF_FEW, OF_MANY = 400, (224, 75), (160, 60)
-# Pixels a side of the map of where the model looks, which is coarse by nature.
-HEAT = 28
-LEVELS = 32
+# Pixels per side and colors of an attention map, which is coarse anyway.
+HEAT, LEVELS = 28, 32
 
 
 def thumbnails(files: Sequence[Path], classifier: Classifier) -> Iterator[tuple[str, str]]:
-    """Yield of each crop, as URLs that hold all of it, the square that the model takes, and where
-    the model looks.
-    """
+    """Yield for each crop data URLs of its square and of its attention map."""
     from stages.evaluation.attention import Attention
 
     attention = Attention(classifier.model)
@@ -53,9 +50,7 @@ def _picture(square: np.ndarray, side: int, quality: int) -> str:
 
 
 def _heat(heat: np.ndarray) -> str:
-    """Return a map, float32 (size, size) of 0 to 1, as a small picture to lay over the crop: the
-    hotter, the redder.
-    """
+    """Return a map, float32 (size, size) of 0 to 1, as a transparent red overlay."""
     from stages.evaluation.attention import MOST_HEAT
 
     small = np.asarray(Image.fromarray(heat).resize((HEAT, HEAT), Image.Resampling.BOX))

@@ -1,1 +1,1 @@
-"""How good a classifier is, where to cut and how sure to be, with intervals over slides."""
+"""Measures, thresholds, calibration and novelty of a classifier, with intervals over slides."""

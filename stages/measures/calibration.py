@@ -1,7 +1,6 @@
-"""Turning a model's probabilities into ones that mean what they say, as fitted on validation.
+"""Calibration of a model's probabilities: of crops with 0.3, three in ten are sclerotic.
 
-A calibrated probability of 0.3 is one of which, of ten such glomeruli, three are globally
-sclerotic. scikit-learn takes longer to import than the fit takes: it is, where it is needed.
+Functions import scikit-learn, because its import takes longer than the fit.
 """
 
 from itertools import pairwise
@@ -16,32 +15,33 @@ from stages.measures.parameters import Method
 from stages.measures.recalibration import Shift
 
 Share = Annotated[float, Field(ge=0, le=1)]
-# Beyond them a 32-bit probability is 0 or 1 and its log-odds are infinite.
+# Probabilities are clipped by this; closer to 0 or 1, the log-odds of float32 would be infinite.
 LIMIT = float(np.finfo(np.float32).eps)
 
 
 def log_odds(probability: np.ndarray | float) -> np.ndarray:
-    """Return the log-odds of probabilities, float64; those of 0 and 1 are 16 below and above even."""
+    """Return the log-odds of probabilities, float64, clipped to about -16 and 16."""
     return scipy.special.logit(np.clip(np.asarray(probability, dtype=np.float64), LIMIT, 1 - LIMIT))
 
 
 class Calibration(Parameters):
-    """A calibration with what was fitted: what models/calibration.json holds of it.
+    """A fitted calibration, as models/calibration.json contains it.
 
-    `temperature` and `sigmoid`: log-odds become slope x log-odds + offset. `isotonic`: the
-    probability is read off the line through `points`, (model's, calibrated) in ascending order.
-    `local` is the further map of another laboratory.
+    Attributes:
+        slope, offset: `temperature` and `sigmoid` map log-odds to slope x log-odds + offset.
+        points: `isotonic` interpolates these pairs (model's, calibrated), in ascending order.
+        local: the further map of another site (`stages.recalibrate`).
     """
 
     method: Method
     slope: float = Field(default=1.0, ge=0)
     offset: float = 0.0
-    # Not strict: JSON has lists alone.
+    # Not strict, because JSON has lists but no tuples.
     points: list[Annotated[tuple[Share, Share], Field(strict=False)]] = Field(default=[])
     local: Shift | None = None
 
     @model_validator(mode="after")
-    def _fitted(self) -> "Calibration":
+    def _fit_together(self) -> "Calibration":
         line = (self.slope, self.offset) != (1.0, 0.0)
         match self.method:
             case "none":
@@ -61,18 +61,17 @@ class Calibration(Parameters):
                 assert_never(self.method)
         if not fits:
             raise ValueError(
-                f"slope, offset and points are not those of a calibration by {self.method}, or do not rise"
+                f"slope, offset and points are not those of a calibration by {self.method}, or do "
+                "not rise"
             )
         return self
 
     def __call__(self, y_score: np.ndarray) -> np.ndarray:
-        """Return the calibrated probabilities, float64 (n,), each a number that 32 bits hold, as
-        tables do.
-        """
+        """Return the calibrated probabilities, float64 (n,), rounded to float32 like the tables."""
         y_score = np.asarray(y_score, dtype=np.float64)
         if self.method == "isotonic":
-            theirs, calibrated = zip(*self.points)
-            y_score = np.interp(y_score, theirs, calibrated)
+            original, calibrated = zip(*self.points)
+            y_score = np.interp(y_score, original, calibrated)
         elif self.method != "none":
             y_score = scipy.special.expit(self.slope * log_odds(y_score) + self.offset)
         if self.local is not None:
@@ -81,16 +80,15 @@ class Calibration(Parameters):
 
 
 def fit_calibration(y_true: np.ndarray, y_score: np.ndarray, method: Method) -> Calibration:
-    """Return a calibration fitted on (validation) images of both classes.
+    """Return a calibration fitted on (validation) images.
 
-    `temperature` divides the log-odds by one number (Guo et al., ICML 2017), so that the threshold
-    of 0.5 stays where it is; `sigmoid` shifts them too (Platt 1999, by scikit-learn's
-    LogisticRegression), which undoes the shift of class weights; `isotonic` is any rising function
-    (Zadrozny and Elkan, KDD 2002, by scikit-learn), for validation sets of a thousand and more: its
-    steps give many images the same probability.
+    - `temperature` scales the log-odds (Guo et al., ICML 2017); 0.5 stays 0.5.
+    - `sigmoid` also shifts them (Platt 1999), which undoes the effect of class weights.
+    - `isotonic` is any rising function (Zadrozny and Elkan, KDD 2002). It needs a thousand images
+      or more, and its steps give many images the same probability.
 
     Raises:
-        ValueError: one class alone, which `none` allows.
+        ValueError: a class is missing, except with `none`.
     """
     if method != "none" and len(np.unique(y_true)) < 2:
         raise ValueError(f"the calibration {method} needs images of both classes")
@@ -107,10 +105,9 @@ def fit_calibration(y_true: np.ndarray, y_score: np.ndarray, method: Method) -> 
         case "sigmoid":
             from sklearn.linear_model import LogisticRegression
 
-            # C: so little regularization that only classes which the log-odds separate entirely
-            # feel it.
+            # Regularized so little that it matters only for classes that are fully separated.
             model = LogisticRegression(C=1e3, max_iter=1000).fit(x[:, None], y_true)
-            # Never upside down, even where the model was worse than guessing.
+            # Never reversed, even if the model is worse than guessing.
             return Calibration(
                 method=method,
                 slope=max(0.0, float(model.coef_[0, 0])),
@@ -122,5 +119,7 @@ def fit_calibration(y_true: np.ndarray, y_score: np.ndarray, method: Method) -> 
             fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(y_score, y_true)
             points = list(zip(fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist()))
             return Calibration(method=method, points=points)
-        case _:
+        case "none":
             return Calibration(method="none")
+        case _:
+            assert_never(method)

@@ -1,6 +1,4 @@
-"""Names for slides in what git keeps: keyed hashes, which tell nothing to those who do not have the
-key.
-"""
+"""Pseudonyms of slides in files that git keeps: keyed hashes."""
 
 import hmac
 from collections.abc import Sequence
@@ -13,13 +11,10 @@ SHORTEST, DIGITS = 32, 12
 
 
 def read_key(name: str) -> bytes | None:
-    """Return the key in data/keys/<name>, without white space around it; None for `none`.
-
-    Args:
-        name: `evaluate.pseudonyms`.
+    """Return the key in data/keys/<name>, stripped of white space; None if the name is `none`.
 
     Raises:
-        UserError: there is no such file, or the key is too short.
+        UserError: the file does not exist, or the key is too short.
     """
     if name == "none":
         return None
@@ -36,20 +31,17 @@ def read_key(name: str) -> bytes | None:
 
 
 def pseudonyms(slides: Sequence[str], key: bytes | None) -> list[str]:
-    """Return a name for each of the different slides: the start of HMAC-SHA256; without a key their
-    own names.
+    """Return a pseudonym for each of the distinct slides, or their own names without a key.
 
     Raises:
-        UserError: two slides come to the same pseudonym.
+        UserError: two slides have the same pseudonym.
     """
     if key is None:
         return [*slides]
-    # With letters before it, no spreadsheet takes 012345678901 or 1e2345678901 for a number.
+    # The prefix keeps spreadsheets from taking 012345678901 or 1e2345678901 for a number.
     names = [
         f"slide-{hmac.new(key, slide.encode(), 'sha256').hexdigest()[:DIGITS]}" for slide in slides
     ]
     if len(set(names)) < len(names):
-        raise UserError(
-            "evaluate.pseudonyms: two slides come to the same pseudonym; take another key"
-        )
+        raise UserError("evaluate.pseudonyms: two slides have the same pseudonym; use another key")
     return names

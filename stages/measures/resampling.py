@@ -17,17 +17,15 @@ def slide_bootstrap(
     replicates: int,
     seed: int,
 ) -> dict[str, dict[str, float] | None]:
-    """Return 95 % intervals of ROC AUC, sensitivity, specificity and F1, as the images of one slide
-    are alike.
+    """Return 95 % intervals of ROC AUC, sensitivity, specificity and F1 by a cluster bootstrap.
 
-    Slides, not images, are drawn with replacement, as many as there are, `replicates` times (the
-    cluster bootstrap; Field and Welsh, JRSS B 69:369, 2007); low and high are the 2.5th and 97.5th
-    percentile. Draws on which a measure is not defined are left out; None where that is more than
-    half of them.
+    Slides, not images, are drawn with replacement (Field and Welsh, JRSS B 69:369, 2007), because
+    images of one slide are alike; low and high are percentiles. Draws on which a measure is
+    undefined are left out; an interval is None if that is at least half of them.
 
     Args:
-        y_pred: bool or int array (N,), what each image was called.
-        slides: text or int array (N,), the slide of each image.
+        y_pred: the predicted class of each image, bool or int (N,).
+        slides: the slide of each image, text or int (N,).
     """
     codes = np.unique(slides, return_inverse=True)[1]
     drawn: dict[str, list[float]] = {name: [] for name in WITH_INTERVALS}
@@ -39,15 +37,15 @@ def slide_bootstrap(
     return {name: interval(values, replicates) for name, values in drawn.items()}
 
 
-# A test set of fewer slides, or with a wider interval, tells little.
+# A test set with fewer slides or a wider interval is too small for conclusions.
 FEW_SLIDES, WIDE = 10, 0.2
 
 
 def too_small(slides: int, widths: Mapping[str, float]) -> str:
-    """Return a sentence on a test set that is too small to tell much, or nothing.
+    """Return a sentence if a test set is too small for conclusions, otherwise an empty text.
 
     Args:
-        widths: of the 95 % intervals of measures, or of their differences, by the measures' names.
+        widths: of the 95 % intervals of measures or of their differences, by measure.
     """
     name = max(widths, key=lambda name: widths[name], default="")
     if slides >= FEW_SLIDES and widths.get(name, 0) <= WIDE:
@@ -57,11 +55,7 @@ def too_small(slides: int, widths: Mapping[str, float]) -> str:
 
 
 def slide_draws(slides: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield, for each of `replicates` draws with replacement of as many slides as there are, how
-    often each was drawn.
-
-    int array (slides,), with a sum of `slides`.
-    """
+    """Yield how often each slide is drawn, int (slides,), in each bootstrap replicate."""
     random = np.random.default_rng(seed)
     for _ in range(replicates):
         yield np.bincount(random.integers(slides, size=slides), minlength=slides)
@@ -70,9 +64,7 @@ def slide_draws(slides: int, replicates: int, seed: int) -> Iterator[np.ndarray]
 def interval(
     values: Sequence[float], replicates: int, level: float = 0.95
 ) -> dict[str, float] | None:
-    """Return the percentile interval of a measure's values on bootstrap draws; None if half of the
-    draws did not define it.
-    """
+    """Return the percentile interval of the draws that define a measure; None if too few do."""
     if 2 * len(values) <= replicates:
         return None
     low, high = np.percentile(values, (50 * (1 - level), 50 * (1 + level)))

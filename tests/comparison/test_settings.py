@@ -199,7 +199,7 @@ def test_every_measure_prefers_the_better_setting(make, monkeypatch, metric):
     for setting in settings:
         (pooled,), (run,) = setting.pooled, setting.runs.values()
         _, _, y_true, y_score = pooled.predictions
-        Made.measured[run.name] |= score(y_true, y_score, pooled.called)
+        Made.measured[run.name] |= score(y_true, y_score, pooled.y_pred)
     measured, (difference,) = bootstrap(settings, settings[0], metric, 200, 0)
     ranks = rank(settings, metric)
     text = report(settings, ["pad.mode"], metric, measured, [difference], ranks)

@@ -1,4 +1,4 @@
-"""What stands beside a model in its folder, as if it had been trained on nothing in particular."""
+"""The other files of a model's folder, made up."""
 
 from stages.base.files import sha256, write_json
 from stages.dataset.seen import write_crops
@@ -43,9 +43,7 @@ def a_decision(**changes):
 
 
 def write_beside(folder, **changes):
-    """Write all that stands beside model.keras, which is there, in the folder of a model without
-    features.
-    """
+    """Write the other files to a folder that has model.keras, for a model without features."""
     (folder / "validation.csv").write_text("path,slide,label,probability\n")
     write_crops([], [], folder / "crops.csv")
     written = digests(folder)

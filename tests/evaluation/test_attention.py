@@ -1,4 +1,4 @@
-"""Attention points at what decides: a red patch, for models that are made to look for red."""
+"""Attention maps point at a red patch, for models that are built to detect red."""
 
 import numpy as np
 import pytest
@@ -12,16 +12,14 @@ SIZE = 32
 
 
 def squares():
-    """A gray square with a red patch above left, and one without."""
+    """A gray square with a red patch at the top left, and one without."""
     pixels = np.full((2, SIZE, SIZE, 3), 120, dtype=np.uint8)
     pixels[0, 4:12, 6:14] = (250, 20, 20)
     return pixels
 
 
 def red_model(flat=False, pooling=4):
-    """Red less green decides: by a convolution, pooling and average or, `flat`, by the pixels
-    themselves.
-    """
+    """A model of red minus green, by a convolution or, if `flat`, by single pixels."""
     inputs = keras.Input((SIZE, SIZE, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(inputs)
     if not flat:
@@ -54,15 +52,15 @@ def center(heat):
     ],
     ids=["convolution", "pixels", "members", "orientations"],
 )
-def test_it_points_at_what_decides(model):
+def test_points_at_the_red_patch(model):
     heat = Attention(model())(squares())
     assert heat.shape == (2, SIZE, SIZE) and heat.dtype == np.float32
     assert heat[0].max() == 1 and heat[0].min() >= 0
     assert center(heat[0]) == pytest.approx([8, 10], abs=1.5)
 
 
-def test_maps_of_several_layers_count_by_their_part_in_the_log_odds():
-    """Red by a layer at full size, blue by one at a quarter; the head says how much each counts."""
+def test_weights_several_layers_by_their_share_in_the_log_odds():
+    """Red by a layer at full size, blue by one at a quarter; the head weights both."""
 
     def heat_of(red, blue):
         inputs = keras.Input((SIZE, SIZE, 3), dtype="uint8")
@@ -89,11 +87,11 @@ def test_maps_of_several_layers_count_by_their_part_in_the_log_odds():
     pixels[0, 20:28, 20:28] = (20, 20, 250)
     assert center(heat_of(1, 0)) == pytest.approx([8, 10], abs=0.5)
     assert center(heat_of(0, 1)) == pytest.approx([24, 24], abs=1)
-    # Both patches are as large and as strong, so that they share alike.
+    # Both patches are equally large and strong.
     assert center(heat_of(1, 1)) == pytest.approx([16, 17], abs=1)
 
 
-def test_what_was_cut_off_before_averaging_is_cold():
+def test_cropped_margins_are_zero():
     inputs = keras.Input((SIZE, SIZE, 3), dtype="uint8")
     maps = keras.layers.Conv2D(1, 1)(keras.layers.Rescaling(1 / 255)(inputs))
     average = keras.layers.GlobalAveragePooling2D()(keras.layers.Cropping2D(8)(maps))
@@ -108,7 +106,7 @@ def test_what_was_cut_off_before_averaging_is_cold():
     assert not heat[:8].any() and heat[19, 11] == 1
 
 
-def test_an_overlay_is_gray_where_cold_and_red_where_hot():
+def test_overlay_is_gray_where_cold_and_red_where_hot():
     heat = np.zeros((SIZE, SIZE), dtype=np.float32)
     heat[8:16, 8:16] = 1
     picture = overlay(squares()[1], heat)

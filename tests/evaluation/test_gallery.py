@@ -1,6 +1,4 @@
-"""The page of judged crops in a real browser: what it says, how it is walked by keyboard, and what
-it saves.
-"""
+"""The page of predictions in a real browser: its text, its keyboard control, what it saves."""
 
 import csv
 import re
@@ -17,7 +15,7 @@ from stages.dataset.card import CardFields, Dataset
 from stages.dataset.seen import Seen
 from stages.evaluation.classifier import Classifier
 from stages.evaluation.gallery import pages_folder, refuse_pages, write_gallery
-from stages.evaluation.judged import Judged
+from stages.evaluation.predictions import Prediction
 from stages.intake.labels import read_corrections, read_labels
 from stages.intake.names import Names
 from stages.measures.novelty import empty_reference
@@ -36,13 +34,11 @@ CROPS = 30
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory):
-    """The folder of some crops, what was judged of them, and the classifier: a neuron that judges
-    by the mean.
-    """
+    """A folder of crops, their predictions, and a classifier with one neuron."""
     folder = tmp_path_factory.mktemp("crops")
     random = np.random.default_rng(0)
     names = [*EVIL, *(f"crop {number:02}.png" for number in range(CROPS - len(EVIL)))]
-    judged = []
+    predictions = []
     for number, name in enumerate(names):
         (folder / name).parent.mkdir(exist_ok=True)
         Image.fromarray(random.integers(0, 255, (20, 24, 3), dtype=np.uint8)).save(
@@ -50,8 +46,8 @@ def crops(tmp_path_factory):
         )
         probability = np.float32(number / CROPS)
         label = None if number % 5 else int(number > 10)
-        judged.append(
-            Judged(
+        predictions.append(
+            Prediction(
                 name,
                 int(probability >= 0.5),
                 probability,
@@ -72,14 +68,14 @@ def crops(tmp_path_factory):
     (folder / "model").mkdir()
     (folder / "model/model.keras").write_bytes(b"a model")
     classifier = Classifier(made, model, decision, empty_reference(), Seen({}))
-    return folder, judged, classifier
+    return folder, predictions, classifier
 
 
 @pytest.fixture(scope="module")
 def written(crops, tmp_path_factory):
-    folder, judged, classifier = crops
-    path = tmp_path_factory.mktemp("page") / "judged.html"
-    write_gallery(path, folder, judged, classifier, folder / "model")
+    folder, predictions, classifier = crops
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    write_gallery(path, folder, predictions, classifier, folder / "model")
     return path
 
 
@@ -102,10 +98,16 @@ def browser():
         chrome.close()
 
 
+def new_context(browser, **options):
+    """A browser context that tolerates a busy machine."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(600_000)
+    return context
+
+
 @pytest.fixture
 def page(browser, written):
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    context.set_default_timeout(600_000)  # A busy machine is no failure.
+    context = new_context(browser, viewport={"width": 1200, "height": 800})
     opened = context.new_page()
     opened.on("pageerror", lambda error: pytest.fail(str(error)))
     opened.goto(written.as_uri())
@@ -120,7 +122,7 @@ def shown(page):
 
 
 def violations(page):
-    """What axe finds wrong with a page as it is."""
+    """The accessibility violations that axe finds."""
     import axe_playwright_python
 
     page.evaluate(
@@ -134,8 +136,7 @@ def violations(page):
 @pytest.mark.parametrize("width", [1200, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_violation(browser, written, width, scheme):
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    context.set_default_timeout(600_000)  # A busy machine is no failure.
+    context = new_context(browser, viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = context.new_page()
     page.goto(written.as_uri())
     for state in ("", "document.querySelector('.crop .picture').click()"):
@@ -153,33 +154,33 @@ def test_axe_finds_no_violation(browser, written, width, scheme):
     context.close()
 
 
-def test_what_it_says_of_the_model_and_of_each_crop(page, crops):
-    _, judged, _ = crops
+def test_describes_the_model_and_each_crop(page, crops):
+    _, predictions, _ = crops
     text = page.inner_text("header")
     for said in (
         "30 crops of 3 slides: 15 globally sclerotic, 5 uncertain",
         "logistic, trained on Crops of <nobody>",
     ):
         assert said in text
-    assert "from a probability of 0.500 on: a sensitivity of 0.95 on the validation slides" in text
-    assert "from a probability of 0.400 to 0.550" in text and "not sure" not in text
-    for place, one in enumerate(reversed(judged)):
+    assert "probability of 0.500 or more: sensitivity of 0.95 on the validation slides" in text
+    assert "probability of 0.400 to 0.550" in text and "may not hold" not in text
+    for place, one in enumerate(reversed(predictions)):
         crop = page.locator(".crop").nth(place)
         says = crop.locator("img.square").get_attribute("alt")
-        verdict = ("not sclerotic", "globally sclerotic")[one.predicted]
-        assert says.startswith(f"{verdict}, probability {one.probability:.3f}") and says.endswith(
+        predicted = ("not sclerotic", "globally sclerotic")[one.predicted]
+        assert says.startswith(f"{predicted}, probability {one.probability:.3f}") and says.endswith(
             f"slide {one.slide}: {one.name}"
         )
         words = crop.inner_text()
         assert (
-            f"{verdict} {one.probability:.3f}" in words
+            f"{predicted} {one.probability:.3f}" in words
             and one.name in words
             and f"slide {one.slide}" in words
         )
         assert ("uncertain" in words) == bool(one.uncertain) == ("uncertain" in says)
         wrong = one.label is not None and one.label != one.predicted
         assert ("against its label" in words) == wrong == ("against its label" in says)
-    # Names are text: nothing of them ran, no element came of them.
+    # Names are only text: none ran or became an element.
     assert (
         page.title() == "Glomeruli"
         and page.locator("svg").count() == 0
@@ -188,18 +189,18 @@ def test_what_it_says_of_the_model_and_of_each_crop(page, crops):
 
 
 def test_order_search_and_filters(page, crops):
-    _, judged, _ = crops
-    by = {one.name: one for one in judged}
-    assert shown(page) == [one.name for one in reversed(judged)]
-    page.select_option("#order", "least-sure")
+    _, predictions, _ = crops
+    by = {one.name: one for one in predictions}
+    assert shown(page) == [one.name for one in reversed(predictions)]
+    page.select_option("#order", "least-confident")
     odds = [
         abs(np.log(by[name].probability / (1 - by[name].probability)))
         for name in shown(page)
         if by[name].probability
     ]
     assert np.all(np.diff(odds) >= -1e-6)
-    page.select_option("#order", "surest")
-    assert shown(page)[0] == judged[0].name
+    page.select_option("#order", "most-confident")
+    assert shown(page)[0] == predictions[0].name
     page.select_option("#order", "slide")
     heads = page.locator(".slide-head").all_inner_texts()
     assert [head.split(":")[0] for head in heads] == ["s0", "s1", "s2"]
@@ -207,7 +208,7 @@ def test_order_search_and_filters(page, crops):
     # 10 is 23.7 to 76.3 %.
     assert heads[0] == "s0: 5 of 10 globally sclerotic, 50.0 % (23.7 to 76.3)"
     page.select_option("#order", "novelty")
-    assert shown(page) == [one.name for one in reversed(judged)]
+    assert shown(page) == [one.name for one in reversed(predictions)]
     page.select_option("#order", "name")
     assert shown(page)[-1] == "crop 24.png"
     for kind, holds in {
@@ -220,17 +221,17 @@ def test_order_search_and_filters(page, crops):
         "": lambda one: True,
     }.items():
         page.select_option("#show", kind)
-        assert set(shown(page)) == {one.name for one in judged if holds(one)}, kind
+        assert set(shown(page)) == {one.name for one in predictions if holds(one)}, kind
         assert page.inner_text("#count") == f"{len(shown(page))} of 30 crops"
     page.select_option("#slide", "=s1")
-    assert set(shown(page)) == {one.name for one in judged if one.slide == "s1"}
+    assert set(shown(page)) == {one.name for one in predictions if one.slide == "s1"}
     page.fill("#search", "CROP 0")
     assert set(shown(page)) == {
-        one.name for one in judged if one.slide == "s1" and one.name.startswith("crop 0")
+        one.name for one in predictions if one.slide == "s1" and one.name.startswith("crop 0")
     }
 
 
-def test_it_is_walked_by_keyboard(page):
+def test_keyboard_control(page):
     def at():
         return page.evaluate("document.activeElement.closest('.crop')?.dataset.name")
 
@@ -270,8 +271,8 @@ def test_it_is_walked_by_keyboard(page):
     assert page.locator("dialog[open]").count() == 0
 
 
-def test_corrections_survive_a_reload_and_are_read_by_predict_and_by_a_card(page, crops, tmp_path):
-    _, judged, _ = crops
+def test_corrections_survive_a_reload_and_are_read_back(page, crops, tmp_path):
+    _, predictions, _ = crops
     assert page.locator("#save").is_disabled()
     wanted = {}
     for number, name in enumerate([*EVIL, "crop 07.png", "crop 08.png"]):
@@ -301,10 +302,10 @@ def test_corrections_survive_a_reload_and_are_read_by_predict_and_by_a_card(page
     download.value.save_as(table)
     rows = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))
     assert rows[0] == ["path", "label"] and len(rows) == 8
-    # No spreadsheet takes a name for a formula, and what reads it here has the names as they are.
+    # No spreadsheet takes a name for a formula, yet our reader returns the original names.
     assert not [name for name, _ in rows if name.startswith(("=", "+", "-", "@"))]
     names, marked = (
-        [one.name for one in judged],
+        [one.name for one in predictions],
         {name: int(label) for name, label in wanted.items()},
     )
     assert read_labels(table, Names(names, "the crops")) == marked
@@ -318,42 +319,40 @@ def test_corrections_survive_a_reload_and_are_read_by_predict_and_by_a_card(page
     assert read_corrections(dataset, dict.fromkeys(names, 0)) == marked
 
 
-def test_a_browser_that_keeps_nothing_says_so(browser, written):
-    context = browser.new_context()
-    context.set_default_timeout(600_000)  # A busy machine is no failure.
+def test_says_if_the_browser_cannot_store_marks(browser, written):
+    context = new_context(browser)
     page = context.new_page()
     page.add_init_script("Storage.prototype.setItem = () => { throw new Error('full') }")
     page.goto(written.as_uri())
     page.locator('.marks button[data-label="1"]').first.click()
     assert not violations(page)
-    assert "This browser keeps nothing" in page.inner_text("#kept")
+    assert "This browser cannot store marks" in page.inner_text("#kept")
     context.close()
 
 
-def test_a_model_that_is_mostly_unsure_is_said_so(crops, tmp_path):
-    folder, judged, classifier = crops
-    unsure = [one._replace(uncertain=1) for one in judged]
+def test_warns_if_most_crops_are_uncertain(crops, tmp_path):
+    folder, predictions, classifier = crops
+    unsure = [one._replace(uncertain=1) for one in predictions]
     write_gallery(tmp_path / "page.html", folder, unsure, classifier, folder / "model")
-    assert "The model is not sure of 30 of these 30 crops" in (tmp_path / "page.html").read_text(
-        encoding="utf-8"
-    )
+    assert "30 of these 30 crops are uncertain: the threshold may not hold here" in (
+        tmp_path / "page.html"
+    ).read_text(encoding="utf-8")
 
 
-def test_many_crops_are_a_page_for_each_slide(crops, tmp_path, monkeypatch, browser):
-    folder, judged, classifier = crops
-    monkeypatch.setattr(gallery, "CROPS_A_PAGE", 8)
+def test_many_crops_give_one_page_per_slide(crops, tmp_path, monkeypatch, browser):
+    folder, predictions, classifier = crops
+    monkeypatch.setattr(gallery, "CROPS_PER_PAGE", 8)
     path = tmp_path / "all #2, 50%25 ü.html"
     refuse_pages(path, 30)
     pages_folder(path).mkdir()
     for name in ("0003.html", "0099.html", "0002.html.part"):
         (pages_folder(path) / name).write_text("of an earlier run")
-    write_gallery(path, folder, judged, classifier, folder / "model")
+    write_gallery(path, folder, predictions, classifier, folder / "model")
     # Three slides of ten crops: eight and two on each.
     assert sorted(one.name for one in pages_folder(path).iterdir()) == [
         f"{number:04}.html" for number in range(1, 7)
     ]
-    context = browser.new_context()
-    context.set_default_timeout(600_000)  # A busy machine is no failure.
+    context = new_context(browser)
     page = context.new_page()
     page.goto(path.as_uri())
     assert not violations(page)
@@ -377,7 +376,7 @@ def test_many_crops_are_a_page_for_each_slide(crops, tmp_path, monkeypatch, brow
         link.click()
         seen += shown(page)
         assert "of slide s" in page.inner_text("h1")
-    assert sorted(seen) == sorted(one.name for one in judged)
+    assert sorted(seen) == sorted(one.name for one in predictions)
     assert not violations(page)
     page.click("text=All slides")
     assert page.url == path.as_uri()
@@ -388,14 +387,13 @@ def test_many_crops_are_a_page_for_each_slide(crops, tmp_path, monkeypatch, brow
 
 
 @pytest.mark.slow
-def test_a_thousand_crops_weigh_less_than_12_megabytes_and_open(
-    crops, tmp_path, browser, real_data
-):
-    folder, judged, classifier = crops
+def test_a_page_of_a_thousand_crops_is_below_12_megabytes(crops, tmp_path, browser, real_data):
+    folder, predictions, classifier = crops
     files = sorted(Path(real_data / "aidpath").rglob("*.png"))
     names = [file.relative_to(real_data).as_posix() for file in files]
     many = [
-        judged[number % CROPS]._replace(name=names[number % len(names)]) for number in range(1000)
+        predictions[number % CROPS]._replace(name=names[number % len(names)])
+        for number in range(1000)
     ]
     model = keras.Sequential(
         [keras.Input((224, 224, 3), dtype="uint8"), keras.layers.Rescaling(1 / 255)]
@@ -408,8 +406,7 @@ def test_a_thousand_crops_weigh_less_than_12_megabytes_and_open(
     classifier = classifier._replace(model=model, made=made)
     write_gallery(tmp_path / "page.html", real_data, many, classifier, folder / "model")
     assert (tmp_path / "page.html").stat().st_size < 12_000_000
-    context = browser.new_context()
-    context.set_default_timeout(600_000)  # A busy machine is no failure.
+    context = new_context(browser)
     page = context.new_page()
     page.goto((tmp_path / "page.html").as_uri())
     page.wait_for_selector("#count:not(:empty)")

@@ -1,6 +1,4 @@
-"""A model of all slides: an ensemble, its measures out of fold and called that, never taken for
-test measures.
-"""
+"""A model trained on all slides, whose measures are out of fold."""
 
 import json
 from pathlib import Path
@@ -27,7 +25,7 @@ SMALL = {
 
 
 @pytest.mark.slow
-def test_trained_on_all_and_measured_out_of_fold(workplace, capsys):
+def test_measures_out_of_fold(workplace, capsys):
     make_classes(slides=6)
     set_params({**SMALL, "split.test": "none"})
     with pytest.raises(UserError, match=r"split.test is 'none', so train.ensemble must be true"):
@@ -41,7 +39,7 @@ def test_trained_on_all_and_measured_out_of_fold(workplace, capsys):
     assert sorted(set(cohort.folds)) == [1, 2, 3] and set(cohort.splits) == {"train", "val"}
     for stage in (train, calibrate, evaluate):
         stage.main()
-    # Every crop is judged once, by the member that has not seen its slide.
+    # Every crop is predicted once, by the member that has not seen its slide.
     found = read_predictions(VALIDATION)
     assert found.paths.tolist() == cohort.paths.tolist()
     (name, measures), *others = json.loads(Path("metrics/measures.json").read_text()).items()
@@ -58,7 +56,7 @@ def test_trained_on_all_and_measured_out_of_fold(workplace, capsys):
     assert json.loads(Path("models/model.json").read_text())["dataset"]["test_slides"] == 0
 
 
-def test_what_goes_with_no_test_set(workplace):
+def test_refuses_parameters_that_need_a_test_set(workplace):
     make_classes(slides=6)
     manifest.main()
     for params, said in (
@@ -82,7 +80,7 @@ def test_what_goes_with_no_test_set(workplace):
             split.main()
 
 
-def test_it_is_never_compared(capsys):
+def test_compare_leaves_it_out(capsys):
     tested, whole = (
         Experiment("tested", "", {"split.test": "fold"}, {}),
         Experiment("whole", "", {"split.test": "none"}, {}),

@@ -1,4 +1,4 @@
-"""Calibration recovers what was done to known probabilities, and stays what it was through JSON."""
+"""Calibration undoes known distortions, and survives JSON."""
 
 import json
 
@@ -15,16 +15,14 @@ METHODS = ["none", "temperature", "sigmoid", "isotonic"]
 
 
 def drawn(slope, offset, n=20_000):
-    """Labels, their true probabilities, and what a model that is off by a slope and an offset says
-    of them.
-    """
+    """Return labels, their true probabilities, and those of a model that distorts them."""
     random = np.random.default_rng(0)
     true = expit(random.normal(-1, 2, n))
     y_true = (random.uniform(size=n) < true).astype(int)
     return y_true, true, expit((logit(true) - offset) / slope)
 
 
-def test_temperature_finds_the_temperature():
+def test_temperature():
     y_true, true, said = drawn(slope=0.4, offset=0)
     found = fit_calibration(y_true, said, "temperature")
     assert found.slope == pytest.approx(0.4, rel=0.05) and found.offset == 0
@@ -32,7 +30,7 @@ def test_temperature_finds_the_temperature():
     assert found(np.array([0.5])) == 0.5
 
 
-def test_sigmoid_finds_slope_and_offset():
+def test_sigmoid():
     y_true, _, said = drawn(slope=0.7, offset=-1.2)
     found = fit_calibration(y_true, said, "sigmoid")
     assert (found.slope, found.offset) == (
@@ -42,7 +40,7 @@ def test_sigmoid_finds_slope_and_offset():
     assert calibration_error(y_true, found(said)) < 0.015 < 0.1 < calibration_error(y_true, said)
 
 
-def test_isotonic_follows_any_rising_curve():
+def test_isotonic():
     y_true, true, _ = drawn(1, 0)
     found = fit_calibration(y_true, true**3, "isotonic")
     assert calibration_error(y_true, found(true**3)) < 0.01
@@ -51,7 +49,7 @@ def test_isotonic_follows_any_rising_curve():
 
 @given(seed=st.integers(0, 1000), method=st.sampled_from(METHODS))
 @settings(max_examples=60, deadline=None)
-def test_it_never_turns_an_order_round_and_survives_json(seed, method):
+def test_is_monotonic_and_survives_json(seed, method):
     random = np.random.default_rng(seed)
     y_true = np.append(random.integers(0, 2, 20), [0, 1])
     said = np.append(random.choice([0.0, 0.001, 0.3, 0.6, 1.0], 20), [0.2, 0.7])
@@ -66,7 +64,7 @@ def test_it_never_turns_an_order_round_and_survives_json(seed, method):
     assert np.array_equal(calibrated.astype(np.float32), calibrated)  # Tables hold 32 bits.
 
 
-def test_one_class_alone_calibrates_nothing():
+def test_refuses_a_single_class():
     for method in METHODS[1:]:
         with pytest.raises(
             ValueError, match=f"the calibration {method} needs images of both classes"

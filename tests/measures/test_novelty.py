@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.base.errors import UserError
-from stages.evaluation.judged import Judged, warn_of_another_laboratory
+from stages.evaluation.predictions import Prediction, warn_if_out_of_distribution
 from stages.measures.novelty import NoveltyReference, empty_reference, fit_novelty, read_novelty
 
 
@@ -63,5 +63,6 @@ def test_empty_reference(tmp_path):
     ("novelty", "warned"), [(0.97, True), (0.5, False), (0.95, False), (None, False)]
 )
 def test_warns_of_crops_that_are_out_of_distribution(capsys, novelty, warned):
-    warn_of_another_laboratory([Judged("a.png", 1, np.float32(0.9), 0, "s", novelty, None)] * 3)
+    one = Prediction("a.png", 1, np.float32(0.9), 0, "s", novelty, None)
+    warn_if_out_of_distribution([one] * 3)
     assert ("see `python -m stages.recalibrate --help`" in capsys.readouterr().err) == warned

@@ -1,6 +1,4 @@
-"""Pseudonyms of slides: what git has tells no slide's name, and whoever has the key gets the same
-ones.
-"""
+"""Pseudonyms of slides."""
 
 import csv
 import os
@@ -35,13 +33,13 @@ def test_a_pseudonym_is_the_start_of_an_hmac():
     assert not set(pseudonyms([*KNOWN], KEY[::-1])) & set(KNOWN.values())
 
 
-def test_two_slides_of_one_pseudonym_are_refused(monkeypatch):
+def test_refuses_two_slides_with_the_same_pseudonym(monkeypatch):
     monkeypatch.setattr("stages.measures.pseudonyms.DIGITS", 1)
     with pytest.raises(UserError, match=r"^evaluate\.pseudonyms: two slides .* take another key$"):
         pseudonyms([str(number) for number in range(17)], KEY)
 
 
-def test_rows_stand_in_the_order_of_the_pseudonyms_and_the_map_has_the_names(workplace):
+def test_rows_are_in_the_order_of_the_pseudonyms(workplace):
     slides = np.array([*KNOWN, "b"])
     write_slides(np.array([1, 0, 0, 1]), np.array([1, 1, 0, 0]), slides, KEY)
     table, known = (
@@ -61,7 +59,7 @@ def test_rows_stand_in_the_order_of_the_pseudonyms_and_the_map_has_the_names(wor
     assert Path("metrics/slide_names.csv").read_text() == "pseudonym,slide\n"
 
 
-def test_white_space_around_a_key_is_no_part_of_it(workplace):
+def test_strips_white_space_around_a_key(workplace):
     for number, content in enumerate((KEY, KEY + b"\n", b" " + KEY + b"\r\n")):
         write_key(f"k{number}", content)
         assert read_key(f"k{number}") == KEY

@@ -1,6 +1,4 @@
-"""A laboratory's own map of the log-odds: against numerical integration, by hand, and on a
-laboratory that is drawn.
-"""
+"""Recalibration: against numerical integration, by hand, and at a simulated site."""
 
 import numpy as np
 import pytest
@@ -10,13 +8,18 @@ from scipy.stats import binomtest
 
 from benchmarks.unseen_site import recalibration_curve
 from stages.measures.calibration import Calibration
-from stages.measures.recalibration import Shift, fit_shift, left_out, more_labels, rate, spread
+from stages.measures.recalibration import (
+    Shift,
+    cross_fitted,
+    evenly_spaced,
+    fit_shift,
+    more_labels,
+    rate,
+)
 
 
 def by_integration(y_true, log_odds):
-    """The posterior means of the logarithm of the slope and of where even odds come to lie, by
-    SciPy's quadrature.
-    """
+    """Return the posterior means of log slope and of -offset / slope, by quadrature."""
 
     def normal(x, scale):
         return np.exp(-0.5 * (x / scale) ** 2) / (scale * np.sqrt(2 * np.pi))
@@ -48,7 +51,7 @@ def by_integration(y_true, log_odds):
         ([0, 1, 0, 1], [2.0, 1.0, 4.0, 5.0]),
     ],
 )
-def test_the_posterior_mean_is_that_of_numerical_integration(y_true, log_odds):
+def test_posterior_mean_agrees_with_numerical_integration(y_true, log_odds):
     y_true, log_odds = np.array(y_true), np.array(log_odds)
     found = fit_shift(y_true, log_odds)
     log_slope, even = by_integration(y_true, log_odds)
@@ -56,7 +59,7 @@ def test_the_posterior_mean_is_that_of_numerical_integration(y_true, log_odds):
     assert -found.offset / found.slope == pytest.approx(even, abs=0.02)
 
 
-def test_labels_that_say_nothing_new_change_little_and_a_shifted_laboratory_is_found():
+def test_agreeing_labels_change_little_and_a_shifted_site_is_found():
     y_true = np.repeat([0, 1], 6)
     usual = np.concatenate([np.linspace(-9, -5, 6), np.linspace(2, 6, 6)])
     unchanged = fit_shift(y_true, usual)
@@ -72,7 +75,7 @@ def test_labels_that_say_nothing_new_change_little_and_a_shifted_laboratory_is_f
         fit_shift(np.ones(5, dtype=int), usual[:5])
 
 
-def test_a_calibration_with_a_map_of_its_own():
+def test_calibration_applies_the_local_map():
     plain = Calibration(method="sigmoid", slope=2.0, offset=1.0)
     local = plain.model_copy(update={"local": Shift(slope=0.5, offset=-1.0)})
     score = np.array([0.2, 0.5, 0.9])
@@ -83,14 +86,14 @@ def test_a_calibration_with_a_map_of_its_own():
     ) == pytest.approx(expected, abs=1e-6)
 
 
-def test_crops_to_label_are_spread_over_the_log_odds():
+def test_evenly_spaced_crops():
     odds = np.array([5.0, -9.0, -8.9, -8.8, 4.0, 0.2, -4.1])
-    assert spread(odds, 4) == [1, 6, 5, 0]
-    assert sorted(spread(odds, 99)) == list(range(7))
-    assert spread(np.zeros(5), 4) == [0, 1, 2, 3]
+    assert evenly_spaced(odds, 4) == [1, 6, 5, 0]
+    assert sorted(evenly_spaced(odds, 99)) == list(range(7))
+    assert evenly_spaced(np.zeros(5), 4) == [0, 1, 2, 3]
 
 
-def test_rates_and_how_many_labels_would_make_sure():
+def test_rates_and_number_of_further_labels():
     found = rate(np.array([True] * 6 + [False]), 1)
     wilson = binomtest(6, 7).proportion_ci(method="wilson")
     assert (found.right, found.n, found.low, found.high) == (6, 7, wilson.low, wilson.high)
@@ -101,16 +104,16 @@ def test_rates_and_how_many_labels_would_make_sure():
     assert more_labels(found) > 100
 
 
-def test_each_slide_is_judged_by_the_labels_of_the_others():
+def test_cross_fitting_uses_the_labels_of_the_other_slides():
     y_true = np.array([0, 1, 0, 1])
     odds, slides = np.array([-8.0, -3.0, -7.0, -2.0]), np.array(["a", "a", "b", "b"])
     of_b, of_a = fit_shift(y_true[2:], odds[2:]), fit_shift(y_true[:2], odds[:2])
     expected = np.concatenate(
         [of_b.slope * odds[:2] + of_b.offset, of_a.slope * odds[2:] + of_a.offset]
     )
-    assert left_out(y_true, odds, slides) == pytest.approx(expected)
-    # Where the others have one class alone, a crop keeps its own.
-    assert left_out(np.array([0, 0, 1]), odds[:3], np.array(["a", "a", "b"])) == pytest.approx(
+    assert cross_fitted(y_true, odds, slides) == pytest.approx(expected)
+    # If the others lack a class, the log-odds are unchanged.
+    assert cross_fitted(np.array([0, 0, 1]), odds[:3], np.array(["a", "a", "b"])) == pytest.approx(
         odds[:3]
     )
 

@@ -16,7 +16,7 @@ from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, open_features, open_squares, read_cohort
 from stages.evaluation.attention import Attention
-from stages.evaluation.classifier import Crops, judge, read_classifier
+from stages.evaluation.classifier import Crops, read_classifier, score_crops
 from stages.manifest import main as make_manifest
 from stages.model.backbone import build_backbone, orientations, set_trainable
 from stages.model.backend import keras
@@ -230,12 +230,12 @@ def test_saved_model_also_outputs_the_features_of_the_upright_square(small, aver
     assert probability[:, 0] == pytest.approx(predict(classifier.model, squares, rows), abs=1e-5)
     assert features == pytest.approx(np.array(open_features()[rows, 0]), rel=1e-3, abs=1e-4)
     cohort = read_cohort()
-    judgement = judge(
+    scores = score_crops(
         classifier,
         Crops([Path("data/small") / path for path in cohort.paths], classifier.made),
     )
-    assert judgement.novelty.shape == (len(cohort.paths),) and np.all(
-        (judgement.novelty >= 0) & (judgement.novelty <= 1)
+    assert scores.novelty.shape == (len(cohort.paths),) and np.all(
+        (scores.novelty >= 0) & (scores.novelty <= 1)
     )
 
 
@@ -407,7 +407,7 @@ def test_model_with_a_neighbors_head_predicts_shares(small, monkeypatch):
     calibrate.main()
     cohort = read_cohort()
     classifier = read_classifier(Path("models"))
-    judgement = judge(
+    scores = score_crops(
         classifier,
         Crops([Path("data/small") / path for path in cohort.paths], classifier.made),
     )
@@ -417,7 +417,7 @@ def test_model_with_a_neighbors_head_predicts_shares(small, monkeypatch):
     }
     assert not Attention(read_classifier(Path("models")).model)(np.array(open_squares()[:2])).any()
     # Two members, five neighbors, eight orientations.
-    assert all(abs(80 * value - round(80 * value)) < 1e-3 for value in judgement.probability)
+    assert all(abs(80 * value - round(80 * value)) < 1e-3 for value in scores.probability)
     assert all(abs(40 * value - round(40 * value)) < 1e-3 for value in said.values())
 
 

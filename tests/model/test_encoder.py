@@ -19,7 +19,7 @@ from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import open_features, open_squares, read_cohort
 from stages.evaluation.attention import Attention
-from stages.evaluation.classifier import Crops, judge, read_classifier
+from stages.evaluation.classifier import Crops, read_classifier, score_crops
 from stages.manifest import main as make_manifest
 from stages.model.backend import keras
 from stages.model.batches import predict
@@ -345,11 +345,11 @@ def test_saves_only_the_head_with_a_frozen_encoder(small, averaged):
         heads.mean(axis=1), abs=1e-5
     )
     cohort = read_cohort()
-    judgement = judge(
+    scores = score_crops(
         classifier,
         Crops([Path("data/small") / path for path in cohort.paths], classifier.made),
     )
-    assert judgement.novelty.shape == (len(cohort.paths),)
+    assert scores.novelty.shape == (len(cohort.paths),)
     looks = Attention(classifier.model)(np.array(open_squares()[:3]))
     assert looks.shape == (3, 42, 42) and looks.max() == 1
 

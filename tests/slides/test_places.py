@@ -13,7 +13,7 @@ from PIL import Image
 
 from stages.base.errors import UserError
 from stages.evaluation.gallery import pages_folder
-from stages.evaluation.judged import outputs_of
+from stages.evaluation.predictions import output_files
 from stages.slides.places import Place, Verdict, files_of, find_places, slide_name, write_verdicts
 
 UUID = "49069bbb-a0ac-4343-96fe-15af45c30634"
@@ -181,13 +181,15 @@ def test_a_slides_name_loses_its_folder_and_its_suffix_alone(name, suffix, folde
 
 @given(st.lists(names, min_size=2, max_size=4, unique_by=str.casefold))
 def test_outputs_of_two_slides_are_never_the_same_file(found):
-    of_table = [set(outputs_of({"--output": Path(name)}, proposes=True).values()) for name in found]
+    of_table = [
+        set(output_files({"--output": Path(name)}, proposes=True).values()) for name in found
+    ]
     pages = [pages_folder(Path(name)) for name in found]
     assert len(set().union(*of_table)) == 4 * len(found) and len(set(pages)) == len(found)
 
 
 def test_files_beside_the_table_keep_what_stands_behind_a_dot():
-    found = outputs_of({"--output": Path("S21.1235")}, proposes=True)
+    found = output_files({"--output": Path("S21.1235")}, proposes=True)
     assert {path.name for path in found.values()} == {
         "S21.1235",
         "S21.1235.unreadable.csv",
@@ -196,7 +198,7 @@ def test_files_beside_the_table_keep_what_stands_behind_a_dot():
     }
     assert (
         Path("a/evaluation.metrics.json")
-        in outputs_of({"--output": Path("a/evaluation.csv")}, proposes=False).values()
+        in output_files({"--output": Path("a/evaluation.csv")}, proposes=False).values()
     )
     assert (
         pages_folder(Path("S21.1234")).name == "S21.1234-slides"

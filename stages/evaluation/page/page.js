@@ -11,7 +11,7 @@ const heads = new Map(about.slides.map(([slide, says]) => {
 }));
 let shown = crops, active = null, enlarged = null;
 
-// What the user says of crops: name -> "0" or "1". It is kept in this browser, by the model and the crops.
+// The user's corrections: name -> "0" or "1". This browser keeps them under a key of the model and the crops.
 const marks = new Map();
 let kept = true;
 try {
@@ -21,7 +21,7 @@ try {
 function keep() {
   try { localStorage.setItem(about.key, JSON.stringify(Object.fromEntries(marks))); kept = true; } catch { kept = false; }
   byId("kept").hidden = kept;
-  byId("kept").textContent = kept ? "" : "This browser keeps nothing: marks are lost when the page is closed. Save them before.";
+  byId("kept").textContent = kept ? "" : "This browser cannot store marks: save them before you close the page.";
 }
 
 function showMark(crop) {
@@ -45,7 +45,7 @@ function mark(crop, label) {
   countMarks();
 }
 
-// A text as a cell of a CSV file that no spreadsheet runs as a formula, as the tables of `predict` have it.
+// Return a CSV cell that no spreadsheet runs as a formula, like the tables of `predict`.
 function cell(text) {
   if (!/^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text))
     text = text.replace(/(?:^|(?<=[;\r\n]))(?=['" ]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])/g, "'");
@@ -69,8 +69,8 @@ byId("save").onclick = () => {
 const text = new Intl.Collator("en", {numeric: true}).compare;
 const orders = {
   probability: (a, b) => b.dataset.probability - a.dataset.probability,
-  surest: (a, b) => b.dataset.sure - a.dataset.sure,
-  "least-sure": (a, b) => a.dataset.sure - b.dataset.sure,
+  "most-confident": (a, b) => b.dataset.confidence - a.dataset.confidence,
+  "least-confident": (a, b) => a.dataset.confidence - b.dataset.confidence,
   slide: (a, b) => text(a.dataset.slide, b.dataset.slide) || b.dataset.probability - a.dataset.probability,
   name: (a, b) => 0,
   novelty: (a, b) => b.dataset.novelty - a.dataset.novelty,
@@ -98,7 +98,7 @@ function arrange() {
   list.replaceChildren(...pieces);
   shown = ordered.filter(crop => !crop.hidden);
   byId("count").textContent = `${shown.length} of ${crops.length} crops`;
-  // One crop is reached by Tab, and its buttons; the others by the arrow keys.
+  // Tab reaches only the active crop and its buttons; arrow keys move to the others.
   activate(shown.includes(active) ? active : shown[0]);
 }
 
@@ -167,7 +167,7 @@ byId("back").onclick = () => walk("ArrowLeft");
 byId("next").onclick = () => walk("ArrowRight");
 byId("close").onclick = () => dialog.close();
 for (const id of ["heat", "heat-here"]) byId(id).onclick = () => heatOn(!document.body.classList.contains("heat-on"));
-// The browser itself goes back to the crop that was enlarged first.
+// The browser would focus the crop that was enlarged first.
 dialog.addEventListener("close", () => focusOn(enlarged));
 for (const id of ["show", "slide", "order"]) byId(id).onchange = arrange;
 byId("search").oninput = arrange;

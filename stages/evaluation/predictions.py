@@ -1,0 +1,206 @@
+"""Predictions of a user's crops: their table, the counts of each slide, the measures."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.base.files import write_json, write_table
+from stages.evaluation.classifier import CropScores
+from stages.measures.calibration import log_odds
+from stages.measures.decision import Decision
+from stages.measures.novelty import OUT_OF_DISTRIBUTION
+from stages.measures.recalibration import evenly_spaced, wilson
+from stages.measures.resampling import too_small
+from stages.measures.scores import score
+
+SKIPPED, MEASURES = "the list of what does not open", "the file of measures"
+
+
+class Prediction(NamedTuple):
+    """The prediction of one crop.
+
+    Attributes:
+        predicted: 1 for globally sclerotic, 0 otherwise.
+        probability: of global sclerosis.
+        uncertain: 1 if the probability is in the uncertain band.
+        slide: empty if unknown.
+        novelty, label: None if unknown.
+        trained_on: whether the model was trained on the crop; in no table.
+    """
+
+    name: str
+    predicted: int
+    probability: np.float32
+    uncertain: int
+    slide: str
+    novelty: float | None
+    label: int | None
+    trained_on: bool = False
+
+
+COLUMNS = Prediction._fields[:-1]
+
+
+def output_files(options: Mapping[str, Path | None], proposes: bool) -> dict[str, Path]:
+    """Return the `options` that are given and the files next to --output, by their names in errors.
+
+    Args:
+        proposes: whether crops to label are proposed, in a file next to the table.
+    """
+    output = options["--output"]
+    # Nothing is written next to a device, such as /dev/stdout.
+    is_file = output is not None and output.name and not output.is_char_device()
+    table = output if output is not None and is_file else Path("evaluation.csv")
+    # Other suffixes belong to the name, as in S21.1234.
+    name = table.stem if table.suffix.lower() in (".csv", ".tsv", ".txt") else table.name
+    beside = {
+        SKIPPED: table.with_name(f"{name}.unreadable.csv"),
+        MEASURES: table.with_name(f"{name}.metrics.json"),
+    }
+    if proposes:
+        beside["--propose"] = table.with_name(f"{name}.propose.csv")
+    return {name: path for name, path in (dict(options) | beside).items() if path is not None}
+
+
+def decide(
+    names: Sequence[str],
+    scores: CropScores,
+    decision: Decision,
+    slides: Mapping[str, str],
+    labels: Mapping[str, int],
+) -> list[Prediction]:
+    """Return the predictions of all crops that open."""
+    predicted = decision.is_positive(scores.probability)
+    uncertain = decision.is_uncertain(scores.probability)
+    return [
+        Prediction(
+            name,
+            int(predicted[row]),
+            np.float32(scores.probability[row]),
+            int(uncertain[row]),
+            slides[name],
+            None if scores.novelty is None else round(float(scores.novelty[row]), 3),
+            labels.get(name),
+            row in scores.trained_on,
+        )
+        for row, name in enumerate(names)
+        if row not in scores.problems
+    ]
+
+
+def write_predictions(
+    path: Path,
+    predictions: Sequence[Prediction],
+    further: Sequence[str] = (),
+    rows: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Write the table of predictions, without the columns `novelty` and `label` if unknown.
+
+    Args:
+        further, rows: other columns of the source table and their values by crop, which are
+            copied unless a column of ours has the same name.
+    """
+    columns = [
+        name for name in COLUMNS if any(getattr(one, name) is not None for one in predictions)
+    ]
+    kept = [(place, name) for place, name in enumerate(further) if name not in columns]
+    if replaced := [name for name in further if name in columns and name not in ("name", "slide")]:
+        names = ", ".join(replaced)
+        print(f"warning: {path}: columns of the source are replaced: {names}", file=sys.stderr)
+    lines = (
+        [
+            *(str(getattr(one, name)) for name in columns),
+            *((rows or {})[one.name][place] for place, _ in kept),
+        ]
+        for one in predictions
+    )
+    write_table(path, [*columns, *(name for _, name in kept)], lines)
+
+
+def measurements(one: Prediction, classes: Sequence[str]) -> dict[str, float]:
+    """Return the numbers that a slide viewer shows of a crop."""
+    probability = {f"probability of {classes[1]}": round(float(one.probability), 6)}
+    novelty = {} if one.novelty is None else {"novelty": one.novelty}
+    return probability | {"uncertain": float(one.uncertain)} | novelty
+
+
+def warn_if_out_of_distribution(predictions: Sequence[Prediction]) -> None:
+    """Print a warning if the median novelty of the crops is high."""
+    found = [one.novelty for one in predictions if one.novelty is not None]
+    if found and (median := float(np.median(found))) > OUT_OF_DISTRIBUTION:
+        print(
+            f"warning: half of these crops are farther from the training crops than "
+            f"{100 * median:.0f} % of those are: the threshold may not hold here; label a dozen, "
+            "and see `python -m stages.recalibrate --help`",
+            file=sys.stderr,
+        )
+
+
+def propose(predictions: Sequence[Prediction], number: int) -> list[tuple[str, str]]:
+    """Return (name, empty label) of crops worth labeling, sorted by name to reveal no order."""
+    odds = log_odds(np.array([one.probability for one in predictions]))
+    return sorted((predictions[row].name, "") for row in evenly_spaced(odds, number))
+
+
+class SlideCount(NamedTuple):
+    """The predicted counts of one slide, and the sclerotic percentage with its 95 % interval.
+
+    The interval is Wilson's: it covers the sampling of glomeruli, not the model's errors.
+    """
+
+    slide: str
+    glomeruli: int
+    sclerotic: int
+    uncertain: int
+    percent: float
+    low: float
+    high: float
+
+
+def count_slides(predictions: Sequence[Prediction]) -> list[SlideCount]:
+    """Return the counts of each slide, sorted by its name."""
+    slides = defaultdict(list)
+    for one in predictions:
+        slides[one.slide].append(one)
+    counts = []
+    for slide, crops in sorted(slides.items()):
+        n, sclerotic = len(crops), sum(one.predicted for one in crops)
+        percents = (100 * share for share in (sclerotic / n, *wilson(sclerotic, n)))
+        uncertain = sum(one.uncertain for one in crops)
+        counts.append(SlideCount(slide, n, sclerotic, uncertain, *percents))
+    return counts
+
+
+def write_slide_counts(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write the percentage of globally sclerotic glomeruli of each slide, with its interval."""
+    columns = ("slide", "glomeruli", "predicted_sclerotic", "uncertain", "percent", "low", "high")
+    rows = [(*one[:4], *(f"{value:.1f}" for value in one[4:])) for one in count_slides(predictions)]
+    write_table(path, columns, rows)
+
+
+def report_measures(predictions: Sequence[Prediction], path: Path) -> None:
+    """Write and print the measures against the labels, without crops that were trained on."""
+    count = sum(one.trained_on for one in predictions)
+    unseen = [one for one in predictions if not one.trained_on]
+    if not unseen:
+        write_json(path, {"trained_on": count})
+        print(f"nothing is measured: the model was trained on all {count} crops")
+        return
+    y_true = np.array([one.label for one in unseen], dtype=np.int64)
+    y_score = np.array([one.probability for one in unseen]).astype(np.float64)
+    measures = score(y_true, y_score, np.array([one.predicted for one in unseen]))
+    write_json(path, measures | {"trained_on": count})
+    for name in ("roc_auc", "sensitivity", "specificity", "accuracy"):
+        value = measures[name]
+        print(f"{name}: {'not defined' if value is None else f'{value:.3f}'}")
+    if count:
+        print(f"left out: {count} crops that the model was trained on")
+    slides = len({one.slide for one in unseen} - {""})
+    of_slides = f" of {slides} slide{'s' * (slides != 1)}" if slides else ""
+    print(f"on {len(unseen)} crops{of_slides}")
+    if small := slides and too_small(slides, {}):
+        print(small)
