@@ -8,7 +8,7 @@ params.yaml. Measures and predictions are written to metrics/external/.
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, assert_never
 
 import numpy as np
 
@@ -99,11 +99,15 @@ def without_training_crops(
                 f"{dataset.folder}: all of its {len(crops)} crops are of the dataset that the "
                 "model was trained on"
             )
-        if trained_on == "refuse":
-            raise UserError(
-                f"{found}; remove them, or set evaluate.trained_on to leave_out (params.yaml)"
-            )
-        print(f"warning: {found}; they are left out", file=sys.stderr)
+        match trained_on:
+            case "refuse":
+                raise UserError(
+                    f"{found}; remove them, or set evaluate.trained_on to leave_out (params.yaml)"
+                )
+            case "leave_out":
+                print(f"warning: {found}; they are left out", file=sys.stderr)
+            case _:
+                assert_never(trained_on)
     return rest
 
 

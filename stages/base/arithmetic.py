@@ -84,12 +84,11 @@ def choice() -> Arithmetic:
         SystemExit: it holds another word. No result should come of a misspelt choice, nor a
             traceback.
     """
-    chosen = os.environ.get("GLOMERULI_ARITHMETIC") or "portable"
-    if chosen == "native":
-        return "native"
-    if chosen != "portable":
-        sys.exit(f"error: GLOMERULI_ARITHMETIC is {chosen!r}; it must be portable or native")
-    return "portable"
+    match chosen := os.environ.get("GLOMERULI_ARITHMETIC") or "portable":
+        case "portable" | "native":
+            return chosen
+        case _:
+            sys.exit(f"error: GLOMERULI_ARITHMETIC is {chosen!r}; it must be portable or native")
 
 
 def fix() -> None:

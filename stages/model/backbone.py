@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Sequence
+from typing import assert_never
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from stages.base.errors import UserError, refuse
 from stages.model.backend import keras, keras_home
 from stages.model.efficientnet_lite0 import efficientnet_lite0
 from stages.model.encoder import build_encoder
-from stages.model.steps import PACKAGED, WEIGHTS, ModelParameters
+from stages.model.steps import PACKAGED, WEIGHTS, ModelParameters, Trainable
 
 # Outputs of efficientnet_lite0 at a 16th and a 32nd of the size: more discriminative on glomeruli
 # than the last layer, and they transferred better to an unseen hospital (docs/backbones.md).
@@ -114,7 +115,7 @@ def _up_to(network: keras.Model, layers: Sequence[str], name: str) -> keras.Mode
     return keras.Model(network.inputs, [known[layer] for layer in layers], name=network.name)
 
 
-def set_trainable(backbone: keras.Model, trainable: str | int) -> None:
+def set_trainable(backbone: keras.Model, trainable: Trainable) -> None:
     """Set which weights of a backbone are trained; batch normalization always keeps its statistics.
 
     Statistics of a few batches from one laboratory would be worse than those of ImageNet (Keras's
@@ -128,19 +129,26 @@ def set_trainable(backbone: keras.Model, trainable: str | int) -> None:
         UserError: the backbone has fewer blocks, or its layers are not named after blocks.
     """
     network = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
-    backbone.trainable = trainable != "frozen"
     layers = network.layers
-    if isinstance(trainable, int):
-        blocks = [found[0] if (found := BLOCK.search(layer.name)) else None for layer in layers]
-        names = list(dict.fromkeys(filter(None, blocks)))
-        if trainable > len(names):
-            have = f"{len(names)} blocks" if names else "no layers that are named after blocks"
-            raise UserError(
-                f"params.yaml: model.trainable is {trainable}, but {network.name} has {have}; "
-                "try frozen or all"
-            )
-        for layer in layers[: blocks.index(names[-trainable])]:
-            layer.trainable = False
+    backbone.trainable = True
+    match trainable:
+        case "frozen":
+            backbone.trainable = False
+        case "all":
+            pass
+        case int():
+            blocks = [found[0] if (found := BLOCK.search(layer.name)) else None for layer in layers]
+            names = list(dict.fromkeys(filter(None, blocks)))
+            if trainable > len(names):
+                have = f"{len(names)} blocks" if names else "no layers that are named after blocks"
+                raise UserError(
+                    f"params.yaml: model.trainable is {trainable}, but {network.name} has {have}; "
+                    "try frozen or all"
+                )
+            for layer in layers[: blocks.index(names[-trainable])]:
+                layer.trainable = False
+        case _:
+            assert_never(trainable)
     for layer in layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False

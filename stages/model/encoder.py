@@ -6,7 +6,7 @@ the first, frozen one is never saved (stages/model/encoder_card.py).
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from stages.model.encoder_folder import (
 )
 from stages.model.encoder_of_timm import of_timm
 from stages.model.encoder_of_transformers import KINDS, of_transformers
-from stages.model.steps import ENCODER, TOKENS, Precision, Tokens
+from stages.model.steps import ENCODER, TOKENS, Precision, Tokens, Trainable
 
 
 class Encoder(NamedTuple):
@@ -53,7 +53,7 @@ def read_folder(folder: Path) -> EncoderFolder:
 
 
 def build_encoder(
-    folder: Path, size: int, tokens: Tokens, precision: Precision, trainable: str | int = "frozen"
+    folder: Path, size: int, tokens: Tokens, precision: Precision, trainable: Trainable = "frozen"
 ) -> Encoder:
     """Return the encoder in a folder, with its weights, resizing and normalization.
 
@@ -70,15 +70,20 @@ def build_encoder(
     described = read_folder(folder)
     embed, blocks, norm = _layers(described, precision)
     layers = [embed, *blocks, norm]
-    if isinstance(trainable, int):
-        if trainable > len(blocks):
-            raise UserError(
-                f"params.yaml: model.trainable is {trainable}, but {folder} has {len(blocks)} "
-                "blocks; try frozen or all"
-            )
-        first = len(blocks) + 1 - trainable
-    else:
-        first = {"frozen": len(layers), "all": 0}[trainable]
+    match trainable:
+        case "frozen":
+            first = len(layers)
+        case "all":
+            first = 0
+        case int():
+            if trainable > len(blocks):
+                raise UserError(
+                    f"params.yaml: model.trainable is {trainable}, but {folder} has {len(blocks)} "
+                    "blocks; try frozen or all"
+                )
+            first = len(blocks) + 1 - trainable
+        case _:
+            assert_never(trainable)
     inputs = keras.Input((size, size, 3), dtype="uint8", name="pixels")
     x = _normalized(inputs, described)
     last = next((layer for layer in reversed(layers[:first]) if layer in blocks), None)
@@ -193,10 +198,21 @@ def _features(x: Any, tokens: Tokens, registers: int) -> Any:
     """Return the features of the tokens, which are the class token, registers, then patches."""
     layers = keras.layers
     made = []
-    if tokens != "mean":
+    match tokens:
+        case "class":
+            has_class, has_patches = True, False
+        case "mean":
+            has_class, has_patches = False, True
+        case "class_and_mean":
+            has_class, has_patches = True, True
+        case "card":
+            raise ValueError("`card` stands for one of the others")
+        case _:
+            assert_never(tokens)
+    if has_class:
         first = layers.Cropping1D((0, x.shape[1] - 1), dtype="float32", name="class_token")(x)
         made.append(layers.Flatten(dtype="float32", name="class_features")(first))
-    if tokens != "class":
+    if has_patches:
         patches = layers.Cropping1D((1 + registers, 0), dtype="float32", name="patch_tokens")(x)
         average = layers.GlobalAveragePooling1D(dtype="float32", name="patch_features")
         made.append(average(patches))

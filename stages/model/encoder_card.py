@@ -6,7 +6,7 @@ where the two are joined.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -14,7 +14,7 @@ from stages.base.errors import UserError, refuse
 from stages.base.files import sha256
 from stages.model.encoder_folder import CONFIG, PREPROCESSOR
 from stages.model.encoder_folder import WEIGHTS as WEIGHTS_FILE
-from stages.model.steps import ENCODER, WEIGHTS, ModelParameters, Precision, Tokens
+from stages.model.steps import ENCODER, WEIGHTS, ModelParameters, Precision, Tokens, Trainable
 
 if TYPE_CHECKING:
     from stages.model.backend import keras
@@ -27,7 +27,7 @@ class EncoderCard(BaseModel):
     sha256: dict[str, str]
     tokens: Tokens
     precision: Precision
-    trainable: Literal["frozen", "all"] | int
+    trainable: Trainable
     test_time_augmentation: bool
 
 

@@ -27,6 +27,8 @@ STEPS = (
     f"such as EfficientNetV2B0, or {ENCODER}, a pathology encoder in a folder of {WEIGHTS}/"
 )
 
+# A number counts the last blocks.
+Trainable = Literal["frozen", "all"] | int
 Tokens = Literal["card", "class", "mean", "class_and_mean"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -41,7 +43,7 @@ class ModelParameters(Parameters):
     pooling: Literal["max", "average", "none"]
     initializer: Literal["he_normal", "he_uniform", "glorot_normal", "glorot_uniform"]
     weights: str
-    trainable: Literal["frozen", "all"] | int = Field(union_mode="left_to_right")
+    trainable: Trainable = Field(union_mode="left_to_right")
     feature_layers: list[str]
     center_fraction: float = Field(gt=0, le=1)
     jittered_views: int = Field(ge=0, le=1000)

@@ -76,7 +76,6 @@ def fit(
             )
             callbacks.append(checkpoint)
             done = params.epochs if checkpoint.has_ended() else checkpoint.first_epoch
-        is_balanced = params.class_weight == "balanced"
         learner.fit(
             Batches(images, train, y, params.batch_size, params.augment, params.seed, done),
             validation_data=Batches(images, val, y, params.batch_size),
@@ -85,7 +84,7 @@ def fit(
             shuffle=False,
             initial_epoch=done,
             epochs=params.epochs,
-            class_weight=balanced_class_weight(y[train]) if is_balanced else None,
+            class_weight=balanced_class_weight(y[train]) if params.is_balanced else None,
             callbacks=callbacks,
             verbose=1 if sys.stdout.isatty() else 2,
         )

@@ -32,7 +32,7 @@ def fit_head(
     learned = features[train, :views].reshape(-1, features.shape[-1])
     head = build_head(learned)
     normalize = head.get_layer("normalization")
-    weight = None if params.class_weight == "none" else "balanced"
+    weight = "balanced" if params.is_balanced else None
     penalty = params.head_penalty * views
     regression = LogisticRegression(C=1 / penalty, class_weight=weight, max_iter=1000)
     # Sums over several threads would round differently from machine to machine.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import numpy as np
 
@@ -107,10 +107,13 @@ def train_member(
         features = open_features(model_params.of_features(params.augment))
         if not all(np.isfinite(features[row]).all() for row in (*train, *val)):
             raise damaged(FEATURES, "some features are not finite numbers")
-        if model_params.head == "knn":
-            head, best = fit_neighbors(features, y, train, val)
-        else:
-            head, best = fit_head(features, y, train, val, params)
+        match model_params.head:
+            case "logistic":
+                head, best = fit_head(features, y, train, val, params)
+            case "knn":
+                head, best = fit_neighbors(features, y, train, val)
+            case _:
+                assert_never(model_params.head)
         log_once(best, log)
         return Member(head, best["val"] | {"epoch": 1}, head)
     backbone, trained = _backbone(model_params, size)

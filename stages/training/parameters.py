@@ -1,6 +1,6 @@
 """`train` in params.yaml."""
 
-from typing import Literal
+from typing import Literal, assert_never
 
 from pydantic import Field
 
@@ -25,3 +25,14 @@ class TrainParameters(Parameters):
     test_time_augmentation: bool
     resume: bool
     seed: int = Field(ge=0, lt=2**32)
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether both classes get the same total weight."""
+        match self.class_weight:
+            case "none":
+                return False
+            case "balanced":
+                return True
+            case _:
+                assert_never(self.class_weight)
