@@ -75,7 +75,7 @@ def test_ctrl_c_prints_no_traceback_while_modules_are_imported_either(program, m
     assert [line for line in lines if not line.startswith("import time:")] == []
 
 
-@pytest.mark.parametrize("program", ["compare", "doubts", "report", "climb", "predict"])
+@pytest.mark.parametrize("program", ["compare", "label_issues", "report", "climb", "predict"])
 def test_arguments_that_are_not_text(program, tmp_path):
     done = subprocess.run(
         [os.fsencode(sys.executable), b"-m", f"stages.{program}".encode(), b"x\xff"],

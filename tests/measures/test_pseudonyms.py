@@ -35,7 +35,7 @@ def test_a_pseudonym_is_the_start_of_an_hmac():
 
 def test_refuses_two_slides_with_the_same_pseudonym(monkeypatch):
     monkeypatch.setattr("stages.measures.pseudonyms.DIGITS", 1)
-    with pytest.raises(UserError, match=r"^evaluate\.pseudonyms: two slides .* take another key$"):
+    with pytest.raises(UserError, match=r"^evaluate\.pseudonyms: two slides .* use another key$"):
         pseudonyms([str(number) for number in range(17)], KEY)
 
 
