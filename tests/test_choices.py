@@ -161,10 +161,8 @@ RUN: dict[str, Callable[[Any], object]] = {
     "model.precision": of_encoder("precision"),
     "model.head": of_backbone("model.head"),
     "train.class_weight": of_network("train.class_weight"),
-    "evaluate.calibration": lambda member: fit_calibration(Y_TRUE, Y_SCORE, member)(
-        Y_SCORE
-    ).tolist(),
-    "evaluate.threshold": lambda member: choose_threshold(Y_TRUE, Y_SCORE, member, 0.95),
+    "calibrate.method": lambda member: fit_calibration(Y_TRUE, Y_SCORE, member)(Y_SCORE).tolist(),
+    "calibrate.threshold_rule": lambda member: choose_threshold(Y_TRUE, Y_SCORE, member, 0.95),
     "evaluate.trained_on": trained_on,
     "climb.measure": measured,
 }

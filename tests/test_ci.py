@@ -193,11 +193,11 @@ def test_what_is_not_reproduced_fails_and_is_named(team, tmp_path, monkeypatch):
     code, said = report_on("stale", team, tmp_path / "runner", PICTURES="true")
     assert (
         code == 1
-        and "error: the results are not of this code, these parameters and this data: threshold must run"
+        and "error: the results are not of this code, these parameters and this data: calibrate must run"
         in said
     )
     assert (
-        "\n\n**Not the results of this state**: threshold must run. Run `dvc repro`"
+        "\n\n**Not the results of this state**: calibrate must run. Run `dvc repro`"
         in Path("report/summary.md").read_text()
     )
     assert {"mistakes-0.png", "mistakes-1.png"} <= {

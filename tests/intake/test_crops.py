@@ -412,7 +412,8 @@ def test_the_stage_writes_the_table_or_nothing(workplace):
             "pixels_sha256",
             "published",
         ]
-    Path("data/manifest.csv").unlink()
+    for written in ("card.json", "manifest.csv"):
+        Path("data", written).unlink()
 
     cut = save_crop(folder / "GS" / "s1-7.png", seed=999)
     cut.write_bytes(cut.read_bytes()[:200])

@@ -376,7 +376,7 @@ def test_refuses_another_encoder_and_takes_the_right_one_from_anywhere(small, tm
 def test_refuses_encoder_weights_for_a_model_without_an_encoder(small):
     set_params({"model.step": "logistic", "model.weights": "imagenet"})
     run_from_features()
-    with pytest.raises(UserError, match="leave --weights out"):
+    with pytest.raises(UserError, match="omit --weights"):
         read_classifier(Path("models"), Path("data/weights/tiny"))
 
 
