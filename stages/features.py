@@ -1,9 +1,9 @@
-"""Compute a frozen backbone's features once, of views of every square: data/padded ->
+"""Compute a frozen backbone's features once, for views of every square: data/padded ->
 data/features.
 
-The views are its eight orientations, and as many jittered ones as model.jittered_views says:
-changed as in training, by train.augment. The features depend on no split, seed or head: another of
-these trains in seconds. Where nothing is frozen, there is nothing to compute.
+The views are the eight orientations and model.jittered_views more, changed by train.augment as in
+training. The features depend on no split, seed or head, so another of these trains in seconds. If
+nothing is frozen, there is nothing to compute.
 """
 
 from pathlib import Path
@@ -23,15 +23,12 @@ from stages.workers.growing import growing_array
 from stages.workers.progress import progress
 
 BATCH = 8
-# What a run that was killed leaves.
-PART = Path("data/features.part")
+PART = Path("data/features.part")  # Left by a run that was killed.
 
 
 def main() -> None:
-    params, changes = (
-        read_params("model", ModelParameters),
-        read_params("train.augment", AugmentParameters),
-    )
+    params = read_params("model", ModelParameters)
+    changes = read_params("train.augment", AugmentParameters)
     squares = open_squares()
     if not params.frozen:
         with replacing(FEATURES, binary=True) as npy:
@@ -39,7 +36,7 @@ def main() -> None:
         write_features_card({})
         print(f"nothing to do: model.step {params.step} has no frozen backbone")
         return
-    # Keras takes seconds to import, which a step without a backbone need not wait for.
+    # Keras takes seconds to import; a step without a backbone does not wait for it.
     from stages.model.backbone import backbone_parts, extract_features
     from stages.model.backend import keras, make_deterministic, runtime_environment
 
@@ -59,14 +56,13 @@ def main() -> None:
             batch = squares[start : start + BATCH]
             features = [extract_features(backbone, batch)]
             for view in range(params.jittered_views):
-                # Drawn from the row and the view alone, as in training from the row and the epoch.
-                random = [
-                    np.random.default_rng([start + place, view]) for place in range(len(batch))
+                # Depends only on row and view, as it depends on row and epoch in training.
+                jittered = [
+                    augment(square, changes, np.random.default_rng([row, view]))
+                    for row, square in enumerate(batch, start)
                 ]
-                jittered = np.stack(
-                    [augment(square, changes, one) for square, one in zip(batch, random)]
-                )
-                features.append(np.asarray(backbone.predict_on_batch(jittered))[:, None])
+                found = backbone.predict_on_batch(np.stack(jittered))
+                features.append(np.asarray(found)[:, None])
             rows.append(np.concatenate(features, axis=1))
             bar.update(len(batch))
     write_features_card(params.of_features(changes))

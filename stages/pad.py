@@ -1,8 +1,7 @@
-"""Make every crop square and resize it: the images of data/manifest.csv -> data/padded/images.npy,
-row i = manifest row i.
+"""Make every crop square and resize it: the images of data/manifest.csv -> data/padded/images.npy.
 
-Where the environment variable DASK_SCHEDULER_ADDRESS names a Dask cluster, its workers do it, to
-the same bytes.
+Row i is row i of the manifest. If the environment variable DASK_SCHEDULER_ADDRESS names a Dask
+cluster, its workers pad, with the same bytes.
 """
 
 from pathlib import Path
@@ -21,17 +20,16 @@ PICTURE = Path("metrics/plots/padding.png")
 
 def main() -> None:
     params = read_params("pad", PadParameters)
+    mode, size = params.mode, params.size
     folder = Path("data") / read_dataset_name()
     columns = ("path", "label", "width", "height", "pixels_sha256")
     paths, labels, widths, heights, pixels = read_table(MANIFEST, columns)
     crops = [Crop(folder / path, digest) for path, digest in zip(paths, pixels)]
-    pad_all(crops, params.mode, params.size, IMAGES, scheduler_address())
-    write_squares_card(params.mode, params.size)
-    save_png(
-        PICTURE,
-        padding_picture(folder, paths, labels, widths, heights, open_squares(), params.mode),
-    )
-    print(f"{len(paths)} crops, {params.mode}, {params.size} x {params.size}: {IMAGES}")
+    pad_all(crops, mode, size, IMAGES, scheduler_address())
+    write_squares_card(mode, size)
+    shown = padding_picture(folder, paths, labels, widths, heights, open_squares(), mode)
+    save_png(PICTURE, shown)
+    print(f"{len(paths)} crops, {mode}, {size} x {size}: {IMAGES}")
 
 
 if __name__ == "__main__":

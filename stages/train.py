@@ -1,6 +1,4 @@
-"""Train the chosen model step on the training slides, watching the validation slides: -> models/,
-metrics/train/.
-"""
+"""Train the model step on the training slides, watching the validation slides: -> models/."""
 
 import time
 from importlib.metadata import version
@@ -51,15 +49,15 @@ def main() -> None:
     if not is_portable(here) or str(here["threads"]) != THREADS[1]:
         found = ", ".join(f"{name} {value}" for name, value in here.items())
         print(
-            f"note: results here have bytes of their own ({found}); "
-            f"with {THREADS[1]} threads on x86-64 processors with AVX2 they are the same everywhere"
+            f"note: results on this machine are not byte-identical to the published ones ({found}); "
+            f"they are with {THREADS[1]} threads on any x86-64 processor with AVX2"
         )
 
     cohort, squares, padding = read_cohort(), open_squares(), read_squares_card()
     if cohort.has_no_test and not params.ensemble:
         raise UserError(
-            "params.yaml: split.test is 'none', so train.ensemble must be true: each member leaves one fold out, on which "
-            "calibration, threshold and measures rest"
+            "params.yaml: split.test is 'none', so train.ensemble must be true: each member leaves "
+            "one fold out, on which calibration, threshold and measures rest"
         )
     members, best = [], []
     validated = np.zeros(len(cohort.paths), dtype=bool)
@@ -67,29 +65,24 @@ def main() -> None:
     start = time.perf_counter()
     for number, (train, val) in enumerate(memberships(cohort, params.ensemble), start=1):
         print(f"{model_params.step}: {len(train)} crops to train on, {len(val)} to validate on")
-        # A member of an ensemble differs by its slides alone.
+        # The members of an ensemble differ only in their slides.
         keras.utils.set_random_seed(params.seed)
         member = train_member(model_params, params, cohort.labels, squares, train, val, number)
         best.append(member.best)
-        probability[val], validated[val] = (
-            predict_member(member, model_params, squares, val, params),
-            True,
-        )
-        # Not all of it: an encoder's frozen blocks, of which each member has its own, can be
-        # gigabytes.
+        probability[val] = predict_member(member, model_params, squares, val, params)
+        validated[val] = True
+        # Each member has its own copy of an encoder's frozen blocks, which can be gigabytes.
         members.append(member.kept)
     model = assemble(members, model_params, squares.shape[1], params.test_time_augmentation)
     save_model(model, MODEL)
-    print(
-        f"trained for {time.perf_counter() - start:.0f} s; "
-        f"the weights kept are those of epoch {', '.join(str(one['epoch']) for one in best)}"
-    )
+    epochs = ", ".join(str(one["epoch"]) for one in best)
+    took = f"trained for {time.perf_counter() - start:.0f} s"
+    print(f"{took}; the weights kept are those of epoch {epochs}")
 
     write_predictions(VALIDATION, cohort, np.flatnonzero(validated), probability[validated])
-    write_crops(
-        cohort.pixels_sha256,
-        np.where(cohort.folds > 0, "train", "test") if params.ensemble else cohort.splits,
-    )
+    seen = np.where(cohort.folds > 0, "train", "test") if params.ensemble else cohort.splits
+    write_crops(cohort.pixels_sha256, seen)
+    packages = ("keras", keras.backend.backend(), "numpy", "pillow")
     card = {
         "step": model_params.step,
         "weights": model.count_params(),
@@ -113,9 +106,7 @@ def main() -> None:
         },
         "code_sha256": {path.relative_to(STAGES).as_posix(): sha256(path) for path in code_files()},
         "arithmetic": here,
-        "versions": {
-            name: version(name) for name in ("keras", keras.backend.backend(), "numpy", "pillow")
-        },
+        "versions": {name: version(name) for name in packages},
     }
     write_json(FOLDER / CARD, card)
     write_json(MADE_WITH, [{"what": name, "found": found} for name, found in here.items()])
@@ -123,7 +114,7 @@ def main() -> None:
 
 
 def pretrained(model: ModelParameters, params: TrainParameters) -> dict[str, Any]:
-    """Return what the card says of weights that were brought along."""
+    """Return what model.json says of pretrained weights that the user supplied."""
     if model.is_encoder:
         return {"encoder": encoder_card(model, params.test_time_augmentation).model_dump()}
     return {"pretrained_sha256": sha256(model.weights_file)} if model.own_weights else {}
