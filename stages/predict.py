@@ -34,11 +34,17 @@ from stages.evaluation.predictions import (
     write_slide_counts,
 )
 from stages.evaluation.slide_names import find_slides
-from stages.intake.labels import LABEL_COLUMNS, NAME_COLUMNS, read_labels
+from stages.intake.labels import read_labels
 from stages.intake.names import Names
 from stages.intake.source import find_crops
 from stages.measures.recalibration import LEAST_CROPS
-from stages.slides.places import Verdict, files_of, find_places, place_files, write_verdicts
+from stages.slides.places import (
+    CropPrediction,
+    files_of,
+    find_places,
+    place_files,
+    write_slide_geojson,
+)
 
 
 def main() -> None:
@@ -66,17 +72,11 @@ def main() -> None:
     refuse_outputs(outputs, [path for path in (*read, *place_files(folder)) if path.is_file()])
     if arguments.html:
         refuse_pages(arguments.html, len(names))
-    labels = (
-        read_labels(
-            arguments.labels,
-            Names(names, folder, what="crops"),
-            arguments.name_column,
-            arguments.label_column,
-            of_all=True,
-        )
-        if arguments.labels
-        else {}
-    )
+    labels = {}
+    if arguments.labels:
+        crop_names = Names(names, folder, what="crops")
+        label_columns = arguments.name_column, arguments.label_column
+        labels = read_labels(arguments.labels, crop_names, *label_columns, of_all=True)
     # Crops are prefetched while Keras is imported and the model is read.
     opened = Crops(crops, read_card(arguments.model))
     classifier = read_classifier(arguments.model, arguments.weights)
@@ -106,10 +106,7 @@ def main() -> None:
     if labels:
         report_measures(predictions, outputs[MEASURES])
     if arguments.propose:
-        header = (
-            arguments.name_column or NAME_COLUMNS[0],
-            arguments.label_column or LABEL_COLUMNS[1],
-        )
+        header = (arguments.name_column or "name", arguments.label_column or "ground truth")
         write_table(outputs["--propose"], header, propose(predictions, arguments.propose))
         print(f"to be labeled, for `python -m stages.recalibrate`: {outputs['--propose']}")
     # Files of an earlier run could be mistaken for this run's.
@@ -120,11 +117,13 @@ def main() -> None:
         write_gallery(arguments.html, folder, predictions, classifier, arguments.model)
     if arguments.geojson:
         classes = classifier.made.class_names
-        verdicts = [
-            Verdict(one.name, classes[one.predicted], one.predicted, measurements(one, classes))
+        drawn = [
+            CropPrediction(
+                one.name, classes[one.predicted], one.predicted, measurements(one, classes)
+            )
             for one in predictions
         ]
-        files = write_verdicts(arguments.geojson, places, verdicts).values()
+        files = write_slide_geojson(arguments.geojson, places, drawn).values()
         print(f"for QuPath: {', '.join(map(str, files))}")
     sclerotic = sum(one.predicted for one in predictions)
     uncertain = sum(one.uncertain for one in predictions)

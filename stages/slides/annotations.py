@@ -1,6 +1,4 @@
-"""What was drawn on a slide: GeoJSON of QuPath, XML of ImageScope, JSON of the Digital Slide
-Archive (HistomicsUI).
-"""
+"""Reading what was drawn on a slide, as QuPath, ImageScope and HistomicsUI export it."""
 
 import functools
 import json
@@ -17,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from stages.base.errors import UserError
 from stages.slides.packed import unpacked
 
-# What QuPath's measuring makes and nobody drew, by its names of today and of versions before 0.4.
+# Objects that QuPath's measurements create, by their names today and before version 0.4.
 NOT_DRAWN = {
     "cell": "cell",
     "tile": "tile",
@@ -28,10 +26,8 @@ NOT_DRAWN = {
     "TMACoreObject": "TMA core",
     "PathRootObject": "whole image",
 }
-
-
-# What is raised over coordinates that are none.
-UNREADABLE = (
+# Raised for invalid coordinates.
+INVALID = (
     ValueError,
     TypeError,
     IndexError,
@@ -46,21 +42,21 @@ class Annotation(NamedTuple):
     """An annotation of a slide.
 
     Attributes:
-        number: its place in the file, from 1.
-        identifier: that of the program which wrote it.
-        classes: the names of its class, the most specific first: its own, its group's, its layer's.
-            Empty where it has none.
-        name: what it is called, which is no class.
-        aside: what it is, where it is no outline that somebody drew: a cell, a tile, a hole.
-        outline: in pixels of the slide's full resolution; None: it cannot be read.
-        problem: why it cannot be read.
+        number: its position in the file, from 1.
+        identifier: the identifier given by the program that wrote the file.
+        classes: the names of its class, the most specific first: its own, its group's, its
+            layer's. Empty if it has none.
+        name: its name, which is not a class.
+        not_drawn: what it is if nobody drew it as an outline: a cell, a tile, a hole.
+        outline: in pixels of the full resolution; None if it cannot be read.
+        problem: why the outline cannot be read.
     """
 
     number: int
     identifier: str
     classes: tuple[str, ...]
     name: str
-    aside: str
+    not_drawn: str
     outline: BaseGeometry | None
     problem: str
 
@@ -70,36 +66,34 @@ class Annotation(NamedTuple):
         return self.classes[0] if self.classes else ""
 
 
-class Drawn(NamedTuple):
-    """All annotations of a slide; `from_bounds`, whether their pixels are counted from the corner
-    of what was scanned.
+class SlideAnnotations(NamedTuple):
+    """All annotations of a slide.
+
+    `from_bounds` says whether pixels are counted from the corner of the scanned region.
     """
 
     annotations: list[Annotation]
     from_bounds: bool
 
 
-class Found(NamedTuple):
-    """An annotation as a file holds it (see `Annotation`); `make` makes its outline, which may fail
-    for one alone.
-    """
+class _Raw(NamedTuple):
+    """An annotation as in its file (see `Annotation`); `make` makes its outline, or raises."""
 
     identifier: Any
     classes: Sequence[Any]
     name: Any
-    aside: str
+    not_drawn: str
     make: Callable[[], BaseGeometry]
 
 
-def read_annotations(path: Path) -> Drawn:
-    """Return the annotations in a file, none if it holds none; the content says which program wrote
-    it.
+def read_annotations(path: Path) -> SlideAnnotations:
+    """Return the annotations in a file; its content shows which program wrote it.
 
-    QuPath counts pixels from the corner of what was scanned, where a slide's format says that;
-    ImageScope and the Digital Slide Archive from the corner of the slide.
+    QuPath counts pixels from the corner of the scanned region, if the slide's format states one;
+    ImageScope and the Digital Slide Archive count from the corner of the slide.
 
     Args:
-        path: a file, which gzip may have compressed, or zip as QuPath does.
+        path: GeoJSON, XML or JSON, as it is or compressed (QuPath writes zip).
 
     Raises:
         UserError: the file is damaged or of another kind.
@@ -110,16 +104,15 @@ def read_annotations(path: Path) -> Drawn:
             found, from_bounds = list(_of_imagescope(ElementTree.fromstring(content))), False
         else:
             parsed = json.loads(content)
-            layers = _layers(parsed)
+            layers = _archive_layers(parsed)
             found = list(_of_qupath(parsed) if layers is None else _of_archive(layers))
             from_bounds = layers is None
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except RecursionError:
-        raise _no_annotations(path, "it is nested too deep") from None
-    # A file of another kind, an entity within XML, or a number where a list belongs.
+        raise _no_annotations(path, "it is nested too deeply") from None
     except (
-        ValueError,
+        ValueError,  # Also of defusedxml, for an entity.
         ElementTree.ParseError,
         TypeError,
         KeyError,
@@ -127,30 +120,30 @@ def read_annotations(path: Path) -> Drawn:
         IndexError,
     ) as error:
         raise _no_annotations(path, f"{type(error).__name__} {error}") from None
-    return Drawn(
+    return SlideAnnotations(
         [_annotation(number, one) for number, one in enumerate(found, start=1)], from_bounds
     )
 
 
 def _no_annotations(path: Path, reason: str) -> UserError:
-    kinds = "GeoJSON of QuPath, XML of ImageScope or JSON of the Digital Slide Archive"
-    return UserError(f"{path} is not {kinds}: {' '.join(reason.split())[:200]}")
+    kinds = "QuPath GeoJSON, ImageScope XML or Digital Slide Archive JSON"
+    reason = " ".join(reason.split())[:200]
+    return UserError(f"{path}: not valid annotations ({reason}); it must be {kinds}")
 
 
-def _annotation(number: int, found: Found) -> Annotation:
-    """Return an annotation with its outline, or with the reason why that cannot be read."""
-    classes = tuple(text for name in found.classes if (text := _text(name)))
+def _annotation(number: int, raw: _Raw) -> Annotation:
+    classes = tuple(text for name in raw.classes if (text := _text(name)))
     outline, problem = None, ""
     try:
-        outline = found.make()
+        outline = raw.make()
         if outline.is_empty or not np.isfinite(shapely.get_coordinates(outline)).all():
-            raise ValueError("it has no points, or some that are no numbers")
+            raise ValueError("it has no points, or some that are not numbers")
     except KeyError as error:
         outline, problem = None, f"{error} is missing"
-    except UNREADABLE as error:
+    except INVALID as error:
         outline, problem = None, " ".join(str(error).split())[:120]
     return Annotation(
-        number, _text(found.identifier), classes, _text(found.name), found.aside, outline, problem
+        number, _text(raw.identifier), classes, _text(raw.name), raw.not_drawn, outline, problem
     )
 
 
@@ -158,29 +151,27 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _of_qupath(content: Any) -> Iterator[Found]:
-    """A FeatureCollection, a list of features as older versions write it, or one feature."""
+def _of_qupath(content: Any) -> Iterator[_Raw]:
+    """Read a FeatureCollection, a list of features (older versions), or one feature."""
     if isinstance(content, dict):
         content = content["features"] if content["type"] == "FeatureCollection" else [content]
     if not isinstance(content, list):
-        raise ValueError(f"a {type(content).__name__} where a list of features belongs")
+        raise ValueError(f"a {type(content).__name__} instead of a list of features")
     for feature in content:
         if feature["type"] != "Feature":
-            raise ValueError(f"a {feature['type']!r} where a Feature belongs")
+            raise ValueError(f"a {feature['type']!r} instead of a Feature")
         properties = feature.get("properties") or {}
         kind = properties.get("classification") or {}
         if isinstance(kind, dict):
             # A class of several parts, such as "Glomerulus: sclerotic", is a list of names.
             names = kind.get("names") or []
-            kind = kind.get("name") or (
-                ": ".join(map(str, names)) if isinstance(names, list) else names
-            )
+            joined = ": ".join(map(str, names)) if isinstance(names, list) else names
+            kind = kind.get("name") or joined
         identifier = feature.get("id")
-        aside = NOT_DRAWN.get(
-            str(properties.get("objectType") or properties.get("object_type") or identifier), ""
-        )
+        object_type = properties.get("objectType") or properties.get("object_type") or identifier
         make = functools.partial(_qupath_outline, feature)
-        yield Found(identifier, [kind], properties.get("name"), aside, make)
+        not_drawn = NOT_DRAWN.get(str(object_type), "")
+        yield _Raw(identifier, [kind], properties.get("name"), not_drawn, make)
 
 
 def _qupath_outline(feature: dict) -> BaseGeometry:
@@ -189,14 +180,14 @@ def _qupath_outline(feature: dict) -> BaseGeometry:
     return shapely.geometry.shape(feature["geometry"])
 
 
-def _of_imagescope(root: Any) -> Iterator[Found]:
-    """Regions of layers; the class is a region's text, or else its layer's name, or else the name
-    of the layer's attribute.
+def _of_imagescope(root: Any) -> Iterator[_Raw]:
+    """Read the regions of layers.
 
-    ImageScope gives each layer an attribute `Description`, which is no class.
+    The class is the region's text, or its layer's name, or the name of the layer's only attribute.
+    ImageScope gives each layer an attribute `Description`, which is not a class.
     """
     if root.tag != "Annotations":
-        raise ValueError(f"the root is <{root.tag}>, where <Annotations> belongs")
+        raise ValueError(f"the root is <{root.tag}> instead of <Annotations>")
     for layer in root.iter("Annotation"):
         attributes = {
             one.get("Name") or "": one.get("Value")
@@ -205,82 +196,62 @@ def _of_imagescope(root: Any) -> Iterator[Found]:
         named = [name for name in attributes if name and name != "Description"]
         own = layer.get("Name") or (named[0] if len(named) == 1 else "")
         for region in layer.iterfind("Regions/Region"):
-            aside = "negative region" if region.get("NegativeROA") == "1" else ""
+            classes, name = [region.get("Text"), own], attributes.get("Description")
+            not_drawn = "negative region" if region.get("NegativeROA") == "1" else ""
             make = functools.partial(_region_outline, region)
-            yield Found(
-                region.get("Id"),
-                [region.get("Text"), own],
-                attributes.get("Description"),
-                aside,
-                make,
-            )
+            yield _Raw(region.get("Id"), classes, name, not_drawn, make)
 
 
 def _region_outline(region: Any) -> BaseGeometry:
-    """Return the outline of a region of ImageScope: 0 freehand, 1 rectangle, 2 ellipse in a
-    rectangle; others are lines.
-    """
-    kind = region.get("Type", "0")
+    """Return the outline of a region of ImageScope, by its type."""
     points = [
         (float(vertex.get("X")), float(vertex.get("Y")))
         for vertex in region.iterfind("Vertices/Vertex")
     ]
+    kind = region.get("Type", "0")
+    # An ellipse in a rectangle, or a rectangle by two opposite corners.
     if kind == "2" or (kind == "1" and len(points) == 2):
         left, right = min(x for x, _ in points), max(x for x, _ in points)
         top, bottom = min(y for _, y in points), max(y for _, y in points)
         if kind == "1":
             return shapely.box(left, top, right, bottom)
         return _ellipse((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+    # Freehand, or a rectangle by its four corners; other types are lines.
     return shapely.Polygon(points) if kind in ("0", "1") else shapely.LineString(points)
 
 
-def _layers(content: Any) -> list[dict] | None:
-    """Return the annotations (layers) of the Digital Slide Archive in a file, or None where the
-    content is something else.
-    """
+def _archive_layers(content: Any) -> list[dict] | None:
+    """Return the annotations (layers) of the Digital Slide Archive, or None for other content."""
     documents = content if isinstance(content, list) else [content]
     documents = [one.get("annotation", one) for one in documents if isinstance(one, dict)]
-    return (
-        documents if any(isinstance(one, dict) and "elements" in one for one in documents) else None
-    )
+    found = any(isinstance(one, dict) and "elements" in one for one in documents)
+    return documents if found else None
 
 
-def _of_archive(layers: Sequence[dict]) -> Iterator[Found]:
-    """Elements of layers; the class is an element's label, or else its group, or else its layer's
-    name.
-    """
+def _of_archive(layers: Sequence[dict]) -> Iterator[_Raw]:
+    """Read the elements of layers; the class is the label, or the group, or the layer's name."""
     for layer in layers:
         for element in layer.get("elements") or []:
-            # The group of what was drawn without choosing one.
+            # The group `default` is that of elements drawn without choosing one.
             group = None if element.get("group") == "default" else element.get("group")
             label = element.get("label") or {}
-            classes = [
-                label.get("value") if isinstance(label, dict) else label,
-                group,
-                layer.get("name"),
-            ]
-            yield Found(
-                element.get("id"), classes, None, "", functools.partial(_archive_outline, element)
-            )
+            own = label.get("value") if isinstance(label, dict) else label
+            make = functools.partial(_archive_outline, element)
+            yield _Raw(element.get("id"), [own, group, layer.get("name")], None, "", make)
 
 
 def _archive_outline(element: dict) -> BaseGeometry:
     kind = element["type"]
-    match kind:
-        case "polyline":
-            points = [point[:2] for point in element["points"]]
-            holes = [[point[:2] for point in hole] for hole in element.get("holes") or []]
-            return (
-                shapely.Polygon(points, holes)
-                if element.get("closed")
-                else shapely.LineString(points)
-            )
-        case "point":
-            return shapely.Point(element["center"][:2])
-        case "circle" | "rectangle" | "ellipse":
-            (x, y), turn = element["center"][:2], element.get("rotation") or 0
-        case _:
-            raise ValueError(f"it is of the type {kind!r}")
+    if kind == "polyline":
+        points = [point[:2] for point in element["points"]]
+        holes = [[point[:2] for point in hole] for hole in element.get("holes") or []]
+        closed = element.get("closed")
+        return shapely.Polygon(points, holes) if closed else shapely.LineString(points)
+    if kind not in ("point", "circle", "rectangle", "ellipse"):
+        raise ValueError(f"it is of the type {kind!r}")
+    x, y = element["center"][:2]
+    if kind == "point":
+        return shapely.Point(x, y)
     if kind == "circle":
         return _ellipse(x, y, 2 * element["radius"], 2 * element["radius"])
     width, height = element["width"], element["height"]
@@ -288,11 +259,11 @@ def _archive_outline(element: dict) -> BaseGeometry:
         outline = shapely.box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     else:
         outline = _ellipse(x, y, width, height)
+    turn = element.get("rotation") or 0
     return shapely.affinity.rotate(outline, turn, origin=(x, y), use_radians=True)
 
 
 def _ellipse(x: float, y: float, width: float, height: float) -> BaseGeometry:
     circle = shapely.Point(0, 0).buffer(1, quad_segs=16)
-    return shapely.affinity.translate(
-        shapely.affinity.scale(circle, width / 2, height / 2, origin=(0, 0)), x, y
-    )
+    scaled = shapely.affinity.scale(circle, width / 2, height / 2, origin=(0, 0))
+    return shapely.affinity.translate(scaled, x, y)

@@ -1,13 +1,11 @@
-"""Cutting the annotated glomeruli out of slides: a dataset's folder, its card, and the outlines to
-come back to.
-"""
+"""Cutting annotated glomeruli out of slides into a dataset: a folder, its card and its outlines."""
 
 import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, assert_never
 
 import shapely
 from ruamel.yaml import YAML
@@ -16,10 +14,11 @@ from stages.base.errors import UserError, refuse, warn
 from stages.base.files import replacing, write_table
 from stages.dataset.slides import nfc, slide_pattern, written_alike
 from stages.slides.annotations import read_annotations
-from stages.slides.geojson import feature, tell_apart, write_features
+from stages.slides.geojson import feature, make_ids_unique, write_features
 from stages.slides.glomeruli import (
     Classes,
     Glomerulus,
+    Shares,
     box_of,
     check_outlines,
     find_glomeruli,
@@ -29,38 +28,44 @@ from stages.slides.places import outlines_of, slide_name
 from stages.slides.slide import Box, Slide
 from stages.workers.progress import progress
 
-# Of files of annotations, as they are or compressed.
-SUFFIX = re.compile(r"\.(geojson|json|xml)(\.gz)?|(\.geojson|\.json)?\.zip", re.IGNORECASE)
-# A glomerulus of which more than the first share was not scanned is refused; more than the second
-# is a warning.
-MOST_MISSING, SEEN = 0.9, 0.005
+# Suffixes of annotation files, plain or compressed.
+ANNOTATION_SUFFIX = re.compile(
+    r"\.(geojson|json|xml)(\.gz)?|(\.geojson|\.json)?\.zip", re.IGNORECASE
+)
+# A glomerulus is refused if more than the first share of it was not scanned; there is a warning if
+# more than the second share was not.
+MOST_MISSING, NOTICEABLE = 0.9, 0.005
 COLUMNS = ("name", "label", "slide", "x", "y", "width", "height", "level", "image")
+Origin = Literal["auto", "bounds", "slide"]
 
 
 class Cut(NamedTuple):
-    """How crops are cut: micrometers a pixel of the crops, micrometers around a glomerulus, and of
-    slides that do not say their resolution (None: they do) or whose annotations lie beyond the
-    edge.
+    """How crops are cut.
 
-    `origin`, whether annotations count from the corner of the slide, or of what was scanned;
-    `auto`: as their program does.
+    Attributes:
+        resolution: of the crops, in µm per pixel.
+        margin: around a glomerulus, in µm.
+        of_slides: the resolution of the slides, in µm per pixel; None: what they state.
+        cut_at_edge: whether to cut off what lies beyond a slide's edge, instead of refusing it.
+        origin: whether annotations are counted from the corner of the slide or of its scanned
+            bounds; auto: as the program that wrote them does.
     """
 
     resolution: float
     margin: float
     of_slides: float | None
     cut_at_edge: bool
-    origin: str
+    origin: Origin
 
 
 class Source(NamedTuple):
-    """A slide that opens, with its glomeruli.
+    """A slide with its glomeruli.
 
     Attributes:
-        slide: the slide.
+        slide: the open slide.
         glomeruli: in the order of their annotations.
-        origin: the corner that the annotations count from.
-        patient: which patient the slide is of.
+        origin: the corner from which the annotations are counted.
+        patient: the patient of the slide.
         empty: what its annotations hold instead of glomeruli, if there are none.
     """
 
@@ -72,59 +77,56 @@ class Source(NamedTuple):
 
 
 def annotations_of(slides: Sequence[Path], annotations: Path) -> list[Path]:
-    """Return the file of annotations of each slide: `annotations` itself, or that of the slide's
-    name in this folder.
+    """Return the annotation file of each slide: `annotations`, or the one named so in this folder.
 
     Raises:
         UserError: a slide has none, or several.
     """
     if annotations.is_file() and len(slides) == 1:
         return [annotations]
+    if not annotations.exists():
+        raise UserError(f"--annotations: {annotations} does not exist")
     if not annotations.is_dir():
-        what = (
-            "is not there"
-            if not annotations.exists()
-            else f"is one file, for {len(slides)} slides; name a folder of files"
+        raise UserError(
+            f"--annotations: {annotations} is one file for {len(slides)} slides; "
+            "give a folder with a file for each"
         )
-        raise UserError(f"--annotations: {annotations} {what}")
     there = sorted(path for path in annotations.iterdir() if path.is_file())
     files = []
     for slide in slides:
-        # QuPath takes .ome.tif for the suffix; letters with accents are written in two ways.
+        # QuPath takes .ome.tif as the suffix; accents have two Unicode forms.
         stems = {nfc(stem) for stem in (slide.name, _stem(slide), slide_name(slide.name))}
         found = [path for path in there if any(_is_named(nfc(path.name), stem) for stem in stems)]
         if len(found) != 1:
-            names = ", ".join(one.name for one in found) if found else "none"
-            example = f"{slide_name(slide.name)}.geojson"
+            names = ", ".join(one.name for one in found) or "none"
             raise UserError(
-                f"{annotations} must hold one file for {slide.name}, such as {example}; it holds {names}"
+                f"{annotations}: the annotations of {slide.name} are {names}; there must be one "
+                f"file, such as {slide_name(slide.name)}.geojson"
             )
         files += found
     return files
 
 
 def _is_named(name: str, stem: str) -> bool:
-    return name.startswith(stem) and SUFFIX.fullmatch(name[len(stem) :]) is not None
+    return name.startswith(stem) and bool(ANNOTATION_SUFFIX.fullmatch(name[len(stem) :]))
 
 
 def _stem(slide: Path) -> str:
-    """Return a slide's name without its suffix, by which its crops and the slide are called;
-    S21.1234 has none.
-    """
+    """Return a slide's name without its suffix; S21.1234 has none."""
     return slide.stem if slide_name(slide.name) != slide.name else slide.name
 
 
 def open_sources(
     slides: Sequence[Path], annotations: Path, classes: Classes, cut: Cut, pattern: str | None
 ) -> list[Source]:
-    """Return some slides with their glomeruli, as `open_source`; of all that is wrong with them one
-    `UserError`.
-
-    A slide without any is a warning, if others have some.
+    """Return some slides with their glomeruli; warn of slides without any, if others have some.
 
     Args:
-        pattern: with the group `slide`, for what of a slide's name must stay together, as it is of
-            one patient; None: all of it.
+        pattern: with the group `slide`, which matches the patient in a slide's name; None: each
+            slide is of a separate patient.
+
+    Raises:
+        UserError: all that `open_source` refuses, or no slide has a glomerulus.
     """
     patients = patients_of(slides, pattern)
     sources, problems, empty = [], [], []
@@ -142,32 +144,32 @@ def open_sources(
 
 
 def patients_of(slides: Sequence[Path], pattern: str | None) -> dict[Path, str]:
-    """Return what must stay together with each slide: its name, or what the pattern finds in it.
+    """Return the patient of each slide: its name, or what the pattern matches in it.
 
     Raises:
-        UserError: two slides have one name, or the pattern is none or does not fit.
+        UserError: two slides have one name, or the pattern is invalid or does not match.
     """
     stems = [_stem(slide) for slide in slides]
     # S1.svs and S1.ome.tif are one slide.
     counts = Counter(nfc(slide_name(slide.name)) for slide in slides)
     refuse(
         sorted(
-            f"two slides have the name {name}: their crops would have, too"
+            f"two slides have the name {name}, and so would their crops; rename one"
             for name, count in counts.items()
             if count > 1
         )
     )
     if not pattern:
         warn(
-            "slides that are kept apart, and may be of one patient (see --slide)",
+            "slides that are kept apart, but may be of one patient (see --slide)",
             written_alike(stems),
         )
         return dict(zip(slides, stems))
     try:
         matched = slide_pattern(pattern).match_all([slide.name for slide in slides])
-        found = {slide: matched[slide.name][0] for slide in slides}
     except (ValueError, UserError) as error:
         raise UserError(f"--slide {pattern}: {error}") from None
+    found = {slide: matched[slide.name][0] for slide in slides}
     refuse(
         [
             f"--slide {pattern} does not match {slide.name}"
@@ -179,41 +181,48 @@ def patients_of(slides: Sequence[Path], pattern: str | None) -> dict[Path, str]:
 
 
 def open_source(path: Path, annotations: Path, classes: Classes, cut: Cut, patient: str) -> Source:
-    """Return a slide with its glomeruli; warn of what was mended. Raises `UserError` for what
-    cannot be taken without a doubt.
-    """
+    """Return a slide with its glomeruli; warn of repairs, refuse what is ambiguous."""
     slide = Slide(path, cut.of_slides)
     if max(slide.resolution) > 1.01 * cut.resolution:
-        own = f"{max(slide.resolution):.3g} micrometers a pixel"
-        raise UserError(f"{path} has {own}: --resolution {cut.resolution:g} would invent pixels")
-    drawn = read_annotations(annotations)
-    from_bounds = drawn.from_bounds if cut.origin == "auto" else cut.origin == "bounds"
-    origin = (slide.bounds.x, slide.bounds.y) if from_bounds else (0, 0)
-    if slide.bounds[:2] != (0, 0) and cut.origin == "auto":
-        counted = "what was scanned" if from_bounds else "the slide"
-        doubt = (
-            f"{path} was scanned from pixel {slide.bounds.x}, {slide.bounds.y} on; "
-            f"{annotations} is taken to count from {counted}"
+        raise UserError(
+            f"{path} has {max(slide.resolution):.3g} µm per pixel; "
+            f"--resolution {cut.resolution:g} would invent pixels"
         )
-        warn("look at some crops, and see --origin", [doubt])
+    drawn = read_annotations(annotations)
+    match cut.origin:
+        case "auto":
+            from_bounds = drawn.from_bounds
+            if slide.bounds[:2] != (0, 0):
+                corner = "the scanned region" if from_bounds else "the slide"
+                warn(
+                    "check some crops, and see --origin",
+                    [
+                        f"{path} was scanned from pixel {slide.bounds.x}, {slide.bounds.y}; "
+                        f"{annotations} is assumed to count from the corner of {corner}"
+                    ],
+                )
+        case "bounds":
+            from_bounds = True
+        case "slide":
+            from_bounds = False
+        case _:
+            assert_never(cut.origin)
+    origin = slide.bounds[:2] if from_bounds else (0, 0)
     found = find_glomeruli(drawn.annotations, classes, annotations)
-    glomeruli, mended = check_outlines(found, slide, origin, cut.cut_at_edge, annotations)
-    warn("mended, or to be looked at", mended)
+    glomeruli, repairs = check_outlines(found, slide, origin, cut.cut_at_edge, annotations)
+    warn("repaired, or check it", repairs)
     count = len(drawn.annotations)
-    empty = (
-        f"no glomerulus: all of its {count} annotations are of an ignored class, or no outlines"
-        if count
-        else "no annotation"
-    )
+    all_others = f"all of its {count} annotations are of an ignored class, or not outlines"
+    empty = f"no glomerulus: {all_others}" if count else "no annotation"
     return Source(slide, glomeruli, origin, patient, empty)
 
 
 def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, labeled: bool) -> int:
-    """Write the crops and labels.csv into the new folder `output`, and beside it its card and the
-    outlines; return how many.
+    """Write the crops of slides; return how many.
 
-    `x`, `y`, `width` and `height` are those of the crop, in pixels of the full resolution, counted
-    as the annotations are.
+    They are in the new folder `output`, with labels.csv, whose `x`, `y`, `width` and `height` are
+    the crop's rectangle in pixels of the full resolution, counted as the annotations are. Next to
+    the folder are its outlines and, if `labeled`, its card with the `title`.
 
     Raises:
         UserError: a glomerulus was not scanned, or the slide is damaged there.
@@ -231,41 +240,26 @@ def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, label
         folder = Path(place) / "crops"
         folder.mkdir()
         for source in sources:
-            drawn, around = [], []
+            path, drawn, around = source.slide.path, [], []
             for glomerulus in source.glomeruli:
-                number = f"{glomerulus.annotation.number:04}" + f"_{glomerulus.part}" * (
-                    glomerulus.part > 0
-                )
-                name = f"{_stem(source.slide.path)}_{number}.png"
+                number = glomerulus.annotation.number
+                part = f"_{glomerulus.part}" if glomerulus.part else ""
+                name = f"{_stem(path)}_{number:04}{part}.png"
                 box = box_of(glomerulus, source.slide, cut.margin)
-                crop = source.slide.crop(box, cut.resolution)
-                crop.picture.save(folder / name)
-                rows.append(_row(name, glomerulus, source, box, crop.level))
+                region = source.slide.read(box, cut.resolution)
+                region.picture.save(folder / name)
+                rows.append(_row(name, glomerulus, source, box, region.level))
                 drawn.append(_outline(name, glomerulus, source))
-                found, here = (
-                    shares(glomerulus, box, crop),
-                    f"{source.slide.path}, annotation {glomerulus.annotation.number}",
-                )
-                if found.missing > MOST_MISSING:
-                    problems.append(
-                        f"{here}: {found.missing:.0%} of the glomerulus was not scanned; leave it out"
-                    )
-                elif found.missing > SEEN:
-                    doubts.append(
-                        f"{here}: {found.missing:.1%} of the glomerulus was not scanned, and is white"
-                    )
-                if found.blank > MOST_MISSING:
-                    doubts.append(
-                        f"{here}: {found.blank:.0%} of the glomerulus is pure white or black; was it scanned?"
-                    )
-                around += [glomerulus.annotation.number] * (found.around > SEEN)
+                found = shares(glomerulus, box, region)
+                _check_scanned(f"{path}, annotation {number}", found, problems, doubts)
+                around += [number] * (found.around > NOTICEABLE)
                 bar.update()
             if around:
-                count = f"{len(around)} crops, such as that of annotation {around[0]}"
                 doubts.append(
-                    f"{source.slide.path}: the margin of {count} was not scanned everywhere, and is white there"
+                    f"{path}: the margin of {len(around)} crops, such as that of annotation "
+                    f"{around[0]}, was not scanned everywhere, and is white there"
                 )
-            tell_apart(drawn)
+            make_ids_unique(drawn)
             features += drawn
         refuse(problems)
         warn("not scanned", doubts)
@@ -284,6 +278,20 @@ def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, label
     return total
 
 
+def _check_scanned(here: str, found: Shares, problems: list[str], doubts: list[str]) -> None:
+    """Add what is wrong or doubtful about the pixels of a glomerulus."""
+    if found.missing > MOST_MISSING:
+        problems.append(f"{here}: {found.missing:.0%} of the glomerulus was not scanned; delete it")
+    elif found.missing > NOTICEABLE:
+        doubts.append(
+            f"{here}: {found.missing:.1%} of the glomerulus was not scanned, and is white"
+        )
+    if found.blank > MOST_MISSING:
+        doubts.append(
+            f"{here}: {found.blank:.0%} of the glomerulus is pure white or black; was it scanned?"
+        )
+
+
 def card_of(output: Path) -> Path:
     """Return the card of a dataset's folder."""
     return output.with_name(output.name + ".yaml")
@@ -292,31 +300,20 @@ def card_of(output: Path) -> Path:
 def _row(name: str, glomerulus: Glomerulus, source: Source, box: Box, level: int) -> list[Any]:
     left, top = box.x - source.origin[0], box.y - source.origin[1]
     label = "" if glomerulus.label is None else glomerulus.label
-    return [
-        name,
-        label,
-        source.patient,
-        left,
-        top,
-        box.width,
-        box.height,
-        level,
-        source.slide.path.name,
-    ]
+    place = [left, top, box.width, box.height, level, source.slide.path.name]
+    return [name, label, source.patient, *place]
 
 
 def _outline(name: str, glomerulus: Glomerulus, source: Source) -> dict[str, Any]:
-    """Return the outline as it was drawn, or as it was mended, counted as the annotations are."""
+    """Return the outline as drawn or repaired, counted as the annotations are."""
     annotation = glomerulus.annotation
     back = shapely.affinity.translate(glomerulus.outline, *(-value for value in source.origin))
     geometry = annotation.outline if back.equals(annotation.outline) else back
-    kind = annotation.classification or None
-    drawn = {"crop": name, "image": source.slide.path.name}
     return feature(
         name,
         shapely.geometry.mapping(geometry),
         annotation.identifier,
-        kind,
+        annotation.classification or None,
         glomerulus.label,
-        metadata=drawn,
+        metadata={"crop": name, "image": source.slide.path.name},
     )

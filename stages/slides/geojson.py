@@ -9,8 +9,9 @@ from typing import Any
 
 from stages.base.files import replacing
 
-# Vermilion and blue, which those tell apart who see no red or no green.
-COLORS = ((0, 95, 153), (213, 94, 0))
+# Blue for label 0 and vermilion for label 1, which color-blind people can tell apart.
+LABEL_COLORS = ((0, 95, 153), (213, 94, 0))
+UNLABELED_COLOR = (128, 128, 128)
 
 
 def feature(
@@ -21,19 +22,18 @@ def feature(
     label: int | None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Return an annotation object of QuPath: class with color, name, and whatever `more`
-    properties.
+    """Return an annotation object of QuPath: name, class with color, and `more` properties.
 
-    The identifier is QuPath's own where it gave one (a UUID), so that an import can replace what
-    was drawn; otherwise one is made of the name.
+    If `identifier` is QuPath's own (a UUID), it is kept, so that an import can replace what was
+    drawn; otherwise one is derived from the name.
     """
     try:
         identifier = str(uuid.UUID(identifier))
     except ValueError:
-        identifier = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{name}/{identifier}"))
+        identifier = _derived_id(name, identifier)
     properties: dict[str, Any] = {"objectType": "annotation", "name": name}
     if classification is not None:
-        color = COLORS[label] if label is not None else (128, 128, 128)
+        color = LABEL_COLORS[label] if label is not None else UNLABELED_COLOR
         properties["classification"] = {"name": classification, "color": list(color)}
     return {
         "type": "Feature",
@@ -43,16 +43,16 @@ def feature(
     }
 
 
-def tell_apart(features: Sequence[dict[str, Any]]) -> None:
-    """Give those of a slide's features that share an identifier, such as parts of one annotation,
-    one of their own.
-    """
+def _derived_id(name: str, identifier: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{name}/{identifier}"))
+
+
+def make_ids_unique(features: Sequence[dict[str, Any]]) -> None:
+    """Derive new identifiers for features that share one, such as the parts of an annotation."""
     counts = Counter(one["id"] for one in features)
     for one in features:
         if counts[one["id"]] > 1:
-            one["id"] = str(
-                uuid.uuid5(uuid.NAMESPACE_URL, f"{one['properties']['name']}/{one['id']}")
-            )
+            one["id"] = _derived_id(one["properties"]["name"], one["id"])
 
 
 def rectangle(x: float, y: float, width: float, height: float) -> dict[str, Any]:
@@ -62,10 +62,9 @@ def rectangle(x: float, y: float, width: float, height: float) -> dict[str, Any]
 
 
 def write_features(path: Path, features: Sequence[Mapping[str, Any]]) -> None:
-    """Write a FeatureCollection, a line for each feature."""
+    """Write a FeatureCollection, one line per feature."""
+    lines = (json.dumps(one, ensure_ascii=False, allow_nan=False) for one in features)
     with replacing(path) as file:
         file.write('{"type": "FeatureCollection", "features": [\n')
-        file.write(
-            ",\n".join(json.dumps(one, ensure_ascii=False, allow_nan=False) for one in features)
-        )
+        file.write(",\n".join(lines))
         file.write("\n]}\n")

@@ -1,4 +1,4 @@
-"""Files of annotations as gzip or zip pack them."""
+"""Reading annotation files that gzip or zip may have compressed."""
 
 import gzip
 import io
@@ -8,16 +8,15 @@ from pathlib import Path
 
 from stages.base.errors import UserError
 
-# A compressed file may grow to this many bytes: ten times the largest export of a whole slide's
-# cells.
+# Bytes that a file may unpack to: ten times the largest export of all cells of a slide.
 MOST_BYTES = 2**29
 
 
 def unpacked(path: Path) -> bytes:
-    """Return the content of a file, unpacked if gzip or zip packed it.
+    """Return the content of a file, unpacked if gzip or zip compressed it.
 
     Raises:
-        UserError: it is damaged, holds several files of annotations, or grows too large.
+        UserError: the file is damaged, holds several annotation files, or unpacks to too much.
     """
     content = path.read_bytes()
     try:
@@ -26,31 +25,21 @@ def unpacked(path: Path) -> bytes:
                 content = file.read(MOST_BYTES + 1)
         elif content.startswith(b"PK\x03\x04"):
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                names = [
-                    name
-                    for name in archive.namelist()
-                    if name.lower().endswith((".json", ".geojson", ".xml"))
-                ]
+                suffixes = (".json", ".geojson", ".xml")
+                names = [one for one in archive.namelist() if one.lower().endswith(suffixes)]
                 if len(names) != 1:
                     raise UserError(
-                        f"{path} is a zip archive of {len(names)} files of annotations; it must hold one"
+                        f"{path}: a zip archive of {len(names)} annotation files; "
+                        "it must hold exactly one"
                     )
                 with archive.open(names[0]) as file:
                     content = file.read(MOST_BYTES + 1)
         else:
             return content
-    # RuntimeError: with a password; NotImplementedError: packed in a way that Python does not know.
-    except (
-        EOFError,
-        OSError,
-        RuntimeError,
-        NotImplementedError,
-        zlib.error,
-        zipfile.BadZipFile,
-    ) as error:
-        raise UserError(
-            f"{path} cannot be unpacked: {' '.join(str(error).split())[:200]}"
-        ) from None
+    # RuntimeError: password-protected; NotImplementedError: an unknown compression.
+    except (EOFError, OSError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: cannot be unpacked: {reason}") from None
     if len(content) > MOST_BYTES:
-        raise UserError(f"{path} unpacks to more than {MOST_BYTES:,} bytes")
+        raise UserError(f"{path}: unpacks to more than {MOST_BYTES:,} bytes; export less")
     return content

@@ -1,6 +1,4 @@
-"""Where in which slide crops lie, by what stands beside them; and verdicts on them, brought back
-there.
-"""
+"""Where crops lie in their slides, and predictions written back there for QuPath."""
 
 import json
 import re
@@ -17,17 +15,22 @@ from stages.intake.source import CropTable, read_columns
 from stages.slides.geojson import feature, rectangle, write_features
 
 BOX = ("x", "y", "width", "height")
-# Of files of slides; what stands behind another dot, as in the accession number S21.1234, belongs
-# to the name.
-SUFFIX = re.compile(
-    r"(\.ome)?\.(tiff?|btf|tf8)|\.(svs|svslide|ndpi|mrxs|scn|bif|vms|vmu|dcm|czi|isyntax|qptiff|vsi|zarr|jpe?g|png)",
+# Suffixes of slide files; anything else after a dot, as in the accession number S21.1234, is part
+# of the name.
+SLIDE_SUFFIX = re.compile(
+    r"((\.ome)?\.(tiff?|btf|tf8)|\.(svs|svslide|ndpi|mrxs|scn|bif|vms|vmu|dcm|czi|isyntax|qptiff"
+    r"|vsi|zarr|jpe?g|png))\Z",
     re.IGNORECASE,
 )
 
 
 class Place(NamedTuple):
-    """Where a crop lies: the slide's file, or its name; the outline, or the crop's rectangle; and
-    QuPath's own identifier.
+    """Where a crop lies.
+
+    Attributes:
+        image: the slide's file, or its name.
+        geometry: the outline, or the crop's rectangle, as GeoJSON.
+        identifier: QuPath's identifier, or empty.
     """
 
     image: str
@@ -35,8 +38,8 @@ class Place(NamedTuple):
     identifier: str
 
 
-class Verdict(NamedTuple):
-    """What is said of a crop: its class, the label of that, and numbers by their names."""
+class CropPrediction(NamedTuple):
+    """What is predicted for a crop: its class, the class's label, and numbers by name."""
 
     name: str
     classification: str
@@ -45,28 +48,24 @@ class Verdict(NamedTuple):
 
 
 def outlines_of(folder: Path) -> Path:
-    """Return the file of the outlines of a folder of crops, beside it: what `stages.extract` writes."""
+    """Return the file with the outlines of a folder of crops, next to it, as extract writes it."""
     folder = folder.resolve()
     return folder.with_name(f"{folder.name}.geojson")
 
 
 def place_files(folder: Path) -> list[Path]:
-    """Return the files that may say where the crops of a folder lie: their outlines, and the
-    folder's own table.
-    """
+    """Return the files that may say where the crops of a folder lie: outlines and labels.csv."""
     return [outlines_of(folder), folder / "labels.csv"]
 
 
 def find_places(folder: Path, names: Sequence[str], columns: CropTable | None) -> dict[str, Place]:
-    """Return where each of some crops lies: by the outlines that `stages.extract` wrote beside their
-    folder, or by a table.
+    """Return where each of some crops lies, by the outlines of extract or by a table.
 
     Args:
-        columns: of the table that names the crops; None: of labels.csv in their folder, if it is
-            there.
+        columns: the table that names the crops; None: labels.csv in their folder, if it exists.
 
     Raises:
-        UserError: of a crop nothing says it.
+        UserError: nothing says where a crop lies.
     """
     outlines, table = place_files(folder)
     found = places_by_outlines(outlines, names) if outlines.is_file() else {}
@@ -76,9 +75,9 @@ def find_places(folder: Path, names: Sequence[str], columns: CropTable | None) -
     if rest and columns is not None:
         found |= places_by_table(columns, rest)
     if lacking := [name for name in names if name not in found]:
-        where = f"{outlines} (by stages.extract), or a table with x, y, width, height and image"
         raise UserError(
-            f"--geojson: nothing says where in its slide {lacking[0]} lies ({len(lacking)} crops); it takes {where}"
+            f"--geojson: the place of {lacking[0]} in its slide is unknown ({len(lacking)} crops); "
+            f"provide {outlines} (by stages.extract), or a table with x, y, width, height and image"
         )
     return found
 
@@ -108,9 +107,7 @@ class _Properties(BaseModel):
 
 
 class _Outline(BaseModel):
-    """An outline as `stages.extract` wrote it; another program may have changed its identifier, which
-    is then made anew.
-    """
+    """An outline written by extract; an identifier changed by another program is replaced."""
 
     id: Any = None
     geometry: Annotated[_Polygon | _MultiPolygon, Field(discriminator="type")]
@@ -122,101 +119,93 @@ class _Outlines(BaseModel):
 
 
 def slide_name(image: str) -> str:
-    """Return a slide's name by its file: without folders and the suffix.
+    """Return a slide's name: its file without folders and suffix.
 
     >>> slide_name("a/S21.1234.svs"), slide_name("S21.1234"), slide_name("S2.ome.tif")
     ('S21.1234', 'S21.1234', 'S2')
     """
     name = re.split(r"[/\\]", image)[-1]
-    found = re.search(rf"({SUFFIX.pattern})\Z", name, re.IGNORECASE)
+    found = SLIDE_SUFFIX.search(name)
     return name[: found.start()] if found and found.start() else name
 
 
 def places_by_outlines(file: Path, names: Sequence[str]) -> dict[str, Place]:
-    """Return where crops lie by the outlines that `stages.extract` wrote beside them.
+    """Return where crops lie by the outlines that extract wrote next to their folder.
 
     Raises:
         UserError: the file is damaged, or another program changed what is needed of it.
     """
+
+    def changed(reason: str) -> UserError:
+        return UserError(f"{file}: not as stages.extract wrote it ({reason}); extract again")
+
     try:
         found = _Outlines.model_validate(json.loads(file.read_text(encoding="utf-8-sig"))).features
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"{file} is not as stages.extract wrote it ({where}: {first['msg']})"
-        ) from None
+        raise changed(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{file} is not as stages.extract wrote it ({type(error).__name__} {error})"
-        ) from None
+        raise changed(f"{type(error).__name__} {error}") from None
     drawn: dict[str, _Outline] = {}
     for one in found:
         name = one.properties.metadata.crop
         if drawn.setdefault(name, one) is not one:
-            raise UserError(
-                f"{file} is not as stages.extract wrote it (it has two outlines of {name})"
-            )
+            raise changed(f"it has two outlines of {name}")
     return {
         name: Place(
-            drawn[name].properties.metadata.image,
-            drawn[name].geometry.model_dump(),
-            drawn[name].id if isinstance(drawn[name].id, str) else "",
+            outline.properties.metadata.image,
+            outline.geometry.model_dump(),
+            outline.id if isinstance(outline.id, str) else "",
         )
         for name in names
-        if name in drawn
+        if (outline := drawn.get(name))
     }
 
 
 def places_by_table(columns: CropTable, names: Sequence[str]) -> dict[str, Place]:
-    """Return where some crops lie by a table: x, y, width and height in pixels of the slide, and
-    which (image, or slide).
+    """Return where some crops lie by a table with columns for the slide and the crop's rectangle.
+
+    The slide is in the column `image` or `slide`; the rectangle in `x`, `y`, `width` and `height`,
+    in pixels of the slide.
 
     Raises:
-        UserError: a column is missing, or holds no number.
+        UserError: a column is missing, or a value is missing or not a valid number.
     """
     found = {name: columns.of(name) for name in BOX}
     images = columns.of("image") or columns.of("slide")
-    lacking = [name for name, values in found.items() if values is None] + ["image"] * (
-        images is None
-    )
-    if lacking:
+    lacking = [name for name, values in found.items() if values is None]
+    if lacking or images is None:
+        lacking += ["image"] * (images is None)
         raise UserError(
-            f"--geojson: nothing says where in its slide a crop lies: {columns.table} has no column {', '.join(lacking)}"
+            f"--geojson: {columns.table} has no column {', '.join(lacking)}; "
+            "it must say where in its slide a crop lies"
         )
     places, problems = {}, []
     for name in names:
         if name not in columns.rows:
             continue
         texts = {column: values[name] for column, values in found.items() if values}
-        image = images[name].strip() if images else ""
-        if not image:
-            problems.append(
-                f"{columns.table}: it says no slide of {name}, in the column image or slide"
-            )
-            continue
-        try:
-            if not all(is_number(text.strip()) for text in texts.values()):
-                raise ValueError
-            x, y, width, height = map(float, texts.values())
-            if not (
-                width > 0
-                and height > 0
-                and all(abs(value) < 1e9 for value in (x, y, width, height))
-            ):
-                raise ValueError
-            places[name] = Place(image, rectangle(x, y, width, height), "")
-        except ValueError:
+        if not (image := images[name].strip()):
+            problems.append(f"{columns.table}: no slide of {name}; fill in the column image")
+        elif box := _box(list(texts.values())):
+            places[name] = Place(image, rectangle(*box), "")
+        else:
             values = ", ".join(f"{column} {text!r}" for column, text in texts.items())
-            problems.append(f"{columns.table}: of {name} {values} is no rectangle of a slide")
+            problems.append(f"{columns.table}: {values} of {name} is not a rectangle of a slide")
     refuse(problems)
     return places
 
 
+def _box(texts: Sequence[str]) -> tuple[float, float, float, float] | None:
+    if not all(is_number(text.strip()) for text in texts):
+        return None
+    x, y, width, height = map(float, texts)
+    is_plausible = all(abs(value) < 1e9 for value in (x, y, width, height))
+    return (x, y, width, height) if is_plausible and width > 0 and height > 0 else None
+
+
 def files_of(path: Path, places: Mapping[str, Place]) -> dict[str, Path]:
-    """Return the file for each slide's verdicts: `path`, or where there are several slides one for
-    each, of the slide's name.
-    """
+    """Return the file for each slide's predictions: `path`, or one per slide named after it."""
     images = sorted({place.image for place in places.values()})
     if not images:
         return {}
@@ -227,27 +216,26 @@ def files_of(path: Path, places: Mapping[str, Place]) -> dict[str, Path]:
     }
     if len({file.name.casefold() for file in files.values()}) < len(files):
         raise UserError(
-            f"--geojson: slides of one name but for the suffix, the folder or capitals: {', '.join(images)}"
+            "--geojson: slides whose names differ only in suffix, folder or case: "
+            f"{', '.join(images)}; rename one"
         )
     return files
 
 
-def write_verdicts(
-    path: Path, places: Mapping[str, Place], verdicts: Sequence[Verdict]
+def write_slide_geojson(
+    path: Path, places: Mapping[str, Place], predictions: Sequence[CropPrediction]
 ) -> dict[str, Path]:
-    """Write what is said of crops as GeoJSON for QuPath, a file for each slide (see `files_of`);
-    return the files.
-    """
+    """Write predictions for QuPath, one file per slide; return the files (see `files_of`)."""
     of_image = defaultdict(list)
-    for one in verdicts:
-        place = places[one.name]
+    for one in predictions:
+        place, numbers = places[one.name], one.measurements
         made = feature(
             one.name,
             place.geometry,
             place.identifier,
             one.classification,
             one.label,
-            measurements=one.measurements,
+            measurements=numbers,
         )
         of_image[place.image].append(made)
     files = files_of(path, places)

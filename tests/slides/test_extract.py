@@ -15,7 +15,7 @@ from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
 from stages.intake.crops import make_manifest
 from stages.slides.annotations import read_annotations
-from stages.slides.places import Verdict, find_places, write_verdicts
+from stages.slides.places import CropPrediction, find_places, write_slide_geojson
 from stages.slides.slide import Box, Slide
 from tests.repositories import ENVIRONMENT, run_program
 from tests.slides import drawing
@@ -76,7 +76,7 @@ def test_the_crops_of_a_slide_are_a_dataset(slide):
     )
     assert code == 0, error
     assert (
-        "3 crops of 1 slide, 2 of them globally sclerotic, 0.5 micrometers a pixel, 15 around: data/mine"
+        "3 crops of 1 slide, 2 of them globally sclerotic, 0.5 µm per pixel, margin 15 µm: data/mine"
         in printed
     )
     table = rows("data/mine/labels.csv")
@@ -120,7 +120,7 @@ def test_the_crops_of_a_slide_are_a_dataset(slide):
 @pytest.mark.parametrize("resolution", [0.5, 0.7, 2.0, 3.0])
 def test_crops_are_at_the_resolution_that_was_asked_for(slide, resolution):
     opened = Slide(Path("S1.svs"))
-    picture, level, missing, blank = opened.crop(Box(240, 140, 320, 320), resolution)
+    picture, level, missing, blank = opened.read(Box(240, 140, 320, 320), resolution)
     assert not missing.any() and not blank.any()
     assert picture.size == (round(160 / resolution),) * 2 and level == int(resolution >= 2)
     # As the whole slide reduced at once, within what resampling in two steps makes of it.
@@ -136,9 +136,9 @@ def test_other_layouts_of_slides(slide, name, write):
     write(Path(name), slide, mpp=0.25)
     opened = Slide(Path(name))
     assert opened.size == (2000, 1600) and opened.resolution == pytest.approx((0.25, 0.25))
-    picture, level = opened.crop(Box(280, 180, 240, 240), 0.25)[:2]
+    picture, level = opened.read(Box(280, 180, 240, 240), 0.25)[:2]
     assert level == 0 and np.array_equal(np.asarray(picture), slide[180:420, 280:520])
-    assert opened.crop(Box(280, 180, 240, 240), 1.0).level == 1
+    assert opened.read(Box(280, 180, 240, 240), 1.0).level == 1
 
 
 XML = """<?xml version="1.0"?><Annotations MicronsPerPixel="0.5"><Annotation Id="1" Name="globally sclerotic"><Regions>
@@ -193,10 +193,10 @@ def test_the_way_back(slide):
     places = find_places(Path("mine"), names, None)
     numbers = [{"probability of GS": 0.25 * number} for number in range(3)]
     verdicts = [
-        Verdict(names[number], ("nonGS", "GS")[number % 2], number % 2, numbers[number])
+        CropPrediction(names[number], ("nonGS", "GS")[number % 2], number % 2, numbers[number])
         for number in range(3)
     ]
-    write_verdicts(Path("judged.geojson"), places, verdicts)
+    write_slide_geojson(Path("judged.geojson"), places, verdicts)
     judged = json.loads(Path("judged.geojson").read_text())["features"]
     for number, (one, before) in enumerate(zip(judged, features())):
         # The same object for QuPath, 0.4 or later, with the same outline; class and numbers are
@@ -220,8 +220,8 @@ def test_back_by_a_table_of_rectangles_of_several_slides(tmp_path, monkeypatch):
     for name in ("a.png", "b.png"):
         Image.new("RGB", (8, 8)).save(f"crops/{name}")
     places = find_places(Path("crops"), ["a.png", "b.png"], None)
-    verdicts = [Verdict(name, "GS", 1, {"uncertain": 0.0}) for name in places]
-    files = write_verdicts(Path("judged.geojson"), places, verdicts)
+    verdicts = [CropPrediction(name, "GS", 1, {"uncertain": 0.0}) for name in places]
+    files = write_slide_geojson(Path("judged.geojson"), places, verdicts)
     assert {image: file.name for image, file in files.items()} == {
         "S1": "judged-S1.geojson",
         "S2": "judged-S2.geojson",
@@ -233,7 +233,7 @@ def test_back_by_a_table_of_rectangles_of_several_slides(tmp_path, monkeypatch):
     )
     with pytest.raises(
         UserError,
-        match=r"of a.png x '10', y '20', width '0', height '40' is no rectangle of a slide",
+        match=r"x '10', y '20', width '0', height '40' of a.png is not a rectangle of a slide",
     ):
         find_places(Path("crops"), ["a.png", "b.png"], None)
     Path("crops/labels.csv").write_text("name,label\na.png,1\nb.png,1\n")
@@ -262,25 +262,25 @@ def test_invalid_outlines_are_mended_and_said_to_be(slide):
             [circle(400, 300)],
             ("Tissue",),
             [],
-            "classes of which nothing is said: 'Tissue' (1)",
+            "unknown classes: 'Tissue' (1)",
         ),
         "sclerotic in part, perhaps": (
             [circle(400, 300)],
             ("sclerotic",),
             [],
-            "nothing is said: 'sclerotic' (1)",
+            "unknown classes: 'sclerotic' (1)",
         ),
         "both ways": (
             [circle(400, 300)],
             ("GS",),
             ["--negative=gs"],
-            "the class 'gs' stands for --positive and for --negative",
+            "--positive and --negative: the class 'gs' is in both",
         ),
         "ignored": (
             [circle(400, 300)],
             ("GS",),
             ["--ignore=GS"],
-            "the class 'gs' stands for --positive and for --ignore",
+            "--positive and --ignore: the class 'gs' is in both",
         ),
         "no class": ([circle(400, 300)], ("",), [], "'(no class)' (1)"),
         "all ignored": (
@@ -312,13 +312,13 @@ def test_invalid_outlines_are_mended_and_said_to_be(slide):
             [circle(400, 300, 5)],
             ("GS",),
             [],
-            "is 5 x 5 micrometers, and glomeruli are 20 to 1000",
+            "has 5 x 5 µm, and glomeruli have 20 to 1000",
         ),
         "beyond": (
             [circle(1950, 300)],
             ("GS",),
             [],
-            "lies in part beyond S1.svs, which has 2000 x 1600 pixels; --beyond cut",
+            "lies partly beyond S1.svs, which has 2000 x 1600 pixels; --beyond cut",
         ),
         "outside": ([circle(5000, 300)], ("GS",), ["--beyond", "cut"], "lies wholly beyond"),
         "both labels": (
@@ -331,7 +331,7 @@ def test_invalid_outlines_are_mended_and_said_to_be(slide):
             [circle(400, 300)],
             ("GS",),
             ["--resolution", "0.25"],
-            "has 0.5 micrometers a pixel: --resolution 0.25 would invent",
+            "has 0.5 µm per pixel; --resolution 0.25 would invent",
         ),
     }.values(),
 )
@@ -345,10 +345,10 @@ def test_a_doubt_is_a_line_and_nothing_is_written(slide, outlines, classes, more
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "is not GeoJSON of QuPath, XML of ImageScope or JSON"),
+        ("{", "not valid annotations (JSONDecodeError"),
         (
             '{"type": "FeatureCollection", "features": [{"type": "Point"}]}',
-            "a 'Point' where a Feature belongs",
+            "a 'Point' instead of a Feature",
         ),
         ('{"type": "FeatureCollection", "features": []}', "holds no annotation"),
         (
@@ -356,7 +356,7 @@ def test_a_doubt_is_a_line_and_nothing_is_written(slide, outlines, classes, more
             "annotation 1: its outline cannot",
         ),
         ("<Regions/>", "the root is <Regions>"),
-        ('<!DOCTYPE a [<!ENTITY b "c">]><Annotations>&b;</Annotations>', "is not GeoJSON"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><Annotations>&b;</Annotations>', "not valid annotations"),
         (
             '{"elements": [{"type": "arrow", "center": [1, 1], "width": 1, "height": 1}]}',
             "it is of the type 'arrow'",
@@ -385,9 +385,7 @@ def test_slides_that_do_not_say_their_resolution(slide):
     write_geojson("S2.geojson", features())
     code, _, error = crops("S2.tif", "--annotations", "S2.geojson", "--output", "mine")
     assert (
-        code == 1
-        and "S2.tif says 352.778 x 352.778 micrometers a pixel, which no microscope's slide has"
-        in error
+        code == 1 and "S2.tif says 352.778 x 352.778 µm per pixel, which no microscope has" in error
     )
     assert (
         crops(
@@ -397,7 +395,7 @@ def test_slides_that_do_not_say_their_resolution(slide):
     )
     drawing.write_ome(Path("S4.ome.tif"), slide, mpp="of a picture")
     code, _, error = crops("S4.ome.tif", "--annotations", "S2.geojson", "--output", "more")
-    assert code == 1 and "S4.ome.tif does not say how many micrometers a pixel has" in error
+    assert code == 1 and "S4.ome.tif does not state its resolution" in error
     Path("S3.svs").write_bytes(b"II*\0 and nothing else")
     code, _, error = crops("S3.svs", "--annotations", "S2.geojson", "--output", "more")
     assert code == 1 and "S3.svs does not open as a slide" in error
@@ -411,7 +409,8 @@ def test_slides_of_one_patient_and_a_folder_of_annotations(slide):
     code, _, error = crops("P1-1.svs", "P1-2.svs", "--annotations", "drawn", "--output", "mine")
     assert (
         code == 1
-        and "drawn must hold one file for P1-2.svs, such as P1-2.geojson; it holds none" in error
+        and "drawn: the annotations of P1-2.svs are none; there must be one file, such as P1-2.geojson"
+        in error
     )
     write_geojson("drawn/P1-2.svs.geojson", features())
     pattern = r"(?P<slide>P\d+)-"
@@ -425,7 +424,7 @@ def test_slides_of_one_patient_and_a_folder_of_annotations(slide):
         "P1-2.svs",
     }
     code, _, error = crops("P1-1.svs", "--annotations", "drawn", "--output", "mine")
-    assert code == 1 and "--output: mine is there already" in error
+    assert code == 1 and "--output: mine already exists" in error
 
 
 def test_where_pixels_are_counted_from(slide, monkeypatch):

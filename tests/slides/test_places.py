@@ -14,7 +14,14 @@ from PIL import Image
 from stages.base.errors import UserError
 from stages.evaluation.gallery import pages_folder
 from stages.evaluation.predictions import output_files
-from stages.slides.places import Place, Verdict, files_of, find_places, slide_name, write_verdicts
+from stages.slides.places import (
+    CropPrediction,
+    Place,
+    files_of,
+    find_places,
+    slide_name,
+    write_slide_geojson,
+)
 
 UUID = "49069bbb-a0ac-4343-96fe-15af45c30634"
 SQUARE = {"type": "Polygon", "coordinates": [[[1, 1], [9, 1], [9, 9], [1, 1]]]}
@@ -113,8 +120,10 @@ def test_an_identifier_that_another_program_changed_is_made_anew(identifier, cro
         "\ufeff" + json.dumps({"features": [outline(id=identifier)]})
     )
     places = find_places(crops, ["a.png"], None)
-    write_verdicts(
-        crops.parent / "judged.geojson", places, [Verdict("a.png", "GS", 1, {"uncertain": 0.0})]
+    write_slide_geojson(
+        crops.parent / "judged.geojson",
+        places,
+        [CropPrediction("a.png", "GS", 1, {"uncertain": 0.0})],
     )
     (one,) = json.loads((crops.parent / "judged.geojson").read_text())["features"]
     assert len(one["id"]) == 36 and shapely.geometry.shape(one["geometry"]).equals(
@@ -130,8 +139,8 @@ TABLES = {
     "underscores": ("1_0,1,9,9,S1", "'1_0'"),
     "no width": ("1,1,0,9,S1", "width '0'"),
     "a negative height": ("1,1,9,-9,S1", "height '-9'"),
-    "no slide": ("1,1,9,9,", "says no slide of a.png"),
-    "a slide of spaces": ("1,1,9,9,  ", "says no slide of a.png"),
+    "no slide": ("1,1,9,9,", "no slide of a.png"),
+    "a slide of spaces": ("1,1,9,9,  ", "no slide of a.png"),
 }
 
 
@@ -163,7 +172,9 @@ def test_slides_with_dots_in_their_names_have_a_file_each():
     ]
     assert {file.parent for file in files.values()} == {Path("out")}
     for one, other in (("S1.svs", "S1.ndpi"), ("a/S1.svs", "b/S1.svs"), ("S1", "s1")):
-        with pytest.raises(UserError, match="slides of one name"):
+        with pytest.raises(
+            UserError, match="slides whose names differ only in suffix, folder or case"
+        ):
             files_of(Path("judged.geojson"), places(one, other))
 
 

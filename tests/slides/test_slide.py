@@ -66,7 +66,7 @@ def test_says_which_share_of_a_glomerulus_was_not_scanned(name, tmp_path):
     ):
         glomerulus = Glomerulus(None, 1, disk(center, 100), 0)
         box = box_of(glomerulus, slide, 10)
-        crop = slide.crop(box, 0.5)
+        crop = slide.read(box, 0.5)
         found = shares(glomerulus, box, crop)
         assert found.missing == pytest.approx(expected, abs=0.01) and found.blank == 0
         assert found.around == pytest.approx(expected, abs=0.05)
@@ -103,7 +103,7 @@ def test_refuses_a_glomerulus_that_was_not_scanned_and_names_it(name, tmp_path, 
         and "% of the glomerulus was not scanned, and is white" in done.said
     )
     assert (
-        f"{name}: the margin of 2 crops, such as that of annotation 1 was not scanned everywhere"
+        f"{name}: the margin of 2 crops, such as that of annotation 1, was not scanned everywhere"
         in done.said
     )
 
@@ -191,8 +191,8 @@ PIXELS = {
     "a fourth channel that is no transparency": (
         ALPHA,
         DEEP | {"axes": "YXS", "extrasamples": ["unspecified"]},
-        "a further channel beside red, green and blue",
-        "a further channel beside red, green and blue",
+        "a channel besides red, green and blue",
+        "a channel besides red, green and blue",
     ),
     "gray": (
         GRAY,
@@ -265,7 +265,7 @@ def test_reads_rgb_of_8_bits_and_names_all_else(kind, suffix, tmp_path):
     )
     if expected is None:
         slide = Slide(path)
-        crop = slide.crop(Box(180, 180, 240, 240), 0.5)
+        crop = slide.read(Box(180, 180, 240, 240), 0.5)
         assert (
             np.array_equal(np.asarray(crop.picture), RGB[180:420, 180:420])
             and not crop.missing.any()
@@ -298,7 +298,7 @@ def test_pictures_beside_an_ome_tiff_are_never_opened(tmp_path):
         )
     other.unlink()
     try:
-        crop = Slide(path).crop(Box(180, 180, 240, 240), 0.5)
+        crop = Slide(path).read(Box(180, 180, 240, 240), 0.5)
     except UserError as error:
         assert str(path) in str(error)
     else:
@@ -311,7 +311,7 @@ def test_a_crop_at_the_edge_of_a_level_has_nothing_missing(tmp_path):
     """
     drawing.write_ome(tmp_path / "S1.ome.tif", drawing.pixels(1999, 1601))
     slide = Slide(tmp_path / "S1.ome.tif")
-    crop = slide.crop(Box(1699, 1301, 300, 300), 2.01)
+    crop = slide.read(Box(1699, 1301, 300, 300), 2.01)
     assert crop.level == 1 and crop.missing.mean() < 0.03 and isinstance(crop.picture, Image.Image)
     slide.close()
 
@@ -325,7 +325,7 @@ def test_shares_leave_out_the_holes_of_an_outline(tmp_path):
     found = shares(
         Glomerulus(None, 1, ring, 0),
         Box(100, 100, 800, 600),
-        slide.crop(Box(100, 100, 800, 600), 0.5),
+        slide.read(Box(100, 100, 800, 600), 0.5),
     )
     assert found.missing < 0.01 < found.around
     slide.close()
