@@ -1,11 +1,10 @@
-"""Damage that decoders pass over: what is missing would be gray or black, what is wrong a picture
-of something else.
-"""
+"""Refusing damage that decoders ignore, which would leave gray, black or wrong pixels."""
 
 import re
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Literal, assert_never, cast
 
 import imagecodecs
 import numpy as np
@@ -13,42 +12,44 @@ import simplejpeg
 from PIL import Image, ImageFile
 from PIL.GifImagePlugin import GifImageFile
 
+# The formats that are read, by Pillow's names; MPO is a JPEG file of several pictures.
+Format = Literal["PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM"]
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+CRITICAL_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 
-class NotRead(Exception):
-    """Why a picture is not read, in words that go behind the file's name."""
+
+class NotReadError(Exception):
+    """Why a picture is not read, in words that follow the file's name."""
 
 
-PNG = b"\x89PNG\r\n\x1a\n"
-CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+def format_of(image: Image.Image) -> Format:
+    """Return the format of an image that Pillow opened as one of the formats that are read."""
+    return cast(Format, image.format)
 
 
 def refuse_damaged_png(data: bytes) -> None:
-    """Refuse a PNG file that is cut short, or of which a check sum is wrong: decoders pass over
-    both.
+    """Refuse a PNG file that is cut short or has a wrong checksum, which decoders ignore.
 
-    Also one with a critical chunk that is not of the standard: its pixels may mean anything.
+    Also one with a critical chunk outside the standard: its pixels may mean anything.
     """
     for name, place, length in png_chunks(data):
         end = place + 8 + length
         if zlib.crc32(data[place + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            raise NotRead("it is damaged: a check sum is wrong")
+            raise NotReadError("it is damaged: a checksum is wrong")
         if name == b"CgBI":
-            raise NotRead(
-                "it is a PNG that Xcode rewrote for iPhones, with swapped channels; save it as plain PNG"
+            raise NotReadError(
+                "it is a PNG rewritten by Xcode, with swapped channels; save it as plain PNG"
             )
-        if not name[0] & 0x20 and name not in CRITICAL:
-            raise NotRead(
-                f"it has the critical chunk {name.decode('latin-1')!r}, which PNG does not know; save it as plain PNG"
-            )
+        if not name[0] & 0x20 and name not in CRITICAL_CHUNKS:
+            chunk = name.decode("latin-1")
+            raise NotReadError(f"it has the unknown critical chunk {chunk!r}; save it as plain PNG")
         if name == b"IEND":
             return
-    raise NotRead("it is cut short")
+    raise NotReadError("it is cut short")
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name of each chunk of a PNG file, where it begins and how many bytes its content
-    has.
-    """
+    """Yield the name, the start and the length of the content of each chunk of a PNG file."""
     place = 8
     while place + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, place)
@@ -56,24 +57,33 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         place += length + 12
 
 
+def ends_with_pixels(data: bytes) -> bool:
+    """Return whether only pixels follow a PNG file's first pixels; an orientation may follow."""
+    names = [name for name, _, _ in png_chunks(data)]
+    return b"IDAT" in names and set(names[names.index(b"IDAT") :]) == {b"IDAT", b"IEND"}
+
+
 def refuse_half_read(image: Image.Image, data: bytes) -> None:
-    """Refuse what Pillow has made a picture of although pixels are missing, in those formats in
-    which it does.
-    """
-    if image.format == "PNG":
-        imagecodecs.png_decode(data)  # It raises where there are too few pixels.
-    elif image.format == "JPEG2000":
-        imagecodecs.jpeg2k_decode(data)
-    elif image.format == "BMP":
-        _refuse_damaged_bmp(image, data)
-    elif isinstance(image, GifImageFile):
-        _confirm_gif(image, data)
-    elif image.format == "WEBP":
-        _refuse_damaged_webp(data)
+    """Refuse a picture that Pillow has decoded although pixels are missing."""
+    match format_of(image):
+        case "PNG":
+            imagecodecs.png_decode(data)  # Raises if there are too few pixels.
+        case "JPEG2000":
+            imagecodecs.jpeg2k_decode(data)
+        case "BMP":
+            _refuse_damaged_bmp(image, data)
+        case "GIF":
+            _refuse_damaged_gif(cast(GifImageFile, image), data)
+        case "WEBP":
+            _refuse_damaged_webp(data)
+        case "JPEG" | "MPO" | "TIFF" | "PPM":
+            pass  # JPEG and TIFF are checked where they are decoded; Pillow checks PPM.
+        case other:
+            assert_never(other)
 
 
-# What is odd in a JPEG file, but leaves its pixels as they are, or a few bytes that belong to none.
-# The last is of libjpeg-turbo's own interface, which then checks nothing.
+# What is odd in a JPEG file but leaves its pixels intact, or a few surplus bytes. The last is a
+# message of libjpeg-turbo's own interface, which then checks nothing.
 HARMLESS_JPEG = re.compile(
     "Unknown Adobe|bad ICC|Invalid SOS parameters|Could not determine subsampling"
 )
@@ -82,50 +92,47 @@ MOST_EXTRANEOUS = 16
 
 
 def decode_jpeg(image: ImageFile.ImageFile, data: bytes, doubts: list[str]) -> Image.Image:
-    """Return a JPEG picture with the pixels that Pillow gives, in its mode, if the file is whole.
+    """Return a JPEG picture with the pixels that Pillow gives, in its mode, if it is complete.
 
-    Pillow passes over libjpeg's warnings: of missing data it makes gray, of wrong data a picture of
-    something else. With simplejpeg they are errors.
+    Pillow ignores libjpeg's warnings: it makes missing data gray, and wrong data another picture.
+    With simplejpeg they are errors.
 
     Raises:
-        NotRead: its data are damaged or cut short.
+        NotReadError: the data are damaged or cut short.
     """
     pixels = refuse_damaged_jpeg(data, image.mode, doubts)
     if pixels is None:
         image.load()
         return image
-    # Adobe's CMYK has its inks inverted.
-    decoded = (
-        Image.fromarray(255 - pixels, "CMYK") if image.mode == "CMYK" else Image.fromarray(pixels)
-    )
+    # Adobe's CMYK has inverted inks.
+    is_cmyk = image.mode == "CMYK"
+    decoded = Image.fromarray(255 - pixels, "CMYK") if is_cmyk else Image.fromarray(pixels)
     decoded.info = image.info
     return decoded
 
 
 def refuse_damaged_jpeg(data: bytes, mode: str, doubts: list[str]) -> np.ndarray | None:
-    """Return the pixels of a JPEG file as uint8 (height, width) or (height, width, channels), if it
-    is whole.
+    """Return the pixels of a JPEG file, uint8 (height, width[, channels]), if it is complete.
 
     Args:
         mode: `L`, `RGB` or `CMYK`.
-        doubts: to which is added what is doubtful; None is returned then.
+        doubts: gets a line if the file is odd, and None is returned.
 
     Raises:
-        NotRead: libjpeg has an error or a warning that is not harmless.
+        NotReadError: libjpeg has an error or a warning that is not harmless.
     """
     try:
         pixels = _decode_strictly(data, mode)
     except ValueError as error:
-        # What is odd before the first scan would hide what is damaged after it: only one warning is
-        # said.
+        # Only one warning is reported: an oddity before the first scan would hide damage after it.
         try:
             _decode_strictly(_without_oddities(data), mode)
         except (ValueError, IndexError) as further:
-            said = str(further).removeprefix("tjDecompressHeader3(): ")
-            few = EXTRANEOUS.search(said)
-            if not (HARMLESS_JPEG.search(said) or (few and int(few[1]) <= MOST_EXTRANEOUS)):
-                raise NotRead(f"it is damaged: {said}") from None
-        doubts.append(f"it may be damaged: {str(error).removeprefix('tjDecompressHeader3(): ')}")
+            reason = _reason(further)
+            few = EXTRANEOUS.search(reason)
+            if not (HARMLESS_JPEG.search(reason) or (few and int(few[1]) <= MOST_EXTRANEOUS)):
+                raise NotReadError(f"it is damaged: {reason}") from None
+        doubts.append(f"it may be damaged: {_reason(error)}")
         return None
     return pixels[..., 0] if mode == "L" else pixels
 
@@ -134,9 +141,14 @@ def _decode_strictly(data: bytes, mode: str) -> np.ndarray:
     return simplejpeg.decode_jpeg(data, colorspace="gray" if mode == "L" else mode, strict=True)
 
 
+def _reason(error: Exception) -> str:
+    return str(error).removeprefix("tjDecompressHeader3(): ")
+
+
 def _without_oddities(data: bytes) -> bytes:
-    """Return a JPEG file without comments, application data, and bytes between the segments before
-    its first scan.
+    """Return a JPEG file without what may be odd before its first scan.
+
+    That is: comments, application data, and bytes between segments.
     """
     kept, place = [data[:2]], 2
     while True:
@@ -151,15 +163,15 @@ def _without_oddities(data: bytes) -> bytes:
         place = max(end, place + 3)
 
 
-# Bytes of which the end of a picture's data may consist and not be needed; libwebp writes up to 3.
+# The last bytes of a picture's data may be unused; libwebp writes up to 3 such bytes.
 MOST_UNUSED = 8
 
 
 def _refuse_damaged_webp(data: bytes) -> None:
     """Refuse a WebP file whose first picture does not need the end of its data.
 
-    libwebp tells of data that end too early, but not of damage in them: nearly always another
-    number of bytes is used up then. So the picture must not be readable without its last bytes.
+    libwebp reports data that end too early, but no other damage. Damage nearly always changes the
+    number of bytes that are used, so an intact picture is unreadable without its last bytes.
     """
     place = 12
     while place + 8 <= len(data):
@@ -167,18 +179,14 @@ def _refuse_damaged_webp(data: bytes) -> None:
         if name in (b"VP8 ", b"VP8L"):
             cut = data[place + 8 : place + 8 + length - MOST_UNUSED]
             cut += bytes(len(cut) % 2)
-            alone = (
-                struct.pack(
-                    "<4sI4s4sI", b"RIFF", 12 + len(cut), b"WEBP", name, length - MOST_UNUSED
-                )
-                + cut
-            )
+            sizes = 12 + len(cut), length - MOST_UNUSED
+            header = struct.pack("<4sI4s4sI", b"RIFF", sizes[0], b"WEBP", name, sizes[1])
             try:
-                imagecodecs.webp_decode(alone)
+                imagecodecs.webp_decode(header + cut)
             except imagecodecs.WebpError:
                 return
-            raise NotRead("it is damaged: a part of its data belongs to no pixel")
-        # A frame of an animation holds such parts.
+            raise NotReadError("it is damaged: some of its data belong to no pixel")
+        # A frame of an animation contains such chunks.
         place += 24 if name == b"ANMF" else 8 + length + length % 2
 
 
@@ -188,28 +196,19 @@ def _refuse_damaged_bmp(image: Image.Image, data: bytes) -> None:
         for place, size in ((2, 4), (10, 4), (14, 4), (28, 2), (46, 4))
     )
     if stated not in (0, len(data)):
-        raise NotRead(f"it is damaged: it says that it has {stated:,} bytes, and has {len(data):,}")
+        raise NotReadError(f"it is damaged: it states {stated:,} bytes, and has {len(data):,}")
     if header >= 40 and bits <= 8 and offset < 14 + header + 4 * (colors or 2**bits):
-        raise NotRead("it is damaged: its palette has another length than it says")
+        raise NotReadError("it is damaged: its palette is shorter than stated")
     if image.mode == "P" and colors and (highest := int(np.asarray(image).max())) >= colors:
-        raise NotRead(f"it is damaged: a pixel has color {highest} of a palette of {colors}")
+        raise NotReadError(f"it is damaged: a pixel has color {highest} of a palette of {colors}")
 
 
-def _confirm_gif(image: GifImageFile, data: bytes) -> None:
-    # Around a first frame that is smaller than its canvas each library has another color.
+def _refuse_damaged_gif(image: GifImageFile, data: bytes) -> None:
+    # Libraries fill the canvas around a smaller first frame with different colors.
     box = image.dispose_extent or (0, 0, *image.size)
     ours = np.asarray(image.convert("RGBA").crop(box))
     theirs = imagecodecs.gif_decode(data, index=0)[box[1] : box[3], box[0] : box[2], :3]
     opaque = ours[..., 3] == 255
-    if ours.shape[:2] != theirs.shape[:2] or not np.array_equal(
-        ours[opaque][:, :3], theirs[opaque]
-    ):
-        raise NotRead("it is damaged: two libraries read it differently")
-
-
-def ends_with_pixels(data: bytes) -> bool:
-    """Return whether nothing but pixels follows a PNG file's first pixels; it may say there which
-    way is up.
-    """
-    names = [name for name, _, _ in png_chunks(data)]
-    return b"IDAT" in names and set(names[names.index(b"IDAT") :]) == {b"IDAT", b"IEND"}
+    same_shape = ours.shape[:2] == theirs.shape[:2]
+    if not (same_shape and np.array_equal(ours[opaque][:, :3], theirs[opaque])):
+        raise NotReadError("it is damaged: two libraries read different pixels")

@@ -1,10 +1,11 @@
-"""Opening whatever a laboratory's folder holds as 8-bit RGB, and nothing that is not an image."""
+"""Opening any image that a laboratory may bring as 8-bit RGB, and nothing else."""
 
 import hashlib
 import io
 import re
 import warnings
 from pathlib import Path
+from typing import assert_never
 
 import imagecodecs
 import numpy as np
@@ -14,10 +15,11 @@ from PIL.GifImagePlugin import GifImageFile
 from stages.base.errors import UserError
 from stages.images.colors import SIXTEEN_BIT_MODES, as_8_bit, to_8_bits
 from stages.images.damage import (
-    PNG,
-    NotRead,
+    PNG_SIGNATURE,
+    NotReadError,
     decode_jpeg,
     ends_with_pixels,
+    format_of,
     png_chunks,
     refuse_damaged_png,
     refuse_half_read,
@@ -26,51 +28,49 @@ from stages.images.profiles import to_srgb
 from stages.images.tiff import Decoded, is_tiff, read_tiff
 from stages.workers.cores import take_room
 
-# Raster formats alone: Pillow would hand an EPS file to Ghostscript, a program.
+# Raster formats only: Pillow would hand an EPS file to Ghostscript, a program.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
-Image.init()  # Registers them all; Pillow would otherwise know the commonest five alone.
+Image.init()  # Registers all formats; Pillow would otherwise know only the five most common ones.
 SUFFIXES = frozenset(
-    ".png .apng .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .gif .jp2 .jpx .jpf .j2k .j2c .jpc .ppm .pgm .pbm .pnm".split()
+    ".png .apng .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .gif .jp2 .jpx .jpf .j2k .j2c .jpc "
+    ".ppm .pgm .pbm .pnm".split()
 )
 
-# A glomerulus of 300 micrometers scanned at 40x (0.25 micrometers a pixel) is 1,200 pixels wide.
-# 100 megapixels leave room for eighty times that area, and keep a small file that claims to be huge
-# from filling the memory.
+# A glomerulus of 300 µm scanned at 40x (0.25 µm per pixel) is 1,200 pixels wide. 100 megapixels are
+# 70 times that area; a small file that claims to be huge cannot fill the memory.
 PIXEL_LIMIT = 100_000_000
-# Pillow warns of damaged metadata; damaged pixels raise. Once and for all: catch_warnings() is not
-# safe in threads.
+# Pillow warns of damaged metadata; damaged pixels raise. Set globally, as catch_warnings() is not
+# thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-# Profiles of printers have up to a few megabytes; Pillow refuses a PNG with more than one.
+# Printers' profiles have up to a few megabytes; Pillow refuses a PNG with more than one.
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
-Image.MAX_IMAGE_PIXELS = None  # The limit above is checked instead, before any pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None  # PIXEL_LIMIT is checked instead, before any pixel is decoded.
 
 DOUBTS = "doubts"
-# A picture is hardly there of which so little is opaque on average.
+# A picture with a lower mean opacity (of 1) is considered invisible.
 LEAST_OPACITY = 0.01
 
 
 def load_image(path: str | Path) -> Image.Image:
-    """Return the first picture of the file `path`, upright, as 8-bit `RGB`, or `RGBA` where a pixel
-    is transparent.
+    """Return the first picture of a file, upright, as 8-bit `RGB`, or `RGBA` if transparent.
 
-    Gray, palette, CMYK, YCbCr and Lab are converted; more than 8 bits a channel keep their upper 8,
-    over the full range; an EXIF orientation is applied; an alpha channel that is opaque everywhere
-    is dropped. Color profiles other than sRGB and scanners' are applied. What is doubtful about the
-    picture, `doubts_of` tells.
+    Gray, palette, CMYK, YCbCr and Lab are converted; depths over 8 bits per channel keep their
+    upper 8; an EXIF orientation is applied; an opaque alpha channel is dropped. Color profiles are
+    applied, except sRGB and scanners'. `doubts_of` tells what is doubtful about the picture.
 
     Raises:
-        UserError: the file is not an image, is damaged or cut short, or is larger than 100
-            megapixels; it holds signed, 32-bit or floating-point numbers, whose white is not
-            defined, or 16-bit ones that use a few of their bits alone; it is wholly transparent; or
-            it holds one color of several that may stand in further pictures.
+        UserError: the file is not an image, is damaged or cut short, or exceeds 100 megapixels; it
+            holds signed, 32-bit or floating-point numbers, whose white is undefined, or 16-bit ones
+            that use only a few of their bits; it is fully transparent; or it holds one color
+            channel of several.
     """
     try:
         image, bits, doubts = _decode(path)
     except UserError:
         raise
     except MemoryError:
-        raise UserError(f"{path} does not fit the memory") from None
-    except Exception as error:  # Pillow's decoders and tifffile raise nearly every kind of exception on damaged files.
+        raise UserError(f"{path} does not fit in memory") from None
+    except Exception as error:  # Pillow and tifffile raise nearly every kind on damaged files.
         raise UserError(f"{path} does not open as an image: {_reason(error)}") from None
     _refuse_dark(image, bits, path)
     image = _without_alpha(image, path)
@@ -79,21 +79,18 @@ def load_image(path: str | Path) -> Image.Image:
 
 
 def doubts_of(image: Image.Image, path: str | Path) -> list[str]:
-    """Return a line for each thing that is doubtful about an image by `load_image`, of the file
-    `path`.
-    """
+    """Return a line for each doubt about an image that `load_image` read from `path`."""
     return [f"{path}: {doubt}" for doubt in image.info[DOUBTS]]
 
 
 def pixel_digest(image: Image.Image) -> str:
-    """Return the SHA-256 digest of what an image shows, its size included, in hexadecimal."""
+    """Return the hexadecimal SHA-256 digest of an image's mode, size and pixels."""
     digest = hashlib.sha256(f"{image.mode} {image.size}".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
 
 
 def _decode(path: str | Path) -> Decoded:
-    """Return a picture as 8-bit RGB, or RGBA, with the bits a channel that the file has."""
     data = Path(path).read_bytes()
 
     def check_size(width: int, height: int) -> None:
@@ -105,7 +102,7 @@ def _decode(path: str | Path) -> Decoded:
 
     if is_tiff(data[:4]):
         return read_tiff(data, check_size)
-    if data.startswith(PNG):
+    if data.startswith(PNG_SIGNATURE):
         refuse_damaged_png(data)
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         check_size(*image.size)
@@ -119,13 +116,12 @@ def _decode(path: str | Path) -> Decoded:
         if image.format == "JPEG2000" and bits > 8:
             return Decoded(_deep_jpeg2000(image, data, bits), bits, doubts)
         upright = ImageOps.exif_transpose(_pixels(image, data, bits, doubts))
-        return Decoded(
-            as_8_bit(upright, stretched=image.format == "PPM", doubts=doubts), bits, doubts
-        )
+        rgb = as_8_bit(upright, stretched=image.format == "PPM", doubts=doubts)
+        return Decoded(rgb, bits, doubts)
 
 
 def _pixels(image: ImageFile.ImageFile, data: bytes, bits: int, doubts: list[str]) -> Image.Image:
-    """Decode a picture and check that all of it is there; its `info` stays."""
+    """Decode a picture, with its `info`, and check that it is complete."""
     if image.format in ("JPEG", "MPO"):
         return decode_jpeg(image, data, doubts)
     if image.format == "PNG" and bits == 16:
@@ -135,106 +131,97 @@ def _pixels(image: ImageFile.ImageFile, data: bytes, bits: int, doubts: list[str
         return deep
     image.load()
     refuse_half_read(image, data)
-    if (
-        isinstance(image, GifImageFile)
-        and (box := image.dispose_extent)
-        and box != (0, 0, *image.size)
-    ):
-        # What a first frame leaves of its canvas is transparent, as browsers show it.
-        canvas = Image.new("RGBA", image.size)
-        canvas.paste(image.convert("RGBA").crop(box), box[:2])
-        return canvas
+    if isinstance(image, GifImageFile):
+        box = image.dispose_extent
+        if box and box != (0, 0, *image.size):
+            # Browsers show the canvas around a smaller first frame as transparent.
+            canvas = Image.new("RGBA", image.size)
+            canvas.paste(image.convert("RGBA").crop(box), box[:2])
+            return canvas
     return image
 
 
-# What says how colors are meant besides a profile: which follows from the first that is there.
+# The gamma (in 1/100,000) and the color code of sRGB in PNG.
 SRGB_GAMMA, SRGB_CICP = 45455, b"\1\x0d\0\1"
 
 
 def _color_doubts(data: bytes) -> list[str]:
-    """Return what is doubtful about a PNG file's colors: a gamma or a code that is not sRGB's,
-    without a profile.
+    """Return what is doubtful about a PNG's colors: another gamma or code than sRGB's.
+
+    The color code takes precedence over a profile, and a profile over the gamma.
     """
     found: dict[bytes, bytes] = {}
     for name, place, length in png_chunks(data):
         if name == b"IDAT":
             break
         found.setdefault(name, data[place + 8 : place + 8 + length])
-    if b"cICP" in found:
-        code = found[b"cICP"]
-        return (
-            []
-            if code == SRGB_CICP
-            else [f"its colors have the code {list(code)} (cICP), which is not applied"]
-        )
+    if (code := found.get(b"cICP")) is not None:
+        if code == SRGB_CICP:
+            return []
+        return [f"its colors have the code {list(code)} (cICP), which is not applied"]
     if b"iCCP" in found or b"sRGB" in found or b"gAMA" not in found:
         return []
     gamma = int.from_bytes(found[b"gAMA"], "big")
     if abs(gamma - SRGB_GAMMA) <= 0.05 * SRGB_GAMMA:
         return []
-    return [f"it has a gamma of {gamma / 100000:g} and not sRGB's (gAMA), which is not applied"]
+    return [f"its gamma (gAMA) is {gamma / 100000:g} and not sRGB's, and is not applied"]
 
 
 def _bits(image: ImageFile.ImageFile, data: bytes) -> int:
-    """Return the bits a channel of a picture that is open and not yet decoded; 8 stands for fewer,
-    too.
-    """
-    if image.format == "JPEG2000":
-        # The size segment of the codestream, behind its mark: three bytes for each channel, of
-        # which the first is the sign and the bits less one.
-        place = data.index(b"\xff\x4f\xff\x51")
-        channels = int.from_bytes(data[place + 40 : place + 42], "big")
-        depths = set(data[place + 42 : place + 42 + 3 * channels : 3])
-        if len(depths) != 1 or min(depths) & 0x80:
-            raise NotRead(
-                "its channels are signed or differ in their bits; save it with 8 bits a channel"
-            )
-        return depths.pop() + 1
+    """Return the bits per channel of a picture before it is decoded; 8 also stands for fewer."""
+    arguments = (tile.args for tile in image.tile)
     raw = " ".join(
-        str(part)
-        for tile in image.tile
-        for part in (tile.args if isinstance(tile.args, tuple) else (tile.args,))
+        str(part) for one in arguments for part in (one if isinstance(one, tuple) else (one,))
     )
-    stated = (
-        max((int(number) for number in re.findall(r"\b\d+\b", raw)), default=0)
-        if image.format == "PPM"
-        else 0
-    )
-    deep = image.format == "PNG" and "16" in raw
-    deep |= image.format == "PPM" and image.mode == "I"
-    return 16 if deep or image.mode in SIXTEEN_BIT_MODES or stated > 255 else 8
+    match format_of(image):
+        case "JPEG2000":
+            return _jpeg2000_bits(data)
+        case "PNG":
+            deep = "16" in raw
+        case "PPM":
+            largest = max((int(number) for number in re.findall(r"\b\d+\b", raw)), default=0)
+            deep = image.mode == "I" or largest > 255
+        case "JPEG" | "MPO" | "TIFF" | "BMP" | "WEBP" | "GIF":
+            deep = False
+        case other:
+            assert_never(other)
+    return 16 if deep or image.mode in SIXTEEN_BIT_MODES else 8
+
+
+def _jpeg2000_bits(data: bytes) -> int:
+    # The size segment of the codestream, after its marker, has three bytes per channel. The first
+    # holds the sign and the depth minus one.
+    place = data.index(b"\xff\x4f\xff\x51")
+    channels = int.from_bytes(data[place + 40 : place + 42], "big")
+    depths = set(data[place + 42 : place + 42 + 3 * channels : 3])
+    if len(depths) != 1 or min(depths) & 0x80:
+        raise NotReadError(
+            "its channels are signed or differ in depth; save it with 8 bits per channel"
+        )
+    return depths.pop() + 1
 
 
 def _deep_jpeg2000(image: Image.Image, data: bytes, bits: int) -> Image.Image:
-    """Decode JPEG 2000 of more than 8 bits with imagecodecs: Pillow rounds them up, and confuses
-    the channels of RGBA.
+    """Decode JPEG 2000 of more than 8 bits with imagecodecs.
+
+    Pillow rounds it up, and confuses the channels of RGBA.
     """
-    # The box `colr` with an enumerated color space: 16 is RGB, 17 gray, 18 YCbCr.
-    if b"colr\x01\0\0\0\0\0\x12" in data[:1000] or image.mode not in (
-        "L",
-        "LA",
-        "RGB",
-        "RGBA",
-        *SIXTEEN_BIT_MODES,
-    ):
-        raise NotRead(
-            f"it is JPEG 2000 with {bits} bits of a color space of its own; save it as RGB"
-        )
+    # The box `colr` with an enumerated color space: 18 is YCbCr (16 is RGB, 17 gray).
+    is_ycbcr = b"colr\x01\0\0\0\0\0\x12" in data[:1000]
+    if is_ycbcr or image.mode not in ("L", "LA", "RGB", "RGBA", *SIXTEEN_BIT_MODES):
+        raise NotReadError(f"it is JPEG 2000 of {bits} bits, but not RGB; save it as RGB")
     pixels = to_8_bits(imagecodecs.jpeg2k_decode(data), bits)
-    return Image.fromarray(pixels).convert(
-        "RGBA" if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else "RGB"
-    )
+    has_alpha = pixels.ndim == 3 and pixels.shape[2] in (2, 4)
+    return Image.fromarray(pixels).convert("RGBA" if has_alpha else "RGB")
 
 
 def _refuse_dark(image: Image.Image, bits: int, path: str | Path) -> None:
-    """Refuse a picture of more than 8 bits whose upper two are nowhere used: 8 or 12 bits stand in
-    16, and all is black.
-    """
+    """Refuse a deep picture whose upper two bits are unused: 8 or 12 bits stored in 16."""
     brightest = int(np.asarray(image)[..., :3].max()) if bits > 8 else 255
     if brightest <= 64:
         raise UserError(
-            f"{path} has {bits} bits a channel, of which only the lower ones are used: its brightest value is {brightest} of "
-            "255; save it with 8 bits, or with 16 over the full range"
+            f"{path} has {bits} bits per channel, but uses only the lower ones: its brightest value "
+            f"is {brightest} of 255; save it with 8 bits, or with 16 over the full range"
         )
 
 
@@ -245,28 +232,22 @@ def _without_alpha(image: Image.Image, path: str | Path) -> Image.Image:
     if alpha.min(initial=255) == 255:
         return image.convert("RGB")
     if alpha.mean() < 255 * LEAST_OPACITY:
-        raise UserError(
-            f"{path} is transparent all over, whatever colors it holds; save it without transparency"
-        )
+        raise UserError(f"{path} is fully transparent; save it without transparency")
     return image
 
 
-# A color that is transparent, and what may say which way is up, by Pillow's names.
+# Pillow's names for a transparent color and for whatever may state an orientation.
 NOT_PLAIN = frozenset({"transparency", "exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
 
 
 def _decode_plain_png(image: Image.Image, data: bytes) -> Image.Image | None:
-    """Decode what crops mostly are, PNG of 8-bit RGB or RGBA, with libspng, which is faster: the
-    same pixels as Pillow's.
+    """Decode an 8-bit RGB or RGBA PNG, as most crops are, with libspng, which is faster.
 
-    Returns None for all that is not so plain, and for damaged files, of which Pillow says what is
-    wrong.
+    The pixels are the same as Pillow's. Returns None for other files, and for damaged ones, of
+    which Pillow says what is wrong.
     """
-    if image.format != "PNG" or image.mode not in ("RGB", "RGBA"):
-        return None
-    if not NOT_PLAIN.isdisjoint(image.info):
-        return None
-    if not ends_with_pixels(data):
+    is_plain = image.format == "PNG" and image.mode in ("RGB", "RGBA")
+    if not is_plain or not NOT_PLAIN.isdisjoint(image.info) or not ends_with_pixels(data):
         return None
     try:
         pixels = imagecodecs.spng_decode(data)
@@ -281,6 +262,6 @@ def _decode_plain_png(image: Image.Image, data: bytes) -> Image.Image | None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "its content is of none of the formats " + ", ".join(FORMATS)
+        return "its content is in none of the formats " + ", ".join(FORMATS)
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__

@@ -76,7 +76,8 @@ def test_a_scanners_profile_is_a_doubt_and_not_applied(tmp_path):
     image = load_image(tmp_path / "a.png")
     assert np.array_equal(np.asarray(image), PICTURE)
     (doubt,) = doubts_of(image, "x")
-    assert doubt.startswith("x: its color profile 'RGB built-in', which is a scanner's and up to ")
+    said = "x: its color profile 'RGB built-in' is not applied: it is a scanner's, up to "
+    assert doubt.startswith(said) and doubt.endswith(" levels from sRGB")
 
 
 def test_transparency_stays_and_sixteen_bits_are_converted(tmp_path):
@@ -215,7 +216,7 @@ HINTS = {
     "the gamma that most write": ([(b"gAMA", struct.pack(">I", 45455))], None),
     "a linear gamma": (
         [(b"gAMA", struct.pack(">I", 100000))],
-        "a gamma of 1 and not sRGB's (gAMA), which is not applied",
+        "its gamma (gAMA) is 1 and not sRGB's, and is not applied",
     ),
     "a linear gamma, but sRGB": ([(b"gAMA", struct.pack(">I", 100000)), (b"sRGB", b"\0")], None),
     "sRGB by its code": ([(b"cICP", b"\1\x0d\0\1")], None),

@@ -177,7 +177,7 @@ def test_alpha_premultiplied_or_not_and_channels_of_no_known_meaning(tmp_path):
     image = load_image(file)
     assert np.array_equal(np.asarray(image), numbers[..., :3])
     assert doubts_of(image, file) == [
-        f"{file}: channel 4 is not said to be transparency, and is left out"
+        f"{file}: channel 4 is not marked as transparency, and is left out"
     ]
 
 
@@ -345,7 +345,7 @@ REFUSED = {
     "complex": (of(np.ones((9, 9), np.complex64), **GRAY), "it has 64-bit complex pixels"),
     "two channels, the second of no known meaning": (
         of(values(2, 8), **GRAY, **CONTIG),
-        "it has 2 channels of gray, and which are red, green and blue is not said",
+        "it has 2 channels of gray, and does not state which are red, green",
     ),
     "inks that are not CMYK": (
         of(values(4, 8), photometric="separated", extratags=[(332, "H", 1, 2, True)]),
@@ -377,19 +377,19 @@ REFUSED = {
     ),
     "three channels of gray": (
         of(values(3, 8), **GRAY, **CONTIG),
-        "it has 3 channels of gray, and which are red, green and blue is not said",
+        "it has 3 channels of gray, and does not state which are red, green",
     ),
     "seven channels": (of(values(7, 8), **RGB, **CONTIG), "it has 7 channels of color"),
     "transparent all over": (
         of(CLEAR, extrasamples=["unassalpha"], **RGB),
-        "is transparent all over",
+        "is fully transparent",
     ),
     "a thumbnail first": (first_thumbnail, "its first picture is a reduced copy"),
-    "fewer strips": (fewer_strips, "it is damaged: 5 of 10 strips or tiles are there"),
+    "fewer strips": (fewer_strips, "it is damaged: it has 5 of 10 strips or tiles"),
     "an empty strip": (an_empty_strip, "it is cut short"),
     "a volume": (
         of(np.zeros((16, 32, 32), np.uint8), volumetric=True, tile=(16, 16, 16), **GRAY),
-        "it is no flat picture",
+        "it is not a flat picture",
     ),
     "the colors of a camera's sensor": (
         of(values(1, 8)[..., 0], photometric="cfa"),

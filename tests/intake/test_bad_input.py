@@ -335,17 +335,17 @@ IMAGES = {
     "text with an image's extension": (
         "s1-77.png",
         b"name,label\n",
-        "its content is of none of the formats PNG, JPEG",
+        "its content is in none of the formats PNG, JPEG",
     ),
     "PostScript with an image's extension": (
         "s1-77.png",
         b"%!PS-Adobe-3.0 EPSF-3.0\n",
-        "its content is of none of the formats",
+        "its content is in none of the formats",
     ),
     "SVG with an image's extension": (
         "s1-77.png",
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        "its content is of none",
+        "its content is in none",
     ),
     "a decompression bomb": (
         "s1-77.png",
@@ -365,7 +365,7 @@ IMAGES = {
     "32-bit floating point": (
         "s1-77.tif",
         array(np.ones((9, 9), dtype=np.float32)),
-        "it has 32-bit floating-point pixels, whose white is not defined; save it as whole numbers",
+        "it has 32-bit floating-point pixels, whose white is undefined; save it as whole numbers",
     ),
     **{
         f"a {damage} JPEG, {kind}": (
@@ -394,19 +394,19 @@ IMAGES = {
     "a PNG of Xcode": (
         "s1-77.png",
         png((b"CgBI", b"\x50\0\x20\2")),
-        "it is a PNG that Xcode rewrote for iPhones",
+        "it is a PNG rewritten by Xcode",
     ),
     "a critical chunk": (
         "s1-77.png",
         png((b"JDAT", b"x")),
-        "it has the critical chunk 'JDAT', which PNG does not know",
+        "it has the unknown critical chunk 'JDAT'",
     ),
     "a chunk that is not critical": ("s1-77.png", png((b"vpAg", b"x" * 9)), None),
     "a transparent gray of 16 bits": ("s1-77.png", png((b"tRNS", b"\0\0"), **GRAY_16), None),
     "all of a transparent gray of 16 bits": (
         "s1-77.png",
         png((b"tRNS", b"\xee\x60"), **GRAY_16),
-        "is transparent all over",
+        "is fully transparent",
     ),
     "a damaged profile": (
         "s1-77.png",
@@ -430,7 +430,7 @@ IMAGES = {
     "half floats": (
         "s1-77.tif",
         tiff(np.full((9, 9, 3), 0.5, np.float16), photometric="rgb"),
-        "it has 16-bit floating-point pixels, whose white is not defined",
+        "it has 16-bit floating-point pixels, whose white is undefined",
     ),
     "64-bit floats": (
         "s1-77.tif",
@@ -455,12 +455,12 @@ IMAGES = {
     "two channels of gray": (
         "s1-77.tif",
         tiff(np.full((9, 9, 2), 99, np.uint8), planarconfig="contig"),
-        "it has 2 channels of gray, and which are red, green and blue is not said",
+        "it has 2 channels of gray, and does not state which are red, green",
     ),
-    "a palette that is transparent all over": (
+    "a palette that is fully transparent": (
         "s1-77.png",
         transparent_palette(),
-        "is transparent all over",
+        "is fully transparent",
     ),
     "CMYK JPEG": ("s1-77.jpg", picture("jpg", mode="CMYK"), None),
     "EXIF-rotated": ("s1-77.jpg", rotated(), None),
@@ -516,7 +516,7 @@ IMAGES = {
     "32-bit integers": (
         "s1-77.tif",
         tiff(np.full((9, 9), 9, dtype=np.uint32)),
-        "it has 32-bit pixels, whose white is not defined",
+        "it has 32-bit pixels, whose white is undefined",
     ),
     "planes of 16 bits": (
         "s1-77.tif",
@@ -538,43 +538,43 @@ IMAGES = {
         tiff(np.full((9, 9, 7), 99, np.uint8), planarconfig="contig"),
         "it has 7 channels of gray",
     ),
-    "transparent all over": ("s1-77.png", transparent(), "is transparent all over"),
+    "transparent all over": ("s1-77.png", transparent(), "is fully transparent"),
     "a wrong check sum": (
         "s1-77.png",
         picture()[:-20] + b"xxxx" + picture()[-16:],
-        "it is damaged: a check sum is wrong",
+        "it is damaged: a checksum is wrong",
     ),
     "PNG without its end": ("s1-77.png", picture()[:-12], "it is cut short"),
     "BMP of another length": (
         "s1-77.bmp",
         picture("bmp") + b"xxxx",
-        "it is damaged: it says that it has",
+        "it is damaged: it states ",
     ),
     "a JPEG of the web that is a page": (
         "s1-77.jpg",
         b"<!doctype html><title>404</title>",
-        "its content is of none of the formats",
+        "its content is in none of the formats",
     ),
     "a pointer of Git LFS": (
         "s1-77.png",
         b"version https://git-lfs.github.com/spec/v1\noid",
-        "its content is of none of the formats",
+        "its content is in none of the formats",
     ),
-    "nothing but zeros": ("s1-77.png", bytes(5000), "its content is of none of the formats"),
+    "nothing but zeros": ("s1-77.png", bytes(5000), "its content is in none of the formats"),
     "HEIC by another name": (
         "s1-77.jpg",
         b"\0\0\0\x18ftypheic\0\0\0\0",
-        "its content is of none of the formats",
+        "its content is in none of the formats",
     ),
     "DICOM by another name": (
         "s1-77.png",
         bytes(128) + b"DICM",
-        "its content is of none of the formats",
+        "its content is in none of the formats",
     ),
     "a ZIP by another name": (
         "s1-77.png",
         b"PK\x03\x04" + bytes(50),
-        "its content is of none of the formats",
+        "its content is in none of the formats",
     ),
 }
 
