@@ -80,8 +80,8 @@ def main() -> None:
     of_these = f", {positive} of them globally sclerotic" if labeled else ""
     plural = "s" if len(sources) != 1 else ""
     print(
-        f"{crops} crops of {len(sources)} slide{plural}{of_these}, {cut.resolution:g} µm per pixel, "
-        f"margin {cut.margin:g} µm: {output}"
+        f"{crops} crops of {len(sources)} slide{plural}{of_these}, {cut.resolution:g} µm per "
+        f"pixel, margin {cut.margin:g} µm: {output}"
     )
 
 
@@ -91,8 +91,8 @@ def _refuse_name(output: Path) -> None:
         TypeAdapter(DatasetName).validate_python(output.resolve().name)
     except ValidationError:
         raise UserError(
-            f"--output: params.yaml cannot name the dataset {output}; a name has an ASCII letter or "
-            "digit, then letters, digits, '.', '_' and '-'"
+            f"--output: params.yaml cannot name the dataset {output}; a name has an ASCII letter "
+            "or digit, then letters, digits, '.', '_' and '-'"
         ) from None
 
 

@@ -220,8 +220,8 @@ def _refuse_dark(image: Image.Image, bits: int, path: str | Path) -> None:
     brightest = int(np.asarray(image)[..., :3].max()) if bits > 8 else 255
     if brightest <= 64:
         raise UserError(
-            f"{path} has {bits} bits per channel, but uses only the lower ones: its brightest value "
-            f"is {brightest} of 255; save it with 8 bits, or with 16 over the full range"
+            f"{path} has {bits} bits per channel, but uses only the lower ones: its brightest "
+            f"value is {brightest} of 255; save it with 8 bits, or with 16 over the full range"
         )
 
 

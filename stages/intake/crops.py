@@ -63,8 +63,8 @@ def make_manifest(
         skip_unreadable: whether to skip them with a warning instead of an error.
 
     Raises:
-        UserError: images and labels do not match one to one, a label is neither 0 nor 1, an image
-            does not open, or the same image has both labels; names all of them.
+        UserError: images and labels do not match one to one, a label is neither 0 nor 1, some
+            images do not open, or the same image has both labels; names all of them.
     """
     listing = list_images(dataset.folder)
     listing.refuse_problems()

@@ -191,7 +191,8 @@ def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, in
         else:
             where = "both" if of_0 >= 0 else "neither"
             stray.append(
-                f"{dataset.folder / path} is in {where} of the class folders {' and '.join(classes)}"
+                f"{dataset.folder / path} is in {where} of the class folders "
+                f"{' and '.join(classes)}"
             )
     _refuse_missing_folders(dataset, labels)
     refuse(stray)

@@ -11,7 +11,8 @@ from stages.intake.listing import has_control
 # Months as spreadsheets shorten them, in the languages in which Excel is used most.
 _MONTHS = (
     "jan feb mar apr may jun jul aug sep sept oct nov dec january february march april june july "
-    "august september october november december jän mrz mär mai okt dez janv févr fevr fév mars avr "
+    "august september october november december jän mrz mär mai okt dez janv févr fevr fév "
+    "mars avr "
     "juin juil août aout déc ene abr ago dic gen mag giu lug set ott fev out mrt mei maj des sty "
     "lut kwi cze lip sie wrz paź lis gru янв фев мар апр май мая июн июл авг сен сент окт ноя нояб "
     "дек oca şub nis haz tem ağu eyl eki kas ara"
@@ -32,7 +33,7 @@ NUMERIC = re.compile(
 )
 # 2.02312E+14 and 2,02312e+14; 3E12 may be a name.
 SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d*)?[eE][+-]\d{2,3}")
-# #N/A, #NV and #N/D, #REF!, #¿NOMBRE?; Err:502 of LibreOffice; ##### in a column that is too narrow.
+# #N/A, #NV and #N/D, #REF!, #¿NOMBRE?; Err:502 of LibreOffice; ##### in a narrow column.
 ERROR = re.compile(
     r"#N/?[ADV]|#[¡¿]?[^\W\d_][^\s#]*[!?]|##+|#GETTING_DATA|Err:\d{3}", re.IGNORECASE
 )

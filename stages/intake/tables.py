@@ -45,8 +45,8 @@ def read_laboratory_table(table: Path, wanted: Sequence[Wanted]) -> Table:
     """Return a table that has the `wanted` columns, without its empty rows.
 
     CSV is read in UTF-8, or in UTF-16 with a byte-order mark. The separator is a comma, semicolon
-    or tab, whichever gives the wanted columns, or what a first line `sep=;` says. Of a workbook,
-    the sheet with the wanted columns is read. A column may be written in another case; empty fields
+    or tab, whichever gives the wanted columns, or what a first line `sep=;` says. A workbook's
+    sheet with the wanted columns is read. A column may be written in another case; empty fields
     at the end of a row may be missing.
 
     Raises:
@@ -125,7 +125,7 @@ class MissingColumn(UserError):
     """A table lacks a wanted column.
 
     Attributes:
-        wanted: the column, or those of which one would do.
+        wanted: the column, or several of which one suffices.
         columns: a clause on the columns that the table has.
     """
 

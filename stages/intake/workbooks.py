@@ -204,7 +204,7 @@ def _filled(row: dict[int, str]) -> list[str]:
 
 
 def _choose(path: Path, fitting: dict[Any, bool]) -> Any:
-    """Return the sheet to read, of those that are not empty; None if there is none."""
+    """Return the sheet to read, of those that are not empty; None if all are."""
     visible = [one for one, fits in fitting.items() if fits and one.sheet_state == "visible"]
     if len(visible) > 1:
         raise UserError(

@@ -66,7 +66,7 @@ class Source(NamedTuple):
         glomeruli: in the order of their annotations.
         origin: the corner from which the annotations are counted.
         patient: the patient of the slide.
-        empty: what its annotations hold instead of glomeruli, if there are none.
+        empty: what its annotations hold instead of glomeruli, if it has no glomerulus.
     """
 
     slide: Slide
@@ -256,7 +256,7 @@ def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, label
                 bar.update()
             if around:
                 doubts.append(
-                    f"{path}: the margin of {len(around)} crops, such as that of annotation "
+                    f"{path}: the margin of {len(around)} crops, such as annotation "
                     f"{around[0]}, was not scanned everywhere, and is white there"
                 )
             make_ids_unique(drawn)

@@ -178,7 +178,7 @@ def places_by_table(columns: CropTable, names: Sequence[str]) -> dict[str, Place
         lacking += ["image"] * (images is None)
         raise UserError(
             f"--geojson: {columns.table} has no column {', '.join(lacking)}; "
-            "it must say where in its slide a crop lies"
+            "it must say where each crop lies in its slide"
         )
     places, problems = {}, []
     for name in names:

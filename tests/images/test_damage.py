@@ -69,7 +69,7 @@ def good_jpegs():
     yield ended[:-2] + b"\xff" * 99 + ended[-2:]
 
 
-def test_whole_jpegs_have_the_pixels_that_pillow_gives(tmp_path):
+def test_complete_jpegs_have_the_pixels_of_pillow(tmp_path):
     for number, content in enumerate(good_jpegs()):
         with Image.open(io.BytesIO(content)) as image:
             expected = image.convert("RGB")
@@ -78,14 +78,14 @@ def test_whole_jpegs_have_the_pixels_that_pillow_gives(tmp_path):
         assert not [doubt for doubt in doubts_of(found, "") if "damaged" in doubt], number
 
 
-def test_a_jpeg_that_is_turned_stays_so(tmp_path):
+def test_a_rotated_jpeg_keeps_its_orientation(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     assert load_image(written(tmp_path, by_pillow("JPEG", exif=exif))).size == (300, 320)
 
 
 @pytest.mark.parametrize("unread", [9, 40])
-def test_bytes_of_a_jpeg_that_belong_to_no_pixel(tmp_path, unread):
+def test_surplus_bytes_of_a_jpeg_are_a_warning(tmp_path, unread):
     """A few are a camera's padding, for all that can be known; many are left over where others were
     lost.
     """
@@ -160,7 +160,7 @@ WEBPS = [
 
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (17, 3), (320, 300)])
-def test_whole_webps_are_read(tmp_path, size):
+def test_complete_webps_are_read(tmp_path, size):
     pictures = [
         Image.fromarray(PICTURE).resize(size),
         Image.new("RGB", size, "white"),

@@ -43,7 +43,7 @@ def test_jpeg(tmp_path, mode):
     assert np.allclose(color(load_image(file)), expected, atol=3)
 
 
-def test_the_content_counts_and_not_the_name(tmp_path):
+def test_the_content_decides_the_format(tmp_path):
     file = saved(tmp_path, Image.new("RGB", (5, 4), RED), "a.png")
     file.rename(tmp_path / "b.jpg")
     assert color(load_image(tmp_path / "b.jpg")) == RED
@@ -99,7 +99,7 @@ def test_more_than_eight_bits_keep_their_upper_eight_in_every_format(tmp_path, n
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("kind", ["gray", "color"])
 @pytest.mark.parametrize("used", [8, 10, 12, 14])
-def test_a_few_of_sixteen_bits_are_refused(tmp_path, name, kind, used):
+def test_refuses_sixteen_bits_of_which_few_are_used(tmp_path, name, kind, used):
     (tmp_path / name).write_bytes(ENCODERS[name](DEEP[kind] >> (16 - used), 16))
     with pytest.raises(
         UserError,
@@ -108,13 +108,13 @@ def test_a_few_of_sixteen_bits_are_refused(tmp_path, name, kind, used):
         load_image(tmp_path / name)
 
 
-def test_a_dark_picture_of_eight_bits_is_none_of_them(tmp_path):
+def test_reads_a_dark_picture_of_eight_bits(tmp_path):
     for name in ("a.png", "a.tif", "a.bmp", "a.webp", "a.ppm", "a.gif", "a.jp2"):
         assert load_image(saved(tmp_path, Image.new("RGB", (5, 4), (9, 9, 9)), name)).mode == "RGB"
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif", "a.webp", "a.tif"])
-def test_further_pictures_are_a_doubt(tmp_path, name):
+def test_warns_of_further_pictures(tmp_path, name):
     first, second = Image.new("RGB", (9, 9), RED), Image.new("RGB", (9, 9), "blue")
     options = {"lossless": True} if name == "a.webp" else {}
     image = load_image(
@@ -126,7 +126,7 @@ def test_further_pictures_are_a_doubt(tmp_path, name):
 
 
 @pytest.mark.parametrize("alpha", [0, 1, 2])
-def test_what_is_transparent_all_over_is_refused(tmp_path, alpha):
+def test_refuses_a_fully_transparent_picture(tmp_path, alpha):
     for name in ("a.png", "a.tif", "a.webp"):
         with pytest.raises(UserError, match="is fully transparent"):
             load_image(saved(tmp_path, Image.new("RGBA", (9, 9), (*RED, alpha)), name))
@@ -237,7 +237,7 @@ def test_png_files_whole_or_damaged_give_the_pixels_that_pillow_gives_or_are_ref
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.webp", "a.gif", "a.jp2"])
 @pytest.mark.parametrize("kept", [0, 10, 0.6])
-def test_what_is_cut_short_is_refused_by_name(tmp_path, name, kept):
+def test_refuses_a_file_that_is_cut_short(tmp_path, name, kept):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     file = saved(tmp_path, Image.fromarray(pixels), name)
     content = file.read_bytes()
@@ -251,7 +251,7 @@ def test_what_is_cut_short_is_refused_by_name(tmp_path, name, kept):
 @pytest.mark.parametrize(
     "content", [b"name,label\n", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"\0" * 500]
 )
-def test_what_is_no_image_is_refused(tmp_path, content):
+def test_refuses_a_file_that_is_not_an_image(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(
         UserError,

@@ -119,7 +119,7 @@ def replace_number(file, code, number):
     file.write_bytes(content)
 
 
-def test_every_combination_that_can_be_written_is_read_right(tmp_path):
+def test_reads_every_combination_that_can_be_written(tmp_path):
     file, read, kinds = tmp_path / "a.tif", 0, set()
     for combination in COMBINATIONS:
         numbers = write(file, *combination)
@@ -200,7 +200,7 @@ def test_palette_and_cmyk(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_tag_that_says_which_way_is_up(tmp_path, orientation):
+def test_the_orientation_tag_is_applied(tmp_path, orientation):
     file = tmp_path / "a.tif"
     numbers = values(3, 16)
     tifffile.imwrite(file, numbers, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
@@ -274,7 +274,7 @@ def test_smaller_copies_and_masks_are_no_further_pictures(tmp_path):
     assert np.array_equal(np.asarray(image), numbers) and doubts_of(image, file) == []
 
 
-def test_a_second_picture_is_a_doubt(tmp_path):
+def test_warns_of_a_second_picture(tmp_path):
     file = tmp_path / "a.tif"
     tifffile.imwrite(file, np.stack([values(3, 8), values(3, 8, 1)]), photometric="rgb")
     image = load_image(file)
@@ -399,7 +399,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_would_be_guessed_is_refused(tmp_path, kind):
+def test_refuses_ambiguous_or_damaged_files(tmp_path, kind):
     file = tmp_path / "a.tif"
     make, said = REFUSED[kind]
     make(file)

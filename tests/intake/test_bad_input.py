@@ -580,7 +580,7 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_images(workplace, kind):
+def test_reads_or_refuses_each_kind_of_image(workplace, kind):
     name, content, said = IMAGES[kind]
     folder = make_classes(slides=3) / "nonGS"
     Path("data/small.yaml").write_text(CARD)
@@ -804,7 +804,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_tables(workplace, kind):
+def test_reads_or_refuses_each_kind_of_csv_table(workplace, kind):
     rows, said = TABLES[kind]
     folder = make_table(rows, NAMES)
     for name in ("c1.heic", "sub/c1.SVS", ".c1.png", "sub/._b1.png"):
@@ -814,14 +814,15 @@ def test_tables(workplace, kind):
 
 # What stands in the column of slides, or of sites, where none is known.
 NO_NAMES = (
-    "NA nan NaN NULL None nil N/A n/a n.a. <NA> ? ?? - -- \u2013 ... unknown UNKNOWN unbekannt k.A. missing "
+    "NA nan NaN NULL None nil N/A n/a n.a. <NA> ? ?? - -- \u2013 ... unknown UNKNOWN unbekannt "
+    "k.A. missing "
     "TBD NaT (null) undefined not\u00a0available \uff2e\uff21"
 ).split(" ")
 
 
 @pytest.mark.parametrize("text", NO_NAMES)
 @pytest.mark.parametrize("kind", ["slide", "site"])
-def test_slides_and_sites_that_are_none(workplace, kind, text):
+def test_refuses_unknown_slides_and_sites(workplace, kind, text):
     rows = [("a1.png", 1, "A"), ("a2.png", 0, "A"), ("b1.png", 0, text), ("b2.png", 1, text)]
     lines = [f"{name},{label},{one if kind == 'slide' else 'A'},{one}" for name, label, one in rows]
     card = "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: slide, site: site}\n"
@@ -858,7 +859,7 @@ def test_slides_and_sites_that_are_none(workplace, kind, text):
         "x",
     ],
 )
-def test_slides_that_are_some(workplace, text):
+def test_accepts_short_names_of_slides(workplace, text):
     card = "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: slide}\n"
     make_table(
         f"name,truth,slide\na1.png,1,A\na2.png,0,{text}\nb1.png,0,{text}\n", NAMES, card=card
@@ -898,11 +899,13 @@ CONTENTS = {
     ),
     "a hidden sheet": (
         altered(hide("hidden")),
-        "data/table/labels.csv: only a hidden sheet has these columns: 'old'; unhide the sheet if it is the right one",
+        "data/table/labels.csv: only a hidden sheet has these columns: 'old'; unhide the sheet "
+        "if it is the right one",
     ),
     "a sheet that only a program can show": (
         altered(hide("veryHidden")),
-        "data/table/labels.csv: only a hidden sheet has these columns: 'old'; unhide the sheet if it is the right one",
+        "data/table/labels.csv: only a hidden sheet has these columns: 'old'; unhide the sheet "
+        "if it is the right one",
     ),
     "a sheet and its hidden copy": (altered(with_hidden_copy), None),
     "a hidden column of labels": (
@@ -931,27 +934,33 @@ CONTENTS = {
     "a hidden column that nobody asks for": (altered(hide_column("C")), None),
     "labels of two rows, merged": (
         altered(put(), merged="B2:B3"),
-        "data/table/labels.csv, line 3: truth is part of merged cells; unmerge them and fill in each one",
+        "data/table/labels.csv, line 3: truth is part of merged cells; unmerge them and fill "
+        "in each one",
     ),
     "names of two rows, merged": (
         altered(put(), merged="A3:A4"),
-        "data/table/labels.csv, line 4: name is part of merged cells; unmerge them and fill in each one",
+        "data/table/labels.csv, line 4: name is part of merged cells; unmerge them and fill in "
+        "each one",
     ),
     "a heading of two columns, merged": (
         altered(put(C4=1), merged="B1:C1"),
-        "data/table/labels.csv: the heading 'truth' is merged over several columns; give each column its own",
+        "data/table/labels.csv: the heading 'truth' is merged over several columns; give each "
+        "column its own",
     ),
     "a label by a formula": (
         altered(put(B2="=1+0")),
-        "data/table/labels.csv, line 2: truth is a formula that was never computed; open the workbook in a spreadsheet",
+        "data/table/labels.csv, line 2: truth is a formula that was never computed; open the "
+        "workbook in a spreadsheet",
     ),
     "a name by a formula": (
         altered(put(A3='=CONCAT("a2",".png")')),
-        "data/table/labels.csv, line 3: name is a formula that was never computed; open the workbook in a spreadsheet",
+        "data/table/labels.csv, line 3: name is a formula that was never computed; open the "
+        "workbook in a spreadsheet",
     ),
     "a label by a formula of XlsxWriter": (
         repacked(as_xlsxwriter, altered(put(B2="=1+0"))),
-        "data/table/labels.csv, line 2: truth is a formula that was never computed; open the workbook in a spreadsheet",
+        "data/table/labels.csv, line 2: truth is a formula that was never computed; open the "
+        "workbook in a spreadsheet",
     ),
     "a label by a formula that Excel computed as 0": (
         repacked(
@@ -981,7 +990,8 @@ CONTENTS = {
     ),
     "a time in a workbook": (
         altered(put(A2=time(10, 30))),
-        "data/table/labels.csv, line 2: name is '10:30:00', a date, which Excel makes from names such as 1-2; format the column",
+        "data/table/labels.csv, line 2: name is '10:30:00', a date, which Excel makes from "
+        "names such as 1-2; format the column",
     ),
     "a strict workbook": (repacked(strict), None),
     "a colored cell in the last row": (altered(colored("J1048576")), None),
@@ -992,13 +1002,15 @@ CONTENTS = {
     ),
     "five million empty cells": (
         with_cells(b'<row r="9">' + b"<c/>" * 5_000_000 + b"</row>"),
-        "data/table/labels.csv: too many cells, counting empty formatted ones; delete the empty rows",
+        "data/table/labels.csv: too many cells, counting empty formatted ones; delete the "
+        "empty rows",
     ),
     "a hundred thousand formats too many": (
         repacked(
             lambda name, part: part.replace(b"</cellXfs>", b"<xf/>" * 600_000 + b"</cellXfs>")
         ),
-        "data/table/labels.csv: too many cells, counting empty formatted ones; delete the empty rows",
+        "data/table/labels.csv: too many cells, counting empty formatted ones; delete the "
+        "empty rows",
     ),
     "elements nested deeply": (
         with_cells(b"<a>" * 10**5 + b"</a>" * 10**5),
@@ -1006,7 +1018,8 @@ CONTENTS = {
     ),
     "more than a hundred million bytes": (
         with_cells(b"<!--" + bytes(2**27).replace(b"\0", b" ") + b"-->"),
-        "data/table/labels.csv: more than 134,217,728 bytes when unpacked; save only the table, as CSV",
+        "data/table/labels.csv: more than 134,217,728 bytes when unpacked; save only the "
+        "table, as CSV",
     ),
     "a workbook with macros": (
         repacked(
@@ -1035,7 +1048,8 @@ CONTENTS = {
                 name, re.sub(rb'<c r="A2".*?</c>', b'<c r="A2" t="d"><v>2024-01-02</v></c>', part)
             )
         ),
-        "line 2: name is '2024-01-02', a date, which Excel makes from names such as 1-2; format the column as text",
+        "line 2: name is '2024-01-02', a date, which Excel makes from names such as 1-2; "
+        "format the column as text",
     ),
     "columns that are folded away": (
         altered(lambda book, sheet: sheet.column_dimensions.group("B", "C", hidden=True)),
@@ -1051,11 +1065,13 @@ CONTENTS = {
                 b'<!DOCTYPE x [<!ENTITY a "aaaa">]>' + part if "sheet1" in name else part
             )
         ),
-        "data/table/labels.csv: xl/worksheets/sheet1.xml declares a document type, which no workbook does",
+        "data/table/labels.csv: xl/worksheets/sheet1.xml declares a document type, which no "
+        "workbook does",
     ),
     "a password": (
         compound("EncryptedPackage"),
-        "data/table/labels.csv: a password-protected workbook, not a table; save the table as CSV UTF-8 or as .xlsx, w",
+        "data/table/labels.csv: a password-protected workbook, not a table; save the table as "
+        "CSV UTF-8 or as .xlsx, w",
     ),
     "a document of an older Word": (
         compound("WordDocument"),
@@ -1067,15 +1083,18 @@ CONTENTS = {
     ),
     "a binary workbook": (
         archive(**{"xl/workbook.bin": "x"}),
-        "data/table/labels.csv: a binary Excel workbook (.xlsb), not a table; save the table as CSV UTF-8 or as .xlsx",
+        "data/table/labels.csv: a binary Excel workbook (.xlsb), not a table; save the table "
+        "as CSV UTF-8 or as .xlsx",
     ),
     "a spreadsheet of LibreOffice": (
         archive(mimetype="application/vnd.oasis.opendocument.spreadsheet"),
-        "data/table/labels.csv: a LibreOffice spreadsheet (.ods), not a table; save the table as CSV UTF-8 or as .xlsx",
+        "data/table/labels.csv: a LibreOffice spreadsheet (.ods), not a table; save the table "
+        "as CSV UTF-8 or as .xlsx",
     ),
     "a spreadsheet of Numbers": (
         archive(**{"Index/Document.iwa": "x"}),
-        "data/table/labels.csv: an Apple Numbers spreadsheet, not a table; save the table as CSV UTF-8 or as .xlsx",
+        "data/table/labels.csv: an Apple Numbers spreadsheet, not a table; save the table as "
+        "CSV UTF-8 or as .xlsx",
     ),
     "a file of Parquet": (
         b"PAR1\x15\x04\x15",
@@ -1101,7 +1120,7 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize("kind", CONTENTS)
-def test_contents_of_tables(workplace, kind):
+def test_reads_or_refuses_each_kind_of_table_file(workplace, kind):
     content, said = CONTENTS[kind]
     (make_table("", NAMES) / "labels.csv").write_bytes(content)
     check(run_stage("manifest"), said)
@@ -1164,7 +1183,8 @@ SLIDES = {
     },
     "a slide that lost a letter": (
         "M\ufffdller",
-        "labels.csv, line 2: slide is 'M\ufffdller', in which a letter was lost; save the table again, as CSV UTF-8",
+        "labels.csv, line 2: slide is 'M\ufffdller', in which a letter was lost; save the "
+        "table again, as CSV UTF-8",
     ),
     "a slide with a day within": ("2024-01-02_A", None),
     "a slide by letters of a month": ("MAR-1", None),
@@ -1174,7 +1194,7 @@ SLIDES = {
 
 
 @pytest.mark.parametrize("kind", SLIDES)
-def test_slides(workplace, kind):
+def test_accepts_or_refuses_each_name_of_a_slide(workplace, kind):
     slide, said = SLIDES[kind]
     card = "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: slide}\n"
     make_table(
@@ -1243,7 +1263,8 @@ CARDS = {
     "the positive class second, which the card says": ("classes: [nonGS, GS]\npositive: GS", None),
     "a column of those that are not sclerotic": (
         "labels: l.csv\ncolumns: {name: n, label: non_sclerotic}",
-        "columns.label is 'non_sclerotic', whose 1 seems to be for glomeruli that are not sclerotic",
+        "columns.label is 'non_sclerotic', whose 1 seems to be for glomeruli that are not "
+        "sclerotic",
     ),
     "a column of the healthy ones": (
         "labels: l.csv\ncolumns: {name: n, label: healthy}",
@@ -1271,7 +1292,8 @@ CARDS = {
     ),
     "a site that is a sign": (
         "classes: [nonGS, GS]\ngroup: '(?P<slide>s\\d)(?P<site>-)'",
-        "the site of 12 of 12 crops is '-', such as of GS/s0-0.png, which means unknown; name the site of each",
+        "the site of 12 of 12 crops is '-', such as of GS/s0-0.png, which means unknown; name "
+        "the site of each",
     ),
     "corrections of another dataset": (
         "classes: [nonGS, GS]\ncorrections: other.csv",
@@ -1338,7 +1360,7 @@ CARDS = {
 
 
 @pytest.mark.parametrize("kind", CARDS)
-def test_cards(workplace, kind):
+def test_accepts_or_refuses_each_card(workplace, kind):
     lines, said = CARDS[kind]
     make_classes(slides=3)
     defaults = {"title": "title: t", "group": "group: '(?P<slide>s\\d)'"}
@@ -1353,20 +1375,7 @@ def test_cards(workplace, kind):
     check(run_stage("manifest"), said, images=12)
 
 
-def test_there_are_at_least_240_kinds():
-    assert (
-        len(IMAGES)
-        + len(TABLES)
-        + len(CONTENTS)
-        + len(SLIDES)
-        + len(CARDS)
-        + len(FOLDERS)
-        + len(DAMAGES)
-        >= 240
-    )
-
-
-def test_a_table_and_a_disk_that_compose_accents_differently(workplace):
+def test_matches_names_in_different_unicode_forms(workplace):
     make_table(
         "name,truth\na\u00e9.png,1\na2.png,0\nb.png,0\n", ["ae\u0301.png", "a2.png", "b.png"]
     )
@@ -1476,7 +1485,7 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("change", FOLDERS, ids=lambda change: change.__name__)
-def test_folders(workplace, change):
+def test_accepts_or_refuses_each_folder(workplace, change):
     change(make_classes(slides=3))
     check(run_stage("manifest"), FOLDERS[change], images=12)
 
@@ -1518,7 +1527,7 @@ ALIASES = b"a: &a [{x: 1}]\n" + b"".join(
     ],
     ids=lambda content: repr(content[:20]),
 )
-def test_nonsense_in_yaml(workplace, name, content):
+def test_refuses_nonsense_in_yaml(workplace, name, content):
     make_classes(slides=3)
     Path(name).write_bytes(content)
     check(run_stage("manifest"), name)
@@ -1876,7 +1885,7 @@ MODEL_FOLDERS = {
 
 
 @pytest.mark.parametrize("kind", MODEL_FOLDERS)
-def test_the_folder_of_a_model(workplace, kind):
+def test_refuses_a_damaged_model_folder(workplace, kind):
     folder = Path("folder")
     folder.mkdir()
     (folder / "model.keras").write_bytes(b"a network")

@@ -122,7 +122,7 @@ def test_slides_and_sites_from_the_table(workplace):
         ("", "has no such column"),
     ],
 )
-def test_what_a_table_gets_wrong_is_said_with_its_line(workplace, rows, said):
+def test_names_the_line_of_an_error_in_a_table(workplace, rows, said):
     make_table(rows, NAMES)
     assert said in refused("table")
 
@@ -146,18 +146,20 @@ def test_a_missing_table_quotes_the_card(workplace):
 def test_a_missing_class_folder_quotes_the_card(workplace):
     make_classes().joinpath("GS").rename("data/small/Sclerotic")
     assert refused("small") == (
-        "data/small.yaml, line 2: `classes: [nonGS, GS]`: data/small/GS does not exist; the folders are Sclerotic, nonGS"
+        "data/small.yaml, line 2: `classes: [nonGS, GS]`: data/small/GS does not exist; the "
+        "folders are Sclerotic, nonGS"
     )
 
 
 def test_a_name_that_the_pattern_does_not_match_quotes_the_card(workplace):
     save_crop(make_classes() / "GS" / "odd.png", seed=999)
     assert refused("small") == (
-        r"data/small.yaml, line 3: `group: '(?P<slide>(?P<site>s)\d+)-\d+\.\w+$'`: it does not match GS/odd.png"
+        r"data/small.yaml, line 3: `group: '(?P<slide>(?P<site>s)\d+)-\d+\.\w+$'`: it does not "
+        r"match GS/odd.png"
     )
 
 
-def test_all_bad_images_are_said_in_one_go(workplace):
+def test_names_all_unreadable_images_at_once(workplace):
     folder = make_classes(slides=10, each=4)
     for number in range(1, 4):
         for slide in range(10):
@@ -168,7 +170,7 @@ def test_all_bad_images_are_said_in_one_go(workplace):
     assert message[-1] == "... and 10 more"
 
 
-def test_bad_images_can_be_skipped_and_are_then_listed(workplace, capsys):
+def test_skips_and_lists_unreadable_images_if_requested(workplace, capsys):
     folder = make_classes()
     (folder / "nonGS" / "s2-1.png").write_bytes(b"")
     set_params({"manifest.unreadable": "skip"})
@@ -185,7 +187,7 @@ def test_bad_images_can_be_skipped_and_are_then_listed(workplace, capsys):
     )
 
 
-def test_a_folder_of_nothing_but_bad_images_is_refused_all_the_same(workplace):
+def test_refuses_a_folder_of_only_unreadable_images(workplace):
     for file in make_classes().rglob("*.png"):
         file.write_bytes(b"")
     with pytest.raises(UserError, match=r"and 4 more"):
@@ -205,7 +207,7 @@ def test_the_same_name_under_both_labels_is_refused(workplace):
     )
 
 
-def test_the_same_pixels_under_both_labels_are_refused_whatever_else_the_files_hold(workplace):
+def test_refuses_the_same_pixels_under_both_labels(workplace):
     folder = make_classes()
     note = PngInfo()
     note.add_text("Comment", "saved again")
@@ -231,7 +233,7 @@ def test_copies_under_one_label_are_reported(workplace, capsys):
     )
 
 
-def test_what_is_not_an_image_by_its_name_is_reported_and_clutter_passed_over(workplace, capsys):
+def test_reports_other_files_and_ignores_system_files(workplace, capsys):
     folder = make_classes(slides=2)
     for name in ("GS/.DS_Store", "Thumbs.db", "notes.txt"):
         (folder / name).write_text("x")
@@ -241,7 +243,7 @@ def test_what_is_not_an_image_by_its_name_is_reported_and_clutter_passed_over(wo
     )
 
 
-def test_an_image_beside_the_class_folders_is_refused(workplace):
+def test_refuses_an_image_outside_the_class_folders(workplace):
     save_crop(make_classes() / "s9-1.png", seed=999)
     assert refused("small") == "data/small/s9-1.png is in neither of the class folders nonGS and GS"
 
@@ -288,7 +290,7 @@ BY_NAME, BY_PATH = r"(?P<slide>[a-z]+)\d", r"[^/]+/(?P<slide>[^/]+)/"
         ("'a?', '[b]'", BY_NAME, {"a?/a1.png": 0, "[b]/a2.png": 1}),
     ],
 )
-def test_the_layouts_that_people_have(workplace, classes, group, files):
+def test_reads_common_folder_layouts(workplace, classes, group, files):
     Path("data/d.yaml").write_text(GROUP.format(classes, group))
     for seed, name in enumerate(files):
         save_crop(Path("data/d") / name, seed)
@@ -306,7 +308,7 @@ def test_the_layouts_that_people_have(workplace, classes, group, files):
         ("gone, y", "data/d/gone does not exist; the folders are y"),
     ],
 )
-def test_class_folders_that_leave_a_doubt(workplace, classes, said):
+def test_refuses_ambiguous_class_folders(workplace, classes, said):
     Path("data/d.yaml").write_text(GROUP.format(classes, BY_NAME))
     save_crop(Path("data/d/y/x/a1.png"), 0)
     save_crop(Path("data/d/.hidden/a2.png"), 1)
@@ -454,7 +456,7 @@ def test_a_sample_of_the_sizes_is_drawn(workplace, monkeypatch):
         )
 
 
-def test_a_card_without_images_for_it(workplace):
+def test_refuses_a_card_without_images(workplace):
     set_params({"data": "nowhere"})
     with pytest.raises(UserError, match=r"data/nowhere.yaml does not exist"):
         manifest.main()

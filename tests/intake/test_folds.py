@@ -174,7 +174,7 @@ def test_fewer_slides_than_folds(workplace):
     )
 
 
-def test_copies_that_join_slides_are_named_where_too_few_are_left(workplace):
+def test_names_copies_that_leave_too_few_slides(workplace):
     folder = make_classes(slides=6)
     for slide in range(1, 6):
         (folder / f"nonGS/s{slide}-9.png").write_bytes((folder / "nonGS/s0-1.png").read_bytes())
@@ -183,7 +183,7 @@ def test_copies_that_join_slides_are_named_where_too_few_are_left(workplace):
     assert message[1] == "nonGS/s0-1.png and nonGS/s1-9.png are the same image, of s0 and s1"
 
 
-def test_too_few_slides_to_validate_on_name_the_parameter_that_asks_for_them(workplace):
+def test_names_the_parameter_if_too_few_slides_validate(workplace):
     for number, site in enumerate("abc"):
         for slide in range(5 if site == "a" else 1):
             for crop in range(9):
@@ -203,7 +203,8 @@ def test_too_few_slides_to_validate_on_name_the_parameter_that_asks_for_them(wor
         except UserError as error:
             messages.add(str(error))
     assert messages == {
-        "params.yaml: split.validation_by is 'slide', for which the number of folds is 4, but there are only 2 slides outside of "
+        "params.yaml: split.validation_by is 'slide', for which the number of folds is 4, but "
+        "there are only 2 slides outside of "
         "the test set to keep apart"
     }
 
@@ -221,7 +222,8 @@ def test_by_site_without_sites(workplace):
     card = Path("data/small.yaml")
     card.write_text(card.read_text().replace("(?P<site>s)", "s"))
     assert refused(by="site") == (
-        "params.yaml: split.by is 'site', but the dataset's card names no site; it must be slide or image"
+        "params.yaml: split.by is 'site', but the dataset's card names no site; it must be "
+        "slide or image"
     )
 
 

@@ -75,7 +75,7 @@ LEFT_BEHIND = {
 
 
 @pytest.mark.parametrize("kind", LEFT_BEHIND)
-def test_it_is_never_judged_and_never_a_reason_to_refuse(workplace, kind, capsys):
+def test_ignores_hidden_and_system_files(workplace, kind, capsys):
     folder = make_classes(slides=2)
     before = make_manifest(read_dataset("small"), Path("unreadable.csv"))
     capsys.readouterr()
@@ -109,11 +109,11 @@ def test_it_is_never_judged_and_never_a_reason_to_refuse(workplace, kind, capsys
         "found.png",
     ],
 )
-def test_a_persons_own_names(name):
+def test_does_not_ignore_ordinary_names(name):
     assert not is_ignored(name)
 
 
-def test_links_that_nobody_asks_for(workplace):
+def test_irrelevant_links_are_no_problem(workplace):
     folder = make_classes(slides=2)
     outside = save_crop(workplace / "s9-1.png", seed=999)
     (folder / "notes.txt").symlink_to(outside)
@@ -139,7 +139,7 @@ def test_links_into_dvcs_cache_of_either_layout_are_followed(workplace, layout):
     assert "nonGS/s0-9.png" in list_images(folder).images
 
 
-def test_a_folder_whose_name_is_not_text(workplace):
+def test_refuses_a_folder_name_that_is_not_utf8(workplace):
     folder = make_classes(slides=2)
     os.mkdir(os.fsencode(folder) + b"/sub\xff")
     with pytest.raises(UserError) as error:
@@ -171,7 +171,7 @@ def test_control_characters_are_refused(workplace, character):
         "\u0301",
     ],
 )
-def test_other_characters_are_not(workplace, character):
+def test_accepts_any_other_character(workplace, character):
     save_crop(make_classes(slides=2) / f"nonGS/s0-{character}9.png", seed=999)
     dataset = read_dataset("small")
     dataset = dataset.__class__(

@@ -243,7 +243,7 @@ def test_a_table_is_read_exactly_or_refused_with_its_line(tmp_path_factory, case
 
 @many
 @given(st.text(alphabet="name,truth01;\t\n\r\"'.pg \0\ufeff=", max_size=80))
-def test_of_any_text_all_rows_are_read_or_none(tmp_path_factory, text):
+def test_reads_all_rows_of_any_text_or_none(tmp_path_factory, text):
     """Whatever the text: as many rows as a reader with nothing but quotation marks and line ends in
     mind counts, or a refusal.
     """
@@ -324,13 +324,13 @@ def test_a_class_and_its_negation_have_one_order(before, name, between, negator)
 
 @many
 @given(st.text(max_size=12), st.text(max_size=12))
-def test_of_two_orders_at_most_one_is_doubted(one, other):
+def test_doubts_at_most_one_of_two_orders(one, other):
     assert order_doubt(one, other) is None or order_doubt(other, one) is None
 
 
 @many
 @given(st.text(max_size=30))
-def test_any_text_is_a_pattern_or_not(text):
+def test_accepts_or_refuses_any_pattern(text):
     try:
         assert isinstance(slide_pattern(text).match("a/b.png"), tuple)
     except ValueError as error:

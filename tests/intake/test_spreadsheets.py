@@ -35,7 +35,7 @@ def check(*names):
     ],
     ids=" ".join,
 )
-def test_a_laboratorys_own_names_pass_without_a_word(names, capsys):
+def test_accepts_ordinary_names_silently(names, capsys):
     check(*names)
     assert capsys.readouterr().err == ""
 
@@ -77,16 +77,17 @@ def test_a_laboratorys_own_names_pass_without_a_word(names, capsys):
         (
             ["202312000000014000", "202312000000015000"],
             "202312000000014000",
-            "ends in zeros after 15 digits, as all long numbers here do; did Excel round it? (2 names)",
+            "ends in zeros after 15 digits, as all long numbers here do; did Excel round it? "
+            "(2 names)",
         ),
     ],
 )
-def test_what_may_be_changed_is_a_warning(names, doubted, said, capsys):
+def test_warns_of_names_that_may_be_changed(names, doubted, said, capsys):
     check(*names)
     assert capsys.readouterr().err == f"warning: t.csv, line 2: slide {doubted!r} {said}\n"
 
 
-def test_each_name_is_said_once_with_its_first_line():
+def test_reports_each_name_once_with_its_first_line():
     with pytest.raises(UserError) as error:
         check("1-2", "02-Jan", "1-2", "02-Jan", "04-Mar", "#REF!")
     assert (

@@ -53,7 +53,7 @@ def labels_of(table, paths, label_column="truth"):
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_a_table_by_any_separator_and_line_end(workplace, separator, end):
+def test_reads_any_separator_and_line_end(workplace, separator, end):
     lines = [
         separator.join(("name", "label")),
         "",
@@ -92,22 +92,22 @@ def test_a_table_by_any_separator_and_line_end(workplace, separator, end):
         "quotes",
     ],
 )
-def test_what_spreadsheets_write(workplace, text, rows):
+def test_reads_what_spreadsheets_write(workplace, text, rows):
     assert of(table(text)) == rows
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_text_that_says_its_encoding(workplace, encoding):
+def test_reads_text_with_a_byte_order_mark(workplace, encoding):
     assert of(table("name\tlabel\nMüller.png\t1\n", encoding=encoding)) == [(2, "Müller.png", "1")]
 
 
 @pytest.mark.parametrize("header", ["Name, LABEL ", "name,Label", "NAME,label"])
-def test_a_column_in_another_case_is_taken_and_said(workplace, header, capsys):
+def test_reads_a_column_in_another_case_with_a_warning(workplace, header, capsys):
     assert of(table(f"{header}\na.png,1\n")) == [(2, "a.png", "1")]
     assert "is read as" in capsys.readouterr().err
 
 
-def test_of_two_columns_that_differ_by_case_the_exact_one_is_taken_and_said(workplace, capsys):
+def test_prefers_the_column_in_the_exact_case(workplace, capsys):
     assert of(table("name,label,Label\na.png,1,0\n")) == [(2, "a.png", "1")]
     assert "the column 'label' is read as 'label', not 'Label'" in capsys.readouterr().err
     with pytest.raises(
@@ -117,7 +117,7 @@ def test_of_two_columns_that_differ_by_case_the_exact_one_is_taken_and_said(work
         of(table("name,LABEL,Label\na.png,1,0\n"))
 
 
-def test_a_column_twice_is_refused_wherever_it_is_read(workplace):
+def test_refuses_a_wanted_column_that_appears_twice(workplace):
     save_crop(Path("crops/a.png"), 0)
     twice = table("name,label,label\na.png,0,1\n", "crops/table.csv")
     for read in (lambda: of(twice), lambda: labels_of(twice, ["a.png"], "label")):
@@ -153,7 +153,7 @@ def test_a_column_twice_is_refused_wherever_it_is_read(workplace):
         ("name|label\na.png|1\n", "table.csv: no column 'name'; it has 'name|label'"),
     ],
 )
-def test_what_cannot_be_read_whole_is_refused_with_its_line(workplace, text, said):
+def test_names_the_line_of_an_unreadable_table(workplace, text, said):
     with pytest.raises(UserError) as error:
         of(table(text))
     assert said in str(error.value) and "\n" not in str(error.value)
@@ -180,7 +180,7 @@ def test_what_cannot_be_read_whole_is_refused_with_its_line(workplace, text, sai
         (b"%PDF-1.7", "table.csv: a PDF, not a table"),
     ],
 )
-def test_what_is_no_table(workplace, content, said):
+def test_refuses_files_that_are_not_tables(workplace, content, said):
     Path("table.csv").write_bytes(content)
     with pytest.raises(UserError) as error:
         of(Path("table.csv"), ("name",))
@@ -197,13 +197,13 @@ def test_a_file_that_is_too_large_is_refused_unread(workplace):
         of(path)
 
 
-def test_a_pipe_is_no_table(workplace):
+def test_refuses_a_pipe(workplace):
     os.mkfifo("table.csv")
     with pytest.raises(UserError, match=r"^table.csv: a pipe or a device; it must be a table$"):
         of(Path("table.csv"))
 
 
-def test_a_field_of_several_lines_is_a_doubt(workplace, capsys):
+def test_warns_of_a_field_of_several_lines(workplace, capsys):
     """A stray quotation mark may have swallowed rows, where nobody asks for the column that it
     stands in.
     """
@@ -236,7 +236,10 @@ def test_workbooks_of_excel(workplace, capsys):
         of(workbook({"one": rows, "two": rows}))
     with pytest.raises(
         UserError,
-        match=r"line 2: name is '2024-02-01 00:00:00', a date, which Excel makes from names such as 1-2",
+        match=(
+            r"line 2: name is '2024-02-01 00:00:00', a date, which Excel makes from names such "
+            r"as 1-2"
+        ),
     ):
         of(workbook({"one": [["name", "label"], [date(2024, 2, 1), 1]]}))
     with pytest.raises(UserError, match=r"no column 'label'; it has 'name'"):
@@ -272,7 +275,7 @@ def test_texts_that_cells_share_are_read_as_excel_writes_them(workplace):
     assert of(path) == [(4, "\u6f221.png", "1")]
 
 
-def test_hidden_rows_are_read_and_said(workplace, capsys):
+def test_reads_hidden_rows_with_a_warning(workplace, capsys):
     path = workbook({"one": [["name", "label"], ["a.png", 1], ["b.png", 0]]})
     book = openpyxl.load_workbook(path)
     book["one"].row_dimensions[3].hidden = True
@@ -281,7 +284,7 @@ def test_hidden_rows_are_read_and_said(workplace, capsys):
     assert "1 rows of the sheet one are hidden, but read" in capsys.readouterr().err
 
 
-def test_a_hidden_sheet_is_not_read_and_said(workplace, capsys):
+def test_ignores_a_hidden_sheet_with_a_warning(workplace, capsys):
     path = workbook(
         {"new": [["name", "label"], ["a.png", 1]], "old": [["name", "label"], ["a.png", 0]]}
     )
@@ -295,7 +298,7 @@ def test_a_hidden_sheet_is_not_read_and_said(workplace, capsys):
     )
 
 
-def test_of_a_visible_and_a_hidden_column_the_visible_one_is_read_and_said(workplace, capsys):
+def test_prefers_a_visible_column_to_a_hidden_one(workplace, capsys):
     path = workbook({"one": [["name", "Label", "label"], ["a.png", 0, 1]]})
     book = openpyxl.load_workbook(path)
     book.active.column_dimensions["B"].hidden = True
@@ -309,7 +312,7 @@ def test_of_a_visible_and_a_hidden_column_the_visible_one_is_read_and_said(workp
         of(path, ("name", "Label"))
 
 
-def test_a_workbook_says_nothing_of_what_is_no_table(workplace, capsys, recwarn):
+def test_warnings_of_openpyxl_are_not_shown(workplace, capsys, recwarn):
     """What openpyxl would lose if it wrote the file, such as rules for valid cells, is nobody's
     concern.
     """
@@ -347,7 +350,7 @@ def test_a_table_of_many_rows_is_read_whole(workplace):
     assert of(path) == [(row + 2, f"{row}.png", str(row % 2)) for row in range(5000)]
 
 
-def test_what_a_spreadsheet_changed_is_refused_where_it_is_used(workplace):
+def test_refuses_changed_names_only_in_columns_that_are_used(workplace):
     """A table that names crops may have dates, in a column that is not asked for; as slides they
     are refused.
     """
@@ -356,7 +359,10 @@ def test_what_a_spreadsheet_changed_is_refused_where_it_is_used(workplace):
     columns = find_crops(workbook({"one": rows}, "crops/table.xlsx")).columns
     with pytest.raises(
         UserError,
-        match=r"^crops/table.xlsx: a.png: slide is a date, which Excel makes from names such as 1-2",
+        match=(
+            r"^crops/table.xlsx: a.png: slide is a date, which Excel makes from names such as "
+            r"1-2"
+        ),
     ):
         columns.of("slide")
     save_crop(Path("crops/b.png"), 1)
@@ -370,12 +376,15 @@ def test_what_a_spreadsheet_changed_is_refused_where_it_is_used(workplace):
         columns.of("slide")
 
 
-def test_a_slide_that_swallowed_a_row_is_refused_where_it_is_used(workplace):
+def test_refuses_a_slide_that_swallowed_a_row(workplace):
     save_crop(Path("crops/a.png"), 0)
     columns = find_crops(table('name,slide\na.png,"S1\nb.png,S2"\n', "crops/table.csv")).columns
     with pytest.raises(
         UserError,
-        match=r"a.png: slide is 'S1\\nb.png,S2', which has a control character; is a quotation mark",
+        match=(
+            r"a.png: slide is 'S1\\nb.png,S2', which has a control character; is a quotation "
+            r"mark"
+        ),
     ):
         columns.of("slide")
 
@@ -393,7 +402,7 @@ def test_a_damaged_workbook_is_one_line(workplace):
 @pytest.mark.parametrize(
     "text", ["1", "1.0", "1.", "1,0", "1.000", "TRUE", "true", "Yes", "y", "T"]
 )
-def test_labels_that_mean_1_without_a_doubt(text):
+def test_unambiguous_labels_of_1(text):
     assert as_label(text) == 1
 
 
@@ -417,11 +426,11 @@ def test_labels_that_mean_1_without_a_doubt(text):
         "x",
     ],
 )
-def test_labels_that_mean_neither(text):
+def test_texts_that_are_not_labels(text):
     assert as_label(text) is None
 
 
-def test_what_was_taken_for_a_label_is_said_once(workplace, capsys):
+def test_reports_texts_read_as_labels_once(workplace, capsys):
     names = [f"{letter}.png" for letter in "abcd"]
     given = table("name,truth\na.png,TRUE\nb.png,no\nc.png,1\nd.png,TRUE\n")
     assert list(labels_of(given, names).values()) == [1, 0, 1, 1]
@@ -464,7 +473,7 @@ def test_a_name_that_is_nearly_right_gets_a_hint_and_no_label(workplace, name):
     assert str(error.value) == f"table.csv: no label of sub/b1.png; did you mean line 3, {name!r}?"
 
 
-def test_spaces_around_a_name_are_of_it_where_there_is_such_a_file(workplace):
+def test_spaces_around_a_name_count_if_such_a_file_exists(workplace):
     names = Names([" a.png", "b.png", " b.png", "c.png"], "the folder")
     assert [names.find(name) for name in (" a.png", "b.png", " b.png", " c.png\t")] == [
         [" a.png"],
@@ -480,7 +489,7 @@ def test_spaces_around_a_name_are_of_it_where_there_is_such_a_file(workplace):
     assert labels_of(given, [" a.png", "b.png"]) == {" a.png": 1, "b.png": 0}
 
 
-def test_names_that_this_pipeline_wrote_behind_an_apostrophe_are_found():
+def test_finds_names_written_with_an_apostrophe():
     assert Names(["=1.png"], "").find("'=1.png") == ["=1.png"]
     assert (
         Names(["'=1.png"], "").find("''=1.png")
@@ -491,13 +500,13 @@ def test_names_that_this_pipeline_wrote_behind_an_apostrophe_are_found():
     assert Names(["'=1.png", "=1.png"], "").find("'=1.png") == ["'=1.png", "=1.png"]
 
 
-def test_what_is_far_from_right_gets_no_hint():
+def test_gives_no_hint_for_an_unrelated_name():
     names = Names(["a1.png"], "the folder")
     assert names.problem("b1.png") == "'b1.png' is not in the folder"
     assert names.find("./a1.png") == ["a1.png"] and names.find("") == []
 
 
-def test_an_accented_letter_is_one_letter_however_it_is_written(workplace):
+def test_finds_accented_names_in_either_unicode_form(workplace):
     on_disk, in_table = (unicodedata.normalize(form, "Müller_1.png") for form in ("NFD", "NFC"))
     assert on_disk != in_table
     assert Names([on_disk], "").find(in_table) == [on_disk]
@@ -517,7 +526,7 @@ def test_corrections_name_paths_in_either_way(workplace):
     assert read_corrections(read_dataset("table"), {on_disk: 1}) == {on_disk: 0}
 
 
-def test_a_table_asks_for_nothing_but_what_it_names(workplace):
+def test_other_files_next_to_a_table_are_irrelevant(workplace):
     """What else lies beside it, links and bad names, is no reason to refuse it."""
     save_crop(Path("crops/a.png"), 0)
     Path("crops/out.png").symlink_to(save_crop(Path("elsewhere.png").resolve(), 1))
@@ -535,7 +544,7 @@ def test_one_crop(workplace):
     assert find_crops(Path("crops/a.png"))[:2] == (Path("crops"), ["a.png"])
 
 
-def test_a_crop_that_stands_twice_says_one_thing(workplace):
+def test_rows_of_one_crop_must_agree(workplace):
     save_crop(Path("crops/a.png"), 0)
     same = table("name,Slide\na.png,s1\na.png,s1\n", "crops/table.csv")
     columns = find_crops(same).columns
@@ -552,7 +561,7 @@ def test_a_crop_that_stands_twice_says_one_thing(workplace):
         find_crops(table("name,slide,Slide\na.png,s1,s2\n", "crops/table.csv")).columns.of("slide")
 
 
-def test_a_table_is_read_once_and_its_doubts_are_said_once(workplace, capsys):
+def test_reads_a_table_once(workplace, capsys):
     save_crop(Path("crops/a.png"), 0)
     find_crops(table('name,note\na.png,"two\nlines"\n', "crops/table.csv"))
     assert capsys.readouterr().err.count("a field of several lines") == 1

@@ -76,8 +76,8 @@ def test_the_crops_of_a_slide_are_a_dataset(slide):
     )
     assert code == 0, error
     assert (
-        "3 crops of 1 slide, 2 of them globally sclerotic, 0.5 µm per pixel, margin 15 µm: data/mine"
-        in printed
+        "3 crops of 1 slide, 2 of them globally sclerotic, 0.5 µm per pixel, margin 15 µm: "
+        "data/mine" in printed
     )
     table = rows("data/mine/labels.csv")
     assert list(table[0]) == [
@@ -118,7 +118,7 @@ def test_the_crops_of_a_slide_are_a_dataset(slide):
 
 
 @pytest.mark.parametrize("resolution", [0.5, 0.7, 2.0, 3.0])
-def test_crops_are_at_the_resolution_that_was_asked_for(slide, resolution):
+def test_crops_have_the_requested_resolution(slide, resolution):
     opened = Slide(Path("S1.svs"))
     picture, level, missing, blank = opened.read(Box(240, 140, 320, 320), resolution)
     assert not missing.any() and not blank.any()
@@ -185,7 +185,7 @@ def test_annotations_of_three_programs_mean_the_same(slide, tmp_path):
         assert [row["label"] for row in rows(f"data/{name[:4]}/labels.csv")] == ["1", "0", "1"]
 
 
-def test_the_way_back(slide):
+def test_predictions_return_to_the_slide(slide):
     write_geojson("S1.geojson", features())
     assert crops("S1.svs", "--annotations", "S1.geojson", "--output", "mine", "--no-labels")[0] == 0
     assert not Path("mine.yaml").exists() and "label" not in rows("mine/labels.csv")[0]
@@ -211,7 +211,7 @@ def test_the_way_back(slide):
         assert properties["measurements"] == {"probability of GS": 0.25 * number}
 
 
-def test_back_by_a_table_of_rectangles_of_several_slides(tmp_path, monkeypatch):
+def test_predictions_return_by_a_table_of_rectangles(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("crops").mkdir()
     Path("crops/labels.csv").write_text(
@@ -244,7 +244,7 @@ def test_back_by_a_table_of_rectangles_of_several_slides(tmp_path, monkeypatch):
 BOWTIE = shapely.Polygon([(300, 200), (500, 400), (500, 200), (300, 400)])
 
 
-def test_invalid_outlines_are_mended_and_said_to_be(slide):
+def test_repairs_invalid_outlines_with_a_warning(slide):
     write_geojson(
         "S1.geojson",
         features([BOWTIE, circle(1200, 900), circle(1210, 900)], ("GS", "nonGS", "nonGS")),
@@ -335,7 +335,7 @@ def test_invalid_outlines_are_mended_and_said_to_be(slide):
         ),
     }.values(),
 )
-def test_a_doubt_is_a_line_and_nothing_is_written(slide, outlines, classes, more, said):
+def test_refuses_ambiguous_annotations_and_writes_nothing(slide, outlines, classes, more, said):
     write_geojson("S1.geojson", features(outlines, classes))
     code, _, error = crops("S1.svs", "--annotations", "S1.geojson", "--output", "mine", *more)
     assert code == 1 and said in error, error
@@ -363,14 +363,14 @@ def test_a_doubt_is_a_line_and_nothing_is_written(slide, outlines, classes, more
         ),
     ],
 )
-def test_files_that_are_no_annotations(slide, content, said):
+def test_refuses_files_that_are_not_annotations(slide, content, said):
     Path("S1.geojson").write_text(content)
     code, _, error = crops("S1.svs", "--annotations", "S1.geojson", "--output", "mine")
     assert code == 1 and said in error, error
     assert not Path("mine").exists()
 
 
-def test_what_lies_beyond_the_edge_is_cut_where_that_is_asked_for(slide):
+def test_cuts_outlines_at_the_edge_if_requested(slide):
     write_geojson("S1.geojson", features([circle(1950, 300)], ("GS",)))
     code, _, error = crops(
         "S1.svs", "--annotations", "S1.geojson", "--output", "mine", "--beyond", "cut"
@@ -380,7 +380,7 @@ def test_what_lies_beyond_the_edge_is_cut_where_that_is_asked_for(slide):
     assert int(row["x"]) + int(row["width"]) == 2000
 
 
-def test_slides_that_do_not_say_their_resolution(slide):
+def test_slides_without_a_resolution_need_the_option(slide):
     drawing.write_tiff(Path("S2.tif"), slide, unit="INCH")
     write_geojson("S2.geojson", features())
     code, _, error = crops("S2.tif", "--annotations", "S2.geojson", "--output", "mine")
@@ -458,7 +458,7 @@ def test_where_pixels_are_counted_from(slide, monkeypatch):
         ), (name, origin)
 
 
-def test_predict_brings_its_verdicts_back_and_carries_the_columns(repository):
+def test_predict_writes_geojson_and_keeps_the_columns(repository):
     image = drawing.pixels()
     drawing.write_svs(Path("S1.svs"), image)
     write_geojson("S1.geojson", features())

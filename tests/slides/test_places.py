@@ -101,7 +101,7 @@ def crops(tmp_path):
 
 
 @pytest.mark.parametrize("kind", OUTLINES)
-def test_outlines_that_another_program_wrote_are_refused_before_anything_is_predicted(kind, crops):
+def test_refuses_outlines_of_another_program_before_predicting(kind, crops):
     content = OUTLINES[kind]
     file = crops.with_name("mine.geojson")
     file.write_text(
@@ -115,7 +115,7 @@ def test_outlines_that_another_program_wrote_are_refused_before_anything_is_pred
 
 
 @pytest.mark.parametrize("identifier", [5, None, "", "a", 1.5, [UUID], {}, True])
-def test_an_identifier_that_another_program_changed_is_made_anew(identifier, crops):
+def test_replaces_an_identifier_changed_by_another_program(identifier, crops):
     crops.with_name("mine.geojson").write_text(
         "\ufeff" + json.dumps({"features": [outline(id=identifier)]})
     )
@@ -145,7 +145,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_rectangles_that_are_none_are_refused_before_anything_is_predicted(kind, crops):
+def test_refuses_invalid_rectangles_before_predicting(kind, crops):
     row, said = TABLES[kind]
     (crops / "labels.csv").write_text(
         f"name,x,y,width,height,slide\na.png,{row}\nb.png,1,1,9,9,S1\n"
@@ -186,7 +186,7 @@ names = st.text(st.sampled_from("aS12.-_ é"), min_size=1).filter(lambda name: n
     st.sampled_from(["", ".svs", ".SVS", ".ome.tif", ".OME.TIFF", ".tif", ".ndpi"]),
     st.sampled_from(["", "x/", "C:\\x\\", "../"]),
 )
-def test_a_slides_name_loses_its_folder_and_its_suffix_alone(name, suffix, folder):
+def test_a_slides_name_loses_only_its_folder_and_suffix(name, suffix, folder):
     assert slide_name(folder + name + suffix) == name
 
 
@@ -199,7 +199,7 @@ def test_outputs_of_two_slides_are_never_the_same_file(found):
     assert len(set().union(*of_table)) == 4 * len(found) and len(set(pages)) == len(found)
 
 
-def test_files_beside_the_table_keep_what_stands_behind_a_dot():
+def test_output_files_keep_dots_in_their_names():
     found = output_files({"--output": Path("S21.1235")}, proposes=True)
     assert {path.name for path in found.values()} == {
         "S21.1235",

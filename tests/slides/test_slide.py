@@ -53,7 +53,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_says_which_share_of_a_glomerulus_was_not_scanned(name, tmp_path):
+def test_reports_the_share_that_was_not_scanned(name, tmp_path):
     path = tmp_path / name
     LAYOUTS[name](path, drawing.pixels(), mpp=0.5)
     forget_tiles(path, columns=(1, 2), rows=(0, 1))  # From 256, 0 to 768, 512.
@@ -103,7 +103,7 @@ def test_refuses_a_glomerulus_that_was_not_scanned_and_names_it(name, tmp_path, 
         and "% of the glomerulus was not scanned, and is white" in done.said
     )
     assert (
-        f"{name}: the margin of 2 crops, such as that of annotation 1, was not scanned everywhere"
+        f"{name}: the margin of 2 crops, such as annotation 1, was not scanned everywhere"
         in done.said
     )
 
@@ -256,7 +256,7 @@ PIXELS = {
 
 @pytest.mark.parametrize("suffix", ["ome.tif", "tif"])
 @pytest.mark.parametrize("kind", PIXELS)
-def test_reads_rgb_of_8_bits_and_names_all_else(kind, suffix, tmp_path):
+def test_reads_8_bit_rgb_and_names_anything_else(kind, suffix, tmp_path):
     values, options, *said = PIXELS[kind]
     path, options, expected = tmp_path / f"S1.{suffix}", dict(options), said[suffix == "tif"]
     channels = options.pop("channels", None)
@@ -280,7 +280,7 @@ def test_reads_rgb_of_8_bits_and_names_all_else(kind, suffix, tmp_path):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_pictures_beside_an_ome_tiff_are_never_opened(tmp_path):
+def test_never_opens_other_files_of_an_ome_tiff(tmp_path):
     """Its XML may name other files, which lie anywhere."""
     other, path = tmp_path / "other.tif", tmp_path / "S1.ome.tif"
     tifffile.imwrite(other, RGB, photometric="rgb", tile=(256, 256))
