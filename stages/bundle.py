@@ -1,13 +1,12 @@
-"""Put everything that a machine without a network needs into one folder: the repository, wheels,
-and datasets if asked for.
+"""Bundle everything that a machine without a network needs: repository, wheels and datasets.
 
     python -m stages.bundle /media/stick/glomeruli
     python -m stages.bundle glomeruli --dataset data/mine.dvc --platform manylinux_2_28_x86_64
     --python 3.12
 
-On the other machine `python3 glomeruli/install.py FOLDER` checks the list of SHA-256, installs with
-no index, and runs the demo. The repository is that of the last commit. Without --platform, the
-wheels are for a machine and a Python as these here.
+On the other machine `python3 glomeruli/install.py FOLDER` checks all SHA-256 digests, installs
+without an index, and runs the demo. The bundle has the last commit. Without --platform, its wheels
+are for this platform and Python.
 """
 
 import re
@@ -26,7 +25,7 @@ DEFAULT = ("requirements.txt", "requirements-backbones.txt")
 def main() -> None:
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     parser = argument_parser(__doc__)
-    parser.add_argument("output", type=Path, help="the folder to write; not there yet")
+    parser.add_argument("output", type=Path, help="the folder to write; it must not exist")
     parser.add_argument("--python", default=here, help=f"of the other machine (default: {here})")
     parser.add_argument(
         "--platform",
@@ -50,12 +49,13 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.output.exists() or not arguments.output.name:
-        raise UserError(f"{arguments.output} is there already; choose another name, or remove it")
+        raise UserError(f"{arguments.output} already exists; choose another name, or remove it")
     if not re.fullmatch(r"3\.\d+", arguments.python):
-        raise UserError(f"--python is {arguments.python!r}; it must be such as 3.11")
+        raise UserError(f"--python is {arguments.python!r}; it must be a version such as 3.11")
     if arguments.python != here and not arguments.platform:
         raise UserError(
-            f"for Python {arguments.python} in place of {here} say --platform, too, such as manylinux_2_28_x86_64"
+            f"--python is {arguments.python} and this is Python {here}; add --platform, such as "
+            "manylinux_2_28_x86_64"
         )
     needed = [*arguments.requirements, *arguments.dataset]
     refuse(
@@ -69,10 +69,10 @@ def main() -> None:
         ["git", "status", "--porcelain", "--", *arguments.dataset, *cards]
     ).split("\n")[0]:
         raise UserError(
-            f"{changed[3:]} is changed and not committed; a bundle has what the last commit has"
+            f"{changed[3:]} is changed and not committed; a bundle has only the last commit"
         )
     if output_of(["git", "status", "--porcelain", "--untracked-files=no"]).strip():
-        print("warning: what is not committed is not in the bundle", file=sys.stderr)
+        print("warning: uncommitted changes are not in the bundle", file=sys.stderr)
     pack(
         arguments.output,
         arguments.requirements,
@@ -83,7 +83,8 @@ def main() -> None:
     files = [path for path in arguments.output.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
     print(
-        f"{len(files)} files, {size:,.0f} MB: on the other machine, `python3 {arguments.output.name}/install.py FOLDER`"
+        f"{len(files)} files, {size:,.0f} MB: on the other machine, "
+        f"`python3 {arguments.output.name}/install.py FOLDER`"
     )
 
 

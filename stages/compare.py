@@ -1,15 +1,14 @@
-"""Compare experiments over folds and seeds: which setting is better on the next patient, and is
-that sure?
+"""Compare experiments over folds and seeds: which setting is better on new patients, and how sure?
 
     python -m stages.compare                                   all experiments that start from HEAD
     python -m stages.compare --where data=aidpath --by model.step
     python -m stages.compare --by pad.mode,pad.size --against white,64 --metric average_precision
 
-Experiments with the same values of the parameters in --by are one setting; split.fold, split.seed,
-split.validation_offset and train.seed are its repetitions. The test predictions of the folds are pooled:
-each glomerulus is judged once, by a model that has not seen its slide. Settings are compared in
-pairs on the same glomeruli, each against one, with an interval of the difference; and by their
-ranks in each fold and seed, as is usual in print. Writes comparison.md, settings.csv,
+Experiments with the same values of the parameters in --by are a setting; split.fold, split.seed,
+split.validation_offset and train.seed are its repetitions. The test predictions of the folds are
+pooled: each glomerulus is predicted once, by a model that has not seen its slide. Each setting is
+compared with --against on the same glomeruli, with an interval of the difference; all settings are
+also compared by their ranks in each fold and seed. Writes comparison.md, settings.csv,
 differences.csv, pairs.csv and comparison.png into the folder --output.
 """
 
@@ -20,10 +19,10 @@ from pathlib import Path
 from stages.base.arguments import argument_parser, output_folder
 from stages.base.errors import run_program
 from stages.base.files import refuse_outputs, replacing, write_table
-from stages.comparison.chart import draw
+from stages.comparison.chart import draw_comparison
 from stages.comparison.differences import Difference, bootstrap
-from stages.comparison.page import report, write_settings
-from stages.comparison.ranks import Pair, rank
+from stages.comparison.page import comparison_page, write_settings
+from stages.comparison.ranks import PairTest, rank
 from stages.comparison.settings import choose, find_reference, group, split_names, varying
 from stages.experiments.reading import read_experiments
 from stages.measures.scores import MEASURES
@@ -45,14 +44,14 @@ def main() -> None:
         settings, reference, arguments.metric, arguments.replicates, arguments.seed
     )
     ranks = rank(settings, arguments.metric)
-    text = report(settings, by, arguments.metric, measured, found, ranks)
+    text = comparison_page(settings, by, arguments.metric, measured, found, ranks)
     print(text)
     with replacing(output / "comparison.md") as file:
         file.write(text)
     write_settings(output / "settings.csv", settings, by, measured)
     write_table(output / "differences.csv", Difference._fields, found)
-    write_table(output / "pairs.csv", Pair._fields, ranks.pairs)
-    draw(output / "comparison.png", settings, arguments.metric, measured, ranks)
+    write_table(output / "pairs.csv", PairTest._fields, ranks.pairs)
+    draw_comparison(output / "comparison.png", settings, arguments.metric, measured, ranks)
     print(f"written to {output}/", file=sys.stderr)
 
 
@@ -64,7 +63,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--by",
         type=split_names,
-        help="grouping parameters (default: all that vary, but for folds and seeds)",
+        help="grouping parameters (default: all that vary, except folds and seeds)",
     )
     parser.add_argument(
         "--where",
@@ -82,7 +81,7 @@ def parse_arguments() -> argparse.Namespace:
         "--metric",
         choices=MEASURES,
         default="roc_auc",
-        help="the measure to decide by (default: roc_auc)",
+        help="the measure of the verdicts (default: roc_auc)",
     )
     parser.add_argument(
         "--rev",
@@ -99,7 +98,7 @@ def parse_arguments() -> argparse.Namespace:
         default=2000,
         help="draws of slides for the intervals (default: 2000)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of these draws (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of these draws (default: 0)")
     parser.add_argument(
         "--output",
         type=output_folder,

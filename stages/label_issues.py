@@ -1,12 +1,11 @@
-"""List the labels that a pathologist should look at again: those that models which had not seen the
-glomerulus find unlikely.
+"""List the labels that a pathologist should check again, as models find them unlikely.
 
     python -m stages.label_issues fold-0 fold-1 fold-2 fold-3 fold-4
 
-takes the test predictions of experiments, together one of each glomerulus, and cleanlab's judgement
-of them (confident learning: Northcutt, Jiang and Chuang, JAIR 70:1373, 2021). Writes label_issues.csv,
-the most doubtful first, and label_issues.png into --output. Nothing is changed: a correction is a line
-`path,label` in the table that the dataset's card names as `corrections`.
+finds them with cleanlab (confident learning: Northcutt, Jiang and Chuang, JAIR 70:1373, 2021) from
+the test predictions of experiments, each by a model that has not seen the glomerulus. Writes
+label_issues.csv, the most unlikely first, and label_issues.png into --output. It changes no label:
+a correction is a line `path,label` in the table that the dataset's card names as `corrections`.
 """
 
 import sys
@@ -22,7 +21,7 @@ from stages.experiments.reading import read_experiments, refuse_ambiguous
 from stages.images.opening import load_image
 from stages.images.sheets import contact_sheet, save_png
 
-SHOWN, COLUMNS = 40, 8
+ON_SHEET, PER_ROW = 40, 8
 
 
 def main() -> None:
@@ -67,7 +66,7 @@ def main() -> None:
         raise UserError(f"the experiments are of several datasets: {', '.join(names)}")
     refuse(
         [
-            f"{path} is not as it was for experiment {one.name}, whose labels are others; run it again"
+            f"{path} has changed since experiment {one.name}, whose labels may differ; run it again"
             for one in experiments
             for path, was in one.data().items()
             if digest(path) not in (was, None)
@@ -77,15 +76,16 @@ def main() -> None:
     paths, slides, y_true, y_score = out_of_fold(experiments)
     issues = find_label_issues(paths, slides, y_true, y_score)
     write_table(arguments.output / "label_issues.csv", LabelIssue._fields, issues)
-    crops = [load_image(dataset.folder / issue.path).convert("RGB") for issue in issues[:SHOWN]]
+    crops = [load_image(dataset.folder / issue.path).convert("RGB") for issue in issues[:ON_SHEET]]
     captions = [
         f"label {issue.label}, p = {issue.probability:.3f}\n{Path(issue.path).name}"
-        for issue in issues[:SHOWN]
+        for issue in issues[:ON_SHEET]
     ]
-    sheet = contact_sheet(crops, captions, columns=min(COLUMNS, max(1, len(crops))))
+    sheet = contact_sheet(crops, captions, columns=min(PER_ROW, max(1, len(crops))))
     save_png(arguments.output / "label_issues.png", sheet)
     print(
-        f"{len(issues)} of {len(paths)} labels are doubted: {arguments.output}/label_issues.csv and label_issues.png",
+        f"{len(issues)} of {len(paths)} labels are unlikely: {arguments.output}/label_issues.csv "
+        "and label_issues.png",
         file=sys.stderr,
     )
 

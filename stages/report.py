@@ -1,16 +1,15 @@
-"""Say in a page whether a change makes the model better, and what it does to parameters and plots:
-a pull request's comment.
+"""Report whether a change makes the model better, as a page for a pull request.
 
     python -m stages.report main                     the workspace against main
     python -m stages.report main my-branch           a branch or commit against main
 
 The verdict is by ROC AUC on the same test glomeruli, with an interval of the difference from a
-bootstrap over slides. The rest is `dvc params diff`, `dvc metrics diff` and `dvc plots diff`, its
-plots drawn as pictures, so that neither a browser nor a network is needed to see it. Writes
-report.md with the pictures, and summary.md without them, into the folder --output.
+bootstrap over slides. The rest is `dvc params diff`, `dvc metrics diff` and `dvc plots diff`, with
+the plots as pictures, which need neither a browser nor a network. Writes report.md with the
+pictures, and summary.md without them, into the folder --output.
 
 It runs no stage. If the workspace's results are not those of its code, parameters and data, the
-report begins with the stages that would have to run, and the exit code is 1.
+report begins with the stages that must run, and the exit code is 1.
 """
 
 import sys
@@ -48,7 +47,7 @@ def main() -> None:
     refuse_outputs({str(output / name): output / name for name in WRITTEN})
     find_repository()
     remove_pictures(output / "report.md")
-    # Of a revision that is not checked out, DVC cannot say it.
+    # DVC can tell only for the workspace.
     stale = [] if arguments.revision else stages_to_run()
     summary = [
         f"# {arguments.revision or 'The workspace'} against {arguments.base}",
@@ -71,7 +70,8 @@ def main() -> None:
     print(f"written to {output}/report.md, and without pictures to summary.md", file=sys.stderr)
     if stale:
         raise UserError(
-            f"the results are not of this code, these parameters and this data: {', '.join(stale)} must run. {REMEDY}"
+            "the results are not of this code, these parameters and this data: "
+            f"{', '.join(stale)} must run. {REMEDY}"
         )
 
 

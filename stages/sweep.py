@@ -5,11 +5,11 @@
     split.fold='range(0,5)'
 
 -S takes a list or a range as `dvc exp run --queue -S` does; all combinations are run, named
-<name>-1, <name>-2 and so on. Each worker runs `dvc exp run --temp` on a clone of its own of the
-last commit, against the DVC cache of this repository (--cache) or a DVC remote (--remote), and
-pushes the experiment back: `dvc exp show` lists it here. What has run is not run again. What a
-worker that died had begun, another one does. A failed experiment is reported at the end and does
-not stop the rest.
+<name>-1, <name>-2 and so on. Each worker runs `dvc exp run --temp` in a clone of the last commit,
+with the DVC cache of this repository (--cache) or a DVC remote (--remote), and pushes the
+experiment back: `dvc exp show` lists it here. Experiments that have run are not run again. If a
+worker dies, another one takes over. A failed experiment is reported at the end and does not stop
+the others.
 """
 
 import argparse
@@ -59,7 +59,8 @@ def main() -> None:
             f"dvc exp pull {there.repository} --rev {there.commit[:7]}",
         )
     print(
-        f"{len(combinations) - len(failed)} of {len(combinations)} experiments are {place}, {len(failed)} failed: `{command}`"
+        f"{len(combinations) - len(failed)} of {len(combinations)} experiments are {place}, "
+        f"{len(failed)} failed: `{command}`"
     )
     if failed:
         sys.exit(1)
@@ -76,13 +77,14 @@ def parse_arguments() -> argparse.Namespace:
         help="as in `dvc exp run --queue`",
     )
     parser.add_argument(
-        "--name", default="sweep", help="of the experiments, before their number (default: sweep)"
+        "--name", default="sweep", help="the experiments' name, before a number (default: sweep)"
     )
     parser.add_argument(
         "--scheduler",
         default=scheduler_address(),
         metavar="ADDRESS",
-        help="of a Dask cluster, such as tcp://10.0.0.1:8786 (default: $DASK_SCHEDULER_ADDRESS, or processes of this machine)",
+        help="the Dask cluster, such as tcp://10.0.0.1:8786 (default: $DASK_SCHEDULER_ADDRESS, or "
+        "processes of this machine)",
     )
     parser.add_argument(
         "--workers", type=int, default=2, help="how many processes of this machine (default: 2)"
@@ -92,10 +94,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     store = parser.add_mutually_exclusive_group()
     store.add_argument(
-        "--cache", help="a DVC cache that workers reach (default: that of this repository)"
+        "--cache", help="a DVC cache that workers can reach (default: that of this repository)"
     )
     store.add_argument(
-        "--remote", help="the DVC remote to pull from and push to, where there is no shared cache"
+        "--remote", help="the DVC remote to pull from and push to, if there is no shared cache"
     )
     return parser.parse_args()
 

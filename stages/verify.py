@@ -1,16 +1,16 @@
-"""Show that the committed results are what the committed code produces: run it again elsewhere and
-compare.
+"""Verify that the committed results are what the committed code produces.
 
     python -m stages.verify [REVISION]
 
 clones the revision (a commit, branch, tag or experiment; HEAD by default) into a temporary folder,
-runs `dvc repro` there with an empty cache, and says of each output whether its hash is the one in
-the committed dvc.lock. On an x86-64 processor with AVX2 all are, byte for byte, where the results
-were made on one; metrics/plots/made_with.json says so. On any other the images, the tables of paths
-and the split must still be the same, and probabilities and measures agree within what is stated.
-The exit code is 0 if all is as it must be, 1 otherwise. It is also the way to check a result that
-someone else has published. Datasets and weights that the pipeline does not make itself are those
-that the revision was run on: from here where they are still the same, or else from DVC's cache.
+runs `dvc repro` there with an empty cache, and compares the hash of each output with the one in the
+committed dvc.lock. If the results were made on an x86-64 processor with AVX2 and this is one, all
+must be the same bytes (metrics/plots/made_with.json names the machine). On any other processor the
+images, tables and the split must be the same, and mean probabilities and measures agree within
+measured tolerances. The exit code is 0 if all is as it must be, and 1 otherwise.
+
+Datasets and weights that the pipeline does not make are those of the committed results: taken from
+this folder if they have not changed, and otherwise from DVC's cache.
 """
 
 import tempfile
@@ -20,14 +20,14 @@ from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, run_program
 from stages.experiments.clone import (
     committed_contents,
+    compare_hashes,
+    compare_values,
     described,
     find_commit,
+    locked_outputs,
     made_under,
     make_clone,
     must_be_equal,
-    outputs,
-    report,
-    report_by_value,
     reproduce,
 )
 from stages.experiments.commands import find_repository
@@ -46,18 +46,20 @@ def main() -> None:
         find_repository()
         commit = find_commit(revision)
         clone = make_clone(commit, Path(folder) / "clone")
-        committed, made = outputs(clone), made_under(clone)
+        committed, made = locked_outputs(clone), made_under(clone)
         contents = committed_contents(commit, clone, committed)
         reproduce(clone, made)
-        found, here = outputs(clone), made_under(clone)
+        found, here = locked_outputs(clone), made_under(clone)
         if must_be_equal(made, here):
-            different = report(committed, found)
+            lines = compare_hashes(committed, found)
             verdict = "all {} outputs are the same, byte by byte"
         else:
             print(f"made with {described(made)}; here {described(here)}: compared by value")
-            different = report_by_value(committed, found, contents, clone)
+            lines = compare_values(committed, found, contents, clone)
             verdict = "all {} outputs are the same or agree, made on another kind of processor"
-    if different:
+    for word, line in lines:
+        print(f"{word:>9}  {line}")
+    if different := sum(word == "DIFFERENT" for word, _ in lines):
         raise UserError(
             f"{different} of {len(committed)} outputs are not what the committed code produces here"
         )

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "training": "base dataset model",
     "measures": "base workers dataset",
     "evaluation": "base workers dataset images model measures",
-    "experiments": "base workers dataset",
+    "experiments": "base workers dataset measures",
     "offline": "base experiments",
     "comparison": "base workers dataset measures experiments",
     "ladder": "base dataset model measures experiments",

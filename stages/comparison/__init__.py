@@ -1,1 +1,1 @@
-"""Settings of experiments compared over folds and seeds."""
+"""Settings of experiments, compared over folds and seeds."""

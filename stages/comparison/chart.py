@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.comparison.page import of_runs
+from stages.comparison.page import values_of_runs
 from stages.comparison.ranks import Ranks
 from stages.comparison.settings import Setting
 from stages.experiments.charts import BLUE, GRAY, save_chart
 from stages.measures.scores import title
 
 
-def draw(
+def draw_comparison(
     path: Path, settings: Sequence[Setting], metric: str, measured: Sequence[dict], ranks: Ranks
 ) -> None:
-    """Draw each setting's pooled measure with its interval, its single folds and seeds as ticks,
-    and its letters.
-    """
+    """Draw each setting's pooled measure with interval, its folds and seeds as ticks, its letters."""
     order = [setting.name for setting in settings]
     wholes = [
         {"setting": name, **measures[metric]}
@@ -25,7 +23,7 @@ def draw(
     runs = [
         {"setting": setting.name, "value": value}
         for setting in settings
-        for value in of_runs(setting, metric)
+        for value in values_of_runs(setting, metric)
     ]
     letters = (
         [{"setting": name, "letters": some} for name, some in zip(ranks.names, ranks.letters)]
@@ -54,11 +52,10 @@ def draw(
         "title": {
             "text": f"{title(metric)} on the test glomeruli",
             "subtitle": [
-                "point and line: folds pooled, with its 95 % interval over slides; ticks: single folds and seeds",
+                "point and line: folds pooled, 95 % interval over slides; ticks: folds and seeds",
                 *(
                     ["letters: settings with one in common are not distinguishable by their ranks"]
-                    if ranks.pairs
-                    else []
+                    * bool(ranks.pairs)
                 ),
             ],
             "anchor": "start",

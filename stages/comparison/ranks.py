@@ -1,9 +1,8 @@
-"""Settings by their ranks in each fold and seed, as encoders are compared in print: Friedman,
-Wilcoxon with Holm, letters.
+"""Compare settings by their ranks in each fold and seed, as papers on encoders do.
 
-Folds share most of their training slides, so that their results vary less than those of other
-patients would, and the probabilities here are too small (Nadeau and Bengio, Machine Learning
-52:239, 2003). The intervals over slides do not suffer from that: they are what to decide by.
+Folds share most of their training slides, so their results vary too little and the p values are
+too small (Nadeau and Bengio, Machine Learning 52:239, 2003). The intervals over slides do not have
+this problem: decide by them.
 """
 
 from collections.abc import Sequence
@@ -21,10 +20,8 @@ from stages.measures.scores import MEASURES, title
 LEVEL = 0.05
 
 
-class Pair(NamedTuple):
-    """Two settings over `runs` folds and seeds: the median difference, Wilcoxon's p, and p after
-    Holm's correction.
-    """
+class PairTest(NamedTuple):
+    """Wilcoxon's test of two settings over `runs` folds and seeds; `p_holm` after correction."""
 
     setting: str
     against: str
@@ -36,34 +33,31 @@ class Pair(NamedTuple):
 
 
 class Ranks(NamedTuple):
-    """What the folds and seeds say of some settings.
+    """What the folds and seeds say of the settings `names`.
 
-    Args:
-        names: of the settings.
-        keys: the folds and seeds in which the measure is defined for all of them.
+    Attributes:
+        keys: the folds and seeds in which the measure is defined for all settings.
         values: float64 (runs, settings).
-        friedman: the probability of ranks as far apart as these by chance; None for fewer than
-            three settings or runs.
-        pairs: all pairs.
-        letters: for each setting; two that have a letter in common are not distinguishable.
+        friedman: p of Friedman's test; None for fewer than three settings or runs.
+        letters: per setting; two settings with a letter in common are not distinguishable.
     """
 
     names: list[str]
     keys: list[Key]
     values: np.ndarray
     friedman: float | None
-    pairs: list[Pair]
+    pairs: list[PairTest]
     letters: list[str]
 
 
 def rank(settings: Sequence[Setting], metric: str) -> Ranks:
-    """Return what the folds and seeds say of some settings by one measure.
+    """Rank settings by a measure in each fold and seed.
 
     Friedman's test (scipy.stats.friedmanchisquare), Wilcoxon's signed-rank test of all pairs
     (scipy.stats.wilcoxon), Holm's correction for their number (statsmodels), and a compact letter
     display (Piepho, J Comput Graph Stat 13:456, 2004).
     """
-    # SciPy's tests and statsmodels take longer to import than all else here.
+    # Slow to import.
     from scipy.stats import friedmanchisquare
     from statsmodels.stats.multitest import multipletests
 
@@ -82,7 +76,7 @@ def rank(settings: Sequence[Setting], metric: str) -> Ranks:
     plain = [_wilcoxon(values[:, one] - values[:, other]) for one, other in couples]
     corrected = multipletests(plain, alpha=LEVEL, method="holm")[1] if plain else []
     pairs = [
-        Pair(
+        PairTest(
             names[one],
             names[other],
             metric,
@@ -107,8 +101,7 @@ def _wilcoxon(differences: np.ndarray) -> float:
 
 
 def compact_letters(best_first: Sequence[int], apart: set[frozenset[int]]) -> list[str]:
-    """Return the letters of some items, by number: those that are `apart` have none in common, all
-    others have one.
+    """Return the letters of each item: two items have one in common unless they are `apart`.
 
     >>> compact_letters([2, 0, 1], {frozenset({1, 2})})
     ['ab', 'b', 'a']
@@ -130,7 +123,8 @@ def compact_letters(best_first: Sequence[int], apart: set[frozenset[int]]) -> li
         ]
     if len(groups) > len(ascii_letters):
         raise UserError(
-            f"{len(groups)} groups of settings cannot be told by {len(ascii_letters)} letters; choose with --where"
+            f"{len(groups)} groups of settings are more than the {len(ascii_letters)} letters; "
+            "choose fewer settings with --where"
         )
     order = list(best_first)
     groups.sort(key=lambda group: sorted(order.index(one) for one in group))
@@ -140,10 +134,8 @@ def compact_letters(best_first: Sequence[int], apart: set[frozenset[int]]) -> li
     ]
 
 
-def tell(ranks: Ranks, metric: str) -> list[str]:
-    """Return the section of the page: each fold and seed, the tests, and what they can and cannot
-    say.
-    """
+def rank_section(ranks: Ranks, metric: str) -> list[str]:
+    """Return the section of the page: each fold and seed, the tests, and their limits."""
     runs = len(ranks.keys)
     if len(ranks.names) < 2 or not ranks.pairs:
         return []
@@ -157,20 +149,17 @@ def tell(ranks: Ranks, metric: str) -> list[str]:
     )
     lines += [
         "",
-        f"By ranks over these {runs} folds and seeds (settings with a letter in common are not distinguishable):",
+        f"By ranks over these {runs} folds and seeds (settings with a letter in common are not "
+        "distinguishable):",
         "",
     ]
     columns = zip(ranks.names, mean_ranks(ranks, metric), ranks.letters)
     cells = [[f"`{name}`", f"{mean:.2f}", letters] for name, mean, letters in columns]
     lines += markdown_table(["setting", "mean rank", "letters"], cells)
+    friedman = ""
     if ranks.friedman is not None:
-        lines += [
-            "",
-            f"Friedman's test of all {len(ranks.names)} settings: p = {ranks.friedman:.3g}. Pairs by Wilcoxon's:",
-            "",
-        ]
-    else:
-        lines += ["", "Pairs by Wilcoxon's signed-rank test:", ""]
+        friedman = f"Friedman's test of {len(ranks.names)} settings: p = {ranks.friedman:.3g}. "
+    lines += ["", f"{friedman}Pairs by Wilcoxon's signed-rank test:", ""]
     lines += markdown_table(
         ["setting", "against", "median difference", "p", "p (Holm)"],
         [
@@ -186,15 +175,16 @@ def tell(ranks: Ranks, metric: str) -> list[str]:
     )
     least = min(1.0, 2.0 ** (1 - runs) * len(ranks.pairs))
     cannot = (
-        f"so that nothing can be told apart at {LEVEL}: more seeds are needed"
+        f"so that no pair can be distinguished at {LEVEL}: more seeds are needed"
         if least >= LEVEL
         else "at best"
     )
     count = f"{len(ranks.pairs)} pair{'s' if len(ranks.pairs) > 1 else ''}"
     lines += [
         "",
-        f"With {runs} folds and seeds and {count} the least p (Holm) is {least:.2g}, {cannot}. Folds share training "
-        "slides, so that these p are too small (Nadeau and Bengio 2003): decide by the intervals over slides.",
+        f"With {runs} folds and seeds and {count} the least p (Holm) is {least:.2g}, {cannot}. "
+        "Folds share training slides, so that these p are too small (Nadeau and Bengio 2003): "
+        "decide by the intervals over slides.",
     ]
     return lines
 

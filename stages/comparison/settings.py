@@ -1,6 +1,4 @@
-"""Which experiments may be compared, and as what: settings with their repetitions over folds and
-seeds.
-"""
+"""Group experiments into settings with repetitions over folds and seeds; refuse other comparisons."""
 
 import sys
 from collections import defaultdict
@@ -11,8 +9,8 @@ import numpy as np
 
 from stages.base.errors import UserError, refuse
 from stages.dataset.predictions import Predictions
-from stages.experiments.inputs import kind_of
-from stages.experiments.reading import Experiment, refuse_ambiguous
+from stages.experiments.inputs import input_kind
+from stages.experiments.reading import PREDICTIONS, Experiment, refuse_ambiguous
 from stages.experiments.settings import (
     IRRELEVANT,
     Value,
@@ -26,15 +24,15 @@ from stages.workers.progress import progress
 
 FOLD, SEEDS = "split.fold", ("split.seed", "split.validation_offset", "train.seed")
 SAME_GLOMERULI = ("data", "split.by", "split.folds")
-TEST = "metrics/predictions.csv"
 Key = tuple[Value, ...]
 
 
 class Setting(NamedTuple):
-    """All experiments with the same values of the grouping parameters.
+    """The experiments with the same values of the grouping parameters.
 
-    `runs` has one for each (fold, *seeds), `pooled` has for each combination of the seeds the
-    predictions of all folds.
+    Attributes:
+        runs: the experiments by (fold, *seeds).
+        pooled: for each combination of seeds, the predictions of all folds.
     """
 
     values: Key
@@ -53,18 +51,13 @@ def split_names(text: str) -> list[str]:
 def choose(
     experiments: Sequence[Experiment], names: Sequence[str], where: Sequence[str]
 ) -> list[Experiment]:
-    """Return the experiments with these names (all without any) and with these parameters, each
-    `name=value`.
+    """Return the experiments with these names (default: all) and parameters, each `name=value`.
 
     Raises:
-        UserError: a name or a parameter does not exist, or nothing is left.
+        UserError: a name or a parameter does not exist, or no experiment is left.
     """
-    # Out-of-fold measures, on which calibration and threshold rest, are no test measures.
-    without_test = [
-        experiment.name
-        for experiment in experiments
-        if experiment.params.get("split.test") == "none"
-    ]
+    # Out-of-fold measures are no test measures, as calibration and threshold are fitted to them.
+    without_test = [experiment.name for experiment in experiments if experiment.has_no_test]
     refuse(
         [
             f"{name} was trained on all slides and has no test set; it cannot be compared"
@@ -74,7 +67,7 @@ def choose(
     )
     if without_test:
         print(f"left out, trained on all slides: {', '.join(without_test)}", file=sys.stderr)
-    experiments = [experiment for experiment in experiments if experiment.name not in without_test]
+    experiments = [experiment for experiment in experiments if not experiment.has_no_test]
     known = {experiment.name for experiment in experiments}
     refuse(
         [
@@ -87,19 +80,20 @@ def choose(
     refuse_ambiguous(chosen, names)
     for condition in where:
         name, _, value = condition.partition("=")
-        _known(chosen, [name], "--where")
+        _refuse_unknown(chosen, [name], "--where")
         wanted = read_values(value, f"--where {name}=")
         chosen = [
             experiment for experiment in chosen if [as_yaml(experiment.params[name])] == wanted
         ]
     if not chosen:
         raise UserError(
-            "there is no finished experiment to compare; `dvc exp run` makes some, and --rev says where they start from"
+            "there is no finished experiment to compare; `dvc exp run` makes some, and --rev "
+            "selects the commit they start from"
         )
     return chosen
 
 
-def _known(experiments: Sequence[Experiment], names: Sequence[str], option: str) -> None:
+def _refuse_unknown(experiments: Sequence[Experiment], names: Sequence[str], option: str) -> None:
     for experiment in experiments[:1]:
         refuse(
             [
@@ -111,16 +105,13 @@ def _known(experiments: Sequence[Experiment], names: Sequence[str], option: str)
 
 
 def varying(experiments: Sequence[Experiment]) -> list[str]:
-    """Return the parameters in which the experiments differ, but for folds, seeds and what does not
-    matter.
-    """
-    names = [
+    """Return the relevant parameters, other than folds and seeds, in which experiments differ."""
+    return [
         name
         for name in experiments[0].params
-        if name not in (FOLD, *SEEDS) and not name.startswith(IRRELEVANT)
-    ]
-    return [
-        name for name in names if len({experiment.params[name] for experiment in experiments}) > 1
+        if name not in (FOLD, *SEEDS)
+        and not name.startswith(IRRELEVANT)
+        and len({experiment.params[name] for experiment in experiments}) > 1
     ]
 
 
@@ -128,45 +119,44 @@ def group(experiments: Sequence[Experiment], by: Sequence[str]) -> list[Setting]
     """Return the settings, in the order of their values.
 
     Raises:
-        UserError: they cannot be compared: another dataset, other folds or glomeruli, a fold that
-            one lacks, other differences than those in `by`, two experiments with the same
-            parameters and other predictions, or one that ran only in part.
+        UserError: the experiments differ in other parameters than `by`, in their test glomeruli or
+            in their folds; two have the same parameters and other predictions; or one ran only
+            in part.
     """
-    _known(experiments, by, "--by")
+    _refuse_unknown(experiments, by, "--by")
     for name in SAME_GLOMERULI:
         found = sorted({as_yaml(experiment.params[name]) for experiment in experiments})
         if len(found) > 1:
             raise UserError(
-                f"experiments with another {name} judge other glomeruli and cannot be compared: {', '.join(found)}; "
-                f"choose one with --where {name}={found[0]}"
+                f"experiments with another {name} have other test glomeruli and cannot be "
+                f"compared: {', '.join(found)}; choose one with --where {name}={found[0]}"
             )
-    refuse(
-        [
-            f"the experiments also differ in {name} ({', '.join(sorted({as_yaml(e.params[name]) for e in experiments}))}): "
-            f"add it to --by, or choose with --where {name}=..."
-            for name in varying(experiments)
-            if name not in by
-        ]
-    )
+    problems = []
+    for name in varying(experiments):
+        if name not in by:
+            values = ", ".join(sorted({as_yaml(one.params[name]) for one in experiments}))
+            problems.append(
+                f"the experiments also differ in {name} ({values}): add it to --by, or choose with "
+                f"--where {name}=..."
+            )
+    refuse(problems)
     runs: dict[Key, dict[Key, Experiment]] = {}
     predictions: dict[str, Predictions] = {}
     for experiment in progress(experiments, desc="reading", unit="experiment"):
         experiment.refuse_if_partial()
-        predictions[experiment.commit] = experiment.predictions(TEST)
+        predictions[experiment.commit] = experiment.predictions(PREDICTIONS)
         setting = runs.setdefault(tuple(experiment.params[name] for name in by), {})
         key = tuple(experiment.params.get(name) for name in (FOLD, *SEEDS))
         twin = setting.setdefault(key, experiment)
-        if not all(
-            np.array_equal(a, b)
-            for a, b in zip(predictions[twin.commit], predictions[experiment.commit])
-        ):
+        if not _equal(predictions[twin.commit], predictions[experiment.commit]):
             raise UserError(
-                f"{twin.name} and {experiment.name} have the same parameters and other predictions: "
-                f"{apart([twin, experiment]) or 'nothing on record explains it'}; "
+                f"{twin.name} and {experiment.name} have the same parameters and other "
+                f"predictions: {other_differences([twin, experiment]) or 'for an unknown reason'}; "
                 "name the experiments to compare, or remove one with `dvc exp remove`"
             )
-    _refuse_other_glomeruli(runs, predictions, by)
-    if differ := apart(experiments):
+    _refuse_missing(runs, by)
+    _refuse_other_glomeruli(runs, predictions)
+    if differ := other_differences(experiments):
         print(f"warning: the experiments differ in more than parameters: {differ}", file=sys.stderr)
     return [
         Setting(values, runs[values], _pool(runs[values], predictions))
@@ -174,54 +164,63 @@ def group(experiments: Sequence[Experiment], by: Sequence[str]) -> list[Setting]
     ]
 
 
-def apart(experiments: Sequence[Experiment]) -> str:
-    """Return in what else than parameters experiments differ, such as `other data (data/mine)`, or
-    nothing.
-    """
+def other_differences(experiments: Sequence[Experiment]) -> str:
+    """Return in what else than parameters experiments differ, such as `other data (data/mine)`."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in sorted({path for experiment in experiments for path in experiment.inputs}):
         if len({experiment.inputs.get(path) for experiment in experiments}) > 1:
-            about = experiments[0].params
-            kind = kind_of(path, about.get("data"), about.get("model.weights"))
-            # Other weights by name are another parameter.
-            if kind:
+            params = experiments[0].params
+            # None: weights with another name are another parameter.
+            if kind := input_kind(path, params.get("data"), params.get("model.weights")):
                 found[kind].append(path)
     made = [experiment.made_with() for experiment in experiments]
     for name in sorted({name for one in made for name in one}):
-        if len(values := sorted({one.get(name, "not said") for one in made})) > 1:
+        if len(values := sorted({one.get(name, "none") for one in made})) > 1:
             found[name].append(" and ".join(values))
     return "; ".join(f"other {kind} ({', '.join(paths)})" for kind, paths in found.items())
 
 
+def _refuse_missing(runs: dict[Key, dict[Key, Experiment]], by: Sequence[str]) -> None:
+    keys = sorted({key for setting in runs.values() for key in setting}, key=_order)
+    problems = []
+    for values, setting in runs.items():
+        for key in keys:
+            if key not in setting:
+                named = zip((*by, FOLD, *SEEDS), (*values, *key))
+                problems.append(
+                    "there is no experiment with "
+                    f"{', '.join(f'{name}={as_yaml(value)}' for name, value in named)}, which "
+                    "others have; run it, or leave out the others with --where"
+                )
+    refuse(problems)
+
+
 def _refuse_other_glomeruli(
-    runs: dict, predictions: dict[str, Predictions], by: Sequence[str]
+    runs: dict[Key, dict[Key, Experiment]], predictions: dict[str, Predictions]
 ) -> None:
-    first = next(iter(runs))
-    everywhere = sorted({key for setting in runs.values() for key in setting}, key=_order)
-    missing = [
-        f"there is no experiment with {', '.join(f'{n}={as_yaml(v)}' for n, v in zip((*by, FOLD, *SEEDS), (*values, *key)))}, "
-        "which others have; run it, or leave out the others with --where"
-        for values, setting in runs.items()
-        for key in everywhere
-        if key not in setting
-    ]
-    refuse(missing)
+    first = next(iter(runs.values()))
     for setting in runs.values():
         for key, experiment in setting.items():
-            other = runs[first][key]
+            other = first[key]
             ours, theirs = predictions[experiment.commit], predictions[other.commit]
-            if not all(np.array_equal(a, b) for a, b in zip(ours[:3], theirs[:3])):
+            names = f"{experiment.name} and {other.name}"
+            if not _equal(ours[:3], theirs[:3]):
+                reason = other_differences([experiment, other]) or "the split has changed"
                 raise UserError(
-                    f"not comparable: {experiment.name} and {other.name} were tested on other glomeruli, slides or labels, "
-                    f"though by the same parameters: {apart([experiment, other]) or 'the split has changed between them'}"
+                    f"not comparable: {names} were tested on other glomeruli, slides or labels, "
+                    f"with the same parameters: {reason}"
                 )
             if experiment.data() != other.data():
                 pixels = [one.pixels() for one in (experiment, other)]
                 if changed := [path for path in ours.paths if pixels[0][path] != pixels[1][path]]:
                     raise UserError(
-                        f"not comparable: {len(changed)} test glomeruli of {experiment.name} have other pixels in {other.name}, "
-                        f"such as {changed[0]}: the dataset has changed between them"
+                        f"not comparable: {len(changed)} test glomeruli of {names} have other "
+                        f"pixels, such as {changed[0]}: the dataset has changed"
                     )
+
+
+def _equal(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(ours, theirs))
 
 
 def _pool(runs: dict[Key, Experiment], predictions: dict[str, Predictions]) -> list[Pooled]:
@@ -234,20 +233,17 @@ def _pool(runs: dict[Key, Experiment], predictions: dict[str, Predictions]) -> l
 
 
 def _order(values: Key) -> list[tuple[str, Value]]:
-    # Numbers by size, then texts; values of an older commit may be missing.
+    """Return a key that sorts numbers by size, then texts; None is a parameter without a value."""
     return [(type(value).__name__, "" if value is None else value) for value in values]
 
 
 def find_reference(settings: Sequence[Setting], by: Sequence[str], against: str | None) -> Setting:
-    """Return the setting that the others are compared with: `against`, or that of params.yaml, or
-    else the first.
-    """
-    current = flatten(params_with())
-    wanted = (
-        read_values(against, "--against")
-        if against is not None
-        else [as_yaml(current[name]) for name in by]
-    )
+    """Return the setting to compare with: `against`, or that of params.yaml, or the first."""
+    if against is not None:
+        wanted = read_values(against, "--against")
+    else:
+        current = flatten(params_with())
+        wanted = [as_yaml(current[name]) for name in by]
     for setting in settings:
         if [as_yaml(value) for value in setting.values] == wanted:
             return setting

@@ -1,4 +1,4 @@
-"""Whether a change made the model better: the sentence and the table that head the report on it."""
+"""Whether a change made the model better: the sentence and the table at the top of a report."""
 
 import io
 from collections.abc import Sequence
@@ -12,22 +12,20 @@ from stages.base.strict_json import parse_json
 from stages.dataset.cohort import SINGLE, are_single
 from stages.dataset.predictions import parse_predictions
 from stages.experiments.markdown import markdown_table
-from stages.experiments.reading import MEASURES, PREDICTIONS, read_at
+from stages.experiments.reading import MEASURES_FILE, PREDICTIONS, read_at
 from stages.experiments.sides import changed_pixels, refuse_stale
 from stages.measures.decision import is_positive
 from stages.measures.pooled import Pooled, differences, measure_draws
 from stages.measures.resampling import WITH_INTERVALS, interval, too_small
 from stages.measures.scores import outcome, title
 
-# To decide by.
+# The verdict is by this measure.
 METRIC = "roc_auc"
 REPLICATES, SEED = 2000, 0
 
 
 class Change(NamedTuple):
-    """A measure before and after, None where it is not defined; the difference, with its 95 %
-    interval where there is one.
-    """
+    """A measure before and after, and the 95 % interval of its difference; None if undefined."""
 
     measure: str
     before: float | None
@@ -37,36 +35,32 @@ class Change(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What the interval says of it."""
         if self.low is None or self.high is None:
             return "not known"
         return outcome(self.measure, self.low, self.high)
 
 
 def verdict(before: str, after: str | None) -> list[str]:
-    """Return, as Markdown, whether a revision (None: the workspace) judges the test glomeruli
-    better than the one before it.
-    """
+    """Return, as Markdown, whether a revision (None: the workspace) is better than another."""
     try:
         for side in (before, after):
             refuse_stale(side)
         old, new = read_side(before), read_side(after)
-        if not _apart(old, new) and (
+        if not _difference(old, new) and (
             changed := changed_pixels(before, after, old.predictions.paths)
         ):
             return [
-                f"**Not comparable**: {len(changed)} test glomeruli have other pixels now, such as `{changed[0]}`."
+                f"**Not comparable**: {len(changed)} test glomeruli have other pixels now, such as "
+                f"`{changed[0]}`."
             ]
-        return judge(old, new, before, after or "workspace")
+        return verdict_on_sides(old, new, before, after or "workspace")
     except UserError as error:
         return [f"**Not comparable**: {error}."]
 
 
-def judge(old: Pooled, new: Pooled, before: str, after: str) -> list[str]:
-    """Return the verdict on test predictions, sorted by path, of two sides that are called `before`
-    and `after`.
-    """
-    if problem := _apart(old, new):
+def verdict_on_sides(old: Pooled, new: Pooled, before: str, after: str) -> list[str]:
+    """Return the verdict on two sides, each sorted by path, with the names `before` and `after`."""
+    if problem := _difference(old, new):
         return [f"**Not comparable**: {problem}."]
     images, slides = len(new.predictions.y_true), len(np.unique(new.predictions.slides))
     counts = f"{images} test glomeruli of {slides} slide{'s' * (slides != 1)}"
@@ -74,7 +68,8 @@ def judge(old: Pooled, new: Pooled, before: str, after: str) -> list[str]:
         old.y_pred, new.y_pred
     ):
         return [
-            f"**The same**: each of the {counts} has the probability and the call that it had before."
+            f"**The same**: each of the {counts} has the same probability and predicted class as "
+            "before."
         ]
     changes = compare_sides(old, new)
     single = [f"Caution: {SINGLE}.", ""] if are_single(new.predictions.slides) else []
@@ -83,23 +78,23 @@ def judge(old: Pooled, new: Pooled, before: str, after: str) -> list[str]:
         "",
         *single,
         *_note(changes, slides),
-        *table(changes, before, after),
+        *change_table(changes, before, after),
     ]
 
 
 def read_side(revision: str | None) -> Pooled:
-    """Return the test predictions of a revision, by path, and what each glomerulus was called.
+    """Return the test predictions of a revision and the predicted classes, sorted by path.
 
     Raises:
         UserError: it has none, they are neither in git nor in DVC's cache, or they are damaged.
     """
     name = revision or "the workspace"
     text = read_at(PREDICTIONS, revision)
-    measures = read_at(MEASURES, revision)
+    measures = read_at(MEASURES_FILE, revision)
     try:
         threshold = parse_json(measures).get("threshold")
     except (ValueError, AttributeError) as error:
-        raise damaged(f"{MEASURES} of {name}", error) from None
+        raise damaged(f"{MEASURES_FILE} of {name}", error) from None
     found = parse_predictions(io.StringIO(text, newline=""), f"{PREDICTIONS} of {name}")
     if threshold is None or not len(found.paths):
         raise UserError(f"{name} has no test set: it is trained on all slides")
@@ -110,23 +105,24 @@ def read_side(revision: str | None) -> Pooled:
     )
 
 
-def _apart(old: Pooled, new: Pooled) -> str:
-    """Return why the two are not of the same glomeruli, or nothing."""
+def _difference(old: Pooled, new: Pooled) -> str:
+    """Return why the two have other glomeruli; empty if they are the same."""
     paths = [set(side.predictions.paths) for side in (old, new)]
     if paths[0] != paths[1]:
         shared = len(paths[0] & paths[1])
-        return f"the test sets differ, {len(paths[0])} glomeruli before and {len(paths[1])} now, {shared} of them in both"
-    if not np.array_equal(old.predictions.y_true, new.predictions.y_true):
-        return f"{np.sum(old.predictions.y_true != new.predictions.y_true)} test glomeruli have another label now"
+        return (
+            f"the test sets differ, {len(paths[0])} glomeruli before and {len(paths[1])} now, "
+            f"{shared} of them in both"
+        )
+    if relabeled := np.sum(old.predictions.y_true != new.predictions.y_true):
+        return f"{relabeled} test glomeruli have another label now"
     if not np.array_equal(old.predictions.slides, new.predictions.slides):
         return "test glomeruli belong to other slides now"
     return ""
 
 
 def compare_sides(old: Pooled, new: Pooled, replicates: int = REPLICATES) -> list[Change]:
-    """Return what became of each measure, with intervals of the differences from a bootstrap over
-    slides, paired.
-    """
+    """Return the change of each measure, with intervals from a paired bootstrap over slides."""
     (before, after), (old_draws, new_draws) = measure_draws(
         [[old], [new]], WITH_INTERVALS, replicates, SEED
     )
@@ -143,8 +139,9 @@ def sentence(changes: Sequence[Change], counts: str) -> str:
     if change.before is None or change.after is None or change.low is None:
         return f"**Not comparable**: {title(METRIC)} is not defined on these {counts}."
     return (
-        f"**{change.word.capitalize()}**: {title(METRIC)} {change.after:.3f} after {change.before:.3f}, difference "
-        f"{change.after - change.before:+.3f} (95 % interval {change.low:+.3f} to {change.high:+.3f}, by slide), on {counts}."
+        f"**{change.word.capitalize()}**: {title(METRIC)} {change.after:.3f} after "
+        f"{change.before:.3f}, difference {change.after - change.before:+.3f} (95 % interval "
+        f"{change.low:+.3f} to {change.high:+.3f}, by slide), on {counts}."
     )
 
 
@@ -157,10 +154,8 @@ def _note(changes: Sequence[Change], slides: int) -> list[str]:
     return [text, ""] if (text := too_small(slides, widths)) else []
 
 
-def table(changes: Sequence[Change], before: str, after: str) -> list[str]:
-    """Return the measures as a table, with an arrow up or down, and what the interval of the
-    difference says of it.
-    """
+def change_table(changes: Sequence[Change], before: str, after: str) -> list[str]:
+    """Return the measures as a table, with arrows and what the intervals say."""
     rows = []
     for one in changes:
         values = [

@@ -1,1 +1,1 @@
-"""Experiments of git and DVC: run, read, repeated and put side by side."""
+"""Experiments of git and DVC: run, read, repeated and compared."""

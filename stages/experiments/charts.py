@@ -1,6 +1,4 @@
-"""Charts as pictures, drawn from Vega-Lite, which DVC's own plots are made of, without a browser
-and without a network.
-"""
+"""Draw Vega-Lite charts, the format of DVC's plots, as pictures, without browser or network."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Running the pipeline again in a clone, and comparing its outputs."""
+"""Run the pipeline again in a clone, and compare its outputs with the committed ones."""
 
 import os
 import shutil
@@ -14,22 +14,18 @@ from stages.base.arithmetic import THREADS, is_portable
 from stages.base.errors import UserError, refuse
 from stages.base.files import read_json
 from stages.base.parameters import read_yaml
-from stages.experiments.agreement import EXACT_STAGES, compare_contents
+from stages.experiments.agreement import EXACT_FILES, EXACT_STAGES, TABLES, compare_contents
 from stages.experiments.commands import DVC, clone_at, find_repository, from_top, output_of, run_dvc
 from stages.experiments.inputs import digest, input_paths
+from stages.experiments.reading import MADE_WITH
 
 LOCKS = ("dvc.lock", "data/dvc.lock")
-MADE_WITH = "metrics/plots/made_with.json"
-# Of commits until November 2026.
-ARITHMETIC = "metrics/train/arithmetic.json"
 COMPARED = (".csv", ".json")
 Outputs = dict[tuple[str, str], str]
 
 
 def find_commit(revision: str) -> str:
-    """Return the commit that a commit, branch, tag or experiment is. Raises `UserError` if there is
-    none.
-    """
+    """Return the hash of a commit, branch, tag or experiment. Raises `UserError` without one."""
     try:
         with Repo() as repo:
             commit = str(resolve_rev(repo.scm, revision))
@@ -41,26 +37,24 @@ def find_commit(revision: str) -> str:
 
 
 def make_clone(commit: str, folder: Path) -> Path:
-    """Clone the repository of the current folder at a commit, with the datasets and weights that it
-    was run on.
+    """Clone this repository at a commit, with the datasets and weights of its results.
 
-    They are taken from here where they are still the same, or else from DVC's cache.
+    They are copied from here if they have not changed, and otherwise come from DVC's cache.
 
     Returns:
-        The project in the clone: `folder`, or a folder of it as the current one is of its
-            repository.
+        The project in the clone: `folder`, or its subfolder if the project here is in one.
 
     Raises:
-        UserError: one of them is neither here nor in the cache as it was.
+        UserError: a dataset or weights have changed here and are not in the cache.
     """
     repository = find_repository()
     clone_at(str(repository.top), commit, folder)
     clone = folder / repository.inside
-    locked = dependencies(clone)
+    locked = locked_dependencies(clone)
+    made = {path for _, path in locked_outputs(clone)}
     problems = []
     for path in input_paths(read_yaml(clone / "params.yaml")):
-        # What git has is in the clone, and what a stage draws will be.
-        if path not in locked or path in drawn(clone) or _is_of_git(path, clone):
+        if path not in locked or path in made or _is_in_git(path, clone):
             continue
         (clone / path).parent.mkdir(parents=True, exist_ok=True)
         if digest(path) == locked[path]:
@@ -69,29 +63,19 @@ def make_clone(commit: str, folder: Path) -> Path:
             else:
                 shutil.copy(path, clone / path)
             continue
+        source = [str(repository.top), from_top(path), "--rev", commit]
         try:
-            output_of(
-                [
-                    *DVC,
-                    "get",
-                    str(repository.top),
-                    from_top(path),
-                    "--rev",
-                    commit,
-                    "--out",
-                    str(clone / path),
-                    "--force",
-                ]
-            )
+            output_of([*DVC, "get", *source, "--out", str(clone / path), "--force"])
         except UserError:
             problems.append(
-                f"{path}: it is not here as {commit[:7]} was run on it, and not in DVC's cache; `dvc pull` may bring it"
+                f"{path}: it is not here as {commit[:7]} was run on it, and not in DVC's cache; "
+                "`dvc pull` may bring it"
             )
     refuse(problems)
     return clone
 
 
-def dependencies(folder: Path) -> dict[str, str]:
+def locked_dependencies(folder: Path) -> dict[str, str]:
     """Return the hash of each dependency in the lock files of a folder, by path."""
     return {
         dependency["path"]: dependency["md5"]
@@ -100,70 +84,7 @@ def dependencies(folder: Path) -> dict[str, str]:
     }
 
 
-def drawn(folder: Path) -> set[str]:
-    return {path for _, path in outputs(folder)}
-
-
-def _is_of_git(path: str, clone: Path) -> bool:
-    """Return whether git has all of a path: it has something, and DVC has noted no part of it."""
-    has = output_of(["git", "-C", str(clone), "ls-files", "--", path]).splitlines()
-    return (
-        bool(has)
-        and not any(name.endswith(".dvc") for name in has)
-        and not (clone / f"{path}.dvc").exists()
-    )
-
-
-def made_under(clone: Path) -> dict[str, Any]:
-    """Return `stages.model.backend.runtime_environment` of the training in a clone; nothing where that is
-    not said.
-    """
-    if (clone / MADE_WITH).is_file():
-        return {row["what"]: row["found"] for row in read_json(clone / MADE_WITH)}
-    return read_json(clone / ARITHMETIC) if (clone / ARITHMETIC).is_file() else {}
-
-
-def must_be_equal(made: dict[str, Any], here: dict[str, Any]) -> bool:
-    """Return whether two trainings must have come to the same bytes."""
-    return not made or (is_portable(made) and made == here)
-
-
-def described(made: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in made.items())
-
-
-def committed_contents(commit: str, clone: Path, committed: Outputs) -> dict[str, bytes]:
-    """Return the committed tables and measures that can be had, by path: from git, or from DVC's
-    cache of this repository.
-    """
-    contents = {}
-    for _, path in committed:
-        if not path.endswith(COMPARED):
-            continue
-        if (clone / path).is_file():
-            contents[path] = (clone / path).read_bytes()
-            continue
-        try:
-            contents[path] = dvc.api.read(from_top(path), rev=commit, mode="rb")
-        except Exception:  # DVC raises many kinds where a file is neither in the cache nor in a remote that answers.
-            continue
-    return contents
-
-
-def reproduce(clone: Path, made: dict[str, Any]) -> None:
-    """Run the pipeline in `clone` with nothing taken from a cache, by the arithmetic and the
-    threads that were chosen when the results were made; its output goes to the screen.
-    """
-    chosen = (
-        {"GLOMERULI_ARITHMETIC": made["arithmetic"], THREADS[0]: str(made["threads"])}
-        if made
-        else {}
-    )
-    if not run_dvc(["repro", "--force", "--no-run-cache"], clone, chosen):
-        raise UserError("`dvc repro` failed in the clone; what it printed above says why")
-
-
-def outputs(folder: Path) -> Outputs:
+def locked_outputs(folder: Path) -> Outputs:
     """Return the hash of each output in the lock files of a folder, by (stage, path)."""
     return {
         (name, out["path"]): out["md5"]
@@ -174,49 +95,98 @@ def outputs(folder: Path) -> Outputs:
 
 def _stages(folder: Path) -> dict[str, Any]:
     if not (folder / LOCKS[0]).is_file():
-        raise UserError(
-            "there is no dvc.lock in this revision: nothing was committed that could be verified"
-        )
+        raise UserError("dvc.lock: it is not in this revision, so there are no results to verify")
     locks = [folder / lock for lock in LOCKS if (folder / lock).is_file()]
     return {name: stage for lock in locks for name, stage in read_yaml(lock)["stages"].items()}
 
 
-def report(committed: Outputs, found: Outputs) -> int:
-    """Print `same` or `different` for each output, and return how many differ or are missing."""
-    different = 0
-    for (stage, path), was in committed.items():
-        same = found.get((stage, path)) == was
-        different += not same
-        print(f"{'same' if same else 'DIFFERENT':>9}  {stage}: {path}")
-    return different
+def _is_in_git(path: str, clone: Path) -> bool:
+    """Return whether git has all of a path: some of it, and DVC tracks no part of it."""
+    tracked = output_of(["git", "-C", str(clone), "ls-files", "--", path]).splitlines()
+    return (
+        bool(tracked)
+        and not any(name.endswith(".dvc") for name in tracked)
+        and not (clone / f"{path}.dvc").exists()
+    )
 
 
-def report_by_value(
-    committed: Outputs, found: Outputs, contents: dict[str, bytes], clone: Path
-) -> int:
-    """Print for each output whether it is the same, agrees, differs or is not compared; return how
-    many differ or are missing.
+def made_under(clone: Path) -> dict[str, Any]:
+    """Return `stages.model.backend.runtime_environment` of the training; empty without a training."""
+    path = clone / MADE_WITH
+    return {row["what"]: row["found"] for row in read_json(path)} if path.is_file() else {}
+
+
+def must_be_equal(made: dict[str, Any], here: dict[str, Any]) -> bool:
+    """Return whether two trainings must have given the same bytes."""
+    return not made or (is_portable(made) and made == here)
+
+
+def described(made: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in made.items())
+
+
+def committed_contents(commit: str, clone: Path, committed: Outputs) -> dict[str, bytes]:
+    """Return the committed tables and measures by path, as far as git or DVC's cache has them."""
+    contents = {}
+    for _, path in committed:
+        if not path.endswith(COMPARED):
+            continue
+        if (clone / path).is_file():
+            contents[path] = (clone / path).read_bytes()
+            continue
+        try:
+            contents[path] = dvc.api.read(from_top(path), rev=commit, mode="rb")
+        except Exception:  # DVC and its remotes raise many kinds for a file that they do not have.
+            continue
+    return contents
+
+
+def reproduce(clone: Path, made: dict[str, Any]) -> None:
+    """Run the whole pipeline in `clone` without a cache; its output goes to the screen.
+
+    It computes with the arithmetic and the number of threads of the committed results.
     """
-    different = 0
+    chosen = (
+        {"GLOMERULI_ARITHMETIC": made["arithmetic"], THREADS[0]: str(made["threads"])}
+        if made
+        else {}
+    )
+    if not run_dvc(["repro", "--force", "--no-run-cache"], clone, chosen):
+        raise UserError("`dvc repro` failed in the clone; what it printed above says why")
+
+
+def compare_hashes(committed: Outputs, found: Outputs) -> list[tuple[str, str]]:
+    """Return for each output `same` or `DIFFERENT`, and a line about it."""
+    return [
+        ("same" if found.get(output) == was else "DIFFERENT", ": ".join(output))
+        for output, was in committed.items()
+    ]
+
+
+def compare_values(
+    committed: Outputs, found: Outputs, contents: dict[str, bytes], clone: Path
+) -> list[tuple[str, str]]:
+    """Return for each output a word and a line about it.
+
+    The words are `same`, `agrees`, `DIFFERENT`, `unknown` for a table that is not in the cache, and
+    `follows` for what is not compared.
+    """
+    lines = []
     for (stage, path), was in committed.items():
         here = found.get((stage, path))
         if here == was:
             word, why = "same", ""
         elif here is None:
-            word, why = "DIFFERENT", " (it was not made)"
-        elif stage in EXACT_STAGES:
-            word, why = "DIFFERENT", " (it must be the same on every processor)"
+            word, why = "DIFFERENT", "it was not made"
+        elif stage in EXACT_STAGES or path in EXACT_FILES:
+            word, why = "DIFFERENT", "it must be the same on every processor"
         elif path in contents and (
             agreement := compare_contents(path, contents[path], (clone / path).read_bytes())
         ):
-            word, why = "agrees" if agreement.agree else "DIFFERENT", f" ({agreement.found})"
-        elif path not in contents and path.endswith(("predictions.csv", "validation.csv")):
-            word, why = (
-                "unknown",
-                " (it is not in DVC's cache here to be compared; `dvc pull` may bring it)",
-            )
+            word, why = "agrees" if agreement.agree else "DIFFERENT", agreement.found
+        elif path not in contents and path in TABLES:
+            word, why = "unknown", "it is not in DVC's cache here; `dvc pull` may bring it"
         else:
-            word, why = "follows", " (from the weights; not compared by value)"
-        different += word == "DIFFERENT"
-        print(f"{word:>9}  {stage}: {path}{why}")
-    return different
+            word, why = "follows", "from the weights; not compared by value"
+        lines.append((word, f"{stage}: {path}" + (f" ({why})" if why else "")))
+    return lines

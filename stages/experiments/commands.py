@@ -1,4 +1,4 @@
-"""Running git and dvc, as the stages' own Python would."""
+"""Run git and dvc with the Python of this program."""
 
 import os
 import re
@@ -11,9 +11,8 @@ from typing import NamedTuple
 from stages.base.errors import UserError
 
 DVC = (sys.executable, "-m", "dvc")
-# Where git's hooks say that the repository is: commands for a clone would work on the repository of
-# the hook.
-OF_A_HOOK = (
+# Set by git's hooks: with them, a command for a clone would work on the repository of the hook.
+HOOK_VARIABLES = (
     "GIT_COMMON_DIR",
     "GIT_DIR",
     "GIT_INDEX_FILE",
@@ -21,17 +20,14 @@ OF_A_HOOK = (
     "GIT_PREFIX",
     "GIT_WORK_TREE",
 )
-# What the path of a folder may not hold (tried with DVC 3.67): it is written into a configuration
-# as ASCII and with interpolation, is a URL at another place, and a template at a third. With {} not
-# even `dvc repro` runs.
+# What DVC 3.67 does not take in the path of a folder, which it uses in an ASCII configuration file
+# with interpolation, in URLs and in templates. With {} even `dvc repro` fails.
 UNFIT = re.compile(r"[^\x00-\x7f]|[\t-\r#?{}]|%(?=\(|[0-9A-Fa-f]{2})")
 
 
 def environment() -> dict[str, str]:
-    """Return the environment with this Python first on the path, as in an activated virtual
-    environment, and of no git hook.
-    """
-    kept = {name: value for name, value in os.environ.items() if name not in OF_A_HOOK}
+    """Return the environment with this Python first on the path, and without a git hook."""
+    kept = {name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES}
     return {
         **kept,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
@@ -39,22 +35,19 @@ def environment() -> dict[str, str]:
 
 
 def refuse_unfit_paths(*folders: str | Path) -> None:
-    """Raise `UserError` if DVC cannot run experiments in a folder: it fails in its own words, or
-    loses the results silently.
-    """
+    """Raise `UserError` if DVC cannot run experiments in a folder or would lose their results."""
     for folder in folders:
         path = str(Path(folder).resolve())
         if found := UNFIT.search(path):
             shown = path if path.isprintable() else repr(path)
             raise UserError(
-                f"{shown}: the path of this folder has {found[0]!r}, with which DVC cannot run experiments; use a folder without"
+                f"{shown}: the path of this folder has {found[0]!r}, with which DVC cannot run "
+                "experiments; use a folder without"
             )
 
 
 class Repository(NamedTuple):
-    """The git repository of the current folder: its top folder, and the way from there to here, `.`
-    at the top.
-    """
+    """The git repository of the current folder: its top, and the path from there to here."""
 
     top: Path
     inside: str
@@ -64,10 +57,10 @@ def find_repository(whole: bool = False) -> Repository:
     """Return the git repository of the current folder.
 
     Args:
-        whole: refuse a shallow clone, in which DVC loses the experiments of temporary folders.
+        whole: refuse a shallow clone, in which DVC loses experiments of temporary folders.
 
     Raises:
-        UserError: there is none, it belongs to somebody else, or it is shallow.
+        UserError: there is none, it belongs to another user, or it is shallow.
     """
     command = ["git", "rev-parse", "--is-shallow-repository", "--show-prefix", "--show-toplevel"]
     done = subprocess.run(
@@ -79,7 +72,8 @@ def find_repository(whole: bool = False) -> Repository:
     )
     if owned := re.search(r"dubious ownership in repository at '(.*?)'\n", done.stderr, re.DOTALL):
         raise UserError(
-            f"{owned[1]}: another user owns this repository; `git config --global --add safe.directory {owned[1]}` allows its use"
+            f"{owned[1]}: another user owns this repository; "
+            f"`git config --global --add safe.directory {owned[1]}` allows its use"
         )
     if done.returncode:
         raise UserError(
@@ -88,24 +82,21 @@ def find_repository(whole: bool = False) -> Repository:
     shallow, inside, top = done.stdout.split("\n", 2)
     if whole and shallow == "true":
         raise UserError(
-            "this clone is shallow, without its earlier commits; `git fetch --unshallow` brings them"
+            "this clone is shallow, without earlier commits; `git fetch --unshallow` brings them"
         )
     return Repository(Path(top.removesuffix("\n")), inside or ".")
 
 
 def from_top(path: str) -> str:
-    """Return a path of the current folder as one from the top of the git repository, as
-    `dvc.api.read` asks for it.
-    """
+    """Return a path relative to the top of the git repository, as `dvc.api.read` takes it."""
     return os.path.normpath(Path(find_repository().inside, path))
 
 
 def find_experiment(name: str) -> str:
-    """Return the commit of the experiment of HEAD with this name, be there a branch of that name or
-    not.
+    """Return the commit of an experiment of HEAD, even if a branch has the same name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such experiment.
     """
     head = output_of(["git", "rev-parse", "HEAD"]).strip()
     try:
@@ -119,19 +110,13 @@ def find_experiment(name: str) -> str:
 def run_dvc(
     arguments: Sequence[str], folder: str | Path = ".", variables: Mapping[str, str] | None = None
 ) -> bool:
-    """Run dvc with its output on the screen, and with further environment variables; return whether
-    it succeeded.
-    """
-    return (
-        subprocess.run(
-            [*DVC, *arguments], cwd=folder, env=environment() | dict(variables or {})
-        ).returncode
-        == 0
-    )
+    """Run dvc with its output on the screen; return whether it succeeded."""
+    variables = environment() | dict(variables or {})
+    return subprocess.run([*DVC, *arguments], cwd=folder, env=variables).returncode == 0
 
 
 def start_dvc(arguments: Sequence[str]) -> subprocess.Popen[str]:
-    """Start dvc; what it prints, errors included, is there to read, line by line."""
+    """Start dvc; its output, errors included, can be read line by line."""
     return subprocess.Popen(
         [*DVC, *arguments],
         env=environment(),
@@ -146,7 +131,7 @@ def output_of(command: Sequence[str], last_lines: int | None = None) -> str:
     """Return what a command prints.
 
     Raises:
-        UserError: it fails. The text has its error output in one line, or the `last_lines` of all
+        UserError: it fails. The text is its error output in one line, or the `last_lines` of all
             its output.
     """
     done = subprocess.run(
@@ -160,12 +145,13 @@ def output_of(command: Sequence[str], last_lines: int | None = None) -> str:
 
 
 def stages_to_run() -> list[str]:
-    """Return the names of the stages whose results are not those of the workspace's code,
-    parameters and data, as far as dvc.lock and the files that are here tell; files that are only in
-    a remote are not missed. Nothing runs.
+    """Return the stages whose code, parameters or data have changed since they ran; runs nothing.
 
-    Stages that depend on those returned are left out. Raises `UserError` if DVC cannot tell, as in
-    a broken dvc.yaml.
+    Stages that depend on those returned are left out. Files that are only in a remote count as
+    unchanged.
+
+    Raises:
+        UserError: DVC cannot tell, for example because dvc.yaml is invalid.
     """
     command = [*DVC, "repro", "--dry", "--allow-missing", "--keep-going"]
     done = subprocess.run(
@@ -173,7 +159,7 @@ def stages_to_run() -> list[str]:
     )
     names = re.findall(r"^Running stage '(.+)':$", done.stdout, flags=re.MULTILINE)
     if done.returncode:
-        # A stage whose data is not here cannot even be tried.
+        # DVC cannot even try a stage whose data is missing.
         failed = re.findall(
             r"^ERROR: failed to reproduce(?: stages:)? ('.+')$", done.stderr, flags=re.MULTILINE
         )
@@ -184,8 +170,6 @@ def stages_to_run() -> list[str]:
 
 
 def clone_at(repository: str, commit: str, folder: Path) -> None:
-    """Clone a repository (a folder or an address) into `folder`, at a commit. Raises `UserError` if
-    that fails.
-    """
+    """Clone a repository (a folder or URL) at a commit. Raises `UserError` if that fails."""
     output_of(["git", "clone", "--quiet", "--no-checkout", repository, str(folder)])
     output_of(["git", "-C", str(folder), "checkout", "--quiet", "--detach", commit])

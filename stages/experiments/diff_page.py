@@ -1,4 +1,4 @@
-"""The page that says what a change does to parameters, metrics and plots."""
+"""The page on what a change does to parameters, metrics and plots, as Markdown."""
 
 import itertools
 import json
@@ -18,26 +18,24 @@ WORKSPACE = "workspace"
 
 
 def section(heading: str, kind: str, revisions: Sequence[str]) -> list[str]:
-    """Return what `dvc params diff` or `dvc metrics diff` says, folded."""
+    """Return the output of `dvc params diff` or `dvc metrics diff`, folded."""
     head, rule, *rows = output_of(
         [*DVC, kind, "diff", "--md", *revisions]
     ).strip().splitlines() or ["No difference.", ""]
-    # DVC gives the files in an order of its own, which changes from run to run.
+    # The order of DVC's rows changes from run to run.
     return ["", *folded(f"{heading}: {len(rows) or 'none'} changed", [head, rule, *sorted(rows)])]
 
 
 def folded(summary: str, lines: Sequence[str]) -> list[str]:
-    """Return lines of Markdown that a click unfolds."""
+    """Return lines of Markdown that unfold on a click."""
     return ["<details>", f"<summary>{summary}</summary>", "", *lines, "", "</details>"]
 
 
 def plots(revisions: Sequence[str], output: Path, pictures: bool = True) -> list[str]:
-    """Draw what `dvc plots diff` has as pictures in `output`, and return the Markdown that shows
-    them.
+    """Draw the plots of `dvc plots diff` into `output`, and return the Markdown that shows them.
 
-    Plots are drawn by their Vega-Lite specifications; pictures stand side by side. Of a revision
-    whose files are not in DVC's cache, the page says so. Without `pictures`, which show crops, only
-    charts are drawn.
+    The page names plots whose files are not in DVC's cache. Without `pictures`, which show crops,
+    only charts are drawn.
     """
     names = [*revisions, WORKSPACE][:2]
     lines: list[str] = []
@@ -64,7 +62,8 @@ def plots(revisions: Sequence[str], output: Path, pictures: bool = True) -> list
                 lines += _side_by_side(name, images, names, output, files)
             drawn = {revision for drawing in drawings for revision in drawing["revisions"]}
             lines += [
-                f"Not drawn for {revision}: not in DVC's cache (`dvc push` there and `dvc fetch` here bring it) or not there.\n"
+                f"Not drawn for {revision}: it does not exist, or is not in DVC's cache (`dvc push` "
+                "there and `dvc fetch` here bring it).\n"
                 for revision in names
                 if revision not in drawn or (name, revision) in missing
             ]
@@ -72,7 +71,7 @@ def plots(revisions: Sequence[str], output: Path, pictures: bool = True) -> list
 
 
 def _unused(stem: str, files: set[str], suffix: str = ".png") -> str:
-    """Return a name that no other plot's file has, and note it."""
+    """Return an unused name of a file, and add it to `files`."""
     candidates = (f"{stem}{f'-{number}' if number else ''}{suffix}" for number in itertools.count())
     file = next(name for name in candidates if name not in files)
     files.add(file)
@@ -80,7 +79,7 @@ def _unused(stem: str, files: set[str], suffix: str = ".png") -> str:
 
 
 def remove_pictures(page: Path) -> None:
-    """Remove the pictures that an earlier page shows, and nothing else that may be in its folder."""
+    """Remove the pictures that an earlier page shows, and no other file of its folder."""
     if page.is_file():
         for name in re.findall(
             r"\]\((plots/[A-Za-z0-9_-]+\.\w+)\)", page.read_text(encoding="utf-8")

@@ -1,13 +1,13 @@
-"""What experiments are made of: whether this folder has it as git and DVC have it on record.
+"""The inputs of experiments, and whether git and DVC have recorded them as they are here.
 
-An experiment that runs in another folder starts from the record. What differs from it here would
-silently be left out, or another state of the labels be taken for this one.
+An experiment in another folder starts from what is recorded: unrecorded changes would silently be
+left out.
 """
 
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
@@ -19,16 +19,13 @@ from stages.experiments.commands import output_of
 if TYPE_CHECKING:
     from dvc.output import Output
 
-# What file systems leave behind, and no experiment misses; so does everything that begins with a
-# dot.
-LEFT_BEHIND = ("thumbs.db", "desktop.ini")
-KINDS = ("data", "card", "weights", "code", "packages")
+InputKind = Literal["data", "card", "weights", "code", "packages"]
+# Files of file managers; git need not know them, nor names that begin with a dot.
+LITTER = ("thumbs.db", "desktop.ini")
 
 
 def input_paths(params: Mapping[str, Any]) -> list[str]:
-    """Return the datasets, their cards, the weights and the key that parameters name, as paths from
-    here.
-    """
+    """Return the paths of the datasets, cards, weights and the key that parameters name."""
     external = params.get("external")
     names = [params.get("data"), *(external if isinstance(external, list) else [])]
     datasets = [path for name in names for path in (f"data/{name}", f"data/{name}.yaml")]
@@ -37,8 +34,8 @@ def input_paths(params: Mapping[str, Any]) -> list[str]:
     return [*dict.fromkeys(datasets), f"data/weights/{params['model']['weights']}", *keys]
 
 
-def kind_of(path: str, data: object, weights: object) -> str | None:
-    """Return which of `KINDS` a dependency in dvc.lock is; None if a stage made it.
+def input_kind(path: str, data: object, weights: object) -> InputKind | None:
+    """Return the kind of a dependency in dvc.lock; None if a stage made it.
 
     Args:
         data: the name of the dataset.
@@ -59,12 +56,12 @@ def kind_of(path: str, data: object, weights: object) -> str | None:
 
 
 def digest(path: str) -> str | None:
-    """Return the MD5 digest of a file or folder as `dvc.lock` notes it; None if it does not exist."""
+    """Return the MD5 digest of a file or folder as in dvc.lock; None if it does not exist."""
     return digests([path])[path]
 
 
 def digests(paths: Iterable[str]) -> dict[str, str | None]:
-    """Return the digest of each path, as `digest` does, at a fraction of its cost."""
+    """Return the digest of each path, faster than `digest` one by one."""
     with Repo() as repo:
         return {path: _digest(repo, os.path.abspath(path)) for path in paths}
 
@@ -77,12 +74,10 @@ def _digest(repo: Repo, path: str) -> str | None:
 
 
 def refuse_unrecorded(paths: Iterable[str], from_cache: bool = True) -> None:
-    """Raise `UserError` if an experiment in another folder would not have these paths as they are
-    here.
+    """Raise `UserError` if an experiment in another folder would get other content of these paths.
 
     Args:
-        paths: as of `input_paths`.
-        from_cache: the other folder takes them from this repository's DVC cache.
+        from_cache: the other folder gets them from this repository's DVC cache.
     """
     problems: list[str] = []
     try:
@@ -114,7 +109,7 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _changed(out: "Output", from_cache: bool) -> list[str]:
-    """Return what is wrong with what `dvc add` or `dvc import` brought, in no or one line."""
+    """Return what is wrong with an output of `dvc add` or `dvc import`: at most one line."""
     note, path = os.path.relpath(out.stage.path), os.path.relpath(out.fs_path)
     cached = not out.changed_cache()
     match out.workspace_status().get(str(out)):
@@ -123,26 +118,26 @@ def _changed(out: "Output", from_cache: bool) -> list[str]:
         case None:
             return [f"{path}: DVC's cache does not hold all of it; `dvc add {path}` puts it there"]
         case "deleted" if cached or not from_cache:
-            # The cache or the remote has what is on record.
+            # It comes from the cache or the remote.
             return []
         case "deleted":
             return [f"{path}: it is neither here nor in DVC's cache; `dvc pull {note}` brings it"]
         case _:
             return [
-                f"{path}: it is not as {note} has it on record; `dvc add {path}` and commit {note}, "
-                f"or `dvc checkout {note}` for the state on record"
+                f"{path}: it has changed since {note} was written; `dvc add {path}` and commit "
+                f"{note}, or `dvc checkout {note}` to undo the change"
             ]
 
 
 def _not_in_git(path: str, files: list[str], of_dvc: list[str], added: bool) -> list[str]:
-    """Return what is wrong with files that neither git nor DVC knows, in no or one line."""
+    """Return what is wrong with files that neither git nor DVC tracks: at most one line."""
     listed = output_of(["git", "ls-files", "--others", "-z", "--", *files]).split("\0")
     unknown = [
         file
         for file in filter(None, listed)
-        if not Path(file).name.startswith(".") and Path(file).name.lower() not in LEFT_BEHIND
+        if not Path(file).name.startswith(".") and Path(file).name.lower() not in LITTER
         if not any(_within(file, out) for out in of_dvc)
-        # Of the code, the modules alone (.dvcignore).
+        # Only modules are code (.dvcignore).
         if path != "stages" or file.endswith(".py")
     ]
     if not unknown:
@@ -156,7 +151,7 @@ def _not_in_git(path: str, files: list[str], of_dvc: list[str], added: bool) -> 
         return [f"{path}: it does not exist{ignored}"]
     if os.path.isdir(path) and not added and not output_of(["git", "ls-files", "--", path]).strip():
         if Path(f"{path}.dvc").exists():
-            return [f"{path}: DVC does not look at {path}.dvc; remove its line in .dvcignore"]
-        return [f"{path}: neither DVC nor git knows it; `dvc add {path}` and commit {path}.dvc"]
+            return [f"{path}: DVC ignores {path}.dvc; remove its line in .dvcignore"]
+        return [f"{path}: neither DVC nor git tracks it; `dvc add {path}` and commit {path}.dvc"]
     more = f", and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-    return [f"{unknown[0]}{more}: git does not know it; `git add` and commit it"]
+    return [f"{unknown[0]}{more}: git does not track it; `git add` and commit it"]

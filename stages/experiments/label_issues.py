@@ -1,4 +1,4 @@
-"""Labels that the test predictions of experiments give reason to doubt."""
+"""Labels that predictions for unseen glomeruli make unlikely."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,16 +9,11 @@ from cleanlab import filter as confident_learning
 from cleanlab.rank import get_self_confidence_for_each_label
 
 from stages.base.errors import UserError
-from stages.dataset.predictions import VALIDATION
 from stages.experiments.reading import Experiment
-
-PREDICTIONS = "metrics/predictions.csv"
 
 
 class LabelIssue(NamedTuple):
-    """A label that is doubted: `probability` is that of global sclerosis, `confidence` that of the
-    label, by the models.
-    """
+    """An unlikely label, with the mean predicted probability of sclerosis and of the label."""
 
     path: str
     slide: str
@@ -30,23 +25,19 @@ class LabelIssue(NamedTuple):
 def out_of_fold(
     experiments: Sequence[Experiment],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return path, slide, label and mean probability of all glomeruli that the experiments tested,
-    sorted by path.
+    """Return path, slide, label and mean probability of the tested glomeruli, sorted by path.
 
     Raises:
-        UserError: two experiments disagree about a label.
+        UserError: two experiments have different labels or slides of a glomerulus.
     """
     probabilities: dict[str, list[float]] = defaultdict(list)
     about: dict[str, tuple[str, int]] = {}
     for experiment in experiments:
-        # A model of all slides has judged each by the member that has not seen it.
-        found = experiment.predictions(
-            VALIDATION if experiment.params.get("split.test") == "none" else PREDICTIONS
-        )
-        for path, slide, label, probability in zip(*found):
+        for path, slide, label, probability in zip(*experiment.unseen_predictions()):
             if about.setdefault(str(path), (str(slide), int(label))) != (str(slide), int(label)):
                 raise UserError(
-                    f"the experiments have several labels or slides of {path}; take those of one state of the labels"
+                    f"the experiments have several labels or slides of {path}; choose experiments "
+                    "with the same labels"
                 )
             probabilities[str(path)].append(float(probability))
     paths = sorted(about)
@@ -62,8 +53,7 @@ def out_of_fold(
 def find_label_issues(
     paths: np.ndarray, slides: np.ndarray, y_true: np.ndarray, y_score: np.ndarray
 ) -> list[LabelIssue]:
-    """Return the labels that cleanlab doubts, those in which the models have the least confidence
-    first.
+    """Return the labels that cleanlab finds unlikely, the most unlikely first.
 
     Raises:
         UserError: a class is missing.
@@ -72,8 +62,8 @@ def find_label_issues(
         raise UserError("label issues need glomeruli of both classes")
     probabilities = np.stack([1 - y_score, y_score], axis=1)
     confidence = get_self_confidence_for_each_label(y_true, probabilities)
-    doubted = confident_learning.find_label_issues(y_true, probabilities, n_jobs=1)
-    rows = [row for row in np.argsort(confidence, kind="stable") if doubted[row]]
+    unlikely = confident_learning.find_label_issues(y_true, probabilities, n_jobs=1)
+    rows = [row for row in np.argsort(confidence, kind="stable") if unlikely[row]]
     return [
         LabelIssue(
             paths[row],

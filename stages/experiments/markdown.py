@@ -1,4 +1,4 @@
-"""Tables in Markdown, for pages that GitHub and GitLab show."""
+"""Tables in Markdown, as GitHub and GitLab show them."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,4 @@
-"""Reading DVC experiments: their parameters, their measures and their predictions, through DVC's
-own API.
-"""
+"""Read DVC experiments through DVC's API: their parameters, measures and predictions."""
 
 import io
 import sys
@@ -19,24 +17,22 @@ from stages.base.errors import UserError, refuse
 from stages.base.files import parse_table
 from stages.base.parameters import read_yaml
 from stages.base.strict_json import parse_json
-from stages.dataset.predictions import Predictions, parse_predictions
+from stages.dataset.cohort import MANIFEST
+from stages.dataset.predictions import VALIDATION, Predictions, parse_predictions
 from stages.experiments.commands import find_repository, from_top
-from stages.experiments.inputs import digest, kind_of
-from stages.experiments.settings import Value, as_yaml, flatten, params_with, plain
+from stages.experiments.inputs import digest, input_kind
+from stages.experiments.settings import Value, as_yaml, flatten, join_list, params_with
 
-MANIFEST, PREDICTIONS, MEASURES = (
-    "data/manifest.csv",
-    "metrics/predictions.csv",
-    "metrics/measures.json",
-)
+PREDICTIONS, MEASURES_FILE = "metrics/predictions.csv", "metrics/measures.json"
 MADE_WITH = "metrics/plots/made_with.json"
 
 
 class Experiment(NamedTuple):
-    """One run: its name, its commit, its parameters by their dotted names.
+    """A finished experiment.
 
-    `inputs` has the MD5 digests, as in dvc.lock, of the code and the dataset that it was made of,
-    by their paths.
+    Attributes:
+        params: by their dotted names.
+        inputs: the MD5 digests in dvc.lock of its code, packages, dataset and weights, by path.
     """
 
     name: str
@@ -44,29 +40,27 @@ class Experiment(NamedTuple):
     params: dict[str, Value]
     inputs: dict[str, str]
 
-    def read(self, path: str | Path) -> str:
-        """Return the text of one of its files, from git or from DVC's cache.
+    @property
+    def has_no_test(self) -> bool:
+        """Whether it was trained on all slides, so that it has only out-of-fold predictions."""
+        return self.params.get("split.test") == "none"
 
-        Raises:
-            UserError: the file is in neither.
-        """
+    def read(self, path: str | Path) -> str:
+        """Return the text of a file, from git or DVC's cache. Raises `UserError` without it."""
         try:
             return _read(str(path), self.commit)
         except (DvcException, OSError) as error:
             raise UserError(
-                f"{path} of experiment {self.name} cannot be read ({error}); `dvc exp pull` may bring it"
+                f"{path} of experiment {self.name} cannot be read ({error}); "
+                "`dvc exp pull` may bring it"
             ) from None
 
     def refuse_if_partial(self) -> None:
-        """Raise `UserError` if only a part of the pipeline has run: the results of the other stages
-        are of other inputs.
-
-        In dvc.lock a stage's dependency then has another digest than the output that it is.
-        """
+        """Raise `UserError` if only a part of the pipeline has run."""
         for name, path in partly_run(stages_in(self.read("dvc.lock"))):
             raise UserError(
-                f"of experiment {self.name} stage {name} has not run after {path} changed; run it whole, "
-                "with `dvc exp run` and without the name of a stage, or leave it out"
+                f"experiment {self.name}: stage {name} has not run after {path} changed; run all "
+                "stages with `dvc exp run`, without the name of a stage, or leave it out"
             )
 
     def data(self) -> dict[str, str]:
@@ -83,41 +77,38 @@ class Experiment(NamedTuple):
         return parse_pixels(self.read(MANIFEST), f"{MANIFEST} of experiment {self.name}")
 
     def made_with(self) -> dict[str, str]:
-        """Return what the bytes of its training depend on beside code, data and parameters; nothing
-        where that is not said.
-        """
-        try:
-            return {row["what"]: str(row["found"]) for row in parse_json(self.read(MADE_WITH))}
-        except UserError:
-            return {}
+        """Return the runtime environment of its training, which can change the bytes of results."""
+        return {row["what"]: str(row["found"]) for row in parse_json(self.read(MADE_WITH))}
 
     def measures(self) -> dict[str, float]:
-        """Return its measures on the test set by their dotted names, such as
-        `interval_95.roc_auc.low`; only those defined.
-        """
-        found = flatten(parse_json(self.read(MEASURES)))
+        """Return its defined measures on the test set by dotted names (`interval_95.f1.low`)."""
+        found = flatten(parse_json(self.read(MEASURES_FILE)))
         return {name: value for name, value in found.items() if isinstance(value, (int, float))}
 
     def predictions(self, path: str | Path) -> Predictions:
-        """Return what it predicted, from metrics/predictions.csv (test) or models/validation.csv."""
+        """Return its predictions in `PREDICTIONS` (test) or `VALIDATION`."""
         return parse_predictions(
             io.StringIO(self.read(path), newline=""), f"{path} of experiment {self.name}"
         )
 
+    def unseen_predictions(self) -> Predictions:
+        """Return its predictions for the glomeruli that the predicting model was not trained on."""
+        return self.predictions(VALIDATION if self.has_no_test else PREDICTIONS)
+
 
 def stages_in(lock: str) -> dict[str, dict]:
-    """Return the stages in the text of a dvc.lock that decide over test predictions.
+    """Return the stages in the text of a dvc.lock on which test predictions depend.
 
-    No test prediction comes from another dataset; of one that is no longer measured DVC keeps the
-    old entry.
+    `external` is left out: DVC keeps the entry of a dataset that is no longer measured.
     """
     stages = YAML(typ="safe", pure=True).load(lock)["stages"]
     return {name: stage for name, stage in stages.items() if not name.startswith("external@")}
 
 
 def partly_run(stages: dict[str, dict]) -> list[tuple[str, str]]:
-    """Return each stage in a dvc.lock that has not run after another one, and the output of that
-    one.
+    """Return (stage, dependency) for each dependency that was made again after the stage ran.
+
+    Its digest in dvc.lock then differs from that of the output.
     """
     made = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
     return [
@@ -140,34 +131,36 @@ def _read(path: str, commit: str) -> str:
     return dvc.api.read(from_top(path), rev=commit)
 
 
-def read_at(path: str, revision: str | None) -> str:
-    """Return the text of a file at a revision, from git or from DVC's cache; None: of the
-    workspace.
+def read_at(path: str | Path, revision: str | None) -> str:
+    """Return the text of a file at a revision, from git or DVC's cache; None is the workspace.
 
     Raises:
         UserError: the file is in neither.
     """
     try:
-        return Path(path).read_text(encoding="utf-8") if revision is None else _read(path, revision)
-    # A remote without keys or network fails in its own library's words.
+        if revision is None:
+            return Path(path).read_text(encoding="utf-8")
+        return _read(str(path), revision)
+    # A remote without keys or network raises errors of its library.
     except Exception as error:
         raise UserError(
-            f"{path} of {revision or 'the workspace'} is neither in git nor in DVC's cache ({' '.join(str(error).split())}); "
-            "`dvc push` where it was made and `dvc fetch` here bring it, which takes the remote's keys: a fork's run has none"
+            f"{path} of {revision or 'the workspace'} is neither in git nor in DVC's cache "
+            f"({' '.join(str(error).split())}); `dvc push` where it was made and `dvc fetch` here "
+            "bring it, with the keys of the remote, which the run of a fork does not have"
         ) from None
 
 
 def read_experiments(revisions: Sequence[str] = (), commits: int = 1) -> list[Experiment]:
     """Return the finished experiments that start from HEAD, or from `revisions`, sorted by name.
 
-    Those that wait, run or have failed are left out, and counted on the screen.
+    A line on the screen counts those that wait, run or have failed.
 
     Args:
         revisions: commits, branches or tags.
         commits: how many commits to go back from each, as in `dvc exp show --num`.
 
     Raises:
-        UserError: this is no repository, or there is no such revision.
+        UserError: this is not a repository, or there is no such revision.
     """
     find_repository()
     names = list(flatten(params_with()))
@@ -179,64 +172,56 @@ def read_experiments(revisions: Sequence[str] = (), commits: int = 1) -> list[Ex
     finished = [
         row for row in rows if row.get("State") in (None, "Success") and not row.get("Error")
     ]
-    if len(finished) < len(rows):
-        print(
-            f"{len(rows) - len(finished)} experiments wait, run or have failed: left out",
-            file=sys.stderr,
-        )
-    return sorted(
-        (_experiment(row, names) for row in finished), key=lambda experiment: experiment.name
-    )
-
-
-def refuse_ambiguous(experiments: Sequence[Experiment], names: Sequence[str]) -> None:
-    """Raise `UserError` if several experiments have one of `names`: those of several commits may be
-    called the same.
-    """
-    counts = Counter(experiment.name for experiment in experiments)
-    several = [name for name in dict.fromkeys(names) if counts[name] > 1]
-    refuse(
-        [
-            f"several experiments are named {name}; --rev says which commit it starts from"
-            for name in several
-        ]
-    )
+    if unfinished := len(rows) - len(finished):
+        print(f"{unfinished} experiments wait, run or have failed: left out", file=sys.stderr)
+    return sorted((_experiment(row, names) for row in finished), key=lambda one: one.name)
 
 
 def _experiment(row: dict, names: Sequence[str]) -> Experiment:
     return Experiment(
         name=row["Experiment"] or row["rev"],
         commit=row["rev"],
-        params={name: plain(row.get(name)) for name in names},
+        params={name: join_list(row.get(name)) for name in names},
         inputs={key: value for key, value in row.items() if value and is_input(key, row)},
     )
 
 
+def refuse_ambiguous(experiments: Sequence[Experiment], names: Sequence[str]) -> None:
+    """Raise `UserError` if one of `names` is the name of several experiments."""
+    counts = Counter(experiment.name for experiment in experiments)
+    refuse(
+        [
+            f"several experiments are named {name}; --rev selects by the commit they start from"
+            for name in dict.fromkeys(names)
+            if counts[name] > 1
+        ]
+    )
+
+
 def is_input(path: str, params: dict) -> bool:
-    """Return whether a dependency in dvc.lock is code, the dataset, its card, a file of weights or
-    the list of packages.
-    """
-    return kind_of(path, params.get("data"), params.get("model.weights")) is not None
+    """Return whether a path in dvc.lock is an input of the experiment, not an output of a stage."""
+    return input_kind(path, params.get("data"), params.get("model.weights")) is not None
 
 
 def made_here(experiment: Experiment) -> bool:
-    """Return whether an experiment's code and dataset are those that stand in this folder now."""
+    """Return whether an experiment's code and data are those of this folder."""
     return all(
-        found == _digest(path) for path, found in experiment.inputs.items() if path != "data/demo"
+        found == _recorded_digest(path)
+        for path, found in experiment.inputs.items()
+        if path != "data/demo"
     )
 
 
 def has_run(
-    experiments: Sequence[Experiment], wanted: dict[str, Value], but_for: tuple[str, ...] = ()
+    experiments: Sequence[Experiment], wanted: dict[str, Value], ignored: tuple[str, ...] = ()
 ) -> Experiment | None:
-    """Return one of the `experiments` that has run with these parameters on the code and dataset of
-    this folder.
+    """Return an experiment with these parameters and with the code and data of this folder.
 
     Args:
         wanted: all parameters by their dotted names.
-        but_for: how the names begin of those that do not matter.
+        ignored: how the names of parameters begin that do not matter.
     """
-    texts = {name: as_yaml(value) for name, value in wanted.items() if not name.startswith(but_for)}
+    texts = {name: as_yaml(value) for name, value in wanted.items() if not name.startswith(ignored)}
     for experiment in experiments:
         if all(
             as_yaml(experiment.params.get(name)) == text for name, text in texts.items()
@@ -245,9 +230,7 @@ def has_run(
     return None
 
 
-def _digest(path: str) -> str | None:
-    """Return the digest of a path of this folder; of data that is on record and not checked out,
-    that of the record.
-    """
+def _recorded_digest(path: str) -> str | None:
+    """Return the digest of a path here; if it is not checked out, the digest in its .dvc file."""
     note = Path(f"{path}.dvc")
     return digest(path) or (read_yaml(note)["outs"][0]["md5"] if note.is_file() else None)

@@ -1,4 +1,4 @@
-"""Running experiments: one, or a sweep of them on a cluster."""
+"""Run one experiment, or a sweep of experiments on a cluster."""
 
 import argparse
 import re
@@ -23,15 +23,18 @@ from stages.experiments.commands import (
 from stages.workers.cluster import connect, in_any_order
 from stages.workers.progress import progress
 
+INTERRUPTED = "interrupted: the same command continues with the experiments that have not run"
+CLEANING_UP = 10  # seconds
+SHOWN_LINES = 5
+
 
 def run_experiment(name: str, overrides: Sequence[str]) -> str:
-    """Run an experiment in a temporary folder, with parameters `name=value` as in `dvc exp run -S`;
-    the workspace stays as it is.
+    """Run an experiment in a temporary folder, and return its commit.
 
-    Its epochs are a progress bar; what else it prints is shown if it fails.
+    A progress bar counts its epochs; its output is shown only if it fails.
 
-    Returns:
-        Its commit.
+    Args:
+        overrides: parameters `name=value`, as in `dvc exp run -S`.
 
     Raises:
         UserError: it failed.
@@ -51,9 +54,9 @@ def run_experiment(name: str, overrides: Sequence[str]) -> str:
         except KeyboardInterrupt:
             bar.close()
             print(INTERRUPTED, file=sys.stderr)
-            # From a terminal Ctrl-C has reached DVC, too, which clears up behind itself.
+            # Ctrl-C in a terminal also reaches DVC, which then cleans up.
             with suppress(subprocess.TimeoutExpired):
-                run.wait(CLEARING_UP)
+                run.wait(CLEANING_UP)
             run.terminate()
             raise
     if run.returncode:
@@ -62,17 +65,14 @@ def run_experiment(name: str, overrides: Sequence[str]) -> str:
     return find_experiment(name)
 
 
-SHOWN_LINES = 5
-INTERRUPTED = "interrupted: the same command goes on with what has not run"
-CLEARING_UP = 10  # seconds
-
-
 class Home(NamedTuple):
-    """Where a worker finds the code and the data, and where it brings the experiment.
+    """Where workers get code and data from, and push experiments to.
 
-    `repository` and `cache` are folders that workers reach, or `repository` is an address for git;
-    `inside` is the way from its top to the project. `remote` is the name of a DVC remote, instead
-    of `cache`. `author` is who git says has made the experiment.
+    Attributes:
+        repository: a folder that workers can reach, or a URL for git.
+        inside: the path from its top to the project.
+        cache: a DVC cache that workers can reach; None with `remote`, the name of a DVC remote.
+        author: name and address for git's commits.
     """
 
     repository: str
@@ -84,26 +84,21 @@ class Home(NamedTuple):
 
 
 def home(arguments: argparse.Namespace) -> Home:
-    """Return where workers get everything from. Raises `UserError` if there is work that is not
-    committed.
-    """
-    if changed := output_of(["git", "status", "--porcelain", "--untracked-files=no"]).split("\n")[
-        0
-    ]:
+    """Return where workers get everything from. Raises `UserError` for uncommitted changes."""
+    if changed := output_of(["git", "status", "--porcelain", "--untracked-files=no"]):
         raise UserError(
-            f"{changed[3:]} is changed and not committed; experiments on other machines start from the last commit"
+            f"{changed.splitlines()[0][3:]} is changed and not committed; experiments on other "
+            "machines start from the last commit"
         )
-    cache = (
-        None
-        if arguments.remote
-        else str(Path(arguments.cache or output_of([*DVC, "cache", "dir"]).strip()).absolute())
-    )
-    # Workers clone to their temporary folders, and are told where the cache is.
+    cache = None
+    if not arguments.remote:
+        cache = str(Path(arguments.cache or output_of([*DVC, "cache", "dir"]).strip()).absolute())
+    # Workers clone into temporary folders.
     refuse_unfit_paths(tempfile.gettempdir(), *filter(None, [cache]))
     here = find_repository(whole=True)
     repository = arguments.repository or str(here.top)
     return Home(
-        # Workers stand in another folder.
+        # Workers run in another folder.
         str(Path(repository).absolute()) if Path(repository).is_dir() else repository,
         here.inside,
         output_of(["git", "rev-parse", "HEAD"]).strip(),
@@ -119,9 +114,7 @@ def home(arguments: argparse.Namespace) -> Home:
 def run_all(
     orders: Sequence[tuple[str, tuple[str, ...]]], home: Home, scheduler: str | None, workers: int
 ) -> dict[str, str]:
-    """Run experiments, each a name and its parameters, on a cluster; return why those failed that
-    did, by name.
-    """
+    """Run experiments, each a name and its parameters; return why some failed, by name."""
     if not orders:
         return {}
     failed = {}
@@ -145,9 +138,8 @@ def run_all(
 
 
 def run_order(name: str, overrides: Sequence[str], home: Home) -> str | None:
-    """Run an experiment on a worker and push it home; return why it failed, if it did."""
+    """Run an experiment on a worker and push it home; return why it failed, or None."""
     try:
-        # Deleted with all that a failed run leaves behind.
         with tempfile.TemporaryDirectory(prefix="glomeruli-sweep-") as folder:
             clone = Path(folder) / "clone"
             clone_at(home.repository, home.commit, clone)
@@ -158,9 +150,7 @@ def run_order(name: str, overrides: Sequence[str], home: Home) -> str | None:
 
 
 def run_and_push(name: str, overrides: Sequence[str], home: Home, clone: Path) -> None:
-    """Run an experiment in a clone and push it home. Raises `UserError` with the end of what it
-    printed if that fails.
-    """
+    """Run an experiment in a clone and push it home. Raises `UserError` with its last lines."""
     for key, value in zip(("user.name", "user.email"), home.author):
         output_of(["git", "-C", str(clone), "config", key, value])
     settings = {"core.analytics": "false", "core.site_cache_dir": str(clone.parent / "site")}

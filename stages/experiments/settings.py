@@ -1,4 +1,4 @@
-"""Parameters of experiments: by dotted names, as text, changed, and in a grid."""
+"""Parameters of experiments by dotted names: as text, with changes, and as a grid."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from stages.base.errors import UserError
 from stages.base.parameters import read_yaml, refuse_wrong
 
 Value = str | float | None
-# Parameters that give other results neither by being better nor by being worse.
+# Parameters that do not make a model better or worse.
 IRRELEVANT = (
     "train.resume",
     "manifest.unreadable",
@@ -23,8 +23,7 @@ IRRELEVANT = (
 
 
 def params_with(overrides: Sequence[str] = ()) -> dict:
-    """Return params.yaml with some parameters changed, each `name=value` with a dot between block
-    and key.
+    """Return params.yaml with some parameters changed, each `block.key=value`.
 
     Raises:
         UserError: there is no such parameter, or one is wrong.
@@ -48,39 +47,34 @@ def params_with(overrides: Sequence[str] = ()) -> dict:
 
 
 def flatten(params: dict, prefix: str = "") -> dict[str, Value]:
-    """Return nested parameters by their dotted names: `{"split": {"fold": 0}}` as `{"split.fold":
-    0}`.
-    """
+    """Return nested parameters by dotted names: {"split": {"fold": 0}} as {"split.fold": 0}."""
     flat: dict[str, Value] = {}
     for key, value in params.items():
         flat |= (
             flatten(value, f"{prefix}{key}.")
             if isinstance(value, dict)
-            else {f"{prefix}{key}": plain(value)}
+            else {f"{prefix}{key}": join_list(value)}
         )
     return flat
 
 
-def plain(value: Any) -> Value:
+def join_list(value: Any) -> Value:
     return str([*value]) if isinstance(value, list) else value
 
 
 def as_yaml(value: Value) -> str:
-    """Return a parameter as params.yaml would have it: DVC gives numbers as floats and truth values
-    as text.
-    """
+    """Return a parameter as in params.yaml; DVC returns numbers as floats and booleans as text."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        # All its digits: seeds 1234567 and 1234568 are two.
+        # All digits: seeds 1234567 and 1234568 differ.
         return str(int(value)) if float(value).is_integer() else repr(float(value))
     return {"True": "true", "False": "false"}.get(str(value), str(value))
 
 
 def read_values(text: str, option: str) -> list[str]:
-    """Return the values in a list such as `white,64` or `['a','b'],0.5`, each as `as_yaml` gives
-    it.
+    """Return the values in a list such as `white,64` or `['a','b'],0.5`, each by `as_yaml`.
 
     Raises:
-        UserError: it cannot be read as YAML.
+        UserError: it is not a list in YAML.
     """
     try:
         values = YAML(typ="safe", pure=True).load(f"[{text}]")
@@ -88,15 +82,16 @@ def read_values(text: str, option: str) -> list[str]:
         raise UserError(
             f"{option} {text} is not a list of values: {' '.join(str(error).split())}"
         ) from None
-    return [as_yaml(plain(value)) for value in values]
+    return [as_yaml(join_list(value)) for value in values]
 
 
 def grid(overrides: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return all combinations of parameters, each a tuple of `name=value`, in the order in which
-    `dvc exp run --queue` has them.
+    """Return all combinations of parameters, each a tuple of `name=value`.
+
+    They are in the order of `dvc exp run --queue`.
 
     Raises:
-        UserError: there is no such parameter, or its values cannot be read.
+        UserError: there is no such parameter, or its values are invalid.
     """
     from dvc.utils.hydra import get_hydra_sweeps
 
@@ -104,7 +99,7 @@ def grid(overrides: Sequence[str]) -> list[tuple[str, ...]]:
         combinations = [
             tuple(one["params.yaml"]) for one in get_hydra_sweeps({"params.yaml": list(overrides)})
         ]
-    except Exception as error:  # Hydra's and its parser's, of many kinds.
+    except Exception as error:  # Hydra and its parser raise many kinds.
         raise UserError(f"-S {' '.join(overrides)}: {' '.join(str(error).split())}") from None
     for one in combinations:
         params_with(one)

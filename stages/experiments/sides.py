@@ -1,5 +1,6 @@
-"""The two sides that a report compares, each a commit or the workspace: whether their results
-belong to them and together.
+"""The two sides that a report compares: whether their results are current and comparable.
+
+A side is a commit, or the workspace (None).
 """
 
 from collections.abc import Iterable
@@ -8,10 +9,10 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from stages.base.errors import UserError
+from stages.dataset.cohort import MANIFEST
 from stages.experiments.inputs import digests
 from stages.experiments.reading import (
-    MANIFEST,
-    MEASURES,
+    MEASURES_FILE,
     PREDICTIONS,
     parse_pixels,
     partly_run,
@@ -21,16 +22,12 @@ from stages.experiments.reading import (
 
 
 def refuse_stale(revision: str | None) -> None:
-    """Raise `UserError` if results are not those of the parameters, code and data that they stand
-    beside.
+    """Raise `UserError` if the results of a side are not those of its parameters, code and data.
 
-    So it is after a `dvc repro` that was interrupted, of one stage or of none, and after a merge.
-
-    Args:
-        revision: where they are committed; None: the workspace.
+    This happens if `dvc repro` was interrupted, ran only one stage or did not run, or after a merge.
     """
     name = revision or "the workspace"
-    # DVC keeps what it noted of stages that are no more.
+    # DVC keeps the entries of removed stages.
     known = YAML(typ="safe", pure=True).load(read_at("dvc.yaml", revision))["stages"]
     stages = {
         stage: about
@@ -47,7 +44,7 @@ def refuse_stale(revision: str | None) -> None:
             for part in key.split("."):
                 found = found.get(part) if isinstance(found, dict) else None
             if found != value:
-                reasons.append(f"stage {stage} has not run with {key} of params.yaml as it is")
+                reasons.append(f"stage {stage} has not run with the current {key} of params.yaml")
     if revision is None:
         made = {
             out["path"]: out["md5"] for about in stages.values() for out in about.get("outs", [])
@@ -58,25 +55,25 @@ def refuse_stale(revision: str | None) -> None:
             for one in about.get("deps", [])
             if one["path"] not in made
         }
-        used |= {path: made.get(path) for path in (PREDICTIONS, MEASURES)}
-        # What is not here, such as data that are not checked out, has not changed.
+        used |= {path: made.get(path) for path in (PREDICTIONS, MEASURES_FILE)}
+        # Data that are not checked out have not changed.
         reasons += [
-            f"{path} is not as it was"
+            f"{path} has changed"
             for path, found in digests(used).items()
             if found not in (used[path], None)
         ]
     if reasons:
         raise UserError(
-            f"the results of {name} are not of its code, data and parameters: {reasons[0]}; `dvc repro` renews them"
+            f"the results of {name} are not of its code, data and parameters: {reasons[0]}; "
+            "`dvc repro` renews them"
         )
 
 
 def changed_pixels(before: str, after: str | None, paths: Iterable[str]) -> list[str]:
-    """Return those of the crops `paths`, which both sides have, that have other pixels on the one
-    side than on the other.
+    """Return which of the crops `paths`, which both sides have, differ in their pixels.
 
     Raises:
-        UserError: the sides have other crops, and a manifest is not to be had.
+        UserError: the manifests differ, and one is neither in git nor in DVC's cache.
     """
     made = [stages_in(read_at("dvc.lock", side)).get("manifest") for side in (before, after)]
     if made[0] == made[1]:

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.experiments.charts import BLUE, GRAY, GREEN, save_chart
-from stages.ladder.decisions import Verdict, best_of
+from stages.ladder.decisions import RungDecision, best_of
 from stages.ladder.parameters import ClimbParameters
 from stages.measures.scores import title
 
 
-def draw(path: Path, decisions: Sequence[Verdict], params: ClimbParameters) -> None:
-    """Draw the climb: the measure on validation with its interval, and ROC AUC in training and on
-    validation, by rung.
-    """
+def draw_climb(path: Path, decisions: Sequence[RungDecision], params: ClimbParameters) -> None:
+    """Draw the measure on validation with its interval, and ROC AUC in training, by rung."""
     order = [decision.rung.step for decision in decisions]
     best = best_of(decisions).rung.step
     whole = [

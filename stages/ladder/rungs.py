@@ -1,6 +1,4 @@
-"""The rungs of the ladder, each trained as experiments: what it reaches on validation, and whether
-it overfits.
-"""
+"""The rungs of the ladder, each trained as experiments: its validation results and overfitting."""
 
 import csv
 from collections.abc import Sequence
@@ -17,16 +15,17 @@ from stages.experiments.settings import Value, params_with
 from stages.ladder.parameters import ClimbParameters
 from stages.measures.pooled import Pooled, pool
 
-# What does not matter to a model and its validation predictions.
-BEHIND_VALIDATION = ("train.resume", "evaluate.", "climb.", "external")
-LOG = "metrics/train/plots/metrics"
+# Parameters that do not change a model and its validation predictions.
+AFTER_VALIDATION = ("train.resume", "evaluate.", "climb.", "external")
+EPOCH_LOGS = "metrics/train/plots/metrics"
 
 
 class Rung(NamedTuple):
-    """A step with what its trainings came to: `pooled` has the validation predictions of each seed,
-    over all validation folds.
+    """A step and the results of its trainings.
 
-    `training_auc`, `validation_auc` and `upturn` are means over the trainings; see `overfitting`.
+    Attributes:
+        pooled: the validation predictions of each seed, over all validation folds.
+        training_auc, validation_auc, upturn: means over the trainings; see `overfitting`.
     """
 
     step: str
@@ -40,7 +39,7 @@ class Rung(NamedTuple):
 
 
 class Trainings:
-    """The trainings of the rungs: experiments that are there already, or that are run now."""
+    """The trainings of the rungs: experiments that exist already, or are run now."""
 
     def __init__(self, overrides: Sequence[str], wanted: dict[str, Value], params: ClimbParameters):
         self.overrides, self.wanted, self.params = overrides, wanted, params
@@ -57,13 +56,11 @@ class Trainings:
         self.names = {experiment.name for experiment in self.found}
 
     def states(self) -> dict[str, str | None]:
-        """Return the digest of everything that a training here is made of, by path."""
+        """Return the digest of each input of a training, by path."""
         return digests(self.inputs)
 
     def rung(self, step: str, reached_by: str) -> Rung:
-        """Return the rung `step`, trained for each validation fold and seed of `climb` in
-        params.yaml.
-        """
+        """Return the rung `step`, trained for each validation fold and seed of `params`."""
         seeds: list[Value] = [self.wanted["train.seed"]]
         validations: list[Value] = [self.wanted["split.validation_offset"]]
         if self.params.seeds > 1:
@@ -88,11 +85,9 @@ class Trainings:
     def run(
         self, step: str, validation: Value, seed: Value, name_validation: bool, name_seed: bool
     ) -> Experiment:
-        """Return the experiment with these parameters and the code and dataset of this folder; run
-        it if there is none.
-        """
+        """Return the experiment with these parameters, code and data; run it if it does not exist."""
         changes = {"model.step": step, "split.validation_offset": validation, "train.seed": seed}
-        if found := has_run(self.found, {**self.wanted, **changes}, BEHIND_VALIDATION):
+        if found := has_run(self.found, {**self.wanted, **changes}, AFTER_VALIDATION):
             return found
         name = (
             f"{self.wanted['data']}-{step}"
@@ -106,7 +101,8 @@ class Trainings:
             path for path, state in self.states().items() if state != self.began[path]
         ):
             raise UserError(
-                f"{', '.join(changed)}: changed since the climb began; begin it again, what still holds is kept"
+                f"{', '.join(changed)}: changed since the climb began; begin it again, and "
+                "experiments that are still valid are kept"
             )
         commit = run_experiment(
             name, [*self.overrides, *(f"{key}={value}" for key, value in changes.items())]
@@ -116,12 +112,10 @@ class Trainings:
 
 
 def read_log(experiment: Experiment) -> dict[str, list[float]]:
-    """Return the training log of an experiment: `train/auc`, `val/auc` and `val/loss` of each
-    epoch.
-    """
+    """Return the training log of an experiment: train/auc, val/auc and val/loss of each epoch."""
     log = {}
     for name in ("train/auc", "val/auc", "val/loss"):
-        lines = experiment.read(f"{LOG}/{name}.tsv").splitlines()
+        lines = experiment.read(f"{EPOCH_LOGS}/{name}.tsv").splitlines()
         log[name] = [
             float(row[name.split("/")[1]]) for row in csv.DictReader(lines, delimiter="\t")
         ]
@@ -129,9 +123,9 @@ def read_log(experiment: Experiment) -> dict[str, list[float]]:
 
 
 def overfitting(log: dict[str, list[float]], last_epochs: int) -> tuple[float, float, float]:
-    """Return what says whether a training overfitted: of the last epochs, the mean ROC AUC in
-    training and on validation, and by which share the mean validation loss is above the lowest one
-    of any epoch.
+    """Return mean ROC AUC in training and on validation, and the upturn, of the last epochs.
+
+    The upturn is by which share their mean validation loss is above the lowest of any epoch.
     """
     training_auc, validation_auc, loss = (
         float(np.mean(log[name][-last_epochs:])) for name in ("train/auc", "val/auc", "val/loss")

@@ -1,11 +1,9 @@
-"""Install the glomeruli pipeline from the folder that this file is in, on a machine without a
-network, and run its demo.
+"""Install the glomeruli pipeline from this folder, without a network, and run its demo.
 
-    python3 install.py FOLDER              FOLDER, not there yet, becomes the repository with a
-    virtual environment in .venv
+    python3 install.py FOLDER
 
-Needs Python and git, and nothing else: the list SHA256SUMS is checked first, then everything comes
-from this folder.
+makes FOLDER, which must not exist, a repository with a virtual environment in .venv. It needs only
+Python and git. It first checks the digests in SHA256SUMS.
 """
 
 import argparse
@@ -33,13 +31,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="the folder to install into; not there yet")
-    parser.add_argument("--no-demo", action="store_true", help="install, and do not run the demo")
+    parser.add_argument("folder", type=Path, help="the folder to install into; it must not exist")
+    parser.add_argument("--no-demo", action="store_true", help="do not run the demo")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     if folder.exists():
-        sys.exit(f"error: {folder} is there already; choose another name")
-    check(HERE)
+        sys.exit(f"error: {folder} already exists; choose another name")
+    check_digests(HERE)
     about = json.loads((HERE / ABOUT).read_text(encoding="utf-8"))
     if (here := f"{sys.version_info[0]}.{sys.version_info[1]}") != about["python"]:
         sys.exit(
@@ -48,56 +46,35 @@ def main() -> None:
     try:
         python = install(folder, about)
     except BaseException:
-        # Half of an installation would be in the way of the next.
+        # A partial installation would block the next one.
         shutil.rmtree(folder, ignore_errors=True)
         raise
     if not arguments.no_demo:
         path = os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", "")])
         run(python, "-m", "dvc", "repro", cwd=folder, environment={"PATH": path})
-    print(f"installed into {folder}; there, first of all: . .venv/bin/activate")
+    print(f"installed into {folder}; begin there with: . .venv/bin/activate")
 
 
 def install(folder: Path, about: dict[str, Any]) -> str:
-    """Make the repository, its virtual environment and its datasets in a new folder; return the
-    path of its Python.
-    """
+    """Install the repository with its environment and datasets; return the path of its Python."""
     run("git", "clone", "--quiet", "--branch", about["branch"], str(HERE / REPOSITORY), str(folder))
-    # The bundle is no place to fetch from or to push to.
+    # Do not fetch from or push to the bundle.
     run("git", "remote", "remove", "origin", cwd=folder)
     run(sys.executable, "-m", "venv", str(folder / ".venv"))
     python = str(folder / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     required = [word for name in about["requirements"] for word in ("-r", name)]
-    wheels = (
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-index",
-        "--find-links",
-        str(HERE / WHEELS),
-    )
-    run(python, *wheels, *required, cwd=folder)
+    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*pip, "--no-index", "--find-links", str(HERE / WHEELS), *required, cwd=folder)
+    dvc = (python, "-m", "dvc")
     for dataset in about["datasets"]:
-        run(
-            python,
-            "-m",
-            "dvc",
-            "remote",
-            "add",
-            "--quiet",
-            "--local",
-            "--force",
-            "bundle",
-            str(HERE / REMOTE),
-            cwd=folder,
-        )
-        run(python, "-m", "dvc", "pull", "--quiet", "--remote", "bundle", dataset, cwd=folder)
+        add = ("remote", "add", "--quiet", "--local", "--force", "bundle", str(HERE / REMOTE))
+        run(*dvc, *add, cwd=folder)
+        run(*dvc, "pull", "--quiet", "--remote", "bundle", dataset, cwd=folder)
     return python
 
 
-def check(folder: Path) -> None:
-    """End with an error if a file is not as the list says, is missing, or is not on the list."""
+def check_digests(folder: Path) -> None:
+    """Exit with an error if a file has changed, is missing, or is not listed."""
     problems = []
     listed: dict[str, str] = {}
     for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
@@ -107,7 +84,7 @@ def check(folder: Path) -> None:
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     } - {SUMS}
     problems += [f"{name} is missing" for name in sorted(set(listed) - there)]
-    problems += [f"{name} is not on the list" for name in sorted(there - set(listed))]
+    problems += [f"{name} is not listed" for name in sorted(there - set(listed))]
     problems += [
         f"{name} has changed"
         for name in sorted(there & set(listed))
@@ -128,7 +105,7 @@ def run(*command: str, cwd: Path | None = None, environment: dict[str, str] | No
 
 
 def listing(folder: Path, names: Sequence[str]) -> str:
-    """Return the list of files with their digests, as `sha256sum -c` reads it, too."""
+    """Return the files with their digests in the format of `sha256sum -c`."""
     return "".join(f"{sha256(folder / name)}  {name}\n" for name in sorted(names))
 
 

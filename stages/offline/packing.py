@@ -1,4 +1,4 @@
-"""Everything that a machine without a network needs, into one folder."""
+"""Write a folder with everything that a machine without a network needs."""
 
 import json
 import shutil
@@ -16,8 +16,8 @@ from stages.experiments.commands import DVC, output_of
 from stages.offline.install import ABOUT, REMOTE, REPOSITORY, SUMS, WHEELS, listing
 
 INSTALL = Path(__file__).with_name("install.py")
-# Of plain Python, published as source alone: built here, it runs anywhere.
-SOURCE_ALONE = ("antlr4-python3-runtime",)
+# Pure Python packages that are published only as source: a wheel built here works everywhere.
+SOURCE_ONLY = ("antlr4-python3-runtime",)
 
 
 def pack(
@@ -27,15 +27,13 @@ def pack(
     platforms: Sequence[str],
     datasets: Sequence[str],
 ) -> None:
-    """Write the folder `output`: the repository at HEAD, wheels, datasets, what installs them, and
-    the list of their digests.
+    """Write the folder `output`: the repository at HEAD, wheels, datasets, installer and digests.
 
     Args:
-        requirements: files of pins, such as requirements.txt.
-        python: such as 3.11.
-        platforms: pip's names of the other machine's, such as manylinux_2_28_x86_64; none: as this
-            machine.
-        datasets: files that `dvc add` wrote, such as data/mine.dvc.
+        requirements: files such as requirements.txt.
+        python: a version such as 3.11.
+        platforms: pip's names, such as manylinux_2_28_x86_64; empty: the platform of this machine.
+        datasets: files by `dvc add`, such as data/mine.dvc.
 
     Raises:
         UserError: git, pip or DVC fails.
@@ -70,36 +68,24 @@ def pack(
 def collect_wheels(
     wheels: Path, requirements: Sequence[str], python: str, platforms: Sequence[str]
 ) -> None:
-    """Bring the wheels of all requirements, and of all that they need, into a folder."""
+    """Collect the wheels of all requirements and their dependencies in a folder."""
     pip = [sys.executable, "-m", "pip"]
     quiet = ["--quiet", "--disable-pip-version-check"]
     files = [word for name in requirements for word in ("-r", name)]
     if not platforms:
-        _say([*pip, "wheel", *quiet, "--wheel-dir", str(wheels), *files])
+        _run([*pip, "wheel", *quiet, "--wheel-dir", str(wheels), *files])
         return
-    sources = _pins_of(requirements, SOURCE_ALONE)
+    sources = _pins_of(requirements, SOURCE_ONLY)
     if sources:
-        _say([*pip, "wheel", *quiet, "--no-deps", "--wheel-dir", str(wheels), *sources])
+        _run([*pip, "wheel", *quiet, "--no-deps", "--wheel-dir", str(wheels), *sources])
     target = ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
     tags = [word for name in platforms for word in ("--platform", name)]
-    _say(
-        [
-            *pip,
-            "download",
-            *quiet,
-            *target,
-            *tags,
-            "--find-links",
-            str(wheels),
-            "--dest",
-            str(wheels),
-            *files,
-        ]
-    )
+    places = ["--find-links", str(wheels), "--dest", str(wheels)]
+    _run([*pip, "download", *quiet, *target, *tags, *places, *files])
 
 
 def collect_dataset(remote: Path, dataset: str) -> None:
-    """Push a dataset that DVC tracks into a folder, as into a remote."""
+    """Push a dataset that DVC tracks into a folder, as to a remote."""
     name = f"bundle-{uuid.uuid4().hex}"
     output_of([*DVC, "remote", "add", "--quiet", "--local", name, str(remote.resolve())])
     try:
@@ -118,6 +104,6 @@ def _pins_of(requirements: Sequence[str], names: Sequence[str]) -> list[str]:
     return [f"{one.name}{one.specifier}" for one in found if one.name in names]
 
 
-def _say(command: Sequence[str]) -> None:
+def _run(command: Sequence[str]) -> None:
     if subprocess.run(command).returncode:
-        raise UserError(f"`{' '.join(command[1:4])}` failed; what pip says stands above")
+        raise UserError(f"`{' '.join(command[1:4])}` failed; what pip printed above says why")

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as some
 from scipy.stats import friedmanchisquare
 
-from stages.comparison.ranks import compact_letters, rank, tell
+from stages.comparison.ranks import compact_letters, rank, rank_section
 from stages.comparison.settings import Setting
 
 
 class Run:
-    """An experiment of which the measures alone are asked for."""
+    """An experiment that has only measures."""
 
     def __init__(self, value):
         self.value = value
@@ -68,20 +68,20 @@ def test_a_fold_without_the_measure_is_left_out_and_one_fold_tells_nothing():
     found = rank(settings([0.9, None, 0.8], [0.7, 0.7, 0.6]), "roc_auc")
     assert len(found.keys) == 2 and found.pairs[0].runs == 2
     alone = rank(settings([0.9], [0.7]), "roc_auc")
-    assert not alone.pairs and tell(alone, "roc_auc") == [] and alone.letters == ["a", "a"]
+    assert not alone.pairs and rank_section(alone, "roc_auc") == [] and alone.letters == ["a", "a"]
     nothing = rank(settings([None], [0.7]), "roc_auc")
-    assert not nothing.pairs and tell(nothing, "roc_auc") == []
+    assert not nothing.pairs and rank_section(nothing, "roc_auc") == []
 
 
 def test_the_page_says_what_five_folds_cannot_tell():
     text = "\n".join(
-        tell(
+        rank_section(
             rank(settings(np.linspace(0.8, 0.85, 5), np.linspace(0.9, 0.99, 5)), "roc_auc"),
             "roc_auc",
         )
     )
     assert (
-        "the least p (Holm) is 0.062, so that nothing can be told apart at 0.05: more seeds are needed"
+        "the least p (Holm) is 0.062, so that no pair can be distinguished at 0.05: more seeds are needed"
         in text
     )
     assert "| 0, 0, 1, 0" in text and "0.800" in text

@@ -17,9 +17,15 @@ from PIL import Image
 from stages.base.errors import UserError
 from stages.compare import parse_arguments
 from stages.comparison.differences import bootstrap
-from stages.comparison.page import report
+from stages.comparison.page import comparison_page
 from stages.comparison.ranks import mean_ranks, rank
-from stages.comparison.settings import apart, choose, find_reference, group, varying
+from stages.comparison.settings import (
+    choose,
+    find_reference,
+    group,
+    other_differences,
+    varying,
+)
 from stages.dataset.predictions import Predictions
 from stages.experiments.reading import Experiment
 from stages.experiments.settings import as_yaml, flatten, params_with
@@ -43,7 +49,7 @@ PARAMS = {
 
 
 class Made(Experiment):
-    """An experiment whose predictions are at hand instead of in a repository."""
+    """An experiment with predictions in memory instead of in a repository."""
 
     made: ClassVar[dict[str, Predictions]] = {}
     crops: ClassVar[dict[str, dict[str, str]]] = {}
@@ -166,7 +172,7 @@ def test_pairs_are_on_the_same_draws():
         (None, "roc_auc", "not distinguishable"),
     ],
 )
-def test_a_plain_sentence_for_each_pair(make, zero, metric, verdict):
+def test_a_sentence_for_each_pair(make, zero, metric, verdict):
     white = np.random.default_rng(3).random(12)
     zero = white if zero is None else zero
     settings = group(
@@ -177,7 +183,7 @@ def test_a_plain_sentence_for_each_pair(make, zero, metric, verdict):
     assert difference.verdict == verdict
     assert (difference.setting, difference.against, difference.level) == ("zero", "white", 0.95)
     assert verdict in difference.sentence() and "`zero`" in difference.sentence()
-    assert difference.sentence() in report(
+    assert difference.sentence() in comparison_page(
         settings, ["pad.mode"], metric, measured, [difference], rank(settings, metric)
     )
 
@@ -202,7 +208,7 @@ def test_every_measure_prefers_the_better_setting(make, monkeypatch, metric):
         Made.measured[run.name] |= score(y_true, y_score, pooled.y_pred)
     measured, (difference,) = bootstrap(settings, settings[0], metric, 200, 0)
     ranks = rank(settings, metric)
-    text = report(settings, ["pad.mode"], metric, measured, [difference], ranks)
+    text = comparison_page(settings, ["pad.mode"], metric, measured, [difference], ranks)
     assert (
         difference.verdict == "better"
         and f"is better than `white`: {MEASURES[metric].title}" in text
@@ -259,12 +265,12 @@ def test_what_is_not_comparable_is_refused_with_the_reason(make):
 
     white = make("white")
     refused(
-        "another data judge other glomeruli and cannot be compared: aidpath, demo",
+        "another data have other test glomeruli and cannot be compared: aidpath, demo",
         white,
         make("real", data="aidpath"),
     )
-    refused("another split.by judge other glomeruli", white, make("leak", split_by="image"))
-    refused("another split.folds judge other glomeruli", white, make("ten", split_folds=10.0))
+    refused("another split.by have other test glomeruli", white, make("leak", split_by="image"))
+    refused("another split.folds have other test glomeruli", white, make("ten", split_folds=10.0))
     refused(
         r"also differ in train.dropout \(0.2, 0.5\): add it to --by",
         white,
@@ -300,7 +306,7 @@ def test_other_pixels_in_the_test_set_are_refused_and_in_training_said(make, cap
     one, two = make("one"), make("two", pad_mode="zero")
     with pytest.raises(
         UserError,
-        match=r"not comparable: 1 test glomeruli of two have other pixels in one, such as fold0\.0-2",
+        match=r"not comparable: 1 test glomeruli of two and one have other pixels, such as fold0\.0-2",
     ):
         group([of_data(one, "a", "abcdefghijkl"), of_data(two, "b", "abXdefghijkl")], ["pad.mode"])
     capsys.readouterr()
@@ -324,31 +330,31 @@ def test_other_pixels_in_the_test_set_are_refused_and_in_training_said(make, cap
 def test_what_experiments_differ_in_is_named(make, path, said):
     one = make("one", model_weights="w.h5")
     one = one._replace(inputs={"stages/pad.py": "a"})
-    assert apart([one, one]) == ""
-    assert apart([one._replace(inputs={path: "a"}), one._replace(inputs={path: "b"})]) == said
-    assert apart([one, one._replace(inputs={**one.inputs, path: "b"})]) == said
+    assert other_differences([one, one]) == ""
+    assert (
+        other_differences([one._replace(inputs={path: "a"}), one._replace(inputs={path: "b"})])
+        == said
+    )
+    assert other_differences([one, one._replace(inputs={**one.inputs, path: "b"})]) == said
 
 
 def test_another_machine_is_named(make, monkeypatch):
     made = {
         "one": {"arithmetic": "portable", "threads": "2"},
         "two": {"arithmetic": "portable", "threads": "4"},
-        "old": {},
+        "three": {"arithmetic": "portable", "threads": "2", "environment": "A=1"},
     }
     monkeypatch.setattr(Made, "made_with", lambda experiment: made[experiment.name])
-    assert apart([make("one"), make("two")]) == "other threads (2 and 4)"
-    assert (
-        apart([make("one"), make("old")])
-        == "other arithmetic (not said and portable); other threads (2 and not said)"
-    )
+    assert other_differences([make("one"), make("two")]) == "other threads (2 and 4)"
+    assert other_differences([make("one"), make("three")]) == "other environment (A=1 and none)"
 
 
 def test_experiments_of_several_commits_may_have_one_name(make):
-    """Each with its own predictions, and to be asked for by the commit that it starts from."""
+    """Each has its predictions, and is selected by the commit that it starts from."""
     one, two = make("same"), make("other", y_score=PERFECT, pad_mode="zero")._replace(name="same")
     settings = group([one, two], ["pad.mode"])
     assert [list(setting.pooled[0].predictions.y_score) for setting in settings][1] == list(PERFECT)
-    with pytest.raises(UserError, match="several experiments are named same; --rev says"):
+    with pytest.raises(UserError, match="several experiments are named same; --rev selects"):
         choose([one, two], ["same"], [])
 
 
@@ -368,7 +374,7 @@ def test_a_stage_that_did_not_run_after_another_is_refused_unless_it_is_of_anoth
     if partial:
         with pytest.raises(
             UserError,
-            match=f"of experiment one stage {stage} has not run after models/model.keras changed",
+            match=f"experiment one: stage {stage} has not run after models/model.keras changed",
         ):
             locked.refuse_if_partial()
     else:
@@ -416,7 +422,7 @@ def test_on_real_experiments(repository):
         code == 1
         and "error: there is no finished experiment to compare; `dvc exp run` makes some" in error
     )
-    # Settings of the threshold alone, as they need no training each.
+    # Settings that differ only in the threshold need no training each.
     dvc(
         "exp",
         "run",
@@ -453,8 +459,8 @@ def test_on_real_experiments(repository):
 
     dvc("exp", "run", "--temp", "-n", "half", "-S", "pad.mode=edge", "pad")
     code, _, error = compare("half")
-    assert code == 1 and "error: of experiment half stage " in error
-    assert "has not run after data/padded changed; run it whole" in error
+    assert code == 1 and "error: experiment half: stage " in error
+    assert "has not run after data/padded changed; run all stages" in error
 
 
 def dvc_show():

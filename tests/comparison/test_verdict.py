@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from stages.base.errors import UserError
-from stages.comparison.verdict import compare_sides, judge, read_side, sentence, table
+from stages.comparison.verdict import (
+    change_table,
+    compare_sides,
+    read_side,
+    sentence,
+    verdict_on_sides,
+)
 from stages.dataset.predictions import Predictions
 from stages.measures.pooled import Pooled
 from stages.measures.resampling import too_small
@@ -39,7 +45,7 @@ def test_better_worse_and_not_distinguishable():
     assert said.startswith(
         "**Worse**: ROC AUC 0.750 after 1.000, difference -0.250 (95 % interval -0.250 to -0.250, by slide)"
     )
-    assert "| ROC AUC | 1.000 | 0.750 | -0.250 (-0.250 to -0.250) | ▼ worse |" in table(
+    assert "| ROC AUC | 1.000 | 0.750 | -0.250 (-0.250 to -0.250) | ▼ worse |" in change_table(
         worse, "a", "b"
     )
     # Another slide errs in place of the first: the same on the whole.
@@ -80,7 +86,7 @@ def test_damaged_measures_are_a_line(workplace, text):
 def test_what_cannot_be_compared_is_said(workplace):
     now = side([0.1, 0.4, 0.2, 0.9], (0, 1, 0, 1), "aabb")
     fewer = side([0.1, 0.4, 0.2], (0, 1, 0), "aab")
-    (line,) = judge(fewer, now, "main", "change")
+    (line,) = verdict_on_sides(fewer, now, "main", "change")
     assert (
         line
         == "**Not comparable**: the test sets differ, 3 glomeruli before and 4 now, 3 of them in both."
@@ -90,17 +96,17 @@ def test_what_cannot_be_compared_is_said(workplace):
         "slides": "belong to other slides now",
     }.items():
         other = {"y_true": np.array([1, 0, 1, 0]), "slides": np.array(list("abab"))}[change]
-        (line,) = judge(
+        (line,) = verdict_on_sides(
             now._replace(predictions=now.predictions._replace(**{change: other})),
             now,
             "main",
             "change",
         )
         assert line.startswith("**Not comparable**: ") and said in line
-    (line,) = judge(now, now, "main", "change")
+    (line,) = verdict_on_sides(now, now, "main", "change")
     assert (
         line
-        == "**The same**: each of the 4 test glomeruli of 2 slides has the probability and the call that it had before."
+        == "**The same**: each of the 4 test glomeruli of 2 slides has the same probability and predicted class as before."
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from stages.base.errors import UserError
 from stages.experiments.commands import find_experiment, find_repository, refuse_unfit_paths
-from stages.experiments.inputs import digest, input_paths, kind_of, refuse_unrecorded
+from stages.experiments.inputs import digest, input_kind, input_paths, refuse_unrecorded
 from tests.experiments.conftest import append, edit
 from tests.repositories import dvc, git
 
@@ -44,23 +44,23 @@ GOOD = {
 BAD = {
     "an_edited_crop": (
         lambda: edit(CROP),
-        r"^data/small: it is not as data/small\.dvc has it on record; `dvc add data/small`",
+        r"^data/small: it has changed since data/small\.dvc was written; `dvc add data/small`",
     ),
-    "a_new_crop": (lambda: add_a_crop("small"), "data/small: it is not as"),
-    "a_removed_crop": (lambda: Path(CROP).unlink(), "data/small: it is not as"),
+    "a_new_crop": (lambda: add_a_crop("small"), "data/small: it has changed since"),
+    "a_removed_crop": (lambda: Path(CROP).unlink(), "data/small: it has changed since"),
     "a_renamed_crop": (
         lambda: Path(CROP).rename("data/small/nonGS/x.png"),
-        "data/small: it is not as",
+        "data/small: it has changed since",
     ),
     "a_table_of_corrections": (
         lambda: Path("data/small/corrected.csv").write_text("path,label\n"),
-        "data/small: it is not as",
+        "data/small: it has changed since",
     ),
     "another_record": (
         lambda: Path("data/small.dvc").write_text(
             Path("data/small.dvc").read_text().replace("md5: ", "md5: 0", 1)
         ),
-        "data/small: it is not as",
+        "data/small: it has changed since",
     ),
     "neither_here_nor_in_the_cache": (
         lambda: (shutil.rmtree("data/small"), remove_from_cache()),
@@ -70,25 +70,25 @@ BAD = {
         remove_from_cache,
         "data/small: DVC's cache does not hold all of it; `dvc add data/small`",
     ),
-    "a_record_that_git_does_not_know": (
+    "a_record_that_git_does_not_track": (
         lambda: git("rm", "-q", "--cached", "data/small.dvc"),
-        r"data/small\.dvc: git does not know it",
+        r"data/small\.dvc: git does not track it",
     ),
-    "a_card_that_git_does_not_know": (
+    "a_card_that_git_does_not_track": (
         lambda: git("rm", "-q", "--cached", "data/small.yaml"),
-        r"data/small\.yaml: git does not know it",
+        r"data/small\.yaml: git does not track it",
     ),
-    "a_dataset_that_nobody_knows": (
+    "a_dataset_that_is_not_tracked": (
         lambda: (
             git("rm", "-q", "--cached", "data/small.dvc"),
             Path("data/small.dvc").unlink(),
             Path("data/.gitignore").unlink(),
         ),
-        r"data/small: neither DVC nor git knows it; `dvc add data/small` and commit data/small\.dvc",
+        r"data/small: neither DVC nor git tracks it; `dvc add data/small` and commit data/small\.dvc",
     ),
     "a_record_that_dvc_ignores": (
         lambda: append(".dvcignore", "\n/data/small.dvc\n"),
-        r"data/small: DVC does not look at data/small\.dvc; remove its line in \.dvcignore",
+        r"data/small: DVC ignores data/small\.dvc; remove its line in \.dvcignore",
     ),
     "a_record_that_dvc_ignores_of_a_dataset_that_is_not_here": (
         lambda: (shutil.rmtree("data/small"), append(".dvcignore", "\n/data/small.dvc\n")),
@@ -96,23 +96,23 @@ BAD = {
     ),
     "a_new_crop_in_a_dataset_of_git": (
         lambda: add_a_crop("plain"),
-        r"data/plain/GS/new\.png: git does not know it",
+        r"data/plain/GS/new\.png: git does not track it",
     ),
     "new_crops_in_a_dataset_of_git": (
         lambda: (add_a_crop("plain"), add_a_crop("plain", "GS/newer.png")),
-        r"data/plain/GS/new\.png, and 1 more: git does not know it",
+        r"data/plain/GS/new\.png, and 1 more: git does not track it",
     ),
     "an_ignored_crop_in_a_dataset_of_git": (
         lambda: (add_a_crop("plain"), append(".gitignore", "new.png\n")),
-        r"data/plain/GS/new\.png: git does not know it",
+        r"data/plain/GS/new\.png: git does not track it",
     ),
     "edited_weights": (
         lambda: edit("data/weights/mine.weights.h5"),
-        r"data/weights/mine\.weights\.h5: it is not as",
+        r"data/weights/mine\.weights\.h5: it has changed since",
     ),
     "a_new_module": (
         lambda: Path("stages/pad_more.py").touch(),
-        r"stages/pad_more\.py: git does not know it",
+        r"stages/pad_more\.py: git does not track it",
     ),
 }
 
@@ -175,7 +175,7 @@ def test_the_paths_that_parameters_name():
     ],
 )
 def test_kinds_of_what_an_experiment_is_made_of(path, kind):
-    assert kind_of(path, "a", "w.h5") == kind
+    assert input_kind(path, "a", "w.h5") == kind
 
 
 def test_digests_are_those_of_dvc(here):

@@ -30,16 +30,16 @@ def repro_was_interrupted():
     [
         (
             lambda: set_params({"evaluate.bootstrap": 30}),
-            "stage evaluate has not run with evaluate.bootstrap of params.yaml as it is",
+            "stage evaluate has not run with the current evaluate.bootstrap of params.yaml",
         ),
         (
             lambda: set_params({"split.seed": 5}),
-            "stage split has not run with split of params.yaml as it is",
+            "stage split has not run with the current split of params.yaml",
         ),
         (pad_alone, r"stage \w+ has not run after data/padded changed"),
-        (repro_was_interrupted, "metrics/measures.json is not as it was"),
-        (lambda: append("stages/evaluate.py", "# another"), "stages/evaluate.py is not as it was"),
-        (lambda: append("data/demo.yaml", "# another"), "data/demo.yaml is not as it was"),
+        (repro_was_interrupted, "metrics/measures.json has changed"),
+        (lambda: append("stages/evaluate.py", "# another"), "stages/evaluate.py has changed"),
+        (lambda: append("data/demo.yaml", "# another"), "data/demo.yaml has changed"),
     ],
     ids=["parameter", "block", "partly", "interrupted", "code", "card"],
 )

@@ -15,7 +15,7 @@ from stages.base.parameters import read_params
 from stages.dataset.predictions import Predictions
 from stages.experiments.reading import made_here, read_experiments
 from stages.ladder.decisions import best_of, decide
-from stages.ladder.page import table
+from stages.ladder.page import climb_table
 from stages.ladder.parameters import ClimbParameters
 from stages.ladder.rungs import Rung, overfitting
 from stages.ladder.walk import climb, most_blocks
@@ -132,7 +132,7 @@ def test_an_improvement_is_beyond_the_noise_of_the_slides():
     by_brier = PARAMS.model_copy(update={"measure": "brier"})
     worse = decide(rung("a", "start", 2, False), [], by_brier)
     assert decide(rung("b", "add", 0.5, False), [worse], by_brier).improves
-    assert "**best**" in table([first, better], PARAMS).splitlines()[-1]
+    assert "**best**" in climb_table([first, better], PARAMS).splitlines()[-1]
 
 
 def test_a_measure_that_is_not_defined_is_refused():

@@ -93,7 +93,7 @@ def test_a_bundle_has_all_and_is_checked(bundle, tmp_path):
     ("change", "said"),
     [
         (lambda folder: (folder / "bundle.json").write_text("{}"), "bundle.json has changed"),
-        (lambda folder: (folder / "install.pyc").touch(), "install.pyc is not on the list"),
+        (lambda folder: (folder / "install.pyc").touch(), "install.pyc is not listed"),
         (lambda folder: (folder / "repository.bundle").unlink(), "repository.bundle is missing"),
     ],
 )
