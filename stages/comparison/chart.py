@@ -13,7 +13,7 @@ from stages.measures.scores import title
 def draw_comparison(
     path: Path, settings: Sequence[Setting], metric: str, measured: Sequence[dict], ranks: Ranks
 ) -> None:
-    """Draw each setting's pooled measure with interval, its folds and seeds as ticks, its letters."""
+    """Draw each setting's pooled measure with interval, letters, and its folds and seeds."""
     order = [setting.name for setting in settings]
     wholes = [
         {"setting": name, **measures[metric]}
@@ -25,70 +25,36 @@ def draw_comparison(
         for setting in settings
         for value in values_of_runs(setting, metric)
     ]
-    letters = (
-        [{"setting": name, "letters": some} for name, some in zip(ranks.names, ranks.letters)]
-        if ranks.pairs
-        else []
-    )
-    y = {
-        "field": "setting",
-        "type": "nominal",
-        "sort": order,
-        "title": None,
-        "axis": {"labelFontSize": 13, "labelLimit": 300},
-    }
-    scale = {"zero": False, "nice": True}
+    named = zip(ranks.names, ranks.letters) if ranks.pairs else ()
+    letters = [{"setting": name, "letters": some} for name, some in named]
+    axis = {"labelFontSize": 13, "labelLimit": 300}
+    y = {"field": "setting", "type": "nominal", "sort": order, "title": None, "axis": axis}
+
+    def layer(values: list[dict], mark: dict, **encoding: dict) -> dict:
+        return {"data": {"values": values}, "mark": mark, "encoding": {"y": y, **encoding}}
 
     def x(field: str) -> dict:
-        return {
-            "field": field,
-            "type": "quantitative",
-            "scale": scale,
-            "title": title(metric),
-            "axis": {"tickCount": 8},
-        }
+        scale, axis = {"zero": False, "nice": True}, {"tickCount": 8}
+        of_metric = {"type": "quantitative", "scale": scale, "title": title(metric), "axis": axis}
+        return {"field": field, **of_metric}
 
+    tick = {"type": "tick", "color": GRAY, "thickness": 2, "size": 14}
+    rule = {"type": "rule", "color": BLUE, "strokeWidth": 3}
+    point = {"type": "point", "color": BLUE, "filled": True, "size": 110, "opacity": 1}
+    text = {"type": "text", "align": "left", "x": {"expr": "width + 8"}, "fontSize": 13}
+    subtitle = ["point and line: folds pooled, 95 % interval over slides; ticks: folds and seeds"]
+    if ranks.pairs:
+        subtitle.append("letters: settings with one in common are not distinguishable by ranks")
+    heading = {"text": f"{title(metric)} on the test glomeruli", "subtitle": subtitle}
     chart = {
-        "title": {
-            "text": f"{title(metric)} on the test glomeruli",
-            "subtitle": [
-                "point and line: folds pooled, 95 % interval over slides; ticks: folds and seeds",
-                *(
-                    ["letters: settings with one in common are not distinguishable by their ranks"]
-                    * bool(ranks.pairs)
-                ),
-            ],
-            "anchor": "start",
-        },
+        "title": {**heading, "anchor": "start"},
         "width": 520,
         "height": {"step": 34},
         "layer": [
-            {
-                "data": {"values": runs},
-                "mark": {"type": "tick", "color": GRAY, "thickness": 2, "size": 14},
-                "encoding": {"y": y, "x": x("value")},
-            },
-            {
-                "data": {"values": wholes},
-                "mark": {"type": "rule", "color": BLUE, "strokeWidth": 3},
-                "encoding": {"y": y, "x": x("low"), "x2": {"field": "high"}},
-            },
-            {
-                "data": {"values": wholes},
-                "mark": {"type": "point", "color": BLUE, "filled": True, "size": 110, "opacity": 1},
-                "encoding": {"y": y, "x": x("value")},
-            },
-            {
-                "data": {"values": letters},
-                "mark": {
-                    "type": "text",
-                    "align": "left",
-                    "x": {"expr": "width + 8"},
-                    "fontSize": 13,
-                    "fontWeight": "bold",
-                },
-                "encoding": {"y": y, "text": {"field": "letters"}},
-            },
+            layer(runs, tick, x=x("value")),
+            layer(wholes, rule, x=x("low"), x2={"field": "high"}),
+            layer(wholes, point, x=x("value")),
+            layer(letters, {**text, "fontWeight": "bold"}, text={"field": "letters"}),
         ],
     }
     save_chart(path, chart)

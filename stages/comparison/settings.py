@@ -1,4 +1,4 @@
-"""Group experiments into settings with repetitions over folds and seeds; refuse other comparisons."""
+"""Group experiments into settings with folds and seeds as repetitions, if they are comparable."""
 
 import sys
 from collections import defaultdict

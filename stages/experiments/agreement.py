@@ -62,7 +62,7 @@ def compare_predictions(committed: str, here: str) -> Agreement:
 
 
 def compare_measures(committed: dict, here: dict) -> Agreement:
-    """Compare two files of measures: counts and texts are equal, measures within their tolerance."""
+    """Compare two files of measures: counts and texts are equal, scores within tolerance."""
     ours, theirs = (_compared(flatten(one)) for one in (committed, here))
     if ours.keys() != theirs.keys():
         return Agreement(False, f"other measures: {', '.join(sorted(ours.keys() ^ theirs.keys()))}")

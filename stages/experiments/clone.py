@@ -111,7 +111,7 @@ def _is_in_git(path: str, clone: Path) -> bool:
 
 
 def made_under(clone: Path) -> dict[str, Any]:
-    """Return `stages.model.backend.runtime_environment` of the training; empty without a training."""
+    """Return `runtime_environment` of stages/model/backend.py in training; empty without one."""
     path = clone / MADE_WITH
     return {row["what"]: row["found"] for row in read_json(path)} if path.is_file() else {}
 

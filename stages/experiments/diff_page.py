@@ -62,8 +62,8 @@ def plots(revisions: Sequence[str], output: Path, pictures: bool = True) -> list
                 lines += _side_by_side(name, images, names, output, files)
             drawn = {revision for drawing in drawings for revision in drawing["revisions"]}
             lines += [
-                f"Not drawn for {revision}: it does not exist, or is not in DVC's cache (`dvc push` "
-                "there and `dvc fetch` here bring it).\n"
+                f"Not drawn for {revision}: it does not exist, or is not in DVC's cache "
+                "(`dvc push` there and `dvc fetch` here bring it).\n"
                 for revision in names
                 if revision not in drawn or (name, revision) in missing
             ]

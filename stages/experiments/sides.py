@@ -24,7 +24,7 @@ from stages.experiments.reading import (
 def refuse_stale(revision: str | None) -> None:
     """Raise `UserError` if the results of a side are not those of its parameters, code and data.
 
-    This happens if `dvc repro` was interrupted, ran only one stage or did not run, or after a merge.
+    It happens after a merge, or if `dvc repro` was interrupted, ran only one stage or did not run.
     """
     name = revision or "the workspace"
     # DVC keeps the entries of removed stages.

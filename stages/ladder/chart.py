@@ -11,77 +11,59 @@ from stages.measures.scores import title
 
 def draw_climb(path: Path, decisions: Sequence[RungDecision], params: ClimbParameters) -> None:
     """Draw the measure on validation with its interval, and ROC AUC in training, by rung."""
-    order = [decision.rung.step for decision in decisions]
-    best = best_of(decisions).rung.step
+    rungs = [decision.rung for decision in decisions]
+    best, name = best_of(decisions).rung.step, title(params.measure)
     whole = [
-        {"step": d.rung.step, "value": d.value, "low": d.low, "high": d.high} for d in decisions
+        {"step": one.rung.step, "value": one.value, "low": one.low, "high": one.high}
+        for one in decisions
     ]
     curves = [
-        {"step": d.rung.step, "of": name, "value": value}
-        for d in decisions
-        for name, value in (
-            ("training", d.rung.training_auc),
-            ("validation", d.rung.validation_auc),
-        )
+        {"step": rung.step, "of": of, "value": value}
+        for rung in rungs
+        for of, value in (("training", rung.training_auc), ("validation", rung.validation_auc))
     ]
     over = [
-        {"step": d.rung.step, "value": d.rung.training_auc, "text": "overfits"}
-        for d in decisions
-        if d.rung.overfits
+        {"step": rung.step, "value": rung.training_auc, "text": "overfits"}
+        for rung in rungs
+        if rung.overfits
     ]
-    x = {
-        "field": "step",
-        "type": "ordinal",
-        "sort": order,
-        "title": None,
-        "axis": {"labelAngle": -35, "labelFontSize": 12},
-    }
-    scale = {"zero": False, "nice": True}
+    order, axis = [rung.step for rung in rungs], {"labelAngle": -35, "labelFontSize": 12}
+    x = {"field": "step", "type": "ordinal", "sort": order, "title": None, "axis": axis}
 
     def y(field: str, name: str) -> dict:
+        scale = {"zero": False, "nice": True}
         return {"field": field, "type": "quantitative", "scale": scale, "title": name}
 
-    color = {
-        "field": "of",
-        "type": "nominal",
-        "scale": {"domain": ["training", "validation"], "range": [GRAY, BLUE]},
-        "legend": {"title": None, "orient": "right"},
-    }
-    climbed = {
-        "title": {
-            "text": f"{title(params.measure)} on validation, with 95 % interval; green: best",
-            "anchor": "start",
-        },
-        "width": {"step": 78},
-        "height": 190,
-        "data": {"values": whole},
-        "encoding": {
-            "x": x,
-            "color": {
-                "condition": {"test": f"datum.step === '{best}'", "value": GREEN},
-                "value": BLUE,
-            },
-        },
-        "layer": [
+    def part(heading: str, encoding: dict, layer: list[dict]) -> dict:
+        size = {"width": {"step": 78}, "height": 190}
+        head = {"text": heading, "anchor": "start"}
+        return {"title": head, **size, "encoding": {"x": x, **encoding}, "layer": layer}
+
+    is_best = {"test": f"datum.step === '{best}'", "value": GREEN}
+    climbed = part(
+        f"{name} on validation, with 95 % interval; green: best",
+        {"color": {"condition": is_best, "value": BLUE}},
+        [
             {
                 "mark": {"type": "rule", "strokeWidth": 3},
-                "encoding": {"y": y("low", title(params.measure)), "y2": {"field": "high"}},
+                "encoding": {"y": y("low", name), "y2": {"field": "high"}},
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 130, "opacity": 1},
                 "encoding": {"y": y("value", "")},
             },
         ],
+    )
+    color = {
+        "field": "of",
+        "type": "nominal",
+        "scale": {"domain": ["training", "validation"], "range": [GRAY, BLUE]},
+        "legend": {"title": None, "orient": "right"},
     }
-    fitted = {
-        "title": {
-            "text": "ROC AUC in the last epochs: where the lines part, the model overfits",
-            "anchor": "start",
-        },
-        "width": {"step": 78},
-        "height": 190,
-        "encoding": {"x": x},
-        "layer": [
+    fitted = part(
+        "ROC AUC in the last epochs: where the lines diverge, the model overfits",
+        {},
+        [
             {
                 "data": {"values": curves},
                 "mark": {"type": "line", "point": True, "strokeWidth": 2.5},
@@ -93,7 +75,6 @@ def draw_climb(path: Path, decisions: Sequence[RungDecision], params: ClimbParam
                 "encoding": {"y": y("value", "ROC AUC"), "text": {"field": "text"}},
             },
         ],
-    }
-    save_chart(
-        path, {"vconcat": [climbed, fitted], "resolve": {"legend": {"color": "independent"}}}
     )
+    parts = [{**climbed, "data": {"values": whole}}, fitted]
+    save_chart(path, {"vconcat": parts, "resolve": {"legend": {"color": "independent"}}})

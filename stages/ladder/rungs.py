@@ -85,7 +85,7 @@ class Trainings:
     def run(
         self, step: str, validation: Value, seed: Value, name_validation: bool, name_seed: bool
     ) -> Experiment:
-        """Return the experiment with these parameters, code and data; run it if it does not exist."""
+        """Return the experiment of this folder with these parameters; run it if necessary."""
         changes = {"model.step": step, "split.validation_offset": validation, "train.seed": seed}
         if found := has_run(self.found, {**self.wanted, **changes}, AFTER_VALIDATION):
             return found

@@ -67,8 +67,10 @@ def test_the_same_everywhere_is_not_apart():
 def test_a_fold_without_the_measure_is_left_out_and_one_fold_tells_nothing():
     found = rank(settings([0.9, None, 0.8], [0.7, 0.7, 0.6]), "roc_auc")
     assert len(found.keys) == 2 and found.pairs[0].runs == 2
-    alone = rank(settings([0.9], [0.7]), "roc_auc")
-    assert not alone.pairs and rank_section(alone, "roc_auc") == [] and alone.letters == ["a", "a"]
+    single = rank(settings([0.9], [0.7]), "roc_auc")
+    assert (
+        not single.pairs and rank_section(single, "roc_auc") == [] and single.letters == ["a", "a"]
+    )
     nothing = rank(settings([None], [0.7]), "roc_auc")
     assert not nothing.pairs and rank_section(nothing, "roc_auc") == []
 
@@ -81,8 +83,8 @@ def test_the_page_says_what_five_folds_cannot_tell():
         )
     )
     assert (
-        "the least p (Holm) is 0.062, so that no pair can be distinguished at 0.05: more seeds are needed"
-        in text
+        "the least p (Holm) is 0.062, so that no pair can be distinguished at 0.05: more seeds are "
+        "needed" in text
     )
     assert "| 0, 0, 1, 0" in text and "0.800" in text
 

@@ -43,8 +43,10 @@ from tests.fork_server import python
 from tests.repositories import ENVIRONMENT, dvc, git, run_program
 
 PARAMS = {
-    "data": "demo", "split.by": "slide", "split.folds": 3.0, "split.fold": 0.0, "split.validation_offset": 1.0, "split.seed": 0.0,
-    "train.seed": 0.0, "pad.mode": "white", "train.dropout": 0.2, "evaluate.bootstrap": 10.0, "climb.seeds": 1.0,
+    "data": "demo", "split.by": "slide", "split.folds": 3.0, "split.fold": 0.0,
+    "split.validation_offset": 1.0, "split.seed": 0.0,
+    "train.seed": 0.0, "pad.mode": "white", "train.dropout": 0.2, "evaluate.bootstrap": 10.0,
+    "climb.seeds": 1.0,
 }  # fmt: skip
 
 
@@ -296,7 +298,7 @@ def test_what_is_not_comparable_is_refused_with_the_reason(make):
 
 
 def of_data(experiment, digest, pixels):
-    """The experiment as one of another state of its dataset, with the digests of its crops' pixels."""
+    """Return the experiment with another digest of its dataset and other digests of its pixels."""
     changed = experiment._replace(inputs={**experiment.inputs, "data/demo": digest})
     Made.crops[changed.commit] = dict(zip(changed.predictions("").paths, pixels))
     return changed
@@ -306,7 +308,7 @@ def test_other_pixels_in_the_test_set_are_refused_and_in_training_said(make, cap
     one, two = make("one"), make("two", pad_mode="zero")
     with pytest.raises(
         UserError,
-        match=r"not comparable: 1 test glomeruli of two and one have other pixels, such as fold0\.0-2",
+        match=r"not comparable: 1 test glomeruli of two and one have other pixels, such as fold0",
     ):
         group([of_data(one, "a", "abcdefghijkl"), of_data(two, "b", "abXdefghijkl")], ["pad.mode"])
     capsys.readouterr()
@@ -367,8 +369,8 @@ def test_a_stage_that_did_not_run_after_another_is_refused_unless_it_is_of_anoth
     class Locked(Experiment):
         def read(self, path):
             assert path == "dvc.lock"
-            dependency = "{path: models/model.keras, md5: old}"
-            return f"stages:\n  train: {{outs: [{{path: models/model.keras, md5: new}}]}}\n  {stage}: {{deps: [{dependency}]}}\n"
+            new, old = (f"[{{path: models/model.keras, md5: {one}}}]" for one in ("new", "old"))
+            return f"stages:\n  train: {{outs: {new}}}\n  {stage}: {{deps: {old}}}\n"
 
     locked = Locked("one", "one", {}, {})
     if partial:
@@ -464,7 +466,10 @@ def test_on_real_experiments(repository):
 
 
 def dvc_show():
-    show = "import dvc.api, json; print(json.dumps([r for r in dvc.api.exp_show() if r.get('Experiment')]))"
+    show = (
+        "import dvc.api, json; "
+        "print(json.dumps([r for r in dvc.api.exp_show() if r.get('Experiment')]))"
+    )
     return subprocess.run(
         [python(), "-c", show], env=ENVIRONMENT, capture_output=True, text=True, check=True
     ).stdout

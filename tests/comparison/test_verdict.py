@@ -43,12 +43,13 @@ def test_better_worse_and_not_distinguishable():
     assert {change.word for change in worse} == {"worse"}
     said = sentence(worse, "48 test glomeruli of 12 slides")
     assert said.startswith(
-        "**Worse**: ROC AUC 0.750 after 1.000, difference -0.250 (95 % interval -0.250 to -0.250, by slide)"
+        "**Worse**: ROC AUC 0.750 after 1.000, difference -0.250 "
+        "(95 % interval -0.250 to -0.250, by slide)"
     )
     assert "| ROC AUC | 1.000 | 0.750 | -0.250 (-0.250 to -0.250) | ▼ worse |" in change_table(
         worse, "a", "b"
     )
-    # Another slide errs in place of the first: the same on the whole.
+    # Another slide errs instead of the first: the same overall.
     one, other = right.copy(), right.copy()
     one[:4], other[4:8] = half[:4], half[:4]
     alike = compare_sides(side(one), side(other), 200)
@@ -87,9 +88,8 @@ def test_what_cannot_be_compared_is_said(workplace):
     now = side([0.1, 0.4, 0.2, 0.9], (0, 1, 0, 1), "aabb")
     fewer = side([0.1, 0.4, 0.2], (0, 1, 0), "aab")
     (line,) = verdict_on_sides(fewer, now, "main", "change")
-    assert (
-        line
-        == "**Not comparable**: the test sets differ, 3 glomeruli before and 4 now, 3 of them in both."
+    assert line == (
+        "**Not comparable**: the test sets differ, 3 glomeruli before and 4 now, 3 of them in both."
     )
     for change, said in {
         "y_true": "4 test glomeruli have another label now",
@@ -104,9 +104,9 @@ def test_what_cannot_be_compared_is_said(workplace):
         )
         assert line.startswith("**Not comparable**: ") and said in line
     (line,) = verdict_on_sides(now, now, "main", "change")
-    assert (
-        line
-        == "**The same**: each of the 4 test glomeruli of 2 slides has the same probability and predicted class as before."
+    assert line == (
+        "**The same**: each of the 4 test glomeruli of 2 slides has the same probability and "
+        "predicted class as before."
     )
 
 

@@ -37,7 +37,7 @@ def here(recorded, tmp_path, monkeypatch):
 
 
 def edit(path):
-    """Write into a file as a person does: one that DVC has laid out may be a link into its cache."""
+    """Change a file as a person does: it may be a link into DVC's cache."""
     content = Path(path).read_bytes()
     Path(path).unlink()
     Path(path).write_bytes(content + b" ")

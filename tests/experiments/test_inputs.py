@@ -84,7 +84,7 @@ BAD = {
             Path("data/small.dvc").unlink(),
             Path("data/.gitignore").unlink(),
         ),
-        r"data/small: neither DVC nor git tracks it; `dvc add data/small` and commit data/small\.dvc",
+        r"data/small: neither DVC nor git tracks it; `dvc add data/small` and commit data/small",
     ),
     "a_record_that_dvc_ignores": (
         lambda: append(".dvcignore", "\n/data/small.dvc\n"),

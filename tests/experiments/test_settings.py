@@ -60,5 +60,5 @@ def test_has_run_knows_seeds_apart_and_asks_for_the_code_of_this_folder(tmp_path
     ],
 )
 def test_what_an_experiment_is_made_of(path, wanted):
-    """Another dataset, whose name begins as this one's, is none of it."""
+    """A dataset whose name begins with the name of this one is no input."""
     assert is_input(path, {"data": "demo", "model.weights": "mine.weights.h5"}) == wanted

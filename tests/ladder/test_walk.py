@@ -54,8 +54,11 @@ def rung(step, reached_by, noise, overfits):
 
 
 def walk(noise, overfitting_steps=(), blocks=5):
-    """Return the steps of a climb in which `noise` says how bad each step is (1 where it does not)."""
-    visit = lambda step, how: rung(step, how, noise.get(step, 1), step in overfitting_steps)  # noqa: E731
+    """Return the steps of a climb in which `noise` is how bad each step is (default: 1)."""
+
+    def visit(step, how):
+        return rung(step, how, noise.get(step, 1), step in overfitting_steps)
+
     decisions = list(climb(visit, PARAMS, blocks))
     return [decision.rung.step for decision in decisions], best_of(decisions).rung.step
 

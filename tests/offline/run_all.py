@@ -1,7 +1,7 @@
-"""All that people run, in a repository without results: python -m tests.offline.run_all, in a
-namespace without a network.
+"""Run what users run in a repository without results, in a namespace without a network.
 
-A program of its own, so that the server of forks (tests/fork_server.py) is in that namespace, too.
+It is a separate program (`python -m tests.offline.run_all`) so that the fork server
+(tests/fork_server.py) is in that namespace, too.
 """
 
 import socket

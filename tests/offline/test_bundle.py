@@ -13,7 +13,7 @@ import pytest
 
 from stages.base.errors import UserError
 from stages.offline import packing
-from stages.offline.install import SUMS, check
+from stages.offline.install import SUMS, check_digests
 from tests.repositories import ENVIRONMENT, PROJECT, git
 
 WITHOUT_NETWORK = ["unshare", "--map-root-user", "--net"]
@@ -36,9 +36,7 @@ def without_network(*command, environment=ENVIRONMENT, check=True):
 
 @pytest.fixture
 def bundle(tmp_path, monkeypatch):
-    """A bundle of a small repository with a package of its own as the one requirement, and a
-    dataset.
-    """
+    """A bundle of a small repository with a dataset, whose only requirement is a small package."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -69,7 +67,7 @@ def test_a_bundle_has_all_and_is_checked(bundle, tmp_path):
     assert {"repository.bundle", "install.py", "bundle.json", SUMS} < names
     assert [name for name in names if re.match(r"wheels/tiny-1-.*\.whl", name)]
     assert [name for name in names if name.startswith("dvc-remote/files/md5/")]
-    check(bundle)
+    check_digests(bundle)
     if shutil.which("sha256sum"):
         subprocess.run(["sha256sum", "--quiet", "-c", SUMS], cwd=bundle, check=True)
     # Nothing of it stays in the repository that it was made from.
@@ -151,7 +149,7 @@ def test_it_installs_without_a_network(bundle, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert again.returncode == 1 and "is there already" in again.stderr
+    assert again.returncode == 1 and "already exists" in again.stderr
 
 
 def test_mistakes_are_a_line(workplace, monkeypatch):
@@ -159,9 +157,9 @@ def test_mistakes_are_a_line(workplace, monkeypatch):
 
     for arguments, said in (
         (["out", "--requirements", "none.txt"], "none.txt is not a file of this repository"),
-        (["out", "--python", "2.7"], "--python is '2.7'; it must be such as 3.11"),
-        (["out", "--python", "3.99"], "say --platform, too"),
-        (["data"], "data is there already"),
+        (["out", "--python", "2.7"], "--python is '2.7'; it must be a version such as 3.11"),
+        (["out", "--python", "3.99"], "add --platform, such as"),
+        (["data"], "data already exists"),
     ):
         monkeypatch.setattr(sys, "argv", ["bundle", *arguments])
         with pytest.raises(UserError) as error:
@@ -171,9 +169,7 @@ def test_mistakes_are_a_line(workplace, monkeypatch):
 
 
 def test_the_pipeline_and_what_people_run_ask_no_network(repository):
-    """Of the small repository with everything to do: dvc repro, an experiment, predict with its
-    page, compare, report.
-    """
+    """The small repository runs dvc repro, an experiment, predict with its page, compare, report."""
     if no_namespaces():
         pytest.skip("no network namespaces here (unshare)")
     shutil.rmtree(".dvc/cache")
