@@ -19,6 +19,7 @@ from pathlib import Path
 from stages.base.arguments import argument_parser
 from stages.base.errors import refuse, run_program
 from stages.base.files import refuse_outputs, write_table
+from stages.evaluation.arguments import add_column_arguments, add_model_arguments
 from stages.evaluation.classifier import Crops, read_card, read_classifier, score_crops
 from stages.evaluation.gallery import refuse_pages, write_gallery
 from stages.evaluation.predictions import (
@@ -138,18 +139,7 @@ def parse_arguments() -> argparse.Namespace:
         type=Path,
         help="a folder of crops, a table with a column `name` beside them, or a crop",
     )
-    parser.add_argument(
-        "--model",
-        type=Path,
-        default=Path("models"),
-        help="the folder of the model (default: models)",
-    )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FOLDER",
-        help="the encoder of the model, if it needs one",
-    )
+    add_model_arguments(parser)
     parser.add_argument(
         "--output", type=Path, default=Path("evaluation.csv"), help="(default: evaluation.csv)"
     )
@@ -172,11 +162,6 @@ def parse_arguments() -> argparse.Namespace:
         help="write the predictions for QuPath, one file per slide",
     )
     parser.add_argument(
-        "--slide",
-        metavar="REGEX",
-        help="with (?P<slide>...), for file names (default: the model's)",
-    )
-    parser.add_argument(
         "--labels", type=Path, metavar="CSV", help="a table with the true labels, 0 and 1"
     )
     parser.add_argument(
@@ -185,10 +170,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="write a table of N crops that are worth labeling, for recalibrate",
     )
-    parser.add_argument("--name-column", help="its column of file names (default: name or path)")
-    parser.add_argument(
-        "--label-column", help="its column of labels (default: label or ground truth)"
-    )
+    add_column_arguments(parser)
     parser.add_argument(
         "--unreadable",
         choices=("refuse", "skip"),

@@ -17,6 +17,7 @@ import numpy as np
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
+from stages.evaluation.arguments import add_column_arguments, add_model_arguments
 from stages.evaluation.classifier import Crops, read_classifier, score_crops
 from stages.evaluation.recalibrated import Recalibrated, refuse_few, write_model
 from stages.evaluation.slide_names import find_slides
@@ -37,29 +38,10 @@ def main() -> None:
         metavar="TABLE",
         help="labels of some of the crops, 0 and 1",
     )
-    parser.add_argument("--name-column", help="its column of file names (default: name or path)")
-    parser.add_argument(
-        "--label-column", help="its column of labels (default: label or ground truth)"
-    )
-    parser.add_argument(
-        "--model",
-        type=Path,
-        default=Path("models"),
-        help="the folder of the model (default: models)",
-    )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FOLDER",
-        help="the encoder of the model, if it needs one",
-    )
+    add_column_arguments(parser)
+    add_model_arguments(parser)
     parser.add_argument(
         "--output", type=Path, required=True, help="the folder to write; it must not exist"
-    )
-    parser.add_argument(
-        "--slide",
-        metavar="REGEX",
-        help="with (?P<slide>...), for file names (default: the model's)",
     )
     arguments = parser.parse_args()
     if not arguments.output.name or arguments.output.exists() or arguments.output.is_symlink():
