@@ -219,7 +219,7 @@ def test_a_fork_without_keys_is_told_what_is_missing(team, tmp_path, monkeypatch
     assert line.startswith(
         "**Not comparable**: metrics/predictions.csv of base is neither in git nor in DVC's cache"
     )
-    assert "a fork's run has none" in line
+    assert "the keys of the remote, which the run of a fork does not have" in line
 
 
 def test_stages_whose_data_is_elsewhere_are_named_too(team, tmp_path, monkeypatch):

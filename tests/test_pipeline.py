@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.experiments.clone import report
+from stages.experiments.clone import compare_hashes
 from stages.experiments.settings import flatten
 from tests.conftest import PROJECT, save_crop, set_params
 from tests.fork_server import python
@@ -331,18 +331,17 @@ def test_verify_finds_the_same_bytes_under_other_circumstances(workspace):
     assert "DIFFERENT" not in done.stdout
 
 
-def test_verify_says_which_output_differs(capsys):
+def test_verify_says_which_output_differs():
     committed = {
         ("train", "models/model.keras"): "aa",
         ("pad", "data/padded"): "bb",
         ("demo", "data/demo"): "cc",
     }
     found = {("train", "models/model.keras"): "ab", ("pad", "data/padded"): "bb"}
-    assert report(committed, found) == 2
-    assert capsys.readouterr().out.splitlines() == [
-        "DIFFERENT  train: models/model.keras",
-        "     same  pad: data/padded",
-        "DIFFERENT  demo: data/demo",
+    assert compare_hashes(committed, found) == [
+        ("DIFFERENT", "train: models/model.keras"),
+        ("same", "pad: data/padded"),
+        ("DIFFERENT", "demo: data/demo"),
     ]
 
 
@@ -350,7 +349,10 @@ def test_verify_without_results_or_revision_is_one_line(workspace):
     command = [python(), "-m", "stages.verify"]
     done = subprocess.run([*command, "HEAD~1"], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "error: there is no dvc.lock in this revision" in done.stderr
+    assert (
+        "error: dvc.lock: it is not in this revision, so there are no results to verify"
+        in done.stderr
+    )
     done = subprocess.run([*command, "no-such-branch"], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "no-such-branch" in done.stderr

@@ -79,7 +79,7 @@ def test_what_is_not_in_the_cache_is_said(branches):
     assert code == 0, error
     text = Path("report/report.md").read_text()
     assert (
-        "Not drawn for base: not in DVC's cache" in text
+        "Not drawn for base: it does not exist, or is not in DVC's cache" in text
         and "![metrics/plots/roc.csv](plots/roc.png)" in text
     )
 

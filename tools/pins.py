@@ -18,7 +18,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from stages.offline.packing import SOURCE_ALONE
+from stages.offline.packing import SOURCE_ONLY
 
 PROJECT = Path(__file__).resolve().parent.parent
 # What pins the packages in pins/.
@@ -99,7 +99,7 @@ def wanted(requirements: str, python: str, system: str) -> list[str]:
         if not line:
             continue
         requirement = Requirement(line)
-        if requirement.name in SOURCE_ALONE:
+        if requirement.name in SOURCE_ONLY:
             continue
         if requirement.marker is None or requirement.marker.evaluate(environment):
             requirement.marker = None
