@@ -60,7 +60,8 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
         of_this_machine = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None: port 8787, and a warning if it is taken
+            scheduler_kwargs={"dashboard": False},
             silence_logs=logging.ERROR,
             preload=[LET_BE],
         )

@@ -3,9 +3,11 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 from distributed.versions import get_versions
@@ -52,6 +54,31 @@ def test_refuses_workers_with_other_versions(other, said):
     with pytest.raises(UserError, match=said) as error:
         refuse_other_versions(found(**other))
     assert len(str(error.value).splitlines()) == 1
+
+
+ADDING = """
+from stages.workers.cluster import connect
+
+if __name__ == "__main__":
+    with connect(None, 1) as client:
+        print(client.submit(sum, [1, 2]).result())
+"""
+
+
+def test_several_runs_on_one_machine_do_not_disturb_each_other(tmp_path):
+    """Dask's default port 8787 is taken, as it is beside another run."""
+    (tmp_path / "adding.py").write_text(ADDING)
+    with socket.socket() as taken:
+        with suppress(OSError):  # another program has it: the same
+            taken.bind(("", 8787))
+            taken.listen()
+        done = subprocess.run(
+            [sys.executable, tmp_path / "adding.py"],
+            env=os.environ | {"PYTHONPATH": str(PROJECT)},
+            capture_output=True,
+            text=True,
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
 
 
 SLEEPING = """
