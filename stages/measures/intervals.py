@@ -1,0 +1,307 @@
+"""Intervals of measures and of their differences, over slides, that hold with few slides.
+
+Crops of one slide are alike, so that n crops tell as much as fewer independent ones: n divided by
+the design effect. A measure's variance over slides comes from its influence values. Few slides
+estimate that variance badly, so that it is averaged with what an intraclass correlation of 0.1
+would give, as if that had been seen on four further slides. Like a proportion with the same
+variance, the measure then gets the interval of Clopper and Pearson, for the effective number of
+crops with Student's t (Korn and Graubard, Surv Methodol 24:193, 1998; Dean and Pagano, J Surv Stat
+Methodol 3:484, 2015). So no interval has zero width, and no random number is drawn.
+`python -m benchmarks.coverage` measures how often the intervals hold.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import betaincinv, stdtr, stdtrit
+
+from stages.measures.influence import OF_ALL, OF_ONE_CLASS, WITHIN_FOLDS, Sample, flips, influence
+from stages.measures.scores import title
+
+# The intraclass correlation expected before any crop is seen, the number of slides that this
+# counts as much as, and the least correlation, whatever the crops show.
+EXPECTED_ICC, EXPECTED_SLIDES, LEAST_ICC = 0.1, 4, 0.03
+FEWEST_SLIDES, FEWEST_SITES = 2, 5
+# A variance that comes of rounding alone.
+NO_SPREAD = 1e-15
+UNDEFINED = "it is undefined on these crops"
+# A test set of fewer slides, or with a wider interval, tells little.
+FEW_SLIDES, WIDE = 10, 0.2
+
+
+class Estimate(NamedTuple):
+    """A measure with its interval, and on how many slides it rests.
+
+    `low` and `high` are None where there is no interval, and `value` where the measure is
+    undefined; `reason` then says why.
+    """
+
+    slides: int
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+
+
+class Difference(NamedTuple):
+    """The difference of a measure between two models on the same crops, with its interval.
+
+    `p` is two-sided, and `higher` is the confidence, from 0 to 1, that the first model's measure is
+    the higher one. All but `slides` may be None as in `Estimate`.
+    """
+
+    slides: int
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    higher: float | None = None
+    reason: str = ""
+
+
+class _Gathered(NamedTuple):
+    """The mean of a measure over repetitions: the values, and per crop its name, its class, its
+    slide as a number, and its influence on the mean; the mean of `flips`; and bool (2,), of which
+    class all crops are predicted alike.
+    """
+
+    values: np.ndarray
+    crops: np.ndarray
+    y_true: np.ndarray
+    slides: np.ndarray
+    of_crops: np.ndarray
+    flips: np.ndarray
+    uniform: np.ndarray
+
+
+class _Spread(NamedTuple):
+    variance: float
+    degrees: float
+
+
+def estimate(name: str, samples: Sequence[Sample], level: float = 0.95) -> Estimate:
+    """Return a measure, its mean over repetitions if there are several samples, with its interval.
+
+    Args:
+        name: of a measure in `stages.measures.scores`, or `WITHIN_FOLDS`.
+        samples: R repetitions (trainings) on the same crops, often one.
+    """
+    found = _gather(name, samples)
+    if found is None:
+        return Estimate(0, reason=UNDEFINED)
+    value, slides = float(found.values.mean()), _slides(name, found)
+    if name == "calibration_error":
+        return Estimate(slides, value, reason="its bias is as large as its spread")
+    if slides < FEWEST_SLIDES:
+        return Estimate(slides, value, reason=_too_few(name, slides))
+    # From -1 to 1, and all others from 0 to 1.
+    bottom, width = (-1, 2) if name == "matthews" else (0, 1)
+    share = (value - bottom) / width
+    # A class without an error, as yet: as if one more crop of it had been predicted wrong.
+    unseen = float((found.flips**2)[found.uniform].sum())
+    spread = _spread(found, slides, unseen)
+    if 0 < share < 1 and spread.variance > NO_SPREAD:
+        crops = share * (1 - share) * width**2 / spread.variance
+        crops *= (stdtrit(np.inf, 0.5 + level / 2) / stdtrit(spread.degrees, 0.5 + level / 2)) ** 2
+    else:
+        crops = _crops(name, samples, found) / _design(_crops_per_slide(found), EXPECTED_ICC)
+    low, high = (bottom + width * limit for limit in clopper_pearson(share, crops, level))
+    return Estimate(slides, value, low, high)
+
+
+def difference(
+    name: str, ours: Sequence[Sample], theirs: Sequence[Sample], level: float = 0.95
+) -> Difference:
+    """Return the difference of a measure between two models on the same crops, paired.
+
+    For k measures or models at once, `level` is 1 - 0.05 / k (Bonferroni): the chance that any of
+    the k intervals misses is then 5 %. A model is non-inferior by a margin where the difference, in
+    the direction that is better, is above -margin with its whole interval.
+
+    Raises:
+        ValueError: the two are not on the same crops.
+    """
+    first, second = _gather(name, ours), _gather(name, theirs)
+    if first is None or second is None:
+        return Difference(0, reason=UNDEFINED)
+    if not all(
+        np.array_equal(getattr(first, column), getattr(second, column))
+        for column in ("crops", "y_true", "slides")
+    ):
+        raise ValueError("two models can only be compared on the same crops")
+    value = float(first.values.mean() - second.values.mean())
+    both = first._replace(
+        values=first.values - second.values, of_crops=first.of_crops - second.of_crops
+    )
+    slides = _slides(name, both)
+    if slides < FEWEST_SLIDES:
+        return Difference(slides, value, reason=_too_few(name, slides))
+    # As if one more crop of each class had been predicted differently (Agresti and Min, Stat Med
+    # 24:729, 2005).
+    unseen = float(((first.flips**2 + second.flips**2) / 2).sum())
+    spread = _spread(both, slides, unseen)
+    if spread.variance <= NO_SPREAD:
+        return Difference(slides, value, value, value, p=1.0, higher=0.5)
+    error = np.sqrt(spread.variance)
+    reach = float(stdtrit(spread.degrees, 0.5 + level / 2) * error)
+    higher = float(stdtr(spread.degrees, value / error))
+    p = 2 * min(higher, 1 - higher)
+    return Difference(slides, value, value - reach, value + reach, p, higher)
+
+
+def proportion(right: np.ndarray, slides: np.ndarray, level: float = 0.95) -> Estimate:
+    """Return the share of crops for which `right` (bool, n) is true, with its interval."""
+    ones = np.ones(len(right), dtype=np.int64)
+    sample = Sample(ones, ones.astype(np.float64), np.asarray(right, dtype=np.int64), slides)
+    return estimate("sensitivity", [sample], level)
+
+
+class Sites(NamedTuple):
+    """A measure of each site, in the order of their names (None where it is undefined), and over
+    the sites: the unit that varies where each site is predicted by a model that has not seen it.
+    """
+
+    values: dict[str, float | None]
+    overall: Estimate
+
+
+def over_sites(name: str, sample: Sample, sites: np.ndarray, level: float = 0.95) -> Sites:
+    """Return a measure by site; ROC AUC overall is that of the pairs of one site.
+
+    Args:
+        sites: text or int array (n,), the site of each crop.
+    """
+    values = {}
+    for site in np.unique(sites):
+        rows = sites == site
+        found = influence(name, Sample._make(None if one is None else one[rows] for one in sample))
+        values[str(site)] = None if found is None else found.value
+    within = WITHIN_FOLDS if name == "roc_auc" else name
+    overall = estimate(within, [sample._replace(slides=sites, folds=sites)], level)
+    if overall.low is not None and overall.slides < FEWEST_SITES:
+        reason = f"{overall.slides} sites; {FEWEST_SITES} are the least"
+        overall = Estimate(overall.slides, overall.value, reason=reason)
+    return Sites(values, overall)
+
+
+def clopper_pearson(share: float, crops: float, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval of Clopper and Pearson for a share of a number of independent crops,
+    which may be a fraction.
+    """
+    right, wrong, tail = share * crops, (1 - share) * crops, (1 - level) / 2
+    low = float(betaincinv(right, wrong + 1, tail)) if right > 0 else 0.0
+    high = float(betaincinv(right + 1, wrong, 1 - tail)) if wrong > 0 else 1.0
+    return low, high
+
+
+def too_small(slides: int, slides_with_positives: int, widths: Mapping[str, float | None]) -> str:
+    """Return a sentence on a test set that is too small to tell much, or nothing.
+
+    Args:
+        widths: of the 95 % intervals of measures, or of their differences, by the measures' names;
+            None where there is no interval.
+    """
+    known = {name: width for name, width in widths.items() if width}
+    widest = max(known, key=lambda name: known[name], default="")
+    none = [title(name) for name in widths if name not in known]
+    if slides_with_positives >= FEW_SLIDES and not none and known.get(widest, 0) <= WIDE:
+        return ""
+    parts = [f"{slides} slide{'s' * (slides != 1)}, {slides_with_positives} with positives"]
+    if none:
+        parts.append(f"no interval of {' and '.join(none)}")
+    if widest and known[widest] > WIDE:
+        parts.append(f"the interval of {title(widest)} is {known[widest]:.2f} wide")
+    return f"This is too small to tell much: {'; '.join(parts)}."
+
+
+def _gather(name: str, samples: Sequence[Sample]) -> _Gathered | None:
+    found = [influence(name, sample) for sample in samples]
+    if not found or any(one is None for one in found):
+        return None
+    defined = [one for one in found if one is not None]
+    crops = np.concatenate(
+        [np.arange(len(one.y_true)) if one.crops is None else one.crops for one in samples]
+    )
+    names, first, code = np.unique(crops, return_index=True, return_inverse=True)
+    slides = np.concatenate([sample.slides for sample in samples])[first]
+    return _Gathered(
+        np.array([one.value for one in defined]),
+        names,
+        np.concatenate([sample.y_true for sample in samples])[first].astype(np.int64),
+        np.unique(slides, return_inverse=True)[1],
+        np.bincount(code, np.concatenate([one.of_crops for one in defined])) / len(samples),
+        np.mean([np.abs(flips(name, sample)) for sample in samples], axis=0),
+        np.array(
+            [
+                all(len(np.unique(one.y_pred[one.y_true == label])) < 2 for one in samples)
+                for label in (0, 1)
+            ]
+        ),
+    )
+
+
+def _slides(name: str, found: _Gathered) -> int:
+    """Return on how many slides a measure rests: for one of both classes, the fewer of those with
+    positives and those with negatives.
+    """
+    of_class = [len(np.unique(found.slides[found.y_true == label])) for label in (0, 1)]
+    if name in OF_ALL:
+        return len(np.unique(found.slides))
+    return of_class[OF_ONE_CLASS[name]] if name in OF_ONE_CLASS else min(of_class)
+
+
+def _crops(name: str, samples: Sequence[Sample], found: _Gathered) -> int:
+    """Return on how many crops a measure rests."""
+    of_class = np.bincount(found.y_true, minlength=2)
+    if name in OF_ALL:
+        return int(of_class.sum())
+    if name == "precision":
+        return int(np.sum(samples[0].y_pred))
+    return int(of_class[OF_ONE_CLASS[name]] if name in OF_ONE_CLASS else of_class.min())
+
+
+def _too_few(name: str, slides: int) -> str:
+    of_class = {"sensitivity": " with positives", "specificity": " with negatives"}
+    what = of_class.get(name, "" if name in OF_ALL else " with positives or with negatives")
+    return f"{slides} slide{'s' * (slides != 1)}{what}; {FEWEST_SLIDES} are the least"
+
+
+def _crops_per_slide(found: _Gathered) -> float:
+    """Return how many crops of one class a slide has, averaged over the crops by how much they
+    contribute to the variance.
+    """
+    cell = 2 * found.slides + found.y_true
+    weight = found.of_crops**2
+    sizes = np.bincount(cell)[cell]
+    return float(np.average(sizes, weights=weight) if weight.any() else sizes.mean())
+
+
+def _design(crops_per_slide: float, icc: float) -> float:
+    """Return the design effect of an intraclass correlation (Kish, Survey Sampling, 1965)."""
+    return 1 + max(crops_per_slide - 1, 0) * icc
+
+
+def _spread(found: _Gathered, slides: int, unseen: float) -> _Spread:
+    """Return the variance of a measure over slides and repetitions, with its degrees of freedom.
+
+    Args:
+        unseen: a variance to add to that of independent crops.
+    """
+    independent = float((found.of_crops**2).sum())
+    between = float((np.bincount(found.slides, found.of_crops) ** 2).sum()) * slides / (slides - 1)
+    per_slide = _crops_per_slide(found)
+    effect = between / independent if independent else 1.0
+    degrees = slides - 1 + EXPECTED_SLIDES
+    effect = ((slides - 1) * effect + EXPECTED_SLIDES * _design(per_slide, EXPECTED_ICC)) / degrees
+    effect = max(effect, _design(per_slide, LEAST_ICC))
+    variance = (independent + unseen) * effect
+    if (repetitions := len(found.values)) < 2:
+        return _Spread(variance, degrees)
+    # Of another training; its degrees of freedom are added as by Satterthwaite (Biometrics 2:110,
+    # 1946).
+    other = float(found.values.var(ddof=1) / repetitions)
+    total = variance + other
+    if not total:
+        return _Spread(0.0, degrees)
+    return _Spread(total, total**2 / (variance**2 / degrees + other**2 / (repetitions - 1)))
