@@ -20,8 +20,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, logit
 
-from stages.measures.influence import WITHIN_FOLDS, Sample, influence
+from stages.measures.influence import Sample, influence
 from stages.measures.intervals import difference, estimate
+from stages.measures.scores import WITHIN_FOLDS
 
 MEASURES = (
     "roc_auc",

@@ -10,12 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.measures.scores import confusion, rates
+from stages.measures.scores import WITHIN_FOLDS, confusion, rates
 
-# ROC AUC of the pairs whose two crops are of one fold (Airola et al., Comput Stat Data Anal
-# 55:1828, 2011): unlike the ROC AUC of pooled folds it does not depend on how the models of
-# different folds are calibrated.
-WITHIN_FOLDS = "roc_auc_within_folds"
 ROC_AUCS = ("roc_auc", WITHIN_FOLDS)
 OF_SCORES = (*ROC_AUCS, "average_precision", "brier", "calibration_error")
 OF_ONE_CLASS = {"specificity": 0, "sensitivity": 1}

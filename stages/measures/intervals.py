@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betaincinv, stdtr, stdtrit
 
-from stages.measures.influence import OF_ALL, OF_ONE_CLASS, WITHIN_FOLDS, Sample, flips, influence
-from stages.measures.scores import title
+from stages.measures.influence import OF_ALL, OF_ONE_CLASS, Sample, flips, influence
+from stages.measures.scores import WITHIN_FOLDS, title
 
 # The intraclass correlation expected before any crop is seen, the number of slides that this
 # counts as much as, and the least correlation, whatever the crops show.

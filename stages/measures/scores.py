@@ -11,6 +11,10 @@ from typing import Literal, NamedTuple, assert_never
 import numpy as np
 
 Outcome = Literal["better", "worse", "not distinguishable"]
+# ROC AUC of the pairs whose two crops are of one fold (Airola et al., Comput Stat Data Anal
+# 55:1828, 2011): unlike the ROC AUC of pooled folds it does not depend on how the models of
+# different folds are calibrated.
+WITHIN_FOLDS = "roc_auc_within_folds"
 
 
 class Confusion(NamedTuple):
@@ -255,11 +259,18 @@ def _value(
             assert_never(measure.of)
 
 
-def outcome(name: str, low: float, high: float) -> Outcome:
+def outcome(name: str, low: float | None, high: float | None) -> Outcome:
     """Return what the interval of a measure's difference says, in the measure's direction."""
-    low, high = sorted((MEASURES[name].sign * low, MEASURES[name].sign * high))
+    if low is None or high is None:
+        return "not distinguishable"
+    low, high = sorted((sign(name) * low, sign(name) * high))
     return "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
 
 
+def sign(name: str) -> int:
+    """Return 1 if higher is better, -1 if lower is better."""
+    return 1 if name == WITHIN_FOLDS else MEASURES[name].sign
+
+
 def title(name: str) -> str:
-    return MEASURES[name].title
+    return "ROC AUC within folds" if name == WITHIN_FOLDS else MEASURES[name].title

@@ -6,7 +6,7 @@ import scipy
 import sklearn.metrics
 
 from benchmarks.coverage import VERDICT, World, coverage, false_alarms
-from stages.measures.influence import WITHIN_FOLDS, Sample, influence
+from stages.measures.influence import Sample, influence
 from stages.measures.intervals import (
     difference,
     estimate,
@@ -14,7 +14,7 @@ from stages.measures.intervals import (
     proportion,
     too_small,
 )
-from stages.measures.scores import score
+from stages.measures.scores import WITHIN_FOLDS, score
 
 WORLD = World(slides=12, icc=0.1)
 OF_WEIGHTS = {
