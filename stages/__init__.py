@@ -1,6 +1,4 @@
-"""The programs of the pipeline and the parts that they share. Numbers are rounded in the same way
-everywhere from here on.
-"""
+"""The programs of the pipeline and their shared parts. The import fixes how numbers are rounded."""
 
 import signal
 import sys
@@ -8,9 +6,8 @@ import sys
 from stages.base import arithmetic as arithmetic
 from stages.base import machine
 
-# `python -m stages.<name>` has come so far, and imports for seconds what it needs. There Ctrl-C
-# should end it, and not be raised as an exception in the midst of a library, which prints it or
-# makes another error of it; `run_program` takes it from here.
+# `python -m stages.<name>` imports libraries for seconds after this. Ctrl-C then ends the process
+# instead of raising an exception inside a library, until `run_program` handles it.
 if sys.argv[:1] == ["-m"]:
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

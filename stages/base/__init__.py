@@ -1,1 +1,1 @@
-"""What everything stands on: errors, parameters, files, progress, and how numbers are rounded."""
+"""What all other folders use: errors, parameters, files, and how numbers are rounded."""

@@ -6,9 +6,7 @@ from pathlib import Path
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser that names the program as it is started, `python -m stages.<name>`, and
-    prints `description` as it is.
-    """
+    """Return a parser for the program as it was started, `python -m stages.<name>`."""
     started = sys.modules["__main__"].__spec__
     return argparse.ArgumentParser(
         prog=f"python -m {started.name}" if started else None,

@@ -1,4 +1,4 @@
-"""What a user can cause ends in one line on the screen and a non-zero exit, never in a traceback."""
+"""Errors that users can cause end in one line and a non-zero exit code, never in a traceback."""
 
 import os
 import re
@@ -13,27 +13,18 @@ SHOWN = 20
 
 
 class UserError(Exception):
-    """Something that the user can put right; its text names the file or parameter and what would be
-    right.
-    """
+    """An error that the user can fix: `FILE or parameter: what it holds; what would be valid`."""
 
 
 def refuse(problems: Sequence[str]) -> None:
-    """Raise one `UserError` for all `problems`, a line each: the first 20, and how many more there
-    are.
-
-    People repair folders, not files, so all that is wrong is said in one go. Does nothing without
-    problems.
-    """
+    """Raise one `UserError` for all `problems`, if any: the first 20, and how many more there are."""
     if problems:
         more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise UserError("\n".join([*problems[:SHOWN], *more]))
 
 
 def warn(what: str, names: Sequence[str]) -> None:
-    """Print a warning for each of `names`: the first 20, and how many more there are. Does nothing
-    without names.
-    """
+    """Print a warning for each of the first 20 `names`, and how many more there are."""
     for name in names[:SHOWN]:
         print(f"warning: {what}: {name}", file=sys.stderr)
     if len(names) > SHOWN:
@@ -41,27 +32,28 @@ def warn(what: str, names: Sequence[str]) -> None:
 
 
 def run_program(main: Callable[[], None], description: str | None = "") -> None:
-    """Run a stage's `main`; turn a `UserError` or an `OSError` (disk full, no permission) into text
-    and exit code 1.
+    """Run `main`; turn a `UserError` or `OSError`, such as a full disk, into text and exit code 1.
 
-    If whoever reads the output stops reading, as `head` does, the program ends silently with the
+    If the reader of the output stops reading, like `head`, the program ends silently with the
     shell's code for that, 141.
 
     Args:
-        description: of a stage that takes no arguments; --help prints it, and any other argument is
-            refused. `python -OO` makes None of it. Empty if `main` reads the arguments itself.
+        description: of a program without arguments, for --help. Empty if `main` reads arguments;
+            None under `python -OO`, which removes docstrings.
     """
-    # While the modules were imported, Ctrl-C ended the process at once (stages/__init__.py).
+    # Until here, Ctrl-C ended the process at once (stages/__init__.py).
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if undecodable := [argument for argument in sys.argv if not _is_text(argument)]:
         sys.exit(
-            f"error: {undecodable[0]!r} is not UTF-8 text; rename the file, or the folder that it is in"
+            f"error: {undecodable[0]!r} is not UTF-8 text; rename the file, or the folder that it "
+            "is in"
         )
     # An empty path would be the current folder.
     if empty := [word for word in sys.argv[1:] if not word or re.fullmatch("--[a-z-]+=", word)]:
         sys.exit(
-            f"error: the argument {empty[0]!r} is empty, as of a shell variable that is not set; give a value"
+            f"error: the argument {empty[0]!r} is empty, as of a shell variable that is not set; "
+            "give a value"
         )
     try:
         try:
@@ -72,7 +64,7 @@ def run_program(main: Callable[[], None], description: str | None = "") -> None:
         except SystemExit:
             sys.stdout.flush()
             raise
-        # Here, and not when Python ends, which could only print an exception that is ignored.
+        # At Python's exit a failure could only be printed as an ignored exception.
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_output()
@@ -85,9 +77,7 @@ def run_program(main: Callable[[], None], description: str | None = "") -> None:
 
 
 def _drop_output() -> None:
-    """Write what waits to be printed; if that fails, lead it nowhere, so that it does not fail
-    again when Python ends.
-    """
+    """Flush the output; if that fails, discard it, so that Python's exit does not fail again."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -95,5 +85,5 @@ def _drop_output() -> None:
 
 
 def _is_text(argument: str) -> bool:
-    # Bytes that are not UTF-8 arrive as lone surrogates, which nothing can write.
+    # Python decodes bytes that are not UTF-8 as lone surrogates, which cannot be written.
     return not any("\ud800" <= character <= "\udfff" for character in argument)

@@ -1,6 +1,4 @@
-"""Reading and writing tables (CSV) and JSON, so that nothing half-written is ever left under its
-final name.
-"""
+"""Read and write tables (CSV) and JSON; a file gets its final name only when it is complete."""
 
 import csv
 import hashlib
@@ -21,36 +19,25 @@ from stages.base.strict_json import parse_json
 
 Record = TypeVar("Record", bound=BaseModel)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# What the folder of a model holds, wherever it is.
-MODEL_FILES = (
-    "model.keras",
-    "model.json",
-    "calibration.json",
-    "novelty.npz",
-    "crops.csv",
-)
+# What the folder of a model holds.
+MODEL_FILES = ("model.keras", "model.json", "calibration.json", "novelty.npz", "crops.csv")
 # The earliest date that a zip archive can hold.
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
-
-
 # The name of a file in DVC's cache: .../files/md5/ab/cdef... of DVC 3, .../ab/cdef... of DVC 2.
 IN_CACHE = re.compile(r".*/(files/md5/../[^/]+|[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?)", re.DOTALL)
 
 
 def is_in_cache(path: str | Path) -> bool:
-    """Return whether a path has the name of a file in DVC's cache, which DVC may lay out as a link,
-    and nobody else writes to.
-    """
+    """Return whether a path is named like a file in DVC's cache, to which only DVC writes."""
     return IN_CACHE.fullmatch(Path(path).as_posix()) is not None
 
 
 @contextmanager
 def replacing(path: str | Path, binary: bool = False) -> Iterator[IO]:
-    """Open a file for writing that takes the name `path` only when the block ends without an error.
+    """Open a file for writing that is named `path` only when the block ends without an error.
 
-    Missing folders are made. Text is UTF-8 with plain line feeds on every system, so that the bytes
-    are the same. A link stays and what it leads to is written, unless that is in DVC's cache. A
-    device, such as /dev/stdout, is written into.
+    Missing folders are made. Text is UTF-8 with plain line feeds on every system. A link is
+    followed, unless it leads into DVC's cache. A device, such as /dev/stdout, is written into.
 
     Raises:
         UserError: `path` is a folder, a pipe, a socket or a disk.
@@ -75,8 +62,7 @@ def replacing(path: str | Path, binary: bool = False) -> Iterator[IO]:
 
 
 def writable(path: str | Path) -> Path:
-    """Return where what is written to `path` goes: the end of a link, or the link itself where that
-    leads into DVC's cache.
+    """Return the file to write: `path`, or the end of a link that does not lead into DVC's cache.
 
     Raises:
         UserError: nothing can be written there.
@@ -99,19 +85,18 @@ def writable(path: str | Path) -> Path:
         raise UserError(f"{path} is a folder; it must be the name of a file to write to")
     if stat.S_ISREG(kind):
         return end if path.is_symlink() and not is_in_cache(end) else path
-    # Such as /dev/stdout: a device, or the pipe of a shell, which has no name. A pipe with a name
-    # may have no reader to wait for.
+    # /dev/stdout is a device, or the unnamed pipe of a shell. A named pipe may have no reader.
     if stat.S_ISCHR(kind) or (stat.S_ISFIFO(kind) and not end.exists()):
         return path
     raise UserError(f"{path} is neither a file nor a device; nothing is written there")
 
 
 def refuse_outputs(outputs: Mapping[str, Path], inputs: Iterable[Path] = ()) -> None:
-    """Check before any work where it is to be written.
+    """Check before any work that its results can be written.
 
     Args:
-        outputs: files to write, by what they are called in an error, such as `--output`.
-        inputs: files that are read, and must not be written over.
+        outputs: files to write, by their names in an error, such as `--output`.
+        inputs: files that are read.
 
     Raises:
         UserError: one of the files cannot be written, two are the same, or one is an input.
@@ -128,7 +113,7 @@ def refuse_outputs(outputs: Mapping[str, Path], inputs: Iterable[Path] = ()) -> 
             same = taken.setdefault(_identity(place), name)
             if same != name:
                 problems.append(
-                    f"{name} and {same} are the same file, {path}; each must have a name of its own"
+                    f"{name} and {same} are the same file, {path}; give each another name"
                 )
     read = {_identity(path): path for path in inputs} if taken else {}
     problems += [
@@ -140,9 +125,7 @@ def refuse_outputs(outputs: Mapping[str, Path], inputs: Iterable[Path] = ()) -> 
 
 
 def _identity(path: Path) -> Any:
-    """Return what two names of one file have in common, hard links and names that differ by case on
-    such a disk included.
-    """
+    """Return what all names of a file share, also hard links, or other cases on some disks."""
     try:
         found = os.stat(path)
     except OSError:
@@ -151,20 +134,17 @@ def _identity(path: Path) -> Any:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as indented JSON. Raises ValueError for NaN or infinity, which JSON does not
-    have.
-    """
+    """Write `content` as indented JSON. Raises `ValueError` for NaN and infinity."""
     with replacing(path) as file:
         json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 
 
 def write_archive(path: str | Path, entries: Iterable[tuple[str, bytes]]) -> None:
-    """Write a zip archive, not compressed, whose bytes depend on the names and contents of its
-    entries alone.
+    """Write an uncompressed zip archive whose bytes depend only on names and contents.
 
-    NumPy's `savez` writes each entry as one that may grow beyond 4 GiB, which Python 3.11.2 and
-    3.11.7 note in other bytes.
+    The bytes of NumPy's `savez` depend on the version of Python: 3.11.2 and 3.11.7 mark entries
+    that may exceed 4 GiB differently.
     """
     with replacing(path, binary=True) as file, zipfile.ZipFile(file, "w") as archive:
         for name, content in entries:
@@ -180,9 +160,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_json_as(path: str | Path, schema: type[Record]) -> Record:
-    """Read a JSON file that belongs to a model as a `schema`. Raises `UserError` if it is missing
-    or damaged.
-    """
+    """Read a JSON file of a model as a `schema`. Raises `UserError` if it is missing or damaged."""
     try:
         return schema.model_validate(read_json(path))
     except FileNotFoundError:
@@ -193,20 +171,18 @@ def read_json_as(path: str | Path, schema: type[Record]) -> Record:
         raise damaged(path, f"{where}{first['msg'].removeprefix('Value error, ')}") from None
 
 
-# Where a spreadsheet takes a part of a text for a formula (OWASP, CSV injection): at its beginning,
-# and after what separates the cells or rows of a program that is set to semicolons, for which a
-# quotation mark within its cell is no quotation.
+# Where a spreadsheet may read a formula (OWASP, CSV injection): at the beginning of a text, and
+# after a semicolon or line end, which a program set to semicolons takes for the end of a cell.
 FORMULA = r"""(?:^|(?<=[;\r\n])){}(?=['" ]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])"""
-# The sign before a formula that says: a text.
+# Marks what follows as text.
 TEXT = "'"
 
 
 def as_cell(value: Any) -> Any:
-    """Return a value as it stands in a table: what a spreadsheet would run as a formula, such as
-    `=1+1.png`, behind a '.
+    """Return a value for a table, with a ' before what a spreadsheet would run as a formula.
 
-    >>> as_cell("=1+1.png"), as_cell("'=1+1.png"), as_cell("a;=1;b.png"), as_cell("-0.5"),
-    as_cell("a.png") ("'=1+1.png", "''=1+1.png", "a;'=1;b.png", '-0.5', 'a.png')
+    >>> [as_cell(text) for text in ("=1+1.png", "'=1+1.png", "a;=1;b.png", "-0.5", "a.png")]
+    ["'=1+1.png", "''=1+1.png", "a;'=1;b.png", '-0.5', 'a.png']
     """
     if not isinstance(value, str) or is_number(value):
         return value
@@ -227,9 +203,7 @@ def is_number(text: str) -> bool:
 
 
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Write a CSV file: a header of `columns`, then `rows`, each as long as the header. See
-    `as_cell`.
-    """
+    """Write a CSV file: a header of `columns`, then `rows`, each as long; see `as_cell`."""
     with replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(map(as_cell, columns))
@@ -237,8 +211,7 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequenc
 
 
 def read_table(path: str | Path, columns: Sequence[str]) -> list[list[str]]:
-    """Read the named `columns` of a CSV file that an earlier stage wrote: a list of values for
-    each, as text.
+    """Return the values of the named `columns`, as text, of a CSV file that a stage wrote.
 
     Raises:
         UserError: the file is damaged.
@@ -248,9 +221,7 @@ def read_table(path: str | Path, columns: Sequence[str]) -> list[list[str]]:
 
 
 def parse_table(lines: Iterable[str], columns: Sequence[str], where: object) -> list[list[str]]:
-    """Return the named `columns` of the `lines` of a CSV file as `read_table` does; `where` names
-    it if it is damaged.
-    """
+    """Return `columns` like `read_table` from the `lines` of a CSV file; errors name it `where`."""
     try:
         reader = csv.reader(lines)
         header = next(reader, [])
@@ -265,12 +236,12 @@ def parse_table(lines: Iterable[str], columns: Sequence[str], where: object) -> 
 
 
 def missing_of_model(path: object) -> UserError:
-    """Return the error for a file that is not in the folder of a model."""
+    """Return the error for a file that is missing in the folder of a model."""
     return UserError(f"{path} does not exist; the folder of a model holds {', '.join(MODEL_FILES)}")
 
 
 def damaged(path: object, reason: object) -> UserError:
-    """Return the error for a file that is not as the stage that wrote it left it."""
+    """Return the error for a file that has changed since a stage wrote it."""
     return UserError(f"{path} is not as its stage wrote it ({reason}); `dvc repro` writes it anew")
 
 

@@ -1,6 +1,4 @@
-"""What a computation depends on, as one digest: a state that a killed run left is taken up only
-where nothing has changed.
-"""
+"""A digest of all that a computation depends on: an interrupted run resumes only if it is equal."""
 
 import hashlib
 import json
@@ -16,11 +14,7 @@ STAGES = Path(stages.__file__).resolve().parent
 
 
 def code_files() -> list[Path]:
-    """Return the files of this project that run here: the stage's dependencies in dvc.yaml, no more
-    and no fewer.
-
-    Their digests, unlike the commit that will hold them, are known while the stage runs.
-    """
+    """Return the imported files of this project: exactly the code that dvc.yaml lists as deps."""
     ours = [
         module
         for name, module in sys.modules.items()
@@ -31,9 +25,7 @@ def code_files() -> list[Path]:
 
 
 def fingerprint(parameters: Any, files: Iterable[Path]) -> str:
-    """Return a digest of parameters (what JSON can hold, with the versions in use) and of the bytes
-    of files.
-    """
+    """Return a SHA-256 digest of `parameters`, as JSON, and of the names and bytes of `files`."""
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     for path in sorted(files):
         digest.update(f"{path.name} {sha256(path)} ".encode())

@@ -1,7 +1,6 @@
-"""Make a program independent of how text and the standard streams are set up on the machine.
+"""Make a program independent of the machine's text encoding and standard streams.
 
-`stages/__init__.py` calls this module when a program starts. Processes that only import `stages`
-are left as they are.
+`stages/__init__.py` calls `prepare` when a program starts, not when `stages` is only imported.
 """
 
 import os
@@ -9,26 +8,24 @@ import sys
 
 
 def prepare() -> None:
-    """Have names of files be UTF-8, and have standard streams that exist and take any letter."""
+    """Read file names as UTF-8, and open standard streams that accept any letter."""
     _open_streams()
     _read_names_as_utf8()
 
 
 def _read_names_as_utf8() -> None:
-    """Start this program again in Python's UTF-8 mode where the locale has another encoding, such
-    as Latin-1.
+    """Restart this program in Python's UTF-8 mode if the locale has another encoding.
 
-    Python decodes the names of files as the locale says, from its start on. "M\u00fcller" would be
-    another name in the manifest, another slide, and not the one that a table of labels holds.
-    Programs that this one starts inherit the mode. DVC itself, started in such a locale, writes the
+    Otherwise "M\u00fcller" would be another slide in the manifest than in a table of labels. The
+    programs that this one starts inherit the mode. DVC itself, which is already running, writes the
     other names into its cache: hence the warning.
     """
-    # With PYTHONUTF8 it has been tried. (On Windows names are always UTF-8.)
+    # With PYTHONUTF8 a restart has already failed. On Windows names are always UTF-8.
     if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"
         print(
-            f"warning: the locale's encoding is {sys.getfilesystemencoding()}; names of files are read as UTF-8 here. "
-            "DVC reads other names: set PYTHONUTF8=1 in the environment",
+            f"warning: the locale's encoding is {sys.getfilesystemencoding()}; names of files are "
+            "read as UTF-8 here. DVC reads other names: set PYTHONUTF8=1 in the environment",
             file=sys.stderr,
             flush=True,
         )
@@ -36,23 +33,19 @@ def _read_names_as_utf8() -> None:
 
 
 def _open_streams() -> None:
-    """Lead standard streams that are closed to nowhere, and write letters that an encoding lacks as
-    `\\u0130`.
+    """Open missing standard streams to nowhere; write letters that an encoding lacks as `\\u0130`.
 
-    A daemon or pythonw has no such streams. A file that is opened later would take the number of a
-    closed stream, and what libraries write to the standard error would end up in it.
+    A daemon or pythonw has no such streams. A file opened later would get the number of a closed
+    stream, and libraries would write their errors into it.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            # It takes the lowest free number.
+            # `open` returns the lowest free number, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         if getattr(sys, name) is None:
-            setattr(
-                sys,
-                name,
-                os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False),
-            )
+            mode = "w" if number else "r"
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Memory that is freed and fetched again, megabytes for each crop."""
+"""Reuse freed memory instead of returning it to the system."""
 
 import ctypes
 import sys
@@ -7,13 +7,11 @@ _MALLOPT = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux
 
 
 def keep_freed_memory() -> None:
-    """Have glibc, where it is the C library, keep the memory that is freed for the next crop or
-    batch.
+    """Make glibc, if it is the C library, keep freed memory for the next crop or batch.
 
-    It would hand large blocks back to the system each time and fetch them again, page by page: on a
-    virtual machine a third of the time of training (docs/scale.md), a twentieth of that of padding.
-    After `fit` of TensorFlow has begun, the thresholds are no longer those set before it, so that
-    each batch asks anew. Results stay the same.
+    Returning and fetching large blocks, page by page, took a third of the training time on a
+    virtual machine (docs/scale.md). TensorFlow's `fit` resets this when it begins, so call it for
+    each batch.
     """
     if _MALLOPT:
         trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1

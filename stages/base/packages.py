@@ -1,8 +1,7 @@
-"""The packages that compute: their versions are a dependency of the stages that use them, and part
-of where results are from.
+"""The versions of the packages that compute, and that results therefore depend on.
 
-pins/ repeats lines of requirements.txt, in files of packages that are used together. dvc.yaml names
-these files, so that DVC runs a stage again after a new version.
+pins/ repeats their lines of requirements.txt, in files of packages that are used together. These
+files are dependencies in dvc.yaml, so that a new version reruns the stages that use it.
 """
 
 import sys
@@ -12,35 +11,35 @@ from pathlib import Path
 PINS = Path(__file__).resolve().parents[2] / "pins"
 
 
+def pinned_versions() -> dict[str, str]:
+    """Return the pinned version of each package that results depend on, by name."""
+    files = sorted(PINS.glob("*.txt"))
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return dict(line.split("==") for line in lines)
+
+
 def other_versions() -> list[str]:
-    """Return the installed packages whose version is not the pinned one, such as `numpy 2.5.5
-    (pinned: 2.4.6)`.
-    """
-    # It takes longer to import than all else that --help needs.
+    """Return the packages of other versions than pinned, such as `numpy 2.5.5 (pinned: 2.4.6)`."""
+    # Slower to import than everything else that --help needs.
     from importlib.metadata import PackageNotFoundError, version
 
     found = []
-    for file in sorted(PINS.glob("*.txt")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            name, _, pinned = line.partition("==")
-            try:
-                installed = version(name)
-            except (
-                PackageNotFoundError
-            ):  # Such as of another model step; the import says so where it is needed.
-                continue
-            if installed != pinned:
-                found.append(f"{name} {installed} (pinned: {pinned})")
+    for name, pinned in pinned_versions().items():
+        try:
+            installed = version(name)
+        except PackageNotFoundError:  # The import fails where the package is needed.
+            continue
+        if installed != pinned:
+            found.append(f"{name} {installed} (pinned: {pinned})")
     return found
 
 
 @cache
 def warn_of_other_versions() -> None:
-    """Print a warning of one line, once in a process, if other versions are installed than the
-    pinned ones.
-    """
+    """Print a warning, once per process, if other versions than the pinned ones are installed."""
     if others := other_versions():
         print(
-            f"warning: installed are {', '.join(others)}; results may have other bytes (pip install -r requirements.txt)",
+            f"warning: installed are {', '.join(others)}; results may have other bytes "
+            "(pip install -r requirements.txt)",
             file=sys.stderr,
         )

@@ -17,8 +17,8 @@ from ruamel.yaml import YAML
 
 from stages.base.errors import UserError, refuse
 
-# Characters, values with all aliases expanded, and brackets (each costs a look at its neighbors):
-# far more than any card or params.yaml has.
+# Characters, values with all aliases expanded, and brackets: far more than any card or params.yaml
+# has.
 LONGEST, MOST_VALUES, MOST_BRACKETS = 200_000, 10_000, 1_000
 # `dvc exp run -S` writes into params.yaml, and leaves there what was refused.
 STAYS = " (params.yaml keeps it until you change it)"

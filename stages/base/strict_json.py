@@ -7,8 +7,7 @@ from typing import Any
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return what JSON holds, by the standard: Python's own reader takes NaN, numbers that overflow
-    and keys that repeat.
+    """Return what JSON holds; unlike `json.loads`, refuse NaN, overflow and repeated keys.
 
     Raises:
         ValueError: the text is not JSON, or holds any of these.
@@ -20,9 +19,8 @@ def parse_json(text: str | bytes) -> Any:
         return value
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if repeated := [
-            key for key, count in Counter(key for key, _ in pairs).items() if count > 1
-        ]:
+        counts = Counter(key for key, _ in pairs)
+        if repeated := [key for key, count in counts.items() if count > 1]:
             raise ValueError(f"the key {repeated[0]!r} appears twice")
         return dict(pairs)
 

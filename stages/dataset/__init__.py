@@ -1,3 +1,1 @@
-"""The pipeline's own word on its data: cards, the images of the manifest with their split,
-predictions.
-"""
+"""The pipeline's own files on its data: cards, the manifest and its split, predictions."""

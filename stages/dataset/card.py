@@ -1,6 +1,4 @@
-"""The card of a dataset, data/<name>.yaml: where labels come from, and which slide and site a file
-belongs to.
-"""
+"""The card of a dataset, data/<name>.yaml: where labels, slides and sites come from."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,20 +11,12 @@ from stages.base.parameters import Parameters, check, read_yaml
 from stages.dataset.polarity import names_the_others, order_doubt
 from stages.dataset.slides import NO_GROUP, SlidePattern, nfc, slide_pattern
 
-
-def _as_name(value: Any) -> Any:
-    # Folders and columns are often called 0 and 1, which is a number where it stands without
-    # quotes.
-    return str(value) if type(value) is int else value
-
-
-Name = Annotated[str, BeforeValidator(_as_name)]
+# Folders and columns are often called 0 and 1, which without quotes are numbers in YAML.
+Name = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 
 
 class Columns(Parameters):
-    """The columns of the labels' table: of the file name, of the label (0 or 1), of slide and site
-    if it has them.
-    """
+    """The columns of the table of labels: file name, label (0 or 1), perhaps slide and site."""
 
     name: Name
     label: Name
@@ -37,19 +27,19 @@ class Columns(Parameters):
     def _label_is_apart(self) -> "Columns":
         if self.label in (self.name, self.slide, self.site):
             raise ValueError(
-                f"label is {self.label!r}, as another column is; labels stand in a column of their own"
+                f"label is {self.label!r}, as another column is; labels need a separate column"
             )
         return self
 
 
 class CardFields(Parameters):
-    """What a card may say. Exactly one of `classes` and `labels`; slides from `group` or from
-    `columns.slide`.
+    """The fields of a card: exactly one of `classes` and `labels`; `group` or `columns.slide`.
 
-    A `*` in `classes` stands for any folder: `*/sclerotic` is a folder in each patient's. `group`
-    is a `SlidePattern`, or `none` where each crop is of another patient. `positive` is the folder,
-    or the value in the table, of the sclerotic ones. `corrections` is a table in the dataset's
-    folder, with the columns path and label, of labels to use in place of those.
+    Attributes:
+        classes: folders of labels 0 and 1; `*/sclerotic` is a folder in the folder of any patient.
+        positive: the folder, or the value in the table, of the sclerotic ones.
+        corrections: a table of labels to use instead, in the dataset's folder.
+        group: a `SlidePattern`, or `none` if each crop is of another patient.
     """
 
     title: str
@@ -90,15 +80,18 @@ class CardFields(Parameters):
     def _labels_and_slides(self) -> "CardFields":
         if (self.classes is None) == (self.labels is None):
             raise ValueError(
-                "a card has either `classes: [folder of label 0, folder of label 1]` or `labels: <table>.csv`"
+                "a card has either `classes: [folder of label 0, folder of label 1]` or "
+                "`labels: <table>.csv`"
             )
         if (self.labels is None) != (self.columns is None):
             raise ValueError(
-                "`columns:` (name and label, perhaps slide and site) goes with `labels:`, and only with it"
+                "`columns:` (name and label, perhaps slide and site) goes with `labels:`, and only "
+                "with it"
             )
         if self.group is None and not (self.columns and self.columns.slide):
             raise ValueError(
-                "`group:` is missing: without it (or `columns.slide`) nothing keeps a patient's crops together"
+                "`group:` is missing: without it (or `columns.slide`) nothing keeps a patient's "
+                "crops together"
             )
         return self
 
@@ -113,19 +106,21 @@ class CardFields(Parameters):
         elif self.classes and (name := order_doubt(*self.classes)):
             first, second = self.classes
             raise ValueError(
-                f"classes is [{first}, {second}], which makes {first!r} label 0, not sclerotic, and {second!r} label 1; "
-                f"write [{second}, {first}], or which folder is the sclerotic one: `positive: {name}`"
+                f"classes is [{first}, {second}], which makes {first!r} label 0, not sclerotic, "
+                f"and {second!r} label 1; write [{second}, {first}], or which folder is the "
+                f"sclerotic one: `positive: {name}`"
             )
         elif self.columns and names_the_others(self.columns.label):
             raise ValueError(
-                f"columns.label is {self.columns.label!r}, whose 1 seems to be for glomeruli that are not sclerotic; "
-                "say which value is for the sclerotic ones: `positive: 0`, or `positive: 1`"
+                f"columns.label is {self.columns.label!r}, whose 1 seems to be for glomeruli that "
+                "are not sclerotic; say which value is for the sclerotic ones: `positive: 0`, or "
+                "`positive: 1`"
             )
         return self
 
     @property
     def inverted(self) -> bool:
-        """Whether the table's 0 stands for the sclerotic ones."""
+        """Whether 0 in the table is the label of the sclerotic ones."""
         return self.labels is not None and self.positive == "0"
 
     @property
@@ -150,47 +145,39 @@ class Dataset:
     card: CardFields
 
     def error(self, key: str, message: str) -> UserError:
-        """Return an error that quotes the card's line of `key` (dots for nested keys) and says what
-        does not fit.
-        """
-        return UserError(f"{_quote(self.card_path, key)}: {message}")
+        """Return an error that quotes the card's line of `key`, such as `columns.slide`."""
+        node: Any = read_yaml(self.card_path, round_trip=True)
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node[parent]
+        line = node.lc.key(last)[0]
+        text = self.card_path.read_text(encoding="utf-8").split("\n")[line].strip()
+        return UserError(f"{self.card_path}, line {line + 1}: `{text}`: {message}")
 
 
 def read_dataset(name: str, root: str | Path = "data") -> Dataset:
     """Return the dataset data/<name>/ with its card data/<name>.yaml.
 
     Raises:
-        UserError: there is no such folder or card, or the card says something that a card cannot
-            say.
+        UserError: the folder or the card does not exist, or the card is invalid.
     """
     folder, card_path = Path(root) / name, Path(root) / f"{name}.yaml"
     if not card_path.is_file():
         cards = ", ".join(sorted(path.stem for path in Path(root).glob("*.yaml"))) or "none"
         raise UserError(
-            f"{card_path} does not exist; params.yaml: data is {name!r}, and the datasets with a card are: {cards}"
+            f"{card_path} does not exist; params.yaml: data is {name!r}, and the datasets with a "
+            f"card are: {cards}"
         )
     card = check(read_yaml(card_path), CardFields, str(card_path))
     if card.classes and card.positive is not None and nfc(card.positive) == nfc(card.classes[0]):
         card = card.model_copy(update={"classes": card.classes[::-1]})
     if not folder.is_dir():
         tracked = Path(f"{folder}.dvc")
-        pull = (
-            f"`dvc pull {tracked}` brings it (unless .dvcignore holds a line for it: see there); or "
-            if tracked.is_file()
-            else ""
-        )
+        pull = f"`dvc pull {tracked}` brings it (unless .dvcignore holds a line for it: see there)"
+        pull = f"{pull}; or " if tracked.is_file() else ""
         source = f" (source: {card.source})" if card.source else ""
         raise UserError(
-            f"{folder} is not a folder; {pull}bring the images that {card_path} describes{source} there, and `dvc add {folder}`"
+            f"{folder} is not a folder; {pull}bring the images that {card_path} describes{source} "
+            f"there, and `dvc add {folder}`"
         )
     return Dataset(name, folder, card_path, card)
-
-
-def _quote(card_path: Path, key: str) -> str:
-    node: Any = read_yaml(card_path, round_trip=True)
-    *parents, last = key.split(".")
-    for parent in parents:
-        node = node[parent]
-    line = node.lc.key(last)[0]
-    text = card_path.read_text(encoding="utf-8").split("\n")[line].strip()
-    return f"{card_path}, line {line + 1}: `{text}`"

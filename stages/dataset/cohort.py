@@ -1,4 +1,4 @@
-"""The images of the chosen dataset as the manifest and the split list them, and their squares."""
+"""The images of the manifest with their split, and their squares and features."""
 
 import hashlib
 from pathlib import Path
@@ -14,12 +14,12 @@ MANIFEST = Path("data/manifest.csv")
 SPLIT = Path("data/split.csv")
 IMAGES = Path("data/padded/images.npy")
 FEATURES = Path("data/features/features.npy")
-# Next to each array, how it was made.
+# Next to each array is a card: how it was made.
 SQUARES_CARD, FEATURES_CARD = IMAGES.with_name("card.json"), FEATURES.with_name("card.json")
 SPLITS = ("train", "val", "test")
 # Printed if no two images share a slide.
 SINGLE = (
-    "each crop is a slide of its own: nothing keeps a patient's crops together, and leakage is "
+    "each crop is a separate slide: nothing keeps a patient's crops together, and leakage is "
     "unknown"
 )
 CLASS_NAMES = ("non_globally_sclerotic", "globally_sclerotic")  # of label 0 and of label 1
@@ -29,8 +29,8 @@ class Cohort(NamedTuple):
     """N images in the order of the manifest; row i of the squares is image i.
 
     `paths`, `slides`, `splits` and `pixels_sha256` (digests of the decoded pixels) are text arrays
-    (N,); `labels`, `published` and `folds` are int64 (N,). A label differs from the published one
-    if the dataset's card corrects it. Fold 0 is the test set.
+    (N,); `labels`, `published` (before the card's corrections) and `folds` (0: the test set) are
+    int64 (N,).
     """
 
     paths: np.ndarray
@@ -43,10 +43,7 @@ class Cohort(NamedTuple):
 
     @property
     def has_no_test(self) -> bool:
-        """Whether all slides are for training.
-
-        The members of an ensemble then each validate on a fold that they have not seen.
-        """
+        """Whether all slides are for training; each member of an ensemble leaves one fold out."""
         return not np.any(self.splits == "test")
 
     def rows(self, split: str) -> np.ndarray:
@@ -57,10 +54,7 @@ class Cohort(NamedTuple):
 def leakage(slides: np.ndarray, splits: np.ndarray) -> float | None:
     """Return the share of test images whose slide is also in train: 0 if slides are kept apart.
 
-    It is None without a test set, and if no two images share a slide, as patients are then unknown.
-
-    Args:
-        slides, splits: text arrays (N,).
+    None without a test set, and if no two images share a slide: patients are then unknown.
     """
     if not np.any(splits == "test") or are_single(slides):
         return None
@@ -68,7 +62,7 @@ def leakage(slides: np.ndarray, splits: np.ndarray) -> float | None:
 
 
 def are_single(slides: np.ndarray) -> bool:
-    """Return whether each of several images is a slide of its own, as by `group: none` in a card."""
+    """Return whether each of several images is a separate slide, as by `group: none` in a card."""
     return 1 < len(np.unique(slides)) == len(slides)
 
 
@@ -112,10 +106,11 @@ def open_squares() -> np.ndarray:
 
 
 class SquaresCard(BaseModel):
-    """How the squares were made, and from which crops: their number, and a digest of their names
-    and pixels.
+    """How the squares were made, and from which crops.
 
-    `sample_sha256` is of some rows; it tells squares of other crops, or in another order, apart.
+    Attributes:
+        crops_sha256: of the names and pixels of all crops.
+        sample_sha256: of some rows; it differs for other crops and for another order.
     """
 
     mode: str
@@ -126,9 +121,9 @@ class SquaresCard(BaseModel):
 
 
 class FeaturesCard(BaseModel):
-    """How the features were made: from which squares, and by which parameters of the backbone.
+    """How the features were made.
 
-    Without features `squares` is None: other squares are then no reason to train again.
+    `squares` is None without features: other squares are then no reason to train again.
     """
 
     squares: SquaresCard | None
@@ -141,7 +136,7 @@ AnyCard = TypeVar("AnyCard", SquaresCard, FeaturesCard)
 
 
 def write_squares_card(mode: str, size: int) -> None:
-    """Write the card of the squares, which were made of the crops in the manifest."""
+    """Write the card of the squares of all crops in the manifest."""
     card = SquaresCard(mode=mode, size=size, sample_sha256=_sample(_load(IMAGES)), **_crops())
     write_json(SQUARES_CARD, card.model_dump())
 
@@ -158,7 +153,7 @@ def _crops() -> dict[str, Any]:
 
 
 def write_features_card(parameters: dict[str, Any]) -> None:
-    """Write the card of the features, which were made of the squares by `parameters`."""
+    """Write the card of features that were made from the squares with `parameters`."""
     features = _load(FEATURES)
     card = FeaturesCard(
         squares=read_squares_card() if len(features) else None,
@@ -180,11 +175,11 @@ def open_features(parameters: dict[str, Any] | None = None) -> np.ndarray:
     """Return the backbone's features of views of the squares.
 
     Args:
-        parameters: those that must have made the features; None for any.
+        parameters: that the features must have been made with; None for any.
 
     Returns:
-        float32 (N, views, D), memory-mapped. The first eight views are the orientations, the first
-        of all the square as it is; jittered views follow.
+        float32 (N, views, D), memory-mapped: the eight orientations, beginning with the upright
+        one, then jittered views.
 
     Raises:
         UserError: the file is damaged, or the features are of other squares or another backbone.
@@ -220,6 +215,6 @@ def _load(path: Path) -> np.ndarray:
 
 
 def _sample(array: np.ndarray) -> str:
-    """Return the SHA-256 of at most 64 rows, spread evenly: a large array takes seconds to read."""
+    """Return the SHA-256 of at most 64 rows, evenly spaced: reading a large array takes seconds."""
     rows = np.linspace(0, max(0, len(array) - 1), min(64, len(array))).astype(np.int64)
     return hashlib.sha256(array[rows].tobytes()).hexdigest()

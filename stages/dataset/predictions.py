@@ -1,4 +1,4 @@
-"""What a model said of images: writing and reading it."""
+"""Write and read the predictions of a model."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,10 +19,10 @@ def write_predictions(
     probability: np.ndarray,
     predicted: np.ndarray | None = None,
 ) -> None:
-    """Write path, slide, label and probability of some rows, and the predicted label where it is
-    given.
+    """Write a table of path, slide, label, probability and perhaps predicted class.
 
     Args:
+        rows: int (n,), of the cohort.
         probability: float32 (n,), written as the shortest text that reads back the same.
         predicted: int (n,) of 0 and 1.
     """
@@ -38,7 +38,7 @@ def write_predictions(
 
 
 class Predictions(NamedTuple):
-    """What a model said of n images: text `paths` and `slides`, int64 `y_true`, float64 `y_score`."""
+    """Predictions of n images: text `paths` and `slides`, int64 `y_true`, float64 `y_score`."""
 
     paths: np.ndarray
     slides: np.ndarray
@@ -47,13 +47,13 @@ class Predictions(NamedTuple):
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Return the predictions in a file by `write_predictions`. Raises `UserError` if it is damaged."""
+    """Return what `write_predictions` wrote. Raises `UserError` if it is damaged."""
     with open(path, encoding="utf-8", newline="") as file:
         return parse_predictions(file, path)
 
 
 def parse_predictions(lines: Iterable[str], where: object) -> Predictions:
-    """Return the predictions in the lines of such a file; `where` names it if it is damaged."""
+    """Return the predictions in the lines of such a file; errors name it `where`."""
     paths, slides, labels, probability = parse_table(
         lines, ("path", "slide", "label", "probability"), where
     )

@@ -1,14 +1,13 @@
-"""The crops that a model knows, by what they show: a crop that it was trained on says nothing of
-how good it is.
-"""
+"""The crops of a model's dataset, known by their pixels: they cannot measure how good it is."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from stages.base.files import damaged, missing_of_model, read_table, write_table
 
 CROPS = Path("models/crops.csv")
-# So many hexadecimal digits of the digest of a crop's pixels: among a million crops two agree by
+# Hexadecimal digits of the digest of a crop's pixels: among a million crops, two are equal by
 # chance once in forty million.
 DIGITS = 16
 SPLITS = ("train", "val", "test")
@@ -19,31 +18,23 @@ def write_crops(pixels: Iterable[str], splits: Iterable[str], path: Path = CROPS
 
     Args:
         pixels: digests by `pixel_digest`.
-        splits: `train` and `val` of crops that were learned from, `test` of those that were not.
+        splits: `train` or `val` for crops that the model learned from, otherwise `test`.
     """
-    write_table(
-        path,
-        ("pixels_sha256", "split"),
-        sorted({digest[:DIGITS]: split for digest, split in zip(pixels, splits)}.items()),
-    )
+    seen = {digest[:DIGITS]: split for digest, split in zip(pixels, splits)}
+    write_table(path, ("pixels_sha256", "split"), sorted(seen.items()))
 
 
-class Seen:
-    """The crops that a model knows: which part of its dataset each was in, by the beginning of its
-    digest.
-    """
+class Seen(NamedTuple):
+    """The split of each crop of a model's dataset, by the first digits of its digest."""
 
-    def __init__(self, splits: Mapping[str, str]):
-        self.splits = splits
+    splits: Mapping[str, str]
 
     def knows(self, digest: str) -> bool:
-        """Return whether a crop was in the model's dataset, the test set included."""
+        """Return whether a crop was in the model's dataset, including the test set."""
         return digest[:DIGITS] in self.splits
 
     def trained_on(self, digest: str) -> bool:
-        """Return whether the model learned from a crop: by fitting, or by choosing the best epoch
-        or the threshold.
-        """
+        """Return whether a crop was used to fit the model or to choose the epoch or threshold."""
         return self.splits.get(digest[:DIGITS], "test") != "test"
 
 

@@ -1,6 +1,4 @@
-"""Which slide and which site a crop is of, by its name; and slides that may be one, written in two
-ways.
-"""
+"""The slide and site in a crop's name, and different spellings of what may be one slide."""
 
 import json
 import re
@@ -16,9 +14,9 @@ from stages.base.errors import UserError
 from stages.base.files import is_number
 
 GROUPS = {"slide", "site"}
-# What a card says as `group` where each crop is of another patient.
+# The `group` of a card if each crop is of another patient.
 NO_GROUP = "none"
-# For one pattern on all names; a name takes microseconds where the pattern is a good one.
+# The time limit of a pattern on all names. A good pattern takes microseconds per name.
 SECONDS, SECONDS_PER_NAME = 10, 0.001
 _MATCH_ALL = """
 import json, re, sys
@@ -26,38 +24,36 @@ pattern, names = json.load(sys.stdin)
 found = (re.match(pattern, name) for name in names)
 json.dump([one.groupdict() if one else {} for one in found], sys.stdout)
 """
-# What tables, databases and people write where they know no slide.
+# What tables, databases and people write for an unknown slide.
 _NO_NAME = re.compile(
-    r"[\W_]*|#(n/a|ref|name|value|num|null|div/0|spill|calc)[!?]?|[\W_]*(na(_character)?|n[./][\W_]*[adv]|k[./][\W_]*a|(1\.#q)?nan(\(ind)?|null|none([\W_]+given)?|nil|missing"
-    r"|(no|unknown|without)[\W_]+(slide|slides|case|patient|name|label|data|info|id)|unknown|unbekannt|blank|empty|leer|fehlt|keine"
-    r"|unlabell?ed|unclear|anonym\w*|pending|vide|vuoto|vacio|不明|なし|未知"
-    r"|tb[ad]|undefined|unspecified|unassigned|not[\W_]*(available|applicable|known|recorded)|keine[\W_]+angabe|inconnu|desconocido|sconosciuto"
-    r"|onbekend)[\W_]*"
+    r"[\W_]*|#(n/a|ref|name|value|num|null|div/0|spill|calc)[!?]?"
+    r"|[\W_]*(na(_character)?|n[./][\W_]*[adv]|k[./][\W_]*a|(1\.#q)?nan(\(ind)?|null"
+    r"|none([\W_]+given)?|nil|missing"
+    r"|(no|unknown|without)[\W_]+(slide|slides|case|patient|name|label|data|info|id)|unknown"
+    r"|unbekannt|blank|empty|leer|fehlt|keine|unlabell?ed|unclear|anonym\w*|pending|vide|vuoto"
+    r"|vacio|不明|なし|未知|tb[ad]|undefined|unspecified|unassigned"
+    r"|not[\W_]*(available|applicable|known|recorded)|keine[\W_]+angabe|inconnu|desconocido"
+    r"|sconosciuto|onbekend)[\W_]*"
 )
 
 
 def nfc(name: str) -> str:
-    """Return a name in Unicode's composed form (NFC), in which names are compared.
-
-    A Mac's disk holds an accented letter as two characters (NFD), where Windows and most tables
-    hold it as one.
-    """
+    """Return a name in Unicode's composed form (NFC); names on a Mac's disk are decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
 class SlidePattern(NamedTuple):
     """A regular expression with the groups (?P<slide>...) and perhaps (?P<site>...).
 
-    It is of the file's name, from its beginning; one with a / outside of [...] is of the path below
-    the dataset's folder.
+    It matches the beginning of the file's name, or, if it has a / outside of [...], of the path
+    below the dataset's folder (`of_path`).
     """
 
     expression: re.Pattern[str]
     of_path: bool
 
     def match(self, path: str) -> tuple[str, str]:
-        """Return (slide, site) of a crop, composed; empty where the pattern does not match or has
-        no such group.
+        """Return (slide, site) of a crop in NFC; empty if there is no match or no such group.
 
         Args:
             path: below the dataset's folder, with forward slashes.
@@ -66,13 +62,10 @@ class SlidePattern(NamedTuple):
         return _slide_and_site(found.groupdict() if found else {})
 
     def match_all(self, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Return what `match` returns of each path.
-
-        Some patterns try exponentially many ways to divide a name, and nothing stops Python's `re`
-        within its own process.
+        """Return `match` of each path, in another process: a bad pattern takes exponential time.
 
         Raises:
-            UserError: it takes longer than a good pattern ever does.
+            UserError: it takes longer than the limit.
         """
         limit = SECONDS + SECONDS_PER_NAME * len(paths)
         names = [self._name(path) for path in paths]
@@ -86,8 +79,8 @@ class SlidePattern(NamedTuple):
             )
         except subprocess.SubprocessError:
             raise UserError(
-                f"it takes more than {limit:.0f} s for {len(names)} names; a repetition within a repetition, such as (a+)+, "
-                "tries all ways to divide a name: write a+"
+                f"it takes more than {limit:.0f} s for {len(names)} names; a repetition within a "
+                "repetition, such as (a+)+, tries all ways to divide a name: write a+"
             ) from None
         return {
             path: _slide_and_site(groups) for path, groups in zip(paths, json.loads(done.stdout))
@@ -102,10 +95,10 @@ def _slide_and_site(groups: dict[str, str | None]) -> tuple[str, str]:
 
 
 def slide_pattern(text: str) -> SlidePattern:
-    """Return the pattern that `text` is.
+    """Return a pattern.
 
     Raises:
-        ValueError: it is not a regular expression, lacks the group `slide`, or has other named
+        ValueError: `text` is not a regular expression, lacks the group `slide`, or has other named
             groups.
     """
     text = nfc(text)
@@ -118,13 +111,12 @@ def slide_pattern(text: str) -> SlidePattern:
         raise ValueError(
             "it must have the named group (?P<slide>...), it may have (?P<site>...), and no other"
         )
-    # A character class such as [^/] stands in many a pattern of a name alone.
+    # A character class such as [^/] is also common in patterns of file names.
     return SlidePattern(expression, "/" in re.sub(r"\[\^?\]?[^\]]*\]", "", text))
 
 
 def is_no_name(text: str) -> bool:
-    """Return whether a slide's or site's name says that it is not known, such as `NA`, `?` or
-    `#N/A`.
+    """Return whether the name of a slide or site means unknown, such as `NA`, `?` or `#N/A`.
 
     >>> [is_no_name(text) for text in ("NA", "n.a.", "--", "#N/A", "0", "NA1", "Nan Li")]
     [True, True, True, True, False, False, False]
@@ -134,16 +126,17 @@ def is_no_name(text: str) -> bool:
 
 
 def written_alike(names: Iterable[str]) -> list[str]:
-    """Return a line for each set of names that may be one: they differ only by case, spaces,
-    invisible characters, as numbers are written or as parts of one specimen, such as 'a' and 'A ',
-    '007' and '7', 'a 1of2' and 'a 2of2'.
+    """Return a line for each set of names that may mean the same slide or site.
+
+    They differ only in case, spaces, invisible characters, the form of a number or the part of one
+    specimen, such as 'a' and 'A ', '007' and '7', 'a 1of2' and 'a 2of2'.
     """
     spellings = defaultdict(set)
     for name in names:
         text = unicodedata.normalize("NFKC", name)
         seen = "".join(character for character in text if unicodedata.category(character) != "Cf")
         plain = re.sub(r"\d+(?=[ _-]?of[ _-]?\d)", "", " ".join(seen.split()).casefold())
-        # A spreadsheet makes 7 or 7.0 of 007.
+        # A spreadsheet turns 007 into 7 or 7.0.
         spellings[repr(float(plain)) if is_number(plain) else plain].add(name)
     return sorted(
         " and ".join(map(repr, sorted(same))) for same in spellings.values() if len(same) > 1

@@ -1,7 +1,7 @@
-"""The part of the dataset's card that the stages after `manifest` use: data/card.json.
+"""data/card.json: the part of the dataset's card that later stages use.
 
-`manifest` writes it, and the other stages depend on it and not on the card itself, so that an edit
-of the card's license or source reruns `manifest` only.
+They depend on it instead of the card, so that an edit of the license or source reruns only
+`manifest`, which writes it.
 """
 
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Doing one thing to many items, on the cores of this machine or on a cluster."""
+"""Do the same to many items, on the cores of this machine or on a cluster."""

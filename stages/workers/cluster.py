@@ -1,8 +1,7 @@
-"""A Dask cluster (https://distributed.dask.org): one that runs already, or processes of this
-machine for the time being.
+"""A Dask cluster (https://distributed.dask.org): an existing one, or processes on this machine.
 
-Whoever reaches a Dask scheduler's port can run code on its workers. That is Dask's design: keep the
-port inside, or use its TLS.
+By Dask's design, anyone who reaches the scheduler's port can run code on its workers: keep the port
+internal, or use Dask's TLS.
 """
 
 import logging
@@ -11,42 +10,33 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packaging.requirements import Requirement
-
 from stages.base.errors import UserError, refuse
+from stages.base.packages import pinned_versions
 
 if TYPE_CHECKING:
     from distributed import Client
 
 
-# Run in each process of this machine: Ctrl-C reaches all that the terminal has started. It ends the
-# programs that a process runs, and the process then clears up behind them instead of printing a
-# traceback. It begins nothing more.
+# Ctrl-C reaches all processes of a terminal, also the workers here and the programs that they run.
+# With this code a worker only notes it: it cleans up after its program and starts nothing more.
 STOPPED = "GLOMERULI_STOPPED"
 LET_BE = (
     f"import os, signal; signal.signal(signal.SIGINT, lambda *_: os.environ.update({STOPPED}='1'))"
 )
-# The packages that compute, with their versions.
-PINS = Path(__file__).parents[2] / "pins"
 
 
 def scheduler_address() -> str | None:
-    """Return the address of a scheduler that the environment names, in Dask's own variable, such as
-    tcp://10.0.0.1:8786.
-    """
+    """Return the scheduler in Dask's own environment variable, such as tcp://10.0.0.1:8786."""
     return os.environ.get("DASK_SCHEDULER_ADDRESS")
 
 
 @contextmanager
 def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
-    """Connect to the scheduler at `address`; without one, start `workers` processes here, of one
-    thread each.
+    """Connect to a scheduler; without an `address`, start `workers` single-threaded processes here.
 
-    Workers get the code of stages/ from here: they need the packages of requirements.txt, and no
-    copy of this repository.
+    Workers receive the code of stages/; they need only the packages of requirements.txt.
 
     Raises:
         UserError: Dask is not installed, no scheduler answers, or its workers have other versions
@@ -75,36 +65,24 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
             f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}"
         ) from None
     with client:
-        refuse_other_versions(client.get_versions(packages=computing()))
+        refuse_other_versions(client.get_versions(packages=[*pinned_versions()]))
         yield client
 
 
-def computing() -> list[str]:
-    """Return the names of the packages that results depend on."""
-    lines = (
-        line.split("#")[0].strip()
-        for file in sorted(PINS.glob("*.txt"))
-        for line in file.read_text("utf-8").splitlines()
-    )
-    return [Requirement(line).name for line in lines if line]
-
-
 def refuse_other_versions(found: Any) -> None:
-    """Raise `UserError` with a line for each worker that has other versions than this Python of
-    what results depend on.
+    """Raise `UserError` with a line for each worker on which results could differ from here.
 
     Args:
-        found: as of `distributed.Client.get_versions`.
+        found: the versions of packages, as `distributed.Client.get_versions` returns them.
     """
     ours = found["client"]["packages"]
     problems = []
     for address, worker in sorted(found["workers"].items()):
         theirs = (worker or {}).get("packages", {})
-        # The two first numbers of Python's say which code it reads.
-        pairs = [
-            ("Python", *(".".join(str(one.get("python")).split(".")[:2]) for one in (theirs, ours)))
-        ]
-        pairs += [(name, theirs.get(name), ours.get(name)) for name in computing()]
+        # Code that is sent runs in any patch release of a minor version of Python.
+        minor = [".".join(str(one.get("python")).split(".")[:2]) for one in (theirs, ours)]
+        pairs = [("Python", *minor)]
+        pairs += [(name, theirs.get(name), ours.get(name)) for name in pinned_versions()]
         other = [
             f"{name} {there or 'not installed'}, here {here}"
             for name, there, here in pairs
@@ -118,14 +96,14 @@ def refuse_other_versions(found: Any) -> None:
 
 
 def _unless_stopped(function: Callable, *arguments: Any) -> Any:
-    # What waited at a worker would otherwise outlive the program that asked for it.
+    # Work that waits at a worker would otherwise outlive the program that submitted it.
     if STOPPED in os.environ:
         raise InterruptedError("stopped by Ctrl-C")
     return function(*arguments)
 
 
 class ByValue:
-    """A function and its arguments that unpickle with their code, wherever that is not installed."""
+    """A function with its arguments and code, which unpickles where the code is not installed."""
 
     def __init__(self, function: Callable, *arguments: Any):
         import cloudpickle
@@ -141,17 +119,16 @@ class ByValue:
         return cloudpickle.loads, (self.pickled,)
 
     def __call__(self) -> Any:
-        raise TypeError("a ByValue is called after it was unpickled")
+        raise TypeError("a ByValue can be called only after it was unpickled")
 
 
 def in_any_order(
     client: "Client", function: Callable, items: Iterable[tuple]
 ) -> Iterator[tuple[tuple, Any]]:
-    """Yield `(item, function(*item))` for each of `items` as they are done; an exception takes the
-    place of a result.
+    """Yield `(item, function(*item))` for each of `items` as completed, or its exception.
 
-    A few more items than the cluster has threads are on their way at a time: memory does not grow
-    with their number. What a worker that died had begun is done again on another one.
+    Only a few more items are submitted at a time than the cluster has threads, so that memory does
+    not grow with their number. The items of a worker that dies run again on another one.
     """
     from distributed import as_completed
 
@@ -173,5 +150,5 @@ def in_any_order(
             for one in ask(1):
                 done.add(one)
     finally:
-        # After Ctrl-C, those that have not begun.
+        # After Ctrl-C, items that have not begun.
         client.cancel([*asked])

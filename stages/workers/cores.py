@@ -1,4 +1,4 @@
-"""Doing the same to many items on all cores, with a progress bar."""
+"""Do the same to many items on all cores, with a progress bar."""
 
 import contextlib
 import threading
@@ -12,22 +12,22 @@ import joblib
 from stages.base.memory import keep_freed_memory
 from stages.workers.progress import progress
 
-# Pixels that items on several threads may have decoded at a time: with pictures of 100 megapixels,
-# of which each thread would hold one, many cores fill the memory. Small pictures never wait.
+# The most pixels that all threads together decode at a time: with pictures of 100 megapixels, one
+# per thread, many cores would fill the memory. Small pictures never wait.
 ROOM = 200_000_000
-# How many results wait to be taken, so that their memory does not grow with the number of items.
+# The most results that wait to be taken, so that memory does not grow with the number of items.
 WAITING = 64
 
 
 def on_all_cores(
     function: Callable, items: Sequence[tuple], what: str, prefer: str = "threads"
 ) -> Iterator[Any]:
-    """Yield `function(*item)` for each of `items`, in their order, under a progress bar that says
-    `what` is being done.
+    """Yield `function(*item)` for each of `items`, in their order, with a progress bar.
 
     Args:
-        prefer: `threads`, which suffice where Pillow or hashlib do the work, as both release
-            Python's lock; `processes` where Python itself does it.
+        what: the text of the bar.
+        prefer: `threads` if libraries such as Pillow do the work, which release Python's lock;
+            `processes` if Python does.
     """
     if prefer == "threads":
         results = ahead(function, items)
@@ -38,11 +38,10 @@ def on_all_cores(
 
 
 def ahead(function: Callable, items: Iterable[tuple], waiting: int = WAITING) -> Iterator[Any]:
-    """Return an iterator over `function(*item)` for each of `items`, in their order, which threads
-    compute from now on.
+    """Return an iterator over `function(*item)` for each of `items`, in their order, on threads.
 
-    `waiting` results are computed before they are taken, and no more: joblib's own would pile up
-    where the taking is slower.
+    The threads begin at once and stay at most `waiting` results ahead. joblib has no such limit, so
+    that results would accumulate.
     """
     keep_freed_memory()
     pool, rest, turn = ThreadPoolExecutor(joblib.cpu_count()), iter(items), threading.Lock()
@@ -51,13 +50,12 @@ def ahead(function: Callable, items: Iterable[tuple], waiting: int = WAITING) ->
     def begin() -> None:
         with turn:
             if len(begun) < waiting and (item := next(rest, None)) is not None:
-                # It refuses when it was shut down, or when Python ends.
+                # The pool refuses items after its shutdown, and when Python exits.
                 with contextlib.suppress(RuntimeError):
                     begun.append(pool.submit(run, *item))
 
     def run(*item: Any) -> Any:
-        # One item begins the next: of many that are begun at once Python would wait for the last
-        # before it ends.
+        # Each item submits the next one: Python waits for all submitted items before it exits.
         try:
             with _room.for_an_item():
                 return function(*item)
@@ -70,7 +68,7 @@ def ahead(function: Callable, items: Iterable[tuple], waiting: int = WAITING) ->
 
 
 class _Room:
-    """What items on threads have taken of ROOM, each for its largest picture, until they are done."""
+    """How much of ROOM the running items use, each for its largest picture until it is done."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -78,7 +76,7 @@ class _Room:
         self.own = threading.local()
 
     def __reduce__(self) -> tuple:
-        # On a cluster's worker, to which functions are sent with their code, it begins empty.
+        # Functions are sent to a cluster's workers with their code, and there it is empty.
         return _Room, ()
 
     @contextlib.contextmanager
@@ -96,7 +94,7 @@ class _Room:
         if (own := getattr(self.own, "size", None)) is None or size <= own:
             return
         with self.freed:
-            # Who holds some already never waits: two that wait for each other would never end.
+            # An item that already uses some never waits: two could wait for each other forever.
             self.freed.wait_for(lambda: own or not self.taken or self.taken + size <= ROOM)
             self.taken += size - own
         self.own.size = size
@@ -106,10 +104,9 @@ _room = _Room()
 
 
 def take_room(size: int) -> None:
-    """Wait, in a thread of `ahead`, until there is room for a picture of `size` pixels; elsewhere
-    do nothing.
+    """Wait, in a thread of `ahead`, until all threads together may decode `size` more pixels.
 
-    The room is free again when the item is done.
+    They are free again when the item is done. Elsewhere this does nothing.
     """
     _room.take(size)
 

@@ -1,4 +1,4 @@
-"""An array that is written batch by batch, and goes on where a run that was killed left off."""
+"""An array that is written batch by batch, and resumed after a run that was killed."""
 
 import os
 from collections.abc import Iterator
@@ -11,9 +11,7 @@ from stages.base.files import replacing
 
 
 class GrowingArray:
-    """The rows of a float32 array that are there already, `done`, and the file that takes the next
-    ones.
-    """
+    """A file of rows, float32; `done` is how many it already has."""
 
     def __init__(self, part: Path, shape: tuple[int, ...], batch: int):
         self.file = part.open("r+b" if part.exists() else "w+b")
@@ -22,16 +20,13 @@ class GrowingArray:
         )
         header, row = self.file.tell(), 4 * int(np.prod(shape[1:]))
         rows = max(part.stat().st_size - header, 0) // row if row else 0
-        # Whole batches alone, which begin where those of a run that was never killed do: the result
-        # is the same.
+        # Only whole batches are kept: later ones begin at the same rows as without an interruption.
         self.done = shape[0] if rows >= shape[0] else rows // batch * batch
         self.file.truncate(header + self.done * row)
         self.file.seek(0, os.SEEK_END)
 
     def append(self, rows: np.ndarray) -> None:
-        """Write some rows, and see to it that they are on the disk before the next ones are
-        computed.
-        """
+        """Write some rows to the disk."""
         self.file.write(rows.astype("<f4").tobytes())
         self.file.flush()
         os.fsync(self.file.fileno())
@@ -41,11 +36,13 @@ class GrowingArray:
 def growing_array(
     path: Path, part: Path, shape: tuple[int, ...], batch: int, key: str
 ) -> Iterator[GrowingArray]:
-    """Give a `GrowingArray`, which becomes the .npy file `path` when all its rows are there.
+    """Yield a `GrowingArray`, which becomes the .npy file `path` when it is complete.
 
-    Until then they are kept in `part`, where DVC does not clear them away, as it does an output
-    before a stage runs. Those of an earlier run are taken up where its `key`, a fingerprint of all
-    that the rows depend on, is the same.
+    Until then its rows are in `part`, which is not an output, so that DVC does not remove it before
+    the stage runs. The rows of an earlier run are kept if its `key` was the same.
+
+    Args:
+        key: the fingerprint of all that the rows depend on.
     """
     key_file = part.with_suffix(".key.part")
     if not key_file.exists() or key_file.read_text() != key:

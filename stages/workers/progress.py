@@ -1,4 +1,4 @@
-"""Progress: a bar at a terminal; elsewhere, in a log or in DVC's queue, a line now and then."""
+"""Progress: a bar on a terminal, and a line per half minute in a log or in DVC's queue."""
 
 import sys
 from collections.abc import Iterable
@@ -6,12 +6,11 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-# Seconds between two lines where nobody watches.
-BETWEEN_LINES = 30
+BETWEEN_LINES = 30  # seconds
 
 
 class _Lines:
-    """A stream to which each state of a bar is a line of its own."""
+    """A stream that prints each state of a bar as a line."""
 
     def __init__(self, stream: TextIO):
         self.stream = stream
@@ -25,17 +24,9 @@ class _Lines:
 
 
 def progress(items: Iterable | None = None, **options: Any) -> tqdm:
-    """Return tqdm's bar over `items`, or to be updated by hand; options (`total`, `desc`, `unit`)
-    are those of tqdm.
-
-    Where the standard error is not a terminal it is a line each half minute, and one at the end.
-    """
+    """Return tqdm's bar over `items`, or one to update by hand; `options` are those of tqdm."""
     if sys.stderr.isatty():
         return tqdm(items, **options)
+    options |= {"mininterval": BETWEEN_LINES, "maxinterval": BETWEEN_LINES}
     # `delay`: no line before anything has been done.
-    seldom: dict[str, Any] = {
-        "mininterval": BETWEEN_LINES,
-        "maxinterval": BETWEEN_LINES,
-        "delay": 1e-9,
-    }
-    return tqdm(items, file=_Lines(sys.stderr), ascii=True, ncols=100, **seldom, **options)
+    return tqdm(items, file=_Lines(sys.stderr), ascii=True, ncols=100, delay=1e-9, **options)

@@ -13,19 +13,20 @@ import pytest
 from distributed.versions import get_versions
 
 from stages.base.errors import UserError
-from stages.workers.cluster import computing, refuse_other_versions
+from stages.base.packages import pinned_versions
+from stages.workers.cluster import refuse_other_versions
 from tests.repositories import PROJECT
 
 
 def found(**other):
     """What Dask's client says of two workers, of which the second has other versions."""
-    here = get_versions(packages=computing())
+    here = get_versions(packages=[*pinned_versions()])
     there = {"packages": {**here["packages"], **other}}
     return {"client": here, "workers": {"tcp://10.0.0.2:1": here, "tcp://10.0.0.3:1": there}}
 
 
 def test_takes_workers_with_the_same_versions():
-    assert {"numpy", "tensorflow", "pillow"} <= set(computing())
+    assert {"numpy", "tensorflow", "pillow"} <= set(pinned_versions())
     refuse_other_versions(found())
     # What only they have, or a later repair of Python, changes no result.
     refuse_other_versions(
