@@ -15,7 +15,7 @@ from stages.measures.scores import WITHIN_FOLDS, confusion, rates
 ROC_AUCS = ("roc_auc", WITHIN_FOLDS)
 OF_SCORES = (*ROC_AUCS, "average_precision", "brier", "calibration_error")
 OF_ONE_CLASS = {"specificity": 0, "sensitivity": 1}
-OF_ALL = ("accuracy", "brier", "calibration_error")
+OF_ALL = ("accuracy", "calibration_error")
 
 
 class Sample(NamedTuple):

@@ -95,8 +95,7 @@ def estimate(name: str, samples: Sequence[Sample], level: float = 0.95) -> Estim
         return Estimate(slides, value, reason="its bias is as large as its spread")
     if slides < FEWEST_SLIDES:
         return Estimate(slides, value, reason=_too_few(name, slides))
-    # From -1 to 1, and all others from 0 to 1.
-    bottom, width = (-1, 2) if name == "matthews" else (0, 1)
+    bottom, width = _range(name)
     share = (value - bottom) / width
     # A class without an error, as yet: as if one more crop of it had been predicted wrong.
     unseen = float((found.flips**2)[found.uniform].sum())
@@ -147,7 +146,10 @@ def difference(
     reach = float(stdtrit(spread.degrees, 0.5 + level / 2) * error)
     higher = float(stdtr(spread.degrees, value / error))
     p = 2 * min(higher, 1 - higher)
-    return Difference(slides, value, value - reach, value + reach, p, higher)
+    width = _range(name)[1]
+    return Difference(
+        slides, value, max(value - reach, -width), min(value + reach, width), p, higher
+    )
 
 
 def proportion(right: np.ndarray, slides: np.ndarray, level: float = 0.95) -> Estimate:
@@ -215,6 +217,11 @@ def too_small(slides: int, slides_with_positives: int, widths: Mapping[str, floa
     return f"This is too small to tell much: {'; '.join(parts)}."
 
 
+def _range(name: str) -> tuple[int, int]:
+    """Return the lowest value that a measure can have, and how far the highest is from it."""
+    return (-1, 2) if name == "matthews" else (0, 1)
+
+
 def _gather(name: str, samples: Sequence[Sample]) -> _Gathered | None:
     found = [influence(name, sample) for sample in samples]
     if not found or any(one is None for one in found):
@@ -244,6 +251,8 @@ def _gather(name: str, samples: Sequence[Sample]) -> _Gathered | None:
 def _slides(name: str, found: _Gathered) -> int:
     """Return on how many slides a measure rests: for one of both classes, the fewer of those with
     positives and those with negatives.
+
+    The Brier score is one of both: its crops of the rarer class have the largest errors.
     """
     of_class = [len(np.unique(found.slides[found.y_true == label])) for label in (0, 1)]
     if name in OF_ALL:

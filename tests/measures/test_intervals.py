@@ -177,6 +177,27 @@ def test_a_model_does_not_differ_from_itself():
     assert difference("roc_auc", [sample], [sample])[1:4] == (0, 0, 0)
 
 
+def test_a_difference_stays_in_its_range():
+    """Of four slides with one positive crop each, which one of the models finds."""
+    y_true = np.tile([1, 0, 0, 0, 0], 4)
+    found, missed = y_true.copy(), y_true.copy()
+    missed[np.flatnonzero(y_true)] = [0, 0, 0, 1]
+    slides = np.arange(20) // 5
+    ours, theirs = (Sample(y_true, one * 1.0, one, slides) for one in (found, missed))
+    gain = difference("sensitivity", [ours], [theirs], level=0.999)
+    assert (gain.value, gain.high) == (0.75, 1) and -1 <= gain.low < 0
+
+
+def test_a_rare_class_widens_the_interval_of_the_brier_score():
+    """Without a slide with positives, the largest errors are not seen."""
+    y_true = np.zeros(80, dtype=int)
+    slides = np.arange(80) // 10
+    none = estimate("brier", [Sample(y_true, y_true + 0.02, y_true, slides)])
+    assert (none.value, none.low) == (pytest.approx(0.0004), None)
+    rate = coverage(World(20, 0.1, prevalence=0.02), ("brier",), 100)["brier"]
+    assert rate.share > 0.9 and rate.none > 0.1
+
+
 def test_only_models_on_the_same_crops_are_compared():
     (ours,), (theirs,) = drawn(0), drawn(1)
     with pytest.raises(ValueError, match="same crops"):
