@@ -12,7 +12,7 @@ from stages.base.files import read_json_as, sha256, write_json
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, MANIFEST, SPLIT, open_features, read_cohort
 from stages.dataset.predictions import VALIDATION, read_predictions
-from stages.measures.calibration import fit_calibration
+from stages.measures.calibration import fit_calibration, log_odds
 from stages.measures.decision import (
     CALIBRATION,
     Decision,
@@ -23,6 +23,7 @@ from stages.measures.decision import (
 )
 from stages.measures.novelty import NoveltyReference, empty_reference, fit_novelty
 from stages.measures.parameters import CalibrateParameters
+from stages.measures.percentages import slide_deviation
 from stages.measures.scores import confusion, rates
 from stages.model.folder import CARD, FOLDER, Trained
 
@@ -44,7 +45,7 @@ def decide(params: CalibrateParameters) -> Decision:
     """Return the calibration, threshold and band fitted on the validation predictions."""
     trained = read_json_as(FOLDER / CARD, Trained)
     refuse(trained.of_another(FOLDER, [VALIDATION.name]))
-    _, _, y_true, probability = read_predictions(VALIDATION)
+    _, slides, y_true, probability = read_predictions(VALIDATION)
     calibration = fit_calibration(y_true, probability, params.method)
     y_score = calibration(probability)
     rule, target = params.threshold_rule, params.target_sensitivity
@@ -58,6 +59,7 @@ def decide(params: CalibrateParameters) -> Decision:
         calibration=calibration,
         validation=Rates(sensitivity=measured["sensitivity"], specificity=measured["specificity"]),
         model_sha256=sha256(FOLDER / CARD),
+        slide_deviation=slide_deviation(y_true, log_odds(y_score), slides),
     )
 
 

@@ -60,10 +60,11 @@ def main() -> None:
     results["leakage"] = leakage(cohort.slides, cohort.splits)
     results["corrected_labels"] = int(np.sum(y_true != cohort.published[rows]))
     results |= measure_coverage(y_true, y_score, decision)
+    if found := write_slides(y_true, y_score, slides, decision, key):
+        results["slide_percentages"] = found._asdict()
     write_json(METRICS / "test.json", headline(results))
     write_json(METRICS / "measures.json", results)
     write_predictions(METRICS / "predictions.csv", cohort, rows, y_score.astype(np.float32), y_pred)
-    write_slides(y_true, y_pred, slides, key)
     write_curves(y_true, y_score, threshold)
     write_coverage(y_true, y_score, threshold)
     mistakes = worst_mistakes(y_true, y_score, y_pred)

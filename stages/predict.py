@@ -25,6 +25,7 @@ from stages.evaluation.gallery import refuse_pages, write_gallery
 from stages.evaluation.predictions import (
     MEASURES,
     SKIPPED,
+    count_slides,
     decide,
     measurements,
     output_files,
@@ -103,7 +104,7 @@ def main() -> None:
         skipped = [(names[row], problems[row]) for row in sorted(problems)]
         write_table(outputs[SKIPPED], ("name", "reason"), skipped)
     if arguments.per_slide:
-        write_slide_counts(arguments.per_slide, predictions)
+        write_slide_counts(arguments.per_slide, count_slides(predictions, classifier.decision))
     if labels:
         report_measures(predictions, outputs[MEASURES])
     if arguments.propose:

@@ -7,7 +7,9 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from stages.base.files import write_table
-from stages.measures.decision import coverage_curve, is_positive
+from stages.measures.calibration import log_odds
+from stages.measures.decision import Decision, coverage_curve, is_positive
+from stages.measures.percentages import Agreement, agreement, percentage
 from stages.measures.pseudonyms import pseudonyms
 from stages.measures.recalibration import wilson
 from stages.measures.scores import confusion
@@ -22,30 +24,34 @@ SLIDES = (
 
 
 def write_slides(
-    y_true: np.ndarray, y_pred: np.ndarray, slides: np.ndarray, key: bytes | None = None
-) -> None:
-    """Write the true and predicted percentage of sclerotic glomeruli of each slide.
-
-    The interval is Wilson's, 95 %: it covers the sampling of glomeruli, not the model's errors.
+    y_true: np.ndarray,
+    y_score: np.ndarray,
+    slides: np.ndarray,
+    decision: Decision,
+    key: bytes | None = None,
+) -> Agreement | None:
+    """Write the counted and the predicted percentage of each slide to metrics/slides.csv.
 
     Args:
         key: if given, slides get pseudonyms; metrics/slide_names.csv resolves them.
+
+    Returns:
+        how well the two percentages agree; None if there is no slide.
     """
-    names, codes = np.unique(slides, return_inverse=True)
+    names = np.unique(slides)
     shown = pseudonyms(names.tolist(), key)
-    counts = zip(
-        shown,
-        np.bincount(codes),
-        np.bincount(codes, weights=y_true).astype(int),
-        np.bincount(codes, weights=y_pred).astype(int),
-    )
-    rows = [
-        (name, n, t, p, *(f"{100 * x:.1f}" for x in (t / n, p / n, *wilson(int(p), int(n)))))
-        for name, n, t, p in counts
-    ]
-    write_table(METRICS / "slides.csv", SLIDES, sorted(rows))
+    y_pred, odds = decision.is_positive(y_score), log_odds(y_score)
+    rows = []
+    for name, pseudonym in zip(names, shown):
+        of_slide = slides == name
+        n, sclerotic = int(of_slide.sum()), int(y_true[of_slide].sum())
+        percents = 100 * sclerotic / n, *percentage(odds[of_slide], decision.slide_deviation)
+        rows.append((pseudonym, n, sclerotic, int(y_pred[of_slide].sum()), *percents))
+    table = [(*row[:4], *(f"{value:.1f}" for value in row[4:])) for row in rows]
+    write_table(METRICS / "slides.csv", SLIDES, sorted(table))
     resolved = sorted(zip(shown, names)) if key else []
     write_table(METRICS / "slide_names.csv", ("pseudonym", "slide"), resolved)
+    return agreement([row[4] for row in rows], [row[5] for row in rows]) if rows else None
 
 
 def write_curves(y_true: np.ndarray, y_score: np.ndarray, threshold: float) -> None:

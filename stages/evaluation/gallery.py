@@ -59,7 +59,7 @@ def write_gallery(
         model: the folder of the model.
     """
     about = _about(classifier, model)
-    slides = count_slides(predictions)
+    slides = count_slides(predictions, classifier.decision)
     if len(predictions) <= CROPS_PER_PAGE:
         _write_page(path, folder, predictions, slides, about, classifier)
         return
@@ -211,8 +211,8 @@ def _write_page(
     says = [
         [
             one["slide"],
-            f"{one['slide'] or '(not known)'}: {one['sclerotic']} of {one['glomeruli']} "
-            f"{positive}, {one['share']}",
+            f"{one['slide'] or '(not known)'}: {one['predicted_sclerotic']} of "
+            f"{one['glomeruli']} predicted {positive}; about {one['share']}",
         ]
         for one in rows
     ]

@@ -39,7 +39,7 @@ def write_out_of_fold(
 
     nothing = np.array([], dtype=np.int64)
     write_predictions(METRICS / "predictions.csv", cohort, nothing, nothing, nothing)
-    write_slides(nothing, nothing, cohort.slides[nothing])
+    write_slides(nothing, nothing, cohort.slides[nothing], decision)
     write_curves(nothing, nothing, decision.threshold)
     write_coverage(nothing, nothing, decision.threshold)
     mistakes = worst_mistakes(y_true, y_score, decision.is_positive(y_score))

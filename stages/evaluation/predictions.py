@@ -13,7 +13,8 @@ from stages.evaluation.classifier import CropScores
 from stages.measures.calibration import log_odds
 from stages.measures.decision import Decision
 from stages.measures.novelty import OUT_OF_DISTRIBUTION
-from stages.measures.recalibration import evenly_spaced, wilson
+from stages.measures.percentages import ADEQUATE, percentage
+from stages.measures.recalibration import evenly_spaced
 from stages.measures.resampling import too_small
 from stages.measures.scores import score
 
@@ -147,39 +148,46 @@ def propose(predictions: Sequence[Prediction], number: int) -> list[tuple[str, s
 
 
 class SlideCount(NamedTuple):
-    """The predicted counts of one slide, and the sclerotic percentage with its 95 % interval.
+    """The predicted counts of one slide, and the percentage that a pathologist would count.
 
-    The interval is Wilson's: it covers the sampling of glomeruli, not the model's errors.
+    `low` and `high` are the limits of its 95 % interval. `adequate` is 1 if the slide has as many
+    glomeruli as the Banff criteria ask for.
     """
 
     slide: str
     glomeruli: int
-    sclerotic: int
+    predicted_sclerotic: int
     uncertain: int
     percent: float
     low: float
     high: float
+    adequate: int
 
 
-def count_slides(predictions: Sequence[Prediction]) -> list[SlideCount]:
+def count_slides(predictions: Sequence[Prediction], decision: Decision) -> list[SlideCount]:
     """Return the counts of each slide, sorted by its name."""
     slides = defaultdict(list)
     for one in predictions:
         slides[one.slide].append(one)
-    counts = []
-    for slide, crops in sorted(slides.items()):
-        n, sclerotic = len(crops), sum(one.predicted for one in crops)
-        percents = (100 * share for share in (sclerotic / n, *wilson(sclerotic, n)))
-        uncertain = sum(one.uncertain for one in crops)
-        counts.append(SlideCount(slide, n, sclerotic, uncertain, *percents))
-    return counts
+    return [
+        SlideCount(
+            slide,
+            len(crops),
+            sum(one.predicted for one in crops),
+            sum(one.uncertain for one in crops),
+            *percentage(
+                log_odds(np.array([one.probability for one in crops])), decision.slide_deviation
+            ),
+            int(len(crops) >= ADEQUATE),
+        )
+        for slide, crops in sorted(slides.items())
+    ]
 
 
-def write_slide_counts(path: Path, predictions: Sequence[Prediction]) -> None:
+def write_slide_counts(path: Path, counts: Sequence[SlideCount]) -> None:
     """Write the percentage of globally sclerotic glomeruli of each slide, with its interval."""
-    columns = ("slide", "glomeruli", "predicted_sclerotic", "uncertain", "percent", "low", "high")
-    rows = [(*one[:4], *(f"{value:.1f}" for value in one[4:])) for one in count_slides(predictions)]
-    write_table(path, columns, rows)
+    rows = [(*one[:4], *(f"{value:.1f}" for value in one[4:7]), one.adequate) for one in counts]
+    write_table(path, SlideCount._fields, rows)
 
 
 def report_measures(predictions: Sequence[Prediction], path: Path) -> None:

@@ -154,6 +154,7 @@ class Decision(Parameters):
         uncertain: band of calibrated probabilities.
         validation: rates on the validation slides.
         model_sha256: of the model.json that this file belongs to.
+        slide_deviation: of the log-odds (`stages.measures.percentages`).
     """
 
     threshold: Share
@@ -163,6 +164,7 @@ class Decision(Parameters):
     calibration: Calibration
     validation: Rates
     model_sha256: Sha256
+    slide_deviation: float = Field(ge=0)
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Decision":

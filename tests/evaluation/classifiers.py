@@ -38,6 +38,7 @@ def a_decision(**changes):
         "calibration": {"method": "none"},
         "validation": {"sensitivity": 1.0, "specificity": 1.0},
         "model_sha256": DIGEST,
+        "slide_deviation": 1.0,
     }
     return Decision.model_validate(fields | changes)
 

@@ -15,6 +15,7 @@ from stages.evaluation.curves import write_slides
 from stages.intake.parameters import SplitParameters
 from stages.measures.parameters import EvaluateParameters
 from stages.measures.pseudonyms import pseudonyms, read_key
+from tests.evaluation.classifiers import a_decision
 from tests.repositories import dvc, git, set_params, stages_run
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -41,7 +42,8 @@ def test_refuses_two_slides_with_the_same_pseudonym(monkeypatch):
 
 def test_rows_are_in_the_order_of_the_pseudonyms(workplace):
     slides = np.array([*KNOWN, "b"])
-    write_slides(np.array([1, 0, 0, 1]), np.array([1, 1, 0, 0]), slides, KEY)
+    crops = np.array([1, 0, 0, 1]), np.array([0.9, 0.8, 0.2, 0.1]), slides, a_decision()
+    write_slides(*crops, KEY)
     table, known = (
         Path("metrics/slides.csv").read_text(),
         Path("metrics/slide_names.csv").read_text(),
@@ -51,7 +53,7 @@ def test_rows_are_in_the_order_of_the_pseudonyms(workplace):
     assert known == "pseudonym,slide\n" + "".join(
         sorted(f"{shown},{name}\n" for name, shown in KNOWN.items())
     )
-    write_slides(np.array([1, 0, 0, 1]), np.array([1, 1, 0, 0]), slides)
+    write_slides(*crops)
     assert [line.split(",")[0] for line in Path("metrics/slides.csv").read_text().splitlines()] == [
         "slide",
         *sorted(KNOWN),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 
 from stages.base.files import write_json
-from stages.evaluation.curves import write_curves, write_slides
+from stages.evaluation.curves import write_curves
 from stages.evaluation.results import measure
 from stages.measures.decision import Band, choose_threshold, coverage_curve, uncertain_band
 from stages.measures.resampling import slide_bootstrap
@@ -223,15 +223,6 @@ def test_the_bootstrap_is_seeded_and_may_be_off():
     )
     assert slide_bootstrap(Y, S, S >= 0.5, slides, 0, 7) == dict.fromkeys(
         ("roc_auc", "sensitivity", "specificity", "f1")
-    )
-
-
-def test_slides_are_reported_in_percent(workplace):
-    write_slides(np.array([1, 0, 0, 1]), np.array([1, 1, 0, 0]), np.array(["b", "a", "a", "b"]))
-    assert Path("metrics/slides.csv").read_text() == (
-        "slide,glomeruli,sclerotic,predicted_sclerotic,percent,predicted_percent,low,high\n"
-        # Wilson's interval of 1 of 2.
-        "a,2,0,1,0.0,50.0,9.5,90.5\nb,2,2,1,100.0,50.0,9.5,90.5\n"
     )
 
 
