@@ -13,7 +13,8 @@ cv2.setNumThreads(1)
 # Absorption of red, green and blue by hematoxylin and PAS (Ruifrok and Johnston, Anal Quant Cytol
 # Histol 23:291, 2001, as measured for ImageJ's Color Deconvolution), and the residual.
 HEMATOXYLIN, PAS = (0.644211, 0.716556, 0.266844), (0.175411, 0.972178, 0.154589)
-STAINS = np.array([HEMATOXYLIN, PAS, np.cross(HEMATOXYLIN, PAS)])
+RESIDUAL = np.cross(HEMATOXYLIN, PAS)
+STAINS = np.array([HEMATOXYLIN, PAS, RESIDUAL / np.linalg.norm(RESIDUAL)])
 # The optical density of each pixel value; 0 counts as 1, or its density would be infinite.
 DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255)
 

@@ -19,8 +19,9 @@ def fit_head(
 ) -> tuple[keras.Model, dict[str, dict[str, float]]]:
     """Fit the head of a backbone by scikit-learn's logistic regression with an L2 penalty.
 
-    It is fitted to all views of a crop, or only to the first without `augment.orientations`; a crop
-    counts once, however many views it has. The fit is convex, so that it has no seed and no epochs.
+    It is fitted to all views of a crop, without `augment.orientations` to the upright and the
+    jittered ones; a crop counts once, however many views it has. The fit is convex, so that it has
+    no seed and no epochs.
 
     Args:
         features: float32 (N, views, D).
@@ -28,16 +29,18 @@ def fit_head(
     Returns:
         the head, and the `loss`, `accuracy` and `auc` of the first views of `train` and `val`.
     """
-    views = features.shape[1] if params.augment.orientations else 1
-    learned = features[train, :views].reshape(-1, features.shape[-1])
+    views = np.arange(features.shape[1])
+    if not params.augment.orientations:
+        views = np.delete(views, slice(1, 8))  # of the eight orientations, the upright one stays
+    learned = features[np.ix_(train, views)].reshape(-1, features.shape[-1])
     head = build_head(learned)
     normalize = head.get_layer("normalization")
     weight = "balanced" if params.is_balanced else None
-    penalty = params.head_penalty * views
+    penalty = params.head_penalty * len(views)
     regression = LogisticRegression(C=1 / penalty, class_weight=weight, max_iter=1000)
     # Sums over several threads would round differently from machine to machine.
     with threadpool_limits(limits=1):
-        regression.fit(np.asarray(normalize(learned)), np.repeat(y[train], views))
+        regression.fit(np.asarray(normalize(learned)), np.repeat(y[train], len(views)))
     head.get_layer("log_odds").set_weights([regression.coef_.T, regression.intercept_])
     return head, _measures(head, features, y, train, val)
 

@@ -295,13 +295,19 @@ def test_head_is_the_logistic_regression_of_scikit_learn(workplace):
     )
     assert measures["val"]["auc"] == pytest.approx(roc_auc_score(y[60:], said))
     assert measures["val"]["loss"] == pytest.approx(log_loss(y[60:], said), rel=1e-4)
-    # Without orientations only the first view is used.
+    # Without orientations, the upright view and the jittered ones are used.
     still = params.model_copy(
         update={"augment": params.augment.model_copy(update={"orientations": False})}
     )
     alone, _ = fit_head(found, y, train_rows, val, still)
     single, _ = fit_head(found[:, :1], y, train_rows, val, params)
     assert np.array_equal(alone.predict_on_batch(found[:, 0]), single.predict_on_batch(found[:, 0]))
+    jittered = np.concatenate([found, found[:, 3:5]], axis=1)
+    with_both, _ = fit_head(jittered, y, train_rows, val, still)
+    of_three, _ = fit_head(jittered[:, [0, 8, 9]], y, train_rows, val, params)
+    assert np.array_equal(
+        with_both.predict_on_batch(found[:, 0]), of_three.predict_on_batch(found[:, 0])
+    )
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.model.augment import augment
+from stages.model.augment import augment, change_stains
 from stages.model.backend import keras
 from stages.model.batches import Batches, predict
 from stages.model.parameters import AugmentParameters
@@ -156,6 +156,14 @@ def test_brightness_stays_within_its_share_and_range():
     values = {int(changed(pixels, seed, brightness=0.2)[0, 0, 0]) for seed in range(200)}
     assert min(values) >= 80 and max(values) <= 120 and len(values) > 30
     assert changed(np.full((4, 4, 3), 250, dtype=np.uint8), 2, brightness=0.9).max() <= 255
+
+
+@pytest.mark.parametrize("stain", range(3))
+def test_an_offset_of_one_is_an_optical_density_of_a_tenth(stain):
+    gray = np.full((2, 2, 3), 128, dtype=np.uint8)
+    more = change_stains(gray, np.ones(3), np.eye(3)[stain])
+    denser = np.log10(gray / more)[0, 0]
+    assert np.linalg.norm(denser) == pytest.approx(0.1, abs=0.004)
 
 
 def test_predict_keeps_the_order_of_the_rows():
