@@ -31,7 +31,8 @@ def augment(
     a shift by up to `shift` of the side, scaling by a factor of up to 1 + `scale`, and stretching
     of one axis against the other by up to 1 + `aspect` (bilinear; mirrored at the border, so that
     no artificial corner appears); other amounts of stain (see `change_stains`); brightness times
-    1 - `brightness` to 1 + `brightness`.
+    1 - `brightness` to 1 + `brightness`. Pure white and pure black, the colors of margins, keep
+    their color: black cannot get brighter, and white margins must not be harder to learn.
     """
     # Every number is drawn even if unused, so that disabling one change does not alter the others.
     orientation = int(random.integers(8))
@@ -47,11 +48,15 @@ def augment(
         angle = math.radians(angle * params.rotation)
         shift = (right * params.shift * side, down * params.shift * side)
         pixels = _move(pixels, angle, shift, (zoom * stretch, zoom / stretch))
+    moved = pixels
     if params.stain:
         pixels = change_stains(pixels, 1 + params.stain * amounts[0], params.stain * amounts[1])
     if params.brightness:
         table = np.rint(np.arange(256) * (1 + light * params.brightness))
         pixels = cv2.LUT(pixels, np.clip(table, 0, 255).astype(np.uint8))
+    if pixels is not moved:
+        for color in ((0, 0, 0), (255, 255, 255)):
+            cv2.copyTo(moved, cv2.inRange(moved, color, color), pixels)
     return pixels
 
 

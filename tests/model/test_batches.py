@@ -158,6 +158,20 @@ def test_brightness_stays_within_its_share_and_range():
     assert changed(np.full((4, 4, 3), 250, dtype=np.uint8), 2, brightness=0.9).max() <= 255
 
 
+@pytest.mark.parametrize("margin", (0, 255))
+@pytest.mark.parametrize("changes", ({"brightness": 0.5}, {"stain": 0.5}, ALL))
+def test_white_and_black_margins_keep_their_color_alike(margin, changes):
+    pixels = np.full((32, 32, 3), margin, dtype=np.uint8)
+    tissue = np.random.default_rng(0).integers(60, 200, (32, 12, 3), dtype=np.uint8)
+    pixels[:, 10:22] = tissue
+    still = {name: value for name, value in changes.items() if name not in ("brightness", "stain")}
+    moved = changed(pixels, **still)
+    found = changed(pixels, **changes)
+    was_margin = (moved == margin).all(axis=-1)
+    assert was_margin.any() and (found[was_margin] == margin).all()
+    assert (found[~was_margin] != moved[~was_margin]).any(axis=-1).mean() > 0.9
+
+
 @pytest.mark.parametrize("stain", range(3))
 def test_an_offset_of_one_is_an_optical_density_of_a_tenth(stain):
     gray = np.full((2, 2, 3), 128, dtype=np.uint8)
