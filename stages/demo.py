@@ -1,11 +1,9 @@
-"""Draw the embedded dataset, data/demo: synthetic PAS-like glomeruli, so that the pipeline runs
-with nothing else at hand.
+"""Draw the embedded dataset, data/demo: synthetic PAS-like glomeruli, none of a patient.
 
-No picture here is of a patient. Each is composed of two densities, of the PAS reaction (magenta:
-basement membranes, mesangial matrix, scars) and of hematoxylin (blue: nuclei), and colored by the
-Beer-Lambert law with the stain of its slide and the scanner of its site, as light passes a stained
-section (Ruifrok and Johnston, Anal Quant Cytol Histol 23:291, 2001). Labels follow what is drawn: a
-tuft of which hardly any capillary loop is open is globally sclerotic.
+Each picture consists of two densities, of the PAS reaction (magenta: basement membranes, mesangial
+matrix, scars) and of hematoxylin (blue: nuclei). The stain of its slide and the scanner of its site
+color it by the Beer-Lambert law (Ruifrok and Johnston, Anal Quant Cytol Histol 23:291, 2001). A
+tuft with hardly any open capillary loop is globally sclerotic.
 """
 
 import shutil
@@ -51,8 +49,7 @@ def _counts(params: DemoParameters, site: int) -> list[int]:
 
 
 def _draw_one(folder: Path, seed: int, site: int, number: int, index: int) -> None:
-    # Each slide and each glomerulus has random numbers of its own: neither the order nor the
-    # workers matter.
+    # Each slide and glomerulus has separate random numbers: neither order nor workers matter.
     slide = make_slide(
         np.random.default_rng([seed, site, number]),
         np.random.default_rng([seed, site]),

@@ -1,9 +1,8 @@
-"""Compute a frozen backbone's features once, for views of every square: data/padded ->
-data/features.
+"""Compute a frozen backbone's features of every square once: data/padded -> data/features.
 
 The views are the eight orientations and model.jittered_views more, changed by train.augment as in
-training. The features depend on no split, seed or head, so another of these trains in seconds. If
-nothing is frozen, there is nothing to compute.
+training. The features depend on no split, seed or head, so that another one trains in seconds.
+Without a frozen backbone there is nothing to compute.
 """
 
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""Draw train, validation and test so that no slide (or site) straddles them: data/manifest.csv ->
-data/split.csv.
+"""Draw train, validation and test so that no slide (or site) straddles them: -> data/split.csv.
 
 The table also has the number of each image's fold: 0 is the test set, and the others are counted
 from it. If split.test is none there is no fold 0, and the model is trained on all slides.

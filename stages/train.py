@@ -49,8 +49,8 @@ def main() -> None:
     if not is_portable(here) or str(here["threads"]) != THREADS[1]:
         found = ", ".join(f"{name} {value}" for name, value in here.items())
         print(
-            f"note: results on this machine are not byte-identical to the published ones ({found}); "
-            f"they are with {THREADS[1]} threads on any x86-64 processor with AVX2"
+            "note: results on this machine are not byte-identical to the published ones "
+            f"({found}); they are with {THREADS[1]} threads on any x86-64 processor with AVX2"
         )
 
     cohort, squares, padding = read_cohort(), open_squares(), read_squares_card()

@@ -60,7 +60,7 @@ def find_repository(whole: bool = False) -> Repository:
         whole: refuse a shallow clone, in which DVC loses experiments of temporary folders.
 
     Raises:
-        UserError: there is none, it belongs to another user, or it is shallow.
+        UserError: it does not exist, belongs to another user, or is shallow.
     """
     command = ["git", "rev-parse", "--is-shallow-repository", "--show-prefix", "--show-toplevel"]
     done = subprocess.run(

@@ -1,1 +1,1 @@
-"""From a file to pixels: opening crops, making them square, sheets of them."""
+"""Open image files, make crops square, and draw sheets of them."""

@@ -1,4 +1,4 @@
-"""Padding many crops, on all cores or on a cluster, and a picture of what came of it."""
+"""Pad many crops, on all cores or on a cluster, and draw a picture of the result."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -22,9 +22,7 @@ GROUP = 64  # crops that a worker of a cluster pads at a time
 
 
 class Crop(NamedTuple):
-    """A file to pad, and the digest of the picture that it must show (see `pixel_digest`); None:
-    whatever it shows.
-    """
+    """A file to pad, and the `pixel_digest` that it must have; None for any."""
 
     file: Path
     pixels_sha256: str | None = None
@@ -33,15 +31,15 @@ class Crop(NamedTuple):
 def pad_all(
     crops: Sequence[Crop], mode: Mode, size: int, output: Path, scheduler: str | None = None
 ) -> None:
-    """Write the squares of all `crops` to the .npy file `output`, uint8 (N, size, size, 3), over
-    all cores.
+    """Write the squares of all `crops` to a .npy file, uint8 (N, size, size, 3), on all cores.
 
-    Each worker writes its square to its row of the file: the memory used does not grow with N, and
-    the bytes do not depend on the number of workers. With the address of a Dask `scheduler`, whose
-    workers reach the files by the same paths, they open and pad them.
+    Each square is written to its row when it is done, so that memory does not grow with N.
+
+    Args:
+        scheduler: the address of a Dask cluster to use instead; its workers need the same paths.
 
     Raises:
-        UserError: with their names, files that cannot be read, or show another picture.
+        UserError: some files cannot be read, or show another picture.
     """
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(crops), size, size, 3)}
     with replacing(output, binary=True) as npy:
@@ -49,8 +47,7 @@ def pad_all(
         start, turn = npy.tell(), threading.Lock()
 
         def write(row: int, square: np.ndarray) -> None:
-            # Plain writes, not a memory map: on a full disk these raise, where a map would kill the
-            # process.
+            # On a full disk a write raises, but a memory map would kill the process.
             with turn:
                 npy.seek(start + row * square.nbytes)
                 npy.write(square.tobytes())
@@ -73,9 +70,9 @@ def pad_one(crop: Crop, mode: Mode, size: int) -> tuple[np.ndarray | None, str |
     try:
         image = load_image(crop.file)
         if crop.pixels_sha256 is not None and crop.pixels_sha256 != pixel_digest(image):
-            return (
-                None,
-                f"{crop.file}: it shows another picture than when the manifest was written; run `dvc repro`",
+            raise UserError(
+                f"{crop.file}: it shows another picture than when the manifest was written; "
+                "run `dvc repro`"
             )
         return make_square(image, mode, size), None
     except UserError as error:
@@ -89,9 +86,7 @@ def pad_on_cluster(
     write: Callable[[int, np.ndarray], None],
     scheduler: str,
 ) -> None:
-    """Have the workers of a Dask cluster pad the crops, some at a time, and `write` each square, by
-    its row, here.
-    """
+    """Pad crops on the workers of a Dask cluster, and `write` each square, with its row, here."""
     # Workers have other working folders.
     crops = [crop._replace(file=crop.file.absolute()) for crop in crops]
     problems: dict[int, str] = {}
@@ -99,13 +94,13 @@ def pad_on_cluster(
         connect(scheduler) as client,
         progress(total=len(crops), desc="padding", unit="image") as bar,
     ):
-        groups = (
-            (row, crops[row : row + GROUP], mode, size) for row in range(0, len(crops), GROUP)
-        )
+        starts = range(0, len(crops), GROUP)
+        groups = ((row, crops[row : row + GROUP], mode, size) for row in starts)
         for (first, *_), padded in in_any_order(client, pad_group, groups):
             if isinstance(padded, BaseException):
                 raise UserError(
-                    f"the cluster at {scheduler} failed to pad {crops[first].file} and what follows: {padded}"
+                    f"the cluster at {scheduler} failed to pad {crops[first].file} and the next "
+                    f"ones: {padded}"
                 )
             for row, (square, problem) in enumerate(padded, start=first):
                 if square is not None:
@@ -119,7 +114,7 @@ def pad_on_cluster(
 def pad_group(
     first: int, crops: Sequence[Crop], mode: Mode, size: int
 ) -> list[tuple[np.ndarray | None, str | None]]:
-    """Return what `pad_one` does of each of some crops, the `first` of which is that row."""
+    """Return `pad_one` of each of some crops; `first` is the row of the first one."""
     return [pad_one(crop, mode, size) for crop in crops]
 
 
@@ -133,10 +128,9 @@ def padding_picture(
     mode: Mode,
     per_class: int = 4,
 ) -> Image.Image:
-    """Return a sheet of a few crops as they are (above) and padded (below): of each class from the
-    tallest to the widest.
+    """Return a sheet of a few crops, unpadded and padded: of each class, the tallest to the widest.
 
-    Which crops are shown depends on the manifest alone, so that two modes show the same ones.
+    Which crops it shows depends only on the manifest, so that all modes show the same ones.
     """
     aspect = np.array(widths, dtype=float) / np.array(heights, dtype=float)
     chosen: list[int] = []
@@ -150,10 +144,8 @@ def padding_picture(
         f"as it is: {widths[row]} x {heights[row]} pixels\n{Path(paths[row]).name}"
         for row in chosen
     ]
-    kinds = [
-        "globally sclerotic" if labels[row] == "1" else "not globally sclerotic" for row in chosen
-    ]
     size = images.shape[1]
-    kinds = [f"padded: {mode}, {size} x {size} pixels\n{kind}" for kind in kinds]
+    how = f"padded: {mode}, {size} x {size} pixels"
+    kinds = [f"{how}\n{'not ' * (labels[row] != '1')}globally sclerotic" for row in chosen]
     heading = "Above: crops as they are. Below: as the model takes them."
     return contact_sheet(originals + padded, names + kinds, columns=len(chosen), heading=heading)

@@ -10,7 +10,7 @@ Mode = Literal["white", "zero", "edge", "reflect", "mean", "stretch"]
 
 
 class PadParameters(Parameters):
-    """`pad` in params.yaml: how a crop becomes a square, and of how many pixels a side."""
+    """`pad` in params.yaml: how a crop becomes a square of `size` pixels per side."""
 
     mode: Mode
     size: int = Field(ge=8, le=4096)

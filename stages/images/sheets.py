@@ -8,10 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from stages.base.files import replacing
 
 TILE, GAP, LINE, HEADING = 176, 8, 13, 26
-PAPER, INK = (
-    (214, 214, 214),
-    (20, 20, 20),
-)  # Gray paper, on which both white and black padding are seen.
+# Both white and black padding are visible on gray.
+PAPER, INK = (214, 214, 214), (20, 20, 20)
 
 
 def contact_sheet(
@@ -21,14 +19,13 @@ def contact_sheet(
     heading: str = "",
     key: Image.Image | None = None,
 ) -> Image.Image:
-    """Return a sheet of `images`, left to right and top to bottom, each fitted to a tile with its
-    caption below.
+    """Return a sheet of `images`, left to right and top to bottom, each with its caption below.
 
     A line that is too long for its tile is cut in the middle, where file names differ least.
 
     Args:
-        heading: stands above all, and makes the sheet as wide as it needs.
-        key: a small picture that explains the colors; it stands before the heading.
+        heading: above the images; the sheet is at least as wide.
+        key: a small picture that explains the colors, before the heading.
     """
     columns = max(1, columns)
     rows = max(1, -(-len(images) // columns))
@@ -42,17 +39,16 @@ def contact_sheet(
     draw.text((GAP + beside, GAP), heading, fill=INK, font=above)
     if key:
         sheet.paste(key, (GAP, GAP))
-    for place, (image, text) in enumerate(zip(images, captions, strict=True)):
-        left = GAP + place % columns * (TILE + GAP)
-        top = top_of_all + GAP + place // columns * (TILE + caption + GAP)
+    for index, (image, text) in enumerate(zip(images, captions, strict=True)):
+        left = GAP + index % columns * (TILE + GAP)
+        top = top_of_all + GAP + index // columns * (TILE + caption + GAP)
         scale = TILE / max(image.size)
         size = [max(1, round(side * scale)) for side in image.size]
         tile = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         sheet.paste(tile, (left + (TILE - size[0]) // 2, top + (TILE - size[1]) // 2))
         for number, line in enumerate(text.split("\n")):
-            draw.text(
-                (left, top + TILE + 2 + LINE * number), _fitted(line, font), fill=INK, font=font
-            )
+            place = (left, top + TILE + 2 + LINE * number)
+            draw.text(place, _fitted(line, font), fill=INK, font=font)
     return sheet
 
 
@@ -63,8 +59,7 @@ def save_png(path: str | Path, picture: Image.Image) -> None:
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    kept = len(text)
-    fitted = text
+    kept, fitted = len(text), text
     while font.getlength(fitted) > TILE:
         kept -= 1
         fitted = text[: kept // 2] + "..." + text[len(text) - (kept - kept // 2) :]

@@ -1,8 +1,7 @@
-"""Finding near-duplicates: crops that show the same picture in other bytes.
+"""Find near-duplicates: crops that show the same picture in other bytes.
 
 A picture that was compressed again, rescaled, brightened, flipped or turned by quarters still has
-the same coarse pattern. scikit-learn takes longer to import than the rest takes, so it is imported
-on use.
+the same coarse pattern.
 """
 
 from collections.abc import Iterable
@@ -44,9 +43,8 @@ def patterns(crops: Iterable[np.ndarray]) -> np.ndarray:
     upper = np.triu(np.ones((FREQUENCIES, FREQUENCIES), dtype=bool))
     rows = np.where(upper, np.maximum(low, swapped), np.minimum(low, swapped)).reshape(len(low), -1)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.where(plain[:, None] | (norms == 0), 0, rows / np.maximum(norms, 1e-9)).astype(
-        np.float32
-    )
+    unit = rows / np.maximum(norms, 1e-9)
+    return np.where(plain[:, None] | (norms == 0), 0, unit).astype(np.float32)
 
 
 def _thumbnail(crop: np.ndarray) -> np.ndarray:
@@ -61,23 +59,18 @@ def similar_pairs(rows: np.ndarray) -> list[tuple[int, int, float]]:
     Args:
         rows: by `patterns`. The similarity of two crops is the cosine of their rows.
     """
+    # It takes longer to import than everything else here.
     from sklearn.neighbors import NearestNeighbors
 
     known = np.flatnonzero(rows.any(axis=1))
     if len(known) < 2:
         return []
-    # Rows of unit length: |a - b|² = 2 - 2 cos. A little more is asked for than is kept, so that
-    # rounding decides nothing.
+    # Rows of unit length: |a - b|² = 2 - 2 cos. The radius is slightly larger than needed, so that
+    # rounding excludes nothing.
     radius = np.sqrt(2 - 2 * (SIMILAR - 0.001))
-    near = (
-        NearestNeighbors(radius=radius, algorithm="brute")
-        .fit(rows[known])
-        .radius_neighbors(return_distance=False)
-    )
-    pairs = [
-        (int(known[i]), int(known[j])) for i, others in enumerate(near) for j in others if i < j
-    ]
+    search = NearestNeighbors(radius=radius, algorithm="brute").fit(rows[known])
+    near = enumerate(search.radius_neighbors(return_distance=False))
+    pairs = [(int(known[i]), int(known[j])) for i, others in near for j in others if i < j]
     found = [(i, j, round(float(rows[i].astype(np.float64) @ rows[j]), 3)) for i, j in pairs]
-    return sorted(
-        (pair for pair in found if pair[2] >= SIMILAR), key=lambda pair: (-pair[2], pair[:2])
-    )
+    kept = [pair for pair in found if pair[2] >= SIMILAR]
+    return sorted(kept, key=lambda pair: (-pair[2], pair[:2]))

@@ -1,4 +1,4 @@
-"""Making a crop of any shape a square of a given size."""
+"""Make a crop of any shape a square."""
 
 from typing import assert_never
 

@@ -14,8 +14,8 @@ _MONTHS = (
     "august september october november december jän mrz mär mai okt dez janv févr fevr fév "
     "mars avr "
     "juin juil août aout déc ene abr ago dic gen mag giu lug set ott fev out mrt mei maj des sty "
-    "lut kwi cze lip sie wrz paź lis gru янв фев мар апр май мая июн июл авг сен сент окт ноя нояб "
-    "дек oca şub nis haz tem ağu eyl eki kas ara"
+    "lut kwi cze lip sie wrz paź lis gru янв фев мар апр май мая июн июл авг сен сент окт ноя "
+    "нояб дек oca şub nis haz tem ağu eyl eki kas ara"
 )
 _MONTH = "|".join(sorted(_MONTHS.split(), key=len, reverse=True))
 _DAY, _NUMBER, _YEAR = "(?:0?[1-9]|[12][0-9]|3[01])", "(?:0?[1-9]|1[0-2])", r"\d\d(?:\d\d)?"

@@ -1,1 +1,1 @@
-"""The drawn dataset: slides, glomeruli and what they are drawn with."""
+"""Draw the synthetic dataset: slides and glomeruli."""

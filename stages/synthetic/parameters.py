@@ -8,9 +8,7 @@ SITES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class DemoParameters(Parameters):
-    """`demo` in params.yaml: how many sites, slides of each, and glomeruli of each slide (on
-    average).
-    """
+    """`demo` in params.yaml: sites, slides per site, and glomeruli per slide (on average)."""
 
     sites: int = Field(ge=1, le=len(SITES))
     slides: int = Field(ge=1, le=1000)

@@ -1,4 +1,4 @@
-"""The shapes that tissue is drawn with: noise, cells, nuclei, soft steps, wavy outlines."""
+"""Shapes to draw tissue with: noise, cells, nuclei, smooth steps, wavy outlines."""
 
 import numpy as np
 import scipy
@@ -7,27 +7,23 @@ import scipy
 def cells(
     random: np.random.Generator, x: np.ndarray, y: np.ndarray, spacing: float, warp: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distances, in pixels, to the nearest and next nearest of scattered centers: walls
-    run where they are equal.
-    """
+    """Return the distances, in pixels, to the nearest two of scattered centers: equal at walls."""
     height, width = x.shape
     grid = np.mgrid[-2 : height / spacing + 2, -2 : width / spacing + 2].reshape(2, -1).T
     centers = (grid + random.uniform(-0.45, 0.45, grid.shape)) * spacing
-    points = np.stack(
-        [
-            y + warp * spacing * noise(random, x.shape, spacing / 2),
-            x + warp * spacing * noise(random, x.shape, spacing / 2),
-        ],
-        -1,
-    )
+    down = y + warp * spacing * noise(random, x.shape, spacing / 2)
+    right = x + warp * spacing * noise(random, x.shape, spacing / 2)
+    points = np.stack([down, right], -1)
     distances, _ = scipy.spatial.cKDTree(centers).query(points.reshape(-1, 2), k=2)
     near, next_near = distances.reshape(height, width, 2).transpose(2, 0, 1)
     return near, next_near
 
 
 def nuclei(random: np.random.Generator, chance: np.ndarray, count: int, size: float) -> np.ndarray:
-    """Return the hematoxylin density of `count` elliptic nuclei of about `size` pixels radius,
-    where `chance` is high.
+    """Return the hematoxylin density of `count` elliptic nuclei, placed where `chance` is high.
+
+    Args:
+        size: the radius of a nucleus in pixels, on average.
     """
     density = np.zeros_like(chance)
     total = chance.sum()
@@ -40,13 +36,12 @@ def nuclei(random: np.random.Generator, chance: np.ndarray, count: int, size: fl
         turn, strength = random.uniform(0, np.pi), random.uniform(0.4, 0.95)
         reach = int(long * 1.5) + 2
         top, left = max(0, row - reach), max(0, column - reach)
-        y, x = np.mgrid[top : min(height, row + reach), left : min(width, column + reach)].astype(
-            np.float64
-        )
+        bottom, right = min(height, row + reach), min(width, column + reach)
+        y, x = np.mgrid[top:bottom, left:right].astype(np.float64)
         along = (x - column) * np.cos(turn) + (y - row) * np.sin(turn)
         across = (y - row) * np.cos(turn) - (x - column) * np.sin(turn)
         shape = smooth_step(1 - np.hypot(along / long, across / short), 0.25) * strength
-        patch = density[top : top + y.shape[0], left : left + y.shape[1]]
+        patch = density[top:bottom, left:right]
         np.maximum(patch, shape, out=patch)
     return density
 
@@ -54,9 +49,7 @@ def nuclei(random: np.random.Generator, chance: np.ndarray, count: int, size: fl
 def noise(
     random: np.random.Generator, shape: tuple[int, int], scale: float | tuple[float, float]
 ) -> np.ndarray:
-    """Return smooth noise of mean 0 and standard deviation 1 whose spots are about `scale` pixels
-    wide (rows, columns).
-    """
+    """Return smooth noise, mean 0 and deviation 1, with spots of `scale` pixels (rows, columns)."""
     field = scipy.ndimage.gaussian_filter(random.standard_normal(shape), scale, mode="wrap")
     return (field - field.mean()) / (field.std() + 1e-12)
 
@@ -68,7 +61,7 @@ def smooth_step(value: np.ndarray, width: float) -> np.ndarray:
 
 
 def wavy(random: np.random.Generator, angle: np.ndarray, size: float) -> np.ndarray:
-    """Return a radius about 1 that waves with the angle, by about `size`."""
+    """Return a radius that varies with the angle around 1, by about `size`."""
     waves = [
         size / k * random.normal() * np.cos(k * angle + random.uniform(0, 2 * np.pi))
         for k in range(2, 8)
