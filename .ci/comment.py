@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Make FILE the one comment on a pull request (GitHub) or merge request (GitLab), or renew it:
-comment.py FILE
+"""Write or renew the comment on a pull request (GitHub) or merge request (GitLab).
 
-A job that holds the token and runs nothing else starts it from the default branch. FILE comes from
-the job that runs the branch's code and may hold anything: it is cut to what both services take, and
-can neither notify anyone nor act on GitLab, where a line that begins with / is a command. Only an
-own comment with the mark is renewed.
+    comment.py FILE
+
+The job that holds the token runs only this, from the default branch. FILE comes from a job that
+runs the branch's code and may hold anything: it is cut to a length that both services accept, and
+mentions and GitLab's commands (lines that begin with /) are disabled. Only our own comment, with
+the mark, is renewed.
 """
 
 import json
@@ -29,9 +30,7 @@ def call(method: str, address: str, body: dict | None = None):
 
 
 def harmless(text: str) -> str:
-    """Return a text of no more than LONGEST characters, without mentions and without GitLab's quick
-    actions.
-    """
+    """Return at most LONGEST characters of a text, without mentions and GitLab's commands."""
     if len(text) > LONGEST:
         text = text[:LONGEST] + "\n\n(Cut here; the report among the artifacts is whole.)"
     text = re.sub(r"@(?=\w)", "@\u200b", text)

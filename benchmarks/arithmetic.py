@@ -2,8 +2,8 @@
 
     python -m benchmarks.arithmetic [ROUNDS]
 
-Each kind runs in a process of its own, in turns, for three rounds. It trains `conv3-dense1` at 128
-pixels on crops of noise, predicts them, and computes features of the packaged backbone:
+The kinds take turns, each in a separate process, for three rounds. Each trains `conv3-dense1` at
+128 pixels on crops of noise, predicts them, and computes features of the packaged backbone:
 
 - portable: as the pipeline does;
 - native: with the kernels that TensorFlow chooses for this processor;
@@ -44,15 +44,12 @@ def main(rounds: int) -> None:
         print(what)
         for kind, median in medians.items():
             speeds = ", ".join(f"{one[what]:.0f}" for one in found[kind])
-            print(
-                f"    {kind:15} {speeds} a second; speed relative to native {median / medians['native']:.3f}"
-            )
+            relative = median / medians["native"]
+            print(f"    {kind:15} {speeds} per second; speed relative to native {relative:.3f}")
 
 
 def measure(deterministic: bool) -> dict[str, float]:
-    """Return how many crops a second are trained on (the median epoch after the first) and predicted,
-    and features computed of.
-    """
+    """Return crops per second in training (median epoch after the first), prediction, features."""
     import numpy as np
 
     from stages.model.augment import AugmentParameters

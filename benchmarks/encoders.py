@@ -89,7 +89,8 @@ def seconds(size: Size, depth: int) -> float:
 def main() -> None:
     make_deterministic(0)
     print(
-        "| encoder | weights (million) | memory, float32 | bfloat16 | seconds a crop here | hours for 946 crops |"
+        "| encoder | weights (million) | memory, float32 | bfloat16 | seconds per crop here "
+        "| hours for 946 crops |"
     )
     print("|---|---|---|---|---|---|")
     for name, size in SIZES.items():
@@ -98,7 +99,8 @@ def main() -> None:
         memory = [f"{size.weights * n / 2**30:.1f} GiB" for n in (4, 2)]
         hours = crop * CROPS * VIEWS / 3600
         print(
-            f"| {name} | {size.weights / 1e6:.0f} | {memory[0]} | {memory[1]} | {crop:.2f} | {hours:.1f} |",
+            f"| {name} | {size.weights / 1e6:.0f} | {memory[0]} | {memory[1]} | {crop:.2f} "
+            f"| {hours:.1f} |",
             flush=True,
         )
 

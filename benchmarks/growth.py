@@ -25,9 +25,7 @@ CARD = "title: Many crops\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>[a-e
 
 
 def make_crops(folder: Path, count: int) -> None:
-    """Make the data and params.yaml of a repository: `count` crops of 40 x 48 pixels, one of five
-    sclerotic, no two alike.
-    """
+    """Make a dataset of `count` different crops of 40 x 48 pixels, a fifth of them sclerotic."""
     for kind in ("GS", "nonGS"):
         (folder / f"data/many/{kind}").mkdir(parents=True)
     (folder / "data/many.yaml").write_text(CARD)
@@ -50,9 +48,8 @@ def make_crops(folder: Path, count: int) -> None:
     os.sync()
 
 
-# What the stage prints is held back; the imports, those that it puts off included, are not part of
-# the time. The memory is that of this process alone without what it maps of files, whose peak Linux
-# does not keep: it is looked at fifty times a second.
+# Runs a stage without its output, and prints its time without imports, and its peak memory without
+# mapped files. Linux does not record this peak, so it is sampled fifty times per second.
 MEASURED = """
 import contextlib, importlib, io, json, pathlib, re, sys, threading, time
 import stages
@@ -69,7 +66,8 @@ def watch():
     last = False
     while not last:
         last = ended.wait(0.02)
-        peak = max(peak, int(re.search(r"RssAnon:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]))
+        status = pathlib.Path("/proc/self/status").read_text()
+        peak = max(peak, int(re.search(r"RssAnon:\\s+(\\d+) kB", status)[1]))
 
 watching = threading.Thread(target=watch)
 watching.start()

@@ -4,7 +4,7 @@
     python -m benchmarks.speed pad train           some of pad, train, predict, dvc, startup, growth
     python -m benchmarks.speed --compare OLD.json  then old, new and goal of each row
 
-Each row has a peer, the way that people use today, and a limit. They take turns, and the row has
+Each row has a peer, the usual way to do the same, and a limit. They take turns, and the row has
 their medians. Rows are printed and written to a JSON file. Ratios above 1 mean that ours is faster.
 With `--compare` the exit code is 1 if a row falls short of its goal. `pad` and `predict` need the
 real images in GLOMERULI_DATA.
@@ -56,9 +56,9 @@ STAGES_WITHOUT_TENSORFLOW = (
 
 
 class Row(NamedTuple):
-    """Medians of one comparison, in `unit`; `peer` and `limit` are None where there is none.
+    """Medians of one comparison, in `unit`; `peer` and `limit` are None if they are missing.
 
-    `higher_is_better` says whether the unit is a speed (images a second) or a time (seconds). The
+    `higher_is_better` is true for a speed, such as images per second, and false for a time. The
     goals: `goal` times as fast as the peer, `floor_goal` of the limit, `most` units,
     `most_megabytes` of memory at its peak.
     """
@@ -124,8 +124,8 @@ def main() -> None:
         sys.exit(compare(old["rows"], content))
 
 
-# What is judged of a row, by its goal, and whether more of it is better.
-JUDGED = {
+# The value of a row that each goal is for, and whether a higher one is better.
+COMPARED = {
     "goal": ("ratio", True),
     "floor_goal": ("floor_share", True),
     "most": ("ours", False),
@@ -145,14 +145,12 @@ def processor() -> str:
 
 
 def compare(old: list[dict], new: list[dict]) -> int:
-    """Print what is judged of each row before and now, its goal, and whether it falls short; return
-    1 if one does, else 0.
-    """
+    """Print old and new values with their goals; return 1 if any falls short, else 0."""
     before = {row["name"]: row for row in old}
     short = 0
     print(f"\n{'':36}{'':>14}{'old':>10}{'new':>10}{'goal':>10}")
     for row in new:
-        for goal, (name, more) in JUDGED.items():
+        for goal, (name, more) in COMPARED.items():
             if row[goal] is None:
                 continue
             found, earlier = row[name], before.get(row["name"], {}).get(name)
@@ -204,15 +202,13 @@ def native_crops() -> list[Path]:
     """Return the native crops of KPMP, 256 to 915 pixels, RGBA."""
     if not os.environ.get("GLOMERULI_DATA"):
         sys.exit(
-            "GLOMERULI_DATA is not set: pad and predict are measured on real crops, which are not here"
+            "GLOMERULI_DATA is not set; it must name a folder of real crops to measure pad and predict"
         )
     return sorted((Path(os.environ["GLOMERULI_DATA"]) / "kpmp_sample").rglob("*.png"))
 
 
 def pad(folder: Path, rounds: int) -> Iterator[Row]:
-    """Native crops on 224 pixels: ours, the notebooks' way, and decoding alone on all cores with
-    Pillow.
-    """
+    """Native crops on 224 pixels: ours, the notebooks' way, and only decoding, with Pillow."""
     files = native_crops() * 20
 
     def ours() -> None:
@@ -303,9 +299,7 @@ def train(folder: Path, rounds: int) -> Iterator[Row]:
 
 @contextlib.contextmanager
 def generator_process(default: bool) -> Iterator[Callable[[], None]]:
-    """Give an epoch of the notebooks' way to train, in a process of its own: under TensorFlow's
-    defaults, or with our kernels.
-    """
+    """Yield an epoch of the notebooks' training in another process, by default or our kernels."""
     environments = environment()
     if default:
         ours = {*SETTINGS, FIXED, THREADS[0]}
@@ -370,9 +364,7 @@ def default_parameters() -> tuple:
 
 
 def predict(folder: Path, rounds: int) -> Iterator[Row]:
-    """From files to a table, with conv3-dense1 at 128 pixels and with EfficientNet-Lite0 at 224;
-    and from the command on.
-    """
+    """From files to a table, with conv3-dense1 at 128 pixels and EfficientNet-Lite0 at 224."""
     from stages.model.backbone import build_backbone
     from stages.model.networks import build_head, build_model, join
 
@@ -387,9 +379,7 @@ def predict(folder: Path, rounds: int) -> Iterator[Row]:
 
 
 def write_model_folder(model, folder: Path) -> None:
-    """Write what stands beside a model, as if it had been trained on crops of which nothing is
-    known.
-    """
+    """Write a model's folder, as if it had been trained on unknown crops."""
     from stages.model.file import save_model
 
     folder.mkdir()
@@ -400,8 +390,8 @@ def write_model_folder(model, folder: Path) -> None:
 
 
 def predict_from_the_command(model, folder: Path, rounds: int) -> Row:
-    """`python -m stages.predict` for 1,000 crops; the limit is a script that does nothing else:
-    import, load, decode, forward.
+    """`python -m stages.predict` for 1,000 crops; the limit is a script that only decodes them and
+    runs the model.
     """
     write_model_folder(model, folder / "models")
     crops = native_crops()
@@ -416,12 +406,12 @@ def predict_from_the_command(model, folder: Path, rounds: int) -> Row:
     def ours() -> None:
         python("-m", "stages.predict", "crops", where=folder)
 
-    def alone() -> None:
+    def limit() -> None:
         python("-c", DECODE_AND_FORWARD, str(model.input_shape[1]), where=folder)
 
-    for work in (ours, alone):
+    for work in (ours, limit):
         work()
-    speeds = [1000 / seconds for seconds in medians(rounds, ours, alone)]
+    speeds = [1000 / seconds for seconds in medians(rounds, ours, limit)]
     name = f"predict, {model.name}, 1,000 crops from the command"
     return Row(
         name,
@@ -429,7 +419,7 @@ def predict_from_the_command(model, folder: Path, rounds: int) -> Row:
         speeds[0],
         limit=speeds[1],
         floor_goal=0.95,
-        note="limit: a script for these crops alone",
+        note="limit: a script for only these crops",
     )
 
 
@@ -442,14 +432,12 @@ size, files = int(sys.argv[1]), sorted(pathlib.Path("crops").iterdir())
 with concurrent.futures.ThreadPoolExecutor() as pool:
     list(pool.map(lambda file: Image.open(file).load() and None, files))
 pixels = numpy.zeros((len(files), size, size, 3), dtype=numpy.uint8)
-numpy.savetxt("alone.csv", model.predict(pixels, batch_size=32, verbose=0))
+numpy.savetxt("limit.csv", model.predict(pixels, batch_size=32, verbose=0))
 """
 
 
 def predict_with(model, folder: Path, rounds: int) -> Row:
-    """Ours, one image at a time, and decoding (Pillow's, on all cores) and the forward pass alone,
-    one after the other.
-    """
+    """Ours, one image at a time, and only decoding (Pillow on all cores), then the forward pass."""
     from stages.evaluation.classifier import Crops, read_classifier, score_crops
     from stages.evaluation.predictions import Prediction, write_predictions
     from stages.images.squares import make_square
@@ -476,13 +464,13 @@ def predict_with(model, folder: Path, rounds: int) -> Row:
             rows.append((file.name, model.predict(square[None], verbose=0)[0, 0]))
         write_table(folder / "peer.csv", ("name", "probability"), rows)
 
-    def alone() -> None:
+    def limit() -> None:
         decode_all(files)
         model.predict(pixels, batch_size=32, verbose=0)
 
-    for work in (ours, one_at_a_time, alone):  # The first call compiles.
+    for work in (ours, one_at_a_time, limit):  # The first call compiles.
         work()
-    first, second, third = medians(rounds, ours, one_at_a_time, alone)
+    first, second, third = medians(rounds, ours, one_at_a_time, limit)
     speeds = len(files) / first, len(few) / second, len(files) / third
     return Row(f"predict, {model.name}, {size}", "crops/s", *speeds, goal=5, floor_goal=0.95)
 
@@ -534,7 +522,7 @@ def dvc(folder: Path, rounds: int) -> Iterator[Row]:
             peer,
             start,
             False,
-            "limit: dvc version, which starts dvc alone",
+            "limit: dvc version, which only starts dvc",
         )
     times: list[list[float]] = [[], []]
     for number in range(min(rounds, 3)):
@@ -551,7 +539,7 @@ def dvc(folder: Path, rounds: int) -> Iterator[Row]:
 
 
 def startup(folder: Path, rounds: int) -> Iterator[Row]:
-    """Importing a stage that needs no TensorFlow, in a new process; the limit is Python with NumPy."""
+    """Import a stage without TensorFlow in a new process; the limit is Python with NumPy."""
     for stage in STAGES_WITHOUT_TENSORFLOW:
         check = f"import sys, stages.{stage}; sys.exit('tensorflow' in sys.modules)"
         ours, limit = medians(
@@ -569,9 +557,7 @@ def python(*arguments: str, where: Path = PROJECT) -> str:
 
 
 def growth(folder: Path, rounds: int) -> Iterator[Row]:
-    """Microseconds a crop and the memory of a process of its own, once each; at a million crops of
-    what holds a row of each.
-    """
+    """Microseconds per crop and memory, once; at a million crops only of the listing stages."""
     from stages.model.networks import build_model
 
     model_params = default_parameters()[1].model_copy(update={"step": "conv1-dense1"})
@@ -585,8 +571,7 @@ def growth(folder: Path, rounds: int) -> Iterator[Row]:
         for stage in listing + pixels * (count < 1_000_000):
             arguments = ["data/many"] if stage == "predict" else []
             run = json.loads(python("-c", MEASURED, stage, *arguments, where=place))
-            # What a crop costs at the number before is the goal, but for a tenth; at the smallest
-            # what starts the stage counts.
+            # The goal is at most 1.1 times the cost per crop at the previous number of crops.
             earlier, costs[stage] = costs.get(stage), run["seconds"] / count * 1e6
             bounds = {
                 "most": earlier and 1.1 * earlier,

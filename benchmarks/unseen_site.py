@@ -149,14 +149,13 @@ def recalibration_curve(
 ) -> list[Point]:
     """Return the curve, from no label to half of the crops.
 
-    In each repeat the labeled crops are drawn from some slides and the others are judged: the
-    crops of the other slides, or, where there are fewer than four slides, the other crops. All
-    numbers of labels are measured on the same draws of slides where these hold enough crops.
+    In each repeat the labeled crops are drawn from some slides, and the crops of the other slides
+    are measured; with fewer than four slides, the other crops. All numbers of labels use the same
+    draws of slides, as far as these hold enough crops.
 
     Args:
         y_true: int array (n,).
-        log_odds: float array (n,), calibrated as the model was where it comes from; called positive
-            from `threshold` on.
+        log_odds: float array (n,), calibrated at the model's site; positive from `threshold` on.
         slides: text array (n,).
     """
     points: list[Point] = []
@@ -165,7 +164,7 @@ def recalibration_curve(
     numbers = [number for number in LABELLED if LEAST_CROPS <= number <= len(y_true) / 2]
     for labeled in numbers:
         found = [
-            _judged(y_true, log_odds, threshold, chosen, rest)
+            _measured(y_true, log_odds, threshold, chosen, rest)
             for chosen, rest in _draws(y_true, groups, labeled, seed, few)
         ]
         if len(found) < REPEATS:
@@ -188,9 +187,7 @@ def _points(labeled: int, values: np.ndarray) -> list[Point]:
 def _draws(
     y_true: np.ndarray, groups: np.ndarray, labeled: int, seed: int, few: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (labeled, judged) rows, with both classes in each, for as many repeats as there are;
-    fewer where there are none.
-    """
+    """Yield (labeled, measured) rows, both classes in each, for at most `REPEATS` repeats."""
     for repeat in range(REPEATS):
         random = np.random.default_rng([seed, repeat])
         for _ in range(TRIES):
@@ -209,12 +206,10 @@ def _draws(
                 break
 
 
-def _judged(
+def _measured(
     y_true: np.ndarray, log_odds: np.ndarray, threshold: float, chosen: np.ndarray, rest: np.ndarray
 ) -> tuple[list[float | None], list[float | None]]:
-    """Return the measures of the rows `rest`, which are of both classes, before and after
-    recalibrating on the rows `chosen`.
-    """
+    """Return the measures of the rows `rest` before and after recalibrating on `chosen`."""
     shift, odds = fit_shift(y_true[chosen], log_odds[chosen]), log_odds[rest]
     before, after = (
         rates(*confusion(y_true[rest], one >= threshold))
@@ -233,20 +228,17 @@ def main() -> None:
     for site in np.unique(sites):
         here = sites == site
         model = Model(features[~here], y[~here], slides[~here])
-        print(
-            f"{site}: {here.sum()} crops, {y[here].sum()} positive, {len(np.unique(slides[here]))} slides"
-        )
+        count = len(np.unique(slides[here]))
+        print(f"{site}: {here.sum()} crops, {y[here].sum()} positive, {count} slides")
         for name, (odds, cut) in repairs(model, features[here]).items():
-            called = odds >= cut
-            print(
-                f"  {name}: {called[y[here] == 1].mean():.3f} {1 - called[y[here] == 0].mean():.3f}"
-            )
+            positive = odds >= cut
+            sensitivity, false = positive[y[here] == 1].mean(), positive[y[here] == 0].mean()
+            print(f"  {name}: {sensitivity:.3f} {1 - false:.3f}")
         for point in recalibration_curve(
             y[here], model(features[here]), model.threshold, slides[here], 0
         ):
-            print(
-                f"  {point.labeled} labels: {point.measure} {point.median:.3f} ({point.low:.3f} to {point.high:.3f})"
-            )
+            interval = f"({point.low:.3f} to {point.high:.3f})"
+            print(f"  {point.labeled} labels: {point.measure} {point.median:.3f} {interval}")
 
 
 if __name__ == "__main__":

@@ -144,9 +144,9 @@ def make_table(rows: str, names: list[str], name: str = "table", card: str = "")
     for seed, file in enumerate(names):
         save_crop(folder / file, seed)
     (folder / "labels.csv").write_bytes(rows.encode("utf-8"))
-    Path(f"data/{name}.yaml").write_text(
-        card
-        or "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth}\ngroup: '(?P<slide>[a-z]+)'\n"
+    default = (
+        "labels: labels.csv\ncolumns: {name: name, label: truth}\ngroup: '(?P<slide>[a-z]+)'\n"
     )
+    Path(f"data/{name}.yaml").write_text(card or f"title: t\n{default}")
     set_params({"data": name})
     return folder

@@ -81,7 +81,7 @@ def python() -> str:
 
 
 def preload() -> list[str]:
-    """Import the libraries with this project's arithmetic; return `sys.path` without this folder."""
+    """Import libraries with this project's arithmetic; return `sys.path` without this folder."""
     # TensorFlow's converter imports jax, which nothing here needs and which warns in a fork.
     sys.modules["jax"] = None  # type: ignore[assignment]
     for name in LIBRARIES:
@@ -195,7 +195,7 @@ def become(request: dict, files: list[int], executable: str, path: list[str]) ->
         sys.argv[:] = ["-c", *arguments]
         exec(compile(program, "<string>", "exec"), vars(sys.modules["__main__"]))
         return
-    # As `python -m` begins; stages/__init__.py takes it as the sign that modules are being imported.
+    # As `python -m` begins; by this, stages/__init__.py knows that a program is being imported.
     sys.argv[:] = ["-m", *arguments]
     runpy.run_module(program, run_name="__main__", alter_sys=True)
 

@@ -32,7 +32,7 @@ SMALL = {
 
 
 def read_stages() -> dict[str, dict]:
-    """Return the stages of both dvc.yaml by name, in order; of a `foreach` stage what it repeats."""
+    """Return the stages of both dvc.yaml by name, in order; of a `foreach` stage its content."""
     stages: dict[str, dict] = {}
     for file in ("data/dvc.yaml", "dvc.yaml"):
         for name, stage in YAML(typ="safe", pure=True).load(PROJECT / file)["stages"].items():

@@ -1,4 +1,4 @@
-"""docs/architecture.md is right: arrows between stages and folders, who prints, who reads params."""
+"""docs/architecture.md is right: arrows of stages and folders, who prints, who reads params."""
 
 import ast
 import re

@@ -191,11 +191,8 @@ def test_the_report_is_of_committed_results_and_against_where_a_branch_began(
 def test_what_is_not_reproduced_fails_and_is_named(team, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, said = report_on("stale", team, tmp_path / "runner", PICTURES="true")
-    assert (
-        code == 1
-        and "error: the results are not of this code, these parameters and this data: calibrate must run"
-        in said
-    )
+    stale = "the results are not of this code, these parameters and this data: calibrate must run"
+    assert code == 1 and f"error: {stale}" in said
     assert (
         "\n\n**Not the results of this state**: calibrate must run. Run `dvc repro`"
         in Path("report/summary.md").read_text()

@@ -38,7 +38,8 @@ IS_FORK = "import sys; print('tensorflow' in sys.modules)"
     ("code", "status", "printed"),
     [
         (
-            "import os, sys; print(os.getcwd(), sys.argv, os.environ['HERE'], sys.path[0] or os.getcwd())",
+            "import os, sys; print(os.getcwd(), sys.argv, os.environ['HERE'], sys.path[0] or "
+            "os.getcwd())",
             0,
             None,
         ),
@@ -70,7 +71,10 @@ def test_another_environment_gets_a_new_python():
 
 
 def test_a_fork_ends_with_its_caller(tmp_path):
-    code = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(6000)"
+    code = (
+        "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid()));"
+        "time.sleep(6000)"
+    )
     running = subprocess.Popen([python(), "-c", code], cwd=tmp_path)
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         time.sleep(0.02)

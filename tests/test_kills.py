@@ -1,12 +1,10 @@
-"""Killed in any stage, by SIGKILL, SIGTERM or Ctrl-C: `dvc repro` ends with the bytes of an
-undisturbed run.
+"""After a kill in any stage, by SIGKILL, SIGTERM or Ctrl-C, `dvc repro` gives the same bytes.
 
-Two moments are DVC's own and not in this project's hands: dvc.lock and its list of locks,
-.dvc/tmp/rwlock, it does not write in one piece. Killed then, it leaves half a file, which it
-refuses to read.
+DVC does not write dvc.lock and its list of locks, .dvc/tmp/rwlock, in one piece: killed at that
+moment, it leaves half a file, which it refuses to read.
 
-GLOMERULI_KILLS says how many kills there are (1 by default: each costs half a minute; three per stage
-are every signal in every stage).
+GLOMERULI_KILLS is the number of kills (1 by default: each costs half a minute; three per stage are
+every signal in every stage).
 """
 
 import hashlib
@@ -101,5 +99,6 @@ def test_killed_in_any_stage(repository):
         SCREEN.unlink()
         assert results() == expected, output
     print(
-        f"{min(KILLS, len(kills))} kills, all recovered to the same bytes, {torn} after removing half a file of DVC's"
+        f"{min(KILLS, len(kills))} kills, all recovered to the same bytes, {torn} after removing "
+        "half a file of DVC's"
     )

@@ -260,12 +260,13 @@ def test_what_a_terminal_shows_is_read_without_wrapping(workspace):
 
 
 def test_own_data_in_five_lines(workspace):
-    """As the README says; and in a temporary folder, which has nothing but what git and DVC know."""
+    """As the README says; also in a temporary folder, which has only what git and DVC know."""
     for slide in range(9):
         for number, kind in enumerate(("sclerotic", "healthy", "healthy")):
             save_crop(Path(f"data/mine/{kind}/case-{slide}_{number}.png"), seed=10 * slide + number)
     Path("data/mine.yaml").write_text(
-        "title: Our own\nclasses: [healthy, sclerotic]\ngroup: '(?P<slide>.+)_\\d+\\.png$'\nsource: x\nlicense: x\n"
+        "title: Our own\nclasses: [healthy, sclerotic]\ngroup: '(?P<slide>.+)_\\d+\\.png$'\n"
+        "source: x\nlicense: x\n"
     )
     dvc("add", "data/mine")
     git("add", "data/mine.dvc", "data/mine.yaml", "data/.gitignore")

@@ -95,8 +95,8 @@ def test_arguments_that_are_not_text(program, tmp_path):
 def test_refuses_an_empty_argument(program, argument, tmp_path):
     """A shell variable that is not set: an empty path would be the current folder."""
     done = run(program, argument, folder=tmp_path)
-    expected = f"error: the argument {argument!r} is empty, as of a shell variable that is not set; give a value\n"
-    assert (done.returncode, done.stderr) == (1, expected)
+    said = f"the argument {argument!r} is empty, as of a shell variable that is not set"
+    assert (done.returncode, done.stderr) == (1, f"error: {said}; give a value\n")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,8 @@ def test_tensorflow_is_imported_where_it_is_needed(program):
     """What is asked, and what is wrong with a folder, is answered before; and `predict` opens crops
     meanwhile.
     """
-    code = f"import sys, stages.{program}; print([name for name in ('keras', 'tensorflow', 'sklearn') if name in sys.modules])"
+    late = ("keras", "tensorflow", "sklearn")
+    code = f"import sys, stages.{program}; print([name for name in {late} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
 
@@ -118,7 +119,7 @@ def test_experiments_in_a_folder_with_other_letters(program, tmp_path):
     (folder / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
     done = run(program, folder=folder)
     assert done.returncode == 1
-    assert (
-        done.stderr
-        == f"error: {folder}: the path of this folder has 'ö', with which DVC cannot run experiments; use a folder without\n"
+    assert done.stderr == (
+        f"error: {folder}: the path of this folder has 'ö', with which DVC cannot run "
+        "experiments; use a folder without\n"
     )

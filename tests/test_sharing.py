@@ -164,10 +164,11 @@ def test_git_adds_nothing_that_shows_patients(project):
         "CHANGES.md",
     ]
     own += ["data/keys/ours.dvc", "pins/new.txt", "tools/new.py"]
-    patients = """data/mine/GS/a.png data/mine/labels.csv data/my.crops/a.png data/mine.xlsx data/S1.geojson crops/labels.csv
-        models-ours/validation.csv models/ours/model.json models/checkpoint.npz evaluation.csv evaluation.html page.html
-        slides.csv evaluation.propose.csv S1.geojson S1.svs notes.xlsx Crop.PNG report/report.md data/weights/uni/model.json
-        data/keys/ours"""
+    patients = """data/mine/GS/a.png data/mine/labels.csv data/my.crops/a.png data/mine.xlsx
+        data/S1.geojson crops/labels.csv models-ours/validation.csv models/ours/model.json
+        models/checkpoint.npz evaluation.csv evaluation.html page.html slides.csv
+        evaluation.propose.csv S1.geojson S1.svs notes.xlsx Crop.PNG report/report.md
+        data/weights/uni/model.json data/keys/ours"""
     for name in [*own, *patients.split()]:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text("x")

@@ -114,7 +114,7 @@ def array(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Pa
 
 
 def with_params(**changes: object) -> Callable[[Path], None]:
-    """Return a damage: params.yaml is edited after the stages ran; two underscores stand for a dot."""
+    """Return an edit of params.yaml after the stages ran; two underscores stand for a dot."""
     return lambda _: set_params({name.replace("__", "."): value for name, value in changes.items()})
 
 

@@ -63,7 +63,12 @@ def deep_png(seed: int) -> bytes:
 
 SEEDS = {
     "PNG": [by_pillow("PNG"), by_pillow("PNG", "L"), by_pillow("PNG", "P"), deep_png],
-    "JPEG": [by_pillow("JPEG"), by_pillow("JPEG", "L"), by_pillow("JPEG", progressive=True), by_pillow("JPEG", subsampling=0)],
+    "JPEG": [
+        by_pillow("JPEG"),
+        by_pillow("JPEG", "L"),
+        by_pillow("JPEG", progressive=True),
+        by_pillow("JPEG", subsampling=0),
+    ],
     "TIFF": [
         by_tifffile(),
         by_tifffile(rowsperstrip=4, compression="lzw", predictor=True),
@@ -74,7 +79,11 @@ SEEDS = {
     "BMP": [by_pillow("BMP"), by_pillow("BMP", "L"), by_pillow("BMP", "P")],
     "WEBP": [by_pillow("WEBP", lossless=True), by_pillow("WEBP", quality=80)],
     "GIF": [by_pillow("GIF", "P"), by_pillow("GIF", "L")],
-    "JPEG2000": [by_pillow("JPEG2000"), by_pillow("JPEG2000", irreversible=True), by_pillow("JPEG2000", "L")],
+    "JPEG2000": [
+        by_pillow("JPEG2000"),
+        by_pillow("JPEG2000", irreversible=True),
+        by_pillow("JPEG2000", "L"),
+    ],
     "PPM": [by_pillow("PPM"), by_pillow("PPM", "L")],
 }  # fmt: skip
 
@@ -230,9 +239,7 @@ def spoiled(content: bytes, damage: str, random: np.random.Generator) -> bytes:
 
 
 def silent(seed: int, count: int) -> dict[str, dict[str, list[int]]]:
-    """Return for each format and damage how many of how many files are read without a word, and
-    visibly wrong.
-    """
+    """Return, by format and damage, how many files are silently wrong, and of how many."""
     found: dict[str, dict[str, list[int]]] = {}
     file = Path(tempfile.mkdtemp()) / "a.img"
     for kind, write in WHOLE.items():

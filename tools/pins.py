@@ -175,7 +175,7 @@ def computing(python: str, system: str) -> dict[Path, str]:
 
 
 def differing() -> list[str]:
-    """Return the files of pins/ that are not what requirements.txt gives to a Python on a system."""
+    """Return the files of pins/ that differ from requirements.txt for a Python on a system."""
     return [
         f"pins/{file.name} is not what Python {python} on {system} gets from requirements.txt"
         for python in PYTHONS

@@ -6,9 +6,9 @@
     python -m tools.processors --arithmetic native        what happens when nothing is fixed
 
 All parts on all processors take about an hour on two cores. Each part runs here and, emulated, as
-other processors. The program prints one hash per part and processor. Where a hash differs from this
-machine's, it also prints the first array that differs, in the order of the computation: the
-operation to look at. The exit code is then 1.
+other processors. The program prints one hash per part and processor. If a hash differs from this
+machine's, it also prints the first array that differs, in the order of the computation. The exit
+code is then 1.
 
 Emulation is `qemu-x86_64` (Debian's package qemu-user), which has no AVX-512: run the program on a
 machine with AVX-512 and on one without.
@@ -28,7 +28,7 @@ import numpy as np
 Named = Iterator[tuple[str, np.ndarray]]
 
 EMULATOR = "qemu-x86_64"
-# legacy-cache reports first-level caches of 64 KiB in place of 32.
+# legacy-cache reports first-level caches of 64 KiB instead of 32.
 PROCESSORS = {
     "this machine": None,
     "Haswell": "Haswell",
@@ -277,9 +277,7 @@ PARTS: dict[str, Callable[[], Named]] = {
 def digests(
     part: str, processor: str | None = None, arithmetic: str = "portable"
 ) -> dict[str, str]:
-    """Run a part in a process of its own, emulated if `processor` is given; return the hash of each
-    array, by its name.
-    """
+    """Run a part in another process, emulated if `processor` is given; return hashes by array."""
     command = [EMULATOR, "-cpu", processor] if processor else []
     done = subprocess.run(
         [*command, sys.executable, "-m", "tools.processors", "--run", part],

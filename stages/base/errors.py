@@ -17,7 +17,7 @@ class UserError(Exception):
 
 
 def refuse(problems: Sequence[str]) -> None:
-    """Raise one `UserError` for all `problems`, if any: the first 20, and how many more there are."""
+    """Raise one `UserError` for all `problems`, if any: 20 of them, and how many more there are."""
     if problems:
         more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise UserError("\n".join([*problems[:SHOWN], *more]))

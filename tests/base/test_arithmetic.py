@@ -44,7 +44,8 @@ KERNELS = (
     "import stages, numpy, scipy.linalg, threadpoolctl, os, json;"
     "from numpy._core._multiarray_umath import __cpu_features__ as has;"
     "print(json.dumps([[one['architecture'] for one in threadpoolctl.threadpool_info()],"
-    "any(has.get(name, False) for name in ('X86_V4', 'AVX512_ICL', 'AVX512_SPR')), dict(os.environ)]))"
+    "any(has.get(name, False) for name in ('X86_V4', 'AVX512_ICL', 'AVX512_SPR')), "
+    "dict(os.environ)]))"
 )
 
 
@@ -92,10 +93,8 @@ def test_a_number_of_threads_that_is_none_is_one_line(number):
     """TensorFlow takes all of them for as many threads as there are cores."""
     done = run("import stages", TF_NUM_INTRAOP_THREADS=number)
     assert done.returncode == 1
-    assert (
-        done.stderr
-        == f"error: TF_NUM_INTRAOP_THREADS is {number!r}; it must be a number of threads, from 1 on\n"
-    )
+    said = f"TF_NUM_INTRAOP_THREADS is {number!r}; it must be a number of threads, from 1 on"
+    assert done.stderr == f"error: {said}\n"
 
 
 def test_an_empty_number_of_threads_is_the_default():
@@ -172,7 +171,7 @@ def test_the_drawn_crops_hold_both_classes():
 
 
 def test_no_stage_imports_numpy_before_the_arithmetic_is_fixed():
-    """`python -m stages.<name>` imports the package first; nothing stands before the import in it."""
+    """`python -m stages.<name>` imports the package first, which first imports the arithmetic."""
     text = Path(PROJECT / "stages/__init__.py").read_text()
     found = re.findall(r"^(?:from|import) .*$", text, flags=re.MULTILINE)
     assert found == [

@@ -133,8 +133,9 @@ def test_a_process_that_imports_stages_keeps_its_streams():
 
 SETTINGS = (
     "import stages.model.backend, keras, os;"
-    "print([keras.config.image_data_format(), keras.config.floatx(), keras.config.epsilon(), keras.backend.backend(),"
-    "keras.config.max_epochs(), keras.config.max_steps_per_epoch(), keras.config.dtype_policy().name,"
+    "from keras import config;"
+    "print([config.image_data_format(), config.floatx(), config.epsilon(), keras.backend.backend(),"
+    "config.max_epochs(), config.max_steps_per_epoch(), config.dtype_policy().name,"
     "os.path.relpath(keras.src.backend.config.keras_home(), os.path.expanduser('~'))])"
 )
 AS_INSTALLED = (
@@ -163,7 +164,10 @@ def test_keras_takes_no_settings_from_the_home_folder_or_the_environment(tmp_pat
 
 
 def test_settings_of_a_process_that_had_imported_keras_before_are_put_back(tmp_path):
-    before = "import keras; keras.config.set_image_data_format('channels_first'); keras.config.set_floatx('float16');"
+    before = (
+        "import keras; keras.config.set_image_data_format('channels_first');"
+        "keras.config.set_floatx('float16');"
+    )
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)}
     done = subprocess.run(
         [python(), "-c", before + SETTINGS], env=environment, capture_output=True, text=True
@@ -180,8 +184,11 @@ def test_settings_of_a_process_that_had_imported_keras_before_are_put_back(tmp_p
     ],
 )
 def test_a_backend_that_does_not_exist_is_one_line(backend, said):
-    # Without what is installed: the tests may have any of them.
-    code = "import sys, numpy; sys.path[:] = [sys.path[0], *(path for path in sys.path if 'site-packages' not in path)]"
+    # Hide the installed packages, which may include torch.
+    code = (
+        "import sys, numpy;"
+        "sys.path[1:] = [path for path in sys.path[1:] if 'site-packages' not in path]"
+    )
     done = start(
         "-c", f"import stages; {code}; import stages.model.backend", env={"KERAS_BACKEND": backend}
     )

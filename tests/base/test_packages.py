@@ -105,9 +105,9 @@ def test_another_installed_version_is_said(other_pins, capsys):
     packages.warn_of_other_versions()
     packages.warn_of_other_versions()
     (line,) = capsys.readouterr().err.splitlines()
-    assert (
-        line
-        == f"warning: installed are {other}; results may have other bytes (pip install -r requirements.txt)"
+    assert line == (
+        f"warning: installed are {other}; results may have other bytes "
+        "(pip install -r requirements.txt)"
     )
 
 

@@ -38,7 +38,8 @@ def test_a_card_of_five_lines(workplace):
         ("title: t\nclasses: [a, b]\n", "`group:` is missing"),
         ("title: t\ngroup: '(?P<slide>.)'\n", "either `classes:"),
         (
-            "title: t\nclasses: [a, b]\nlabels: l.csv\ncolumns: {name: n, label: y}\ngroup: '(?P<slide>.)'\n",
+            "title: t\nclasses: [a, b]\nlabels: l.csv\ncolumns: {name: n, label: y}\n"
+            "group: '(?P<slide>.)'\n",
             "either `classes:",
         ),
         ("title: t\nlabels: l.csv\ngroup: '(?P<slide>.)'\n", "`columns:` (name and label"),

@@ -1,4 +1,4 @@
-"""Names of classes in the wrong order are asked about; the usual names, in the right one, are not."""
+"""Class names in the wrong order raise a question; the usual names in the right order do not."""
 
 import pytest
 

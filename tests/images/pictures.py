@@ -5,7 +5,7 @@ import numpy as np
 
 
 def smooth(seed: int, channels: int = 3, size: tuple[int, int] = (24, 17)) -> np.ndarray:
-    """A picture with a bright and a dark end, whose decoded pixels tell a shift of rows from none."""
+    """A picture with a bright and a dark end, in which a shift of rows is visible."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (4, 4, channels)).astype(np.float32)
     grown = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).reshape(

@@ -206,7 +206,8 @@ def test_the_orientation_tag_is_applied(tmp_path, orientation):
     tifffile.imwrite(file, numbers, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
     upright = {
         1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
-        5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1), 7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: np.rot90,
+        5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1),
+        7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: np.rot90,
     }  # fmt: skip
     assert np.array_equal(np.asarray(load_image(file)), upright[orientation](numbers >> 8))
 
@@ -310,7 +311,8 @@ GRAY, RGB, CONTIG = (
     {"planarconfig": "contig"},
 )
 OME = (
-    '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image>'
+    '<?xml version="1.0" encoding="UTF-8"?><OME '
+    'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image>'
     '<Pixels {sizes} Type="uint8">{channels}</Pixels></Image></OME>'
 )
 CLEAR = np.dstack([values(3, 8), np.zeros((HEIGHT, WIDTH), np.uint8)])

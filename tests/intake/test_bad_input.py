@@ -825,7 +825,8 @@ NO_NAMES = (
 def test_refuses_unknown_slides_and_sites(workplace, kind, text):
     rows = [("a1.png", 1, "A"), ("a2.png", 0, "A"), ("b1.png", 0, text), ("b2.png", 1, text)]
     lines = [f"{name},{label},{one if kind == 'slide' else 'A'},{one}" for name, label, one in rows]
-    card = "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: slide, site: site}\n"
+    columns = "{name: name, label: truth, slide: slide, site: site}"
+    card = f"title: t\nlabels: labels.csv\ncolumns: {columns}\n"
     make_table(
         "name,truth,slide,site\n" + "\n".join(lines),
         [name for name, *_ in rows],
@@ -1126,7 +1127,10 @@ def test_reads_or_refuses_each_kind_of_table_file(workplace, kind):
     check(run_stage("manifest"), said)
 
 
-DATE = "; Excel turns names such as 1-2 into dates: write the names again, in a column formatted as text"
+DATE = (
+    "; Excel turns names such as 1-2 into dates: write the names again, in a column formatted as "
+    "text"
+)
 ROUNDED = "a number without its last digits; write the names again, in a column formatted as text"
 # Kind: (the slide of a1.png, which stands beside 1-2 and 3-40, None if it is right or else what is
 # said of it).
@@ -1469,7 +1473,9 @@ FOLDERS = {
     dangling: "'data/small/GS/s9-0.png' is not a file",
     link_to_itself: "'data/small/GS/s9-0.png' is not a file, but a link that leads nowhere",
     links_in_a_circle: "'data/small/GS/s9-0.png' is not a file, but a link that leads nowhere",
-    link_to_its_parent: "'data/small/GS/more' is a link to a folder; links to folders are not followed",
+    link_to_its_parent: (
+        "'data/small/GS/more' is a link to a folder; links to folders are not followed"
+    ),
     link_to_a_device: "'data/small/GS/s9-0.png' is a link that leads out of data/small",
     socket_of_a_program: "'data/small/GS/s9-0.png' is not a file",
     deep_folders: "is in 100 folders; nest them less deeply",

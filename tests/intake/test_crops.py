@@ -1,4 +1,4 @@
-"""The manifest lists a dataset completely and correctly, or says everything that is wrong with it."""
+"""The manifest lists a dataset completely and correctly, or says everything that is wrong."""
 
 import csv
 import os
@@ -82,13 +82,15 @@ def test_tables_as_spreadsheets_write_them(workplace, rows):
     assert [row.label for row in listed("table")] == [1, 0, 0]
 
 
+SITES_CARD = (
+    "title: t\nlabels: labels.csv\n"
+    "columns: {name: name, label: truth, slide: case, site: hospital}\n"
+)
+
+
 def test_slides_and_sites_from_the_table(workplace):
-    rows = "name,truth,case,hospital\na1.png,1,case 7,north\na2.png,0,case 7,north\nb1.png,0,case 9,south\n"
-    make_table(
-        rows,
-        NAMES,
-        card="title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: case, site: hospital}\n",
-    )
+    rows = "a1.png,1,case 7,north\na2.png,0,case 7,north\nb1.png,0,case 9,south\n"
+    make_table(f"name,truth,case,hospital\n{rows}", NAMES, card=SITES_CARD)
     assert [(row.slide, row.site) for row in listed("table")] == [
         ("case 7", "north"),
         ("case 7", "north"),
@@ -117,7 +119,8 @@ def test_slides_and_sites_from_the_table(workplace):
         (ROWS.replace("a1.png,1", "a1.png,1,7"), "line 2: 3 fields; the header has 2"),
         (
             ROWS.replace("truth", "verdict"),
-            "line 3: `columns: {name: name, label: truth}`: data/table/labels.csv has no such column; it has 'name', 'verdict'",
+            "line 3: `columns: {name: name, label: truth}`: data/table/labels.csv has no such "
+            "column; it has 'name', 'verdict'",
         ),
         ("", "has no such column"),
     ],
@@ -358,11 +361,7 @@ def test_one_name_in_two_forms_of_unicode_is_refused(workplace):
 
 def test_a_slide_of_two_sites_is_refused(workplace):
     rows = "name,truth,case,hospital\na1.png,1,7,north\na2.png,0,7,south\nb1.png,0,9,south\n"
-    make_table(
-        rows,
-        NAMES,
-        card="title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth, slide: case, site: hospital}\n",
-    )
+    make_table(rows, NAMES, card=SITES_CARD)
     assert refused("table") == "slide 7 is of several sites: north, south"
 
 

@@ -89,8 +89,8 @@ def test_ignores_hidden_and_system_files(workplace, kind, capsys):
     tops = {place + name.split("/")[0] for place in ("", "nonGS/") for name in LEFT_BEHIND[kind]}
     assert said.count("warning: data/small: ignored ") == 1
     assert (
-        f"ignored {len(tops)} hidden files or folders, or leftovers of file systems, editors or archives ("
-        in said
+        f"ignored {len(tops)} hidden files or folders, or leftovers of file systems, editors or "
+        "archives (" in said
     )
 
 

@@ -54,7 +54,7 @@ NEITHER = ["", "2", "-1", "maybe", "01", "nan", "1 0", "\u0661"]
 
 
 # --- Tables
-# ---------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 # What spreadsheets make of 1-2, and of long numbers.
@@ -152,7 +152,7 @@ def tables(draw):
 
 @st.composite
 def as_csv(draw, header, rows):
-    """The bytes of a table as spreadsheets and other programs write it, and the line of each row."""
+    """The bytes of a table as spreadsheets and other programs write it, and each row's line."""
     separator, end = draw(st.sampled_from(",;\t")), draw(st.sampled_from(["\n", "\r\n", "\r"]))
     text, line, lines = io.StringIO(), 1, []
     quoting = draw(st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))
@@ -263,7 +263,7 @@ def test_reads_all_rows_of_any_text_or_none(tmp_path_factory, text):
 
 
 # --- Names
-# ----------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 @settings(many, max_examples=many.max_examples // 4)  # Each starts a process.
@@ -338,7 +338,7 @@ def test_accepts_or_refuses_any_pattern(text):
 
 
 # --- Folders
-# --------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 CLUTTER = [
     ".DS_Store",
@@ -424,7 +424,7 @@ def test_a_folder_is_listed_whole_or_what_is_not_read_is_named(tmp_path_factory,
 
 
 # --- Pictures
-# -------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 def as_png(pixels):

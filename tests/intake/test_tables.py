@@ -254,8 +254,9 @@ def test_texts_that_cells_share_are_read_as_excel_writes_them(workplace):
     """
     path = workbook({"one": [["name", "label"], ["a.png", 1]]})
     strings = (
-        '<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si><t>name</t></si><si><t>label</t></si>'
-        '<si><r><t>\u6f22</t></r><r><t>1.png</t></r><rPh sb="0" eb="1"><t>kan</t></rPh></si><si><t>1_x000D_</t></si></sst>'
+        '<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+        "<si><t>name</t></si><si><t>label</t></si><si><r><t>\u6f22</t></r><r><t>1.png</t></r>"
+        '<rPh sb="0" eb="1"><t>kan</t></rPh></si><si><t>1_x000D_</t></si></sst>'
     )
     row = '<row r="{}"><c t="s"><v>{}</v></c><c t="s"><v>{}</v></c></row>'
     cells = row.format(1, 0, 1) + row.format(4, 2, 3)
@@ -520,7 +521,10 @@ def test_finds_accented_names_in_either_unicode_form(workplace):
 
 def test_corrections_name_paths_in_either_way(workplace):
     on_disk, in_table = (unicodedata.normalize(form, "é1.png") for form in ("NFD", "NFC"))
-    card = "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth}\ngroup: '(?P<slide>.)'\ncorrections: new.csv\n"
+    card = (
+        "title: t\nlabels: labels.csv\ncolumns: {name: name, label: truth}\n"
+        "group: '(?P<slide>.)'\ncorrections: new.csv\n"
+    )
     folder = make_table(f"name,truth\n{in_table},1\n", [on_disk], card=card)
     table(f"path,label\n{in_table},0\n", folder / "new.csv")
     assert read_corrections(read_dataset("table"), {on_disk: 1}) == {on_disk: 0}

@@ -169,7 +169,7 @@ def test_mistakes_are_a_line(workplace, monkeypatch):
 
 
 def test_the_pipeline_and_what_people_run_ask_no_network(repository):
-    """The small repository runs dvc repro, an experiment, predict with its page, compare, report."""
+    """A small repository runs dvc repro, an experiment, predict with its page, compare, report."""
     if no_namespaces():
         pytest.skip("no network namespaces here (unshare)")
     shutil.rmtree(".dvc/cache")

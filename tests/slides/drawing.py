@@ -1,15 +1,16 @@
-"""Small pyramidal slides in the layouts that scanners write, since no real slide can be had here."""
+"""Small pyramidal slides in the layouts that scanners write, as no real slide is available."""
 
 import numpy as np
 import tifffile
 
-APERIO = "Aperio Image Library v12.0.15\r\n{w}x{h} [0,0 {w}x{h}] (256x256) JPEG/RGB Q=70|AppMag = 20|MPP = {mpp}|Filename = A1"
+APERIO = (
+    "Aperio Image Library v12.0.15\r\n{w}x{h} [0,0 {w}x{h}] (256x256) JPEG/RGB Q=70"
+    "|AppMag = 20|MPP = {mpp}|Filename = A1"
+)
 
 
 def pixels(width=2000, height=1600, glomeruli=((400, 300), (1200, 900), (1700, 1300))):
-    """A slide of pale tissue with dark disks, uint8 (height, width, 3): each 240 pixels across,
-    with a hue of its own.
-    """
+    """A pale slide, uint8 (height, width, 3), with disks of different hues, 240 pixels across."""
     y, x = np.mgrid[:height, :width]
     image = np.empty((height, width, 3), dtype=np.uint8)
     image[:] = (236, 220, 232)

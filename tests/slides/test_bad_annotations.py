@@ -84,7 +84,8 @@ def region(outline=None, kind=0, text="", **more):
         for x, y in (outline.coords if kind > 2 else outline.exterior.coords[:-1])
     )
     others = "".join(f' {name}="{value}"' for name, value in more.items())
-    return f'<Region Id="1" Type="{kind}" Text="{text}"{others}><Attributes/><Vertices>{points}</Vertices></Region>'
+    start = f'<Region Id="1" Type="{kind}" Text="{text}"{others}>'
+    return f"{start}<Attributes/><Vertices>{points}</Vertices></Region>"
 
 
 HEADERS = (
@@ -97,8 +98,10 @@ def scope(*regions, name="GS", description="", attributes=""):
     """As ImageScope writes a layer: with the attribute `Description`, and headers of columns within
     its regions.
     """
-    layer = f'<Annotation Id="1" Name="{name}" ReadOnly="0" Type="4" LineColor="65280" Visible="1" MarkupImagePath="">'
-    about = f'<Attributes><Attribute Name="Description" Id="0" Value="{description}"/>{attributes}</Attributes>'
+    settings = 'ReadOnly="0" Type="4" LineColor="65280" Visible="1" MarkupImagePath=""'
+    layer = f'<Annotation Id="1" Name="{name}" {settings}>'
+    about = f'<Attribute Name="Description" Id="0" Value="{description}"/>{attributes}'
+    about = f"<Attributes>{about}</Attributes>"
     return f"{layer}{about}<Regions>{HEADERS}{''.join(regions)}</Regions><Plots/></Annotation>"
 
 
@@ -124,7 +127,10 @@ LINE, CLICKS = (
 )
 TWO = shapely.MultiPolygon([disk(GS), disk(OTHER)])
 SPECKED = shapely.MultiPolygon([disk(GS), disk((900, 300), 3), disk((900, 500), 22)])
-BOMB = b'<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]><Annotations>&b;</Annotations>'
+BOMB = (
+    b'<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+    b"<Annotations>&b;</Annotations>"
+)
 NOTES = ["--ignore", "notes"]
 GOOD = collection(feature(disk()))
 

@@ -141,11 +141,17 @@ def test_other_layouts_of_slides(slide, name, write):
     assert opened.read(Box(280, 180, 240, 240), 1.0).level == 1
 
 
-XML = """<?xml version="1.0"?><Annotations MicronsPerPixel="0.5"><Annotation Id="1" Name="globally sclerotic"><Regions>
-<Region Id="1" Type="0" Text="">{circle}</Region><Region Id="2" Type="2" Text="nonGS"><Vertices><Vertex X="1080" Y="780"/>
-<Vertex X="1320" Y="1020"/></Vertices></Region></Regions></Annotation><Annotation Id="2"><Attributes><Attribute Name="GS" Id="0"/>
-</Attributes><Regions><Region Id="3" Type="1"><Vertices><Vertex X="1580" Y="1180"/><Vertex X="1820" Y="1180"/>
-<Vertex X="1820" Y="1420"/><Vertex X="1580" Y="1420"/></Vertices></Region></Regions></Annotation></Annotations>"""
+XML = """<?xml version="1.0"?><Annotations MicronsPerPixel="0.5">
+<Annotation Id="1" Name="globally sclerotic"><Regions>
+<Region Id="1" Type="0" Text="">{circle}</Region>
+<Region Id="2" Type="2" Text="nonGS"><Vertices>
+<Vertex X="1080" Y="780"/><Vertex X="1320" Y="1020"/></Vertices></Region>
+</Regions></Annotation>
+<Annotation Id="2"><Attributes><Attribute Name="GS" Id="0"/></Attributes><Regions>
+<Region Id="3" Type="1"><Vertices>
+<Vertex X="1580" Y="1180"/><Vertex X="1820" Y="1180"/>
+<Vertex X="1820" Y="1420"/><Vertex X="1580" Y="1420"/></Vertices></Region>
+</Regions></Annotation></Annotations>"""
 
 
 def test_annotations_of_three_programs_mean_the_same(slide, tmp_path):
@@ -384,15 +390,10 @@ def test_slides_without_a_resolution_need_the_option(slide):
     drawing.write_tiff(Path("S2.tif"), slide, unit="INCH")
     write_geojson("S2.geojson", features())
     code, _, error = crops("S2.tif", "--annotations", "S2.geojson", "--output", "mine")
-    assert (
-        code == 1 and "S2.tif says 352.778 x 352.778 µm per pixel, which no microscope has" in error
-    )
-    assert (
-        crops(
-            "S2.tif", "--annotations", "S2.geojson", "--output", "mine", "--slide-resolution", "0.5"
-        )[0]
-        == 0
-    )
+    assert code == 1
+    assert "S2.tif says 352.778 x 352.778 µm per pixel, which no microscope has" in error
+    given = ["--slide-resolution", "0.5"]
+    assert crops("S2.tif", "--annotations", "S2.geojson", "--output", "mine", *given)[0] == 0
     drawing.write_ome(Path("S4.ome.tif"), slide, mpp="of a picture")
     code, _, error = crops("S4.ome.tif", "--annotations", "S2.geojson", "--output", "more")
     assert code == 1 and "S4.ome.tif does not state its resolution" in error
@@ -407,11 +408,8 @@ def test_slides_of_one_patient_and_a_folder_of_annotations(slide):
     Path("drawn").mkdir()
     write_geojson("drawn/P1-1.geojson", features())
     code, _, error = crops("P1-1.svs", "P1-2.svs", "--annotations", "drawn", "--output", "mine")
-    assert (
-        code == 1
-        and "drawn: the annotations of P1-2.svs are none; there must be one file, such as P1-2.geojson"
-        in error
-    )
+    said = "drawn: the annotations of P1-2.svs are none; there must be one file, such as "
+    assert code == 1 and f"{said}P1-2.geojson" in error
     write_geojson("drawn/P1-2.svs.geojson", features())
     pattern = r"(?P<slide>P\d+)-"
     code, _, error = crops(

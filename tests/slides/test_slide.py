@@ -22,7 +22,7 @@ NAMES = {"Channel": {"Name": ["Red", "Green", "Blue"]}}
 
 
 def forget_tiles(path, columns, rows):
-    """Make tiles of the first picture as sparse files have them: without an offset and of no bytes."""
+    """Make some tiles of the first picture sparse: without an offset and of no bytes."""
     with tifffile.TiffFile(path) as file:
         page, order = file.pages[0], file.byteorder
         across = -(-page.imagewidth // page.tilewidth)

@@ -44,7 +44,8 @@ def test_takes_workers_with_the_same_versions():
     [
         (
             {"python": "3.9.2.final.0"},
-            r"worker tcp://10\.0\.0\.3:1: Python 3\.9, here 3\.\d+; install there what requirements\.txt",
+            r"worker tcp://10\.0\.0\.3:1: Python 3\.9, here 3\.\d+; install there what "
+            r"requirements\.txt",
         ),
         ({"numpy": "1.26.4"}, r"numpy 1\.26\.4, here \d"),
         ({"keras": "2.0", "scipy": "1.0"}, r"keras 2\.0, here .*; scipy 1\.0, here "),
