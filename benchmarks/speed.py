@@ -31,6 +31,7 @@ import joblib
 import numpy as np
 from PIL import Image
 
+from benchmarks.growth import MEASURED, SIZE, make_crops
 from stages.base.arithmetic import FIXED, SETTINGS, THREADS
 from stages.base.files import read_json, write_json, write_table
 from stages.experiments.commands import DVC, environment
@@ -38,7 +39,6 @@ from stages.images.opening import load_image
 from stages.images.padding import Crop, pad_all
 from stages.workers.cores import on_all_cores
 from tests.evaluation.classifiers import write_beside
-from benchmarks.growth import MEASURED, SIZE, make_crops
 from tests.repositories import PROJECT
 
 PADDED = 5758  # images, as in the largest published set of this task
@@ -202,7 +202,7 @@ def native_crops() -> list[Path]:
     """Return the native crops of KPMP, 256 to 915 pixels, RGBA."""
     if not os.environ.get("GLOMERULI_DATA"):
         sys.exit(
-            "GLOMERULI_DATA is not set; it must name a folder of real crops to measure pad and predict"
+            "GLOMERULI_DATA is not set; it must name a folder of real crops for pad and predict"
         )
     return sorted((Path(os.environ["GLOMERULI_DATA"]) / "kpmp_sample").rglob("*.png"))
 
