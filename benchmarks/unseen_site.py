@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from stages.measures.calibration import fit_calibration, log_odds
-from stages.measures.decision import choose_threshold
+from stages.measures.threshold import choose_threshold
 from stages.measures.recalibration import LEAST_CROPS, fit_shift
 from stages.measures.scores import confusion, rates
 
@@ -61,7 +61,7 @@ class Model:
         self.calibration = fit_calibration(y, out_of_fold, "sigmoid")
         calibrated = self.calibration(out_of_fold)
         self.known, self.y, self.features = log_odds(calibrated), y, features
-        self.threshold = float(log_odds(choose_threshold(y, calibrated, "sensitivity", 0.95)))
+        self.threshold = float(log_odds(choose_threshold(y, calibrated, "sensitivity", 0.95, slides)))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         return log_odds(

@@ -5,26 +5,30 @@ slides, never from test; the novelty reference comes from the features of the tr
 stage is separate from `train`, so another threshold rule does not retrain the model.
 """
 
+import sys
+
 import numpy as np
 
-from stages.base.errors import refuse, run_program
+from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import read_json_as, sha256, write_json
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, MANIFEST, SPLIT, open_features, read_cohort
 from stages.dataset.predictions import VALIDATION, read_predictions
+from stages.measures.band import fit_band
 from stages.measures.calibration import fit_calibration, log_odds
+from stages.measures.classes import Classes, ClassScores, describe_class
 from stages.measures.decision import (
     CALIBRATION,
+    Bound,
+    Bounds,
     Decision,
-    Rates,
-    choose_threshold,
-    is_positive,
-    uncertain_band,
+    Interval,
+    measure_rates,
 )
 from stages.measures.novelty import NoveltyReference, empty_reference, fit_novelty
 from stages.measures.parameters import CalibrateParameters
 from stages.measures.percentages import slide_deviation
-from stages.measures.scores import confusion, rates
+from stages.measures.threshold import choose_threshold, threshold_interval
 from stages.model.folder import CARD, FOLDER, Trained
 
 
@@ -34,11 +38,34 @@ def main() -> None:
     calibration = decision.calibration.model_dump(exclude_defaults=True)
     write_json(CALIBRATION, decision.model_dump() | {"calibration": calibration})
     reference.save()
-    rates_text = ", ".join(
-        f"{name} {value:.3f}" for name, value in decision.validation if value is not None
-    )
-    chosen = f"threshold {decision.threshold:.4f} ({decision.threshold_rule})"
-    print(f"{chosen}: on validation {rates_text}")
+    print_decision(decision)
+
+
+def print_decision(decision: Decision) -> None:
+    """Print the operating point; warn where the validation crops are too few for the band."""
+    found, on = decision.threshold_interval, decision.validation
+    span = f", 95 % interval {found.low:.4f} to {found.high:.4f}" if found else ""
+    print(f"threshold {decision.threshold:.4f} ({decision.threshold_rule}{span})")
+    print(f"on validation: {rates_text(on.sensitivity, on.specificity)}")
+    decided = rates_text(on.decided_sensitivity, on.decided_specificity)
+    print(f"decided there: {on.coverage:.3f} of the crops; of these {decided}")
+    for name, bound in decision.errors:
+        known: ClassScores = getattr(decision.classes, name)
+        if bound.extrapolated:
+            most = "" if bound.at_most is None else f": up to {bound.at_most:.2f} could be"
+            print(
+                f"warning: {known.crops} {name} validation crops of {known.slides} slides are too "
+                f"few to show that at most {decision.max_error_rate} of such crops are decided "
+                f"wrongly{most}; the uncertain band is extrapolated from them",
+                file=sys.stderr,
+            )
+
+
+def rates_text(*rates: float | None) -> str:
+    """Return a sensitivity and a specificity as text."""
+    names = ("sensitivity", "specificity")
+    texts = ["not defined" if rate is None else f"{rate:.3f}" for rate in rates]
+    return ", ".join(f"{name} {text}" for name, text in zip(names, texts))
 
 
 def decide(params: CalibrateParameters) -> Decision:
@@ -49,15 +76,31 @@ def decide(params: CalibrateParameters) -> Decision:
     calibration = fit_calibration(y_true, probability, params.method)
     y_score = calibration(probability)
     rule, target = params.threshold_rule, params.target_sensitivity
-    threshold = choose_threshold(y_true, y_score, rule, target)
-    measured = rates(*confusion(y_true, is_positive(y_score, threshold)))
+    try:
+        threshold = choose_threshold(y_true, y_score, rule, target, slides)
+    except ValueError as error:
+        raise UserError(f"params.yaml: calibrate.threshold_rule: {error}") from None
+    interval = threshold_interval(y_true, y_score, threshold, rule, slides)
+    band, sides = fit_band(y_true, y_score, slides, threshold, params.max_error_rate)
+    odds, of_class = log_odds(y_score), [y_true == label for label in (0, 1)]
+    negative, positive = (describe_class(odds[rows], slides[rows]) for rows in of_class)
     return Decision(
         threshold=threshold,
+        threshold_interval=Interval(low=interval[0], high=interval[1]) if interval else None,
         threshold_rule=rule,
-        target_sensitivity=target if rule == "sensitivity" else None,
-        uncertain=uncertain_band(y_true, y_score, threshold, params.max_error_rate),
+        target_sensitivity=target if rule.endswith("sensitivity") else None,
+        uncertain=band,
+        max_error_rate=params.max_error_rate,
+        errors=Bounds(
+            **{
+                name: Bound(at_most=side.bound, extrapolated=side.extrapolated)
+                for name, side in sides.items()
+            }
+        ),
         calibration=calibration,
-        validation=Rates(sensitivity=measured["sensitivity"], specificity=measured["specificity"]),
+        validation=measure_rates(y_true, y_score, threshold, band),
+        classes=Classes(negative=negative, positive=positive),
+        prevalence=float(np.mean(y_true)),
         model_sha256=sha256(FOLDER / CARD),
         slide_deviation=slide_deviation(y_true, log_odds(y_score), slides),
     )

@@ -25,8 +25,8 @@ from stages.intake.crops import make_manifest
 from stages.intake.parameters import ManifestParameters
 from stages.ladder.parameters import ClimbParameters
 from stages.measures.calibration import fit_calibration
-from stages.measures.decision import choose_threshold
 from stages.measures.scores import MEASURES
+from stages.measures.threshold import choose_threshold
 from stages.parameters.whole import Whole
 from tests.conftest import make_classes, save_crop
 from tests.repositories import set_params
@@ -162,7 +162,9 @@ RUN: dict[str, Callable[[Any], object]] = {
     "model.head": of_backbone("model.head"),
     "train.class_weight": of_network("train.class_weight"),
     "calibrate.method": lambda member: fit_calibration(Y_TRUE, Y_SCORE, member)(Y_SCORE).tolist(),
-    "calibrate.threshold_rule": lambda member: choose_threshold(Y_TRUE, Y_SCORE, member, 0.95),
+    "calibrate.threshold_rule": lambda member: choose_threshold(
+        Y_TRUE, Y_SCORE, member, 0.8, np.arange(80)
+    ),
     "evaluate.trained_on": trained_on,
     "climb.measure": measured,
 }

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from stages.measures.decision import Decision, is_positive
+from stages.measures.decision import Decision, is_positive, measure_rates
 from stages.measures.resampling import slide_bootstrap, too_small
 from stages.measures.scores import MEASURES, confusion, score
 
@@ -21,6 +21,11 @@ def print_results(results: dict) -> None:
         print(f"{name}: not defined" if value is None else f"{name}: {value:.3f}{interval_text}")
     slides = results["slides"]
     print(f"on {results['images']} glomeruli of {slides} slide{'s' * (slides != 1)}")
+    decided = [
+        f"{name} {'not defined' if (value := results[f'decided_{name}']) is None else f'{value:.3f}'}"
+        for name in ("sensitivity", "specificity")
+    ]
+    print(f"decided: {results['coverage']:.3f} of them; of these {', '.join(decided)}")
     widths = {name: span["high"] - span["low"] for name, span in intervals.items() if span}
     if small := too_small(slides, widths):
         print(f"{small} Folds pooled (`python -m stages.compare`) tell more.")
@@ -71,13 +76,16 @@ def measure(
 def measure_coverage(
     y_true: np.ndarray, y_score: np.ndarray, decision: Decision
 ) -> dict[str, float | None]:
-    """Return the share of images that are decided, and the error rate of these.
+    """Return the share of images that are decided, and the error rates of these.
 
-    The error rate is None if no image is decided.
+    The rates are None if no image, or none of the class, is decided.
     """
+    found = measure_rates(y_true, y_score, decision.threshold, decision.uncertain)
     decided = ~decision.is_uncertain(y_score)
     wrong = (y_true == 1) != decision.is_positive(y_score)
     return {
-        "coverage": float(np.mean(decided)),
+        "coverage": found.coverage,
         "decided_error_rate": float(np.mean(wrong[decided])) if decided.any() else None,
+        "decided_sensitivity": found.decided_sensitivity,
+        "decided_specificity": found.decided_specificity,
     }

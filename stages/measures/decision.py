@@ -1,15 +1,14 @@
 """From a probability to a decision: the operating threshold and the uncertain band around it."""
 
 from pathlib import Path
-from typing import assert_never
 
 import numpy as np
-import scipy
 from pydantic import Field, model_validator
 
 from stages.base.files import Sha256, read_json_as
 from stages.base.parameters import Parameters
 from stages.measures.calibration import Calibration, Share, log_odds
+from stages.measures.classes import Classes
 from stages.measures.parameters import Rule
 
 CALIBRATION = Path("models/calibration.json")
@@ -20,45 +19,6 @@ ROUNDING = 1e-6
 def is_positive(y_score: np.ndarray, threshold: float) -> np.ndarray:
     """Return which images are predicted positive, bool (N,): those at or above the threshold."""
     return y_score >= threshold
-
-
-def choose_threshold(
-    y_true: np.ndarray, y_score: np.ndarray, rule: Rule, target_sensitivity: float
-) -> float:
-    """Return the operating threshold that `rule` gives on these (validation) images.
-
-    - `fixed`: 0.5.
-    - `youden`: maximizes sensitivity + specificity - 1 (Youden, Cancer 3:32, 1950).
-    - `balanced`: maximizes the lower of sensitivity and specificity (López-Ratón et al., J Stat
-      Softw 61(8), 2014, criterion SpEqualSe).
-    - `sensitivity`: the sensitivity is at least `target_sensitivity`.
-
-    If several thresholds qualify, the highest is taken.
-
-    Raises:
-        ValueError: a class that the rule needs is missing.
-    """
-    positives = np.sort(y_score[y_true == 1])[::-1]
-    if rule == "fixed":
-        return 0.5
-    if len(positives) == 0 or (rule != "sensitivity" and len(positives) == len(y_true)):
-        raise ValueError(f"the rule {rule} needs images of both classes")
-    match rule:
-        case "sensitivity":
-            reached = np.arange(1, len(positives) + 1) / len(positives) >= target_sensitivity
-            return float(positives[np.argmax(reached)])
-        case "youden" | "balanced":
-            from sklearn.metrics import roc_curve
-
-            false_positive_rate, sensitivity, thresholds = roc_curve(
-                y_true, y_score, drop_intermediate=False
-            )
-            both = sensitivity, 1 - false_positive_rate
-            gain = both[0] + both[1] if rule == "youden" else np.minimum(*both)
-            # The curve starts with an infinite threshold, at which nothing is positive.
-            return float(thresholds[1:][np.argmax(gain[1:])])
-        case _:
-            assert_never(rule)
 
 
 def confidence(y_score: np.ndarray, threshold: float) -> np.ndarray:
@@ -90,37 +50,6 @@ class Band(Parameters):
         return (y_score >= self.low) & (y_score <= self.high)
 
 
-def uncertain_band(
-    y_true: np.ndarray, y_score: np.ndarray, threshold: float, max_error_rate: float
-) -> Band:
-    """Return the narrowest band such that the error rate outside it is at most `max_error_rate`.
-
-    The band is symmetric about the threshold in log-odds (the reject option of Chow, IEEE Trans Inf
-    Theory 16:41, 1970). It is empty if the error rate of all images is low enough, and 0 to 1 if
-    no narrower band suffices.
-    """
-    distance = confidence(y_score, threshold)
-    _, error_rate, least = coverage_curve(y_true, y_score, threshold)
-    if error_rate[-1] <= max_error_rate:
-        return Band(low=None, high=None)
-    enough = np.flatnonzero(error_rate <= max_error_rate)
-    if len(enough) == 0:
-        return Band(low=0.0, high=1.0)
-    # The most confident undecided image sets the bounds; its exact score is kept so that rounding
-    # cannot exclude it.
-    undecided = distance < least[enough[-1]]
-    reach = float(distance[undecided].max())
-    center = float(log_odds(threshold))
-    low = min(float(scipy.special.expit(center - reach)), float(y_score[undecided].min()))
-    high = max(float(scipy.special.expit(center + reach)), float(y_score[undecided].max()))
-    # Nor may rounding include a decided image that is as far away on the other side.
-    positive = is_positive(y_score, threshold)
-    below, above = y_score[~undecided & ~positive], y_score[~undecided & positive]
-    low = max(low, float(np.nextafter(below.max(initial=-1), 1)))
-    high = min(high, float(np.nextafter(above.min(initial=2), 0)))
-    return Band(low=low, high=high)
-
-
 def coverage_curve(
     y_true: np.ndarray, y_score: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,10 +67,64 @@ def coverage_curve(
 
 
 class Rates(Parameters):
-    """Sensitivity and specificity; None if a class is missing."""
+    """Sensitivity and specificity; None if a class is missing.
+
+    `coverage` is the share of crops that are decided, and the last two are the rates among these.
+    """
 
     sensitivity: Share | None
     specificity: Share | None
+    coverage: Share
+    decided_sensitivity: Share | None
+    decided_specificity: Share | None
+
+
+def measure_rates(y_true: np.ndarray, y_score: np.ndarray, threshold: float, band: Band) -> Rates:
+    """Return the rates of all crops and of the decided ones.
+
+    Args:
+        y_true: int (N,).
+        y_score: float (N,).
+    """
+    decided, right = ~band.contains(y_score), (y_true == 1) == is_positive(y_score, threshold)
+
+    def share(rows: np.ndarray) -> float | None:
+        return float(right[rows].mean()) if rows.any() else None
+
+    return Rates(
+        sensitivity=share(y_true == 1),
+        specificity=share(y_true == 0),
+        coverage=float(decided.mean()),
+        decided_sensitivity=share(decided & (y_true == 1)),
+        decided_specificity=share(decided & (y_true == 0)),
+    )
+
+
+class Interval(Parameters):
+    """A 95 % interval, both ends included."""
+
+    low: Share
+    high: Share
+
+
+class Bound(Parameters):
+    """How many of a class are decided wrongly, at most, with 95 % confidence over slides.
+
+    Attributes:
+        at_most: the upper bound of their share; None with a single slide.
+        extrapolated: whether the crops are too few to show that `max_error_rate` holds, so that the
+            band rests on a normal distribution of the log-odds.
+    """
+
+    at_most: Share | None
+    extrapolated: bool
+
+
+class Bounds(Parameters):
+    """The bounds of both classes: of missed positives, and of negatives predicted positive."""
+
+    positive: Bound
+    negative: Bound
 
 
 class Decision(Parameters):
@@ -150,27 +133,39 @@ class Decision(Parameters):
     Attributes:
         calibration: applied to the model's probability first.
         threshold: operating point, in calibrated probabilities.
-        target_sensitivity: of the rule `sensitivity`; None for other rules.
+        threshold_interval: of the threshold, over slides; None if it is fixed.
+        target_sensitivity: of the rules about sensitivity; None for other rules.
         uncertain: band of calibrated probabilities.
+        max_error_rate: of each class, the share that is allowed to be decided wrongly.
+        errors: the bounds of these shares.
         validation: rates on the validation slides.
+        classes: the calibrated log-odds on the validation slides, by class.
+        prevalence: the share of positives on the validation slides.
         model_sha256: of the model.json that this file belongs to.
         slide_deviation: of the log-odds (`stages.measures.percentages`).
     """
 
     threshold: Share
+    threshold_interval: Interval | None
     threshold_rule: Rule
     target_sensitivity: float | None = Field(gt=0, le=1)
     uncertain: Band
+    max_error_rate: Share
+    errors: Bounds
     calibration: Calibration
     validation: Rates
+    classes: Classes
+    prevalence: Share
     model_sha256: Sha256
     slide_deviation: float = Field(ge=0)
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Decision":
-        if (self.threshold_rule == "sensitivity") != (self.target_sensitivity is not None):
+        of_sensitivity = self.threshold_rule.endswith("sensitivity")
+        if of_sensitivity != (self.target_sensitivity is not None):
             raise ValueError(
-                "target_sensitivity must be a number if threshold_rule is 'sensitivity', else null"
+                "target_sensitivity must be a number if threshold_rule is about sensitivity, else "
+                "null"
             )
         low, high = self.uncertain.low, self.uncertain.high
         if (

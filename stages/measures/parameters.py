@@ -7,7 +7,7 @@ from pydantic import Field
 from stages.base.parameters import Parameters
 
 Method = Literal["none", "temperature", "sigmoid", "isotonic"]
-Rule = Literal["fixed", "youden", "balanced", "sensitivity"]
+Rule = Literal["fixed", "youden", "balanced", "sensitivity", "assured_sensitivity"]
 
 
 class CalibrateParameters(Parameters):

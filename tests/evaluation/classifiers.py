@@ -3,11 +3,15 @@
 from stages.base.files import sha256, write_json
 from stages.dataset.seen import write_crops
 from stages.evaluation.classifier import ModelCard
-from stages.measures.decision import Decision
+from stages.measures.decision import Decision, Rates
 from stages.measures.novelty import empty_reference
 from stages.model.folder import digests
 
 DIGEST = 64 * "0"
+CLASSES = {
+    name: {"crops": crops, "slides": 10, "effective": 20.0, "median": median, "spread": 1.5}
+    for name, crops, median in (("negative", 150, -4.0), ("positive", 50, 3.0))
+}
 
 
 def a_card(card, **changes):
@@ -32,11 +36,16 @@ def a_card(card, **changes):
 def a_decision(**changes):
     fields = {
         "threshold": 0.5,
+        "threshold_interval": None,
         "threshold_rule": "fixed",
         "target_sensitivity": None,
         "uncertain": {"low": 0.4, "high": 0.6},
         "calibration": {"method": "none"},
-        "validation": {"sensitivity": 1.0, "specificity": 1.0},
+        "max_error_rate": 0.05,
+        "errors": {name: {"at_most": 0.05, "extrapolated": False} for name in CLASSES},
+        "validation": {name: 1.0 for name in Rates.model_fields},
+        "classes": CLASSES,
+        "prevalence": 0.25,
         "model_sha256": DIGEST,
         "slide_deviation": 1.0,
     }

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as np_st
 from stages.base.files import write_json
 from stages.evaluation.curves import write_curves
 from stages.evaluation.results import measure
-from stages.measures.decision import Band, choose_threshold, coverage_curve, uncertain_band
+from stages.measures.decision import coverage_curve
 from stages.measures.resampling import slide_bootstrap
 from stages.measures.scores import (
     MEASURES,
@@ -26,7 +26,6 @@ from stages.measures.scores import (
     Measure,
     calibration_error,
     confusion,
-    rates,
     score,
 )
 
@@ -136,60 +135,6 @@ def test_a_new_rate_says_its_own_reason(monkeypatch):
     assert measure(Y, S, 0.5, np.arange(10), 0, 0)["negative_predictive_value"] == 5 / 6
 
 
-def test_the_fixed_threshold():
-    assert choose_threshold(Y, S, "fixed", 0.95) == 0.5
-
-
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [(0.25, 0.9), (0.5, 0.8), (0.51, 0.6), (0.75, 0.6), (0.76, 0.3), (1.0, 0.3)],
-)
-def test_the_highest_threshold_that_reaches_the_sensitivity(target, expected):
-    assert choose_threshold(Y, S, "sensitivity", target) == expected
-
-
-def test_youden():
-    # At 0.6: 3/4 + 5/6 - 1 = 0.583. At 0.8: 2/4 + 1 - 1 = 0.5. At 0.3: 1 + 3/6 - 1 = 0.5.
-    assert choose_threshold(Y, S, "youden", 0.95) == 0.6
-
-
-def test_balanced():
-    y_true, y_score = (
-        np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0]),
-        np.array([0.9, 0.8, 0.4, 0.3, 0.5, 0.35, 0.1, 0.1, 0.1, 0.1]),
-    )
-    # At 0.4: 3/4 and 5/6. At 0.3: 4/4 and 4/6, where the sum is larger but the lower one lower.
-    assert choose_threshold(y_true, y_score, "balanced", 0.95) == 0.4
-    assert choose_threshold(y_true, y_score, "youden", 0.95) == 0.3
-
-
-@given(labels_and_scores, st.sampled_from([0.5, 0.55, 0.9, 0.95, 1.0]))
-def test_thresholds_by_trying_all(arrays, target):
-    y_true, y_score = arrays
-    if y_true.min() == y_true.max():
-        return
-    found = {t: rates(*confusion(y_true, (y_score >= t).astype(int))) for t in sorted(set(y_score))}
-    assert choose_threshold(y_true, y_score, "sensitivity", target) == max(
-        t for t, r in found.items() if r["sensitivity"] >= target
-    )
-    chosen = found[choose_threshold(y_true, y_score, "youden", target)]
-    best = max(r["balanced_accuracy"] for r in found.values())
-    assert chosen["balanced_accuracy"] == pytest.approx(best)
-    lower = {t: min(r["sensitivity"], r["specificity"]) for t, r in found.items()}
-    assert lower[choose_threshold(y_true, y_score, "balanced", target)] == pytest.approx(
-        max(lower.values())
-    )
-
-
-@pytest.mark.parametrize(
-    ("rule", "y"),
-    [("youden", 1), ("youden", 0), ("balanced", 1), ("balanced", 0), ("sensitivity", 0)],
-)
-def test_a_rule_needs_its_classes(rule, y):
-    with pytest.raises(ValueError, match="needs images of both classes"):
-        choose_threshold(np.full(3, y), np.array([0.1, 0.2, 0.3]), rule, 0.9)
-
-
 def test_the_bootstrap_draws_slides():
     # Ten copies of each image are no new evidence: drawing slides, the interval stays as wide.
     slides = np.array(list("aabbccddee"))
@@ -265,51 +210,11 @@ def test_the_calibration_has_counts_and_intervals(workplace):
     assert rows[1] == pytest.approx([0.925, 1, 0.925, 2, 0.3424, 1], abs=1e-4)
 
 
-def test_the_uncertain_band_by_hand():
-    # Threshold 0.5: wrong are 0.3 (a positive) and 0.7 (a negative), equally far; all others are
-    # right.
-    band = uncertain_band(Y, S, 0.5, 0.0)
-    assert (band.low, band.high) == (pytest.approx(0.3), pytest.approx(0.7))
-    sure = ~band.contains(S)
-    assert np.all((S[sure] >= 0.5) == (Y[sure] == 1))
-    # 2 of 10 are wrong: with that allowed no band is needed.
-    assert uncertain_band(Y, S, 0.5, 0.2) == Band(low=None, high=None)
-    assert not Band(low=None, high=None).contains(S).any()
-    # The surest are wrong: no band suffices.
-    assert uncertain_band(np.array([0, 1]), np.array([0.9, 0.1]), 0.5, 0.1) == Band(low=0, high=1)
-    assert Band(low=0, high=1).contains(np.array([0.9, 0.1])).all()
-
-
-def test_a_band_of_one_value_is_not_an_empty_one():
-    # Ties at the threshold, as isotonic calibration makes them: two of three are wrong there,
-    # nothing is elsewhere.
-    y_true, y_score = np.array([0, 0, 1, 0, 1]), np.array([0.5, 0.5, 0.5, 0.1, 0.9])
-    band = uncertain_band(y_true, y_score, 0.5, 0.1)
-    assert (band.low, band.high) == (0.5, 0.5)
-    assert band.contains(y_score).tolist() == [True, True, True, False, False]
-    with pytest.raises(ValueError, match="both be null"):
-        Band(low=None, high=0.5)
-
-
-def test_a_band_takes_in_none_that_is_decided_for_being_as_far_but_for_rounding():
-    # 0.2 and 0.8 are equally far from 0.5; in floating point the four of 0.8, all right, are a
-    # little farther.
-    y_true, y_score = np.repeat([0, 1], [11, 20]), np.array([0.0] * 26 + [0.2] + [0.8] * 4)
-    band = uncertain_band(y_true, y_score, 0.5, 0.5)
-    assert band.low == 0.2 and 0.5 < band.high < 0.8
-    assert np.mean(((y_true == 1) != (y_score >= 0.5))[~band.contains(y_score)]) == 0.5
-
-
-@given(labels_and_scores, st.floats(0.05, 0.95), st.floats(0, 0.5))
-def test_outside_the_band_errors_are_as_few_as_allowed(arrays, threshold, error):
+@given(labels_and_scores, st.floats(0.05, 0.95))
+def test_the_coverage_curve_ends_with_all_crops(arrays, threshold):
     y_true, y_score = arrays
-    band = uncertain_band(y_true, y_score, threshold, error)
-    assert (band.low is None) == (np.mean((y_true == 1) != (y_score >= threshold)) <= error)
-    assert band.low is None or band.low <= threshold <= band.high
-    sure = ~band.contains(y_score)
-    wrong = (y_true == 1) != (y_score >= threshold)
-    assert not sure.any() or np.mean(wrong[sure]) <= error + 1e-12
     coverage, errors, at = coverage_curve(y_true, y_score, threshold)
+    wrong = (y_true == 1) != (y_score >= threshold)
     assert coverage[-1] == 1 and errors[-1] == pytest.approx(np.mean(wrong))
     assert np.all(np.diff(coverage) > 0) and np.all(np.diff(at) < 0)
 

@@ -1,0 +1,76 @@
+"""The log-odds of each class on the validation slides: where they lie and how they spread.
+
+The uncertain band and `stages.recalibrate` rest on them. Unlike probabilities, they do not depend
+on how many crops of each class there are.
+"""
+
+import numpy as np
+from pydantic import Field
+
+from stages.base.parameters import Parameters
+
+# The same expectation as for intervals (stages/measures/intervals.py): an intraclass correlation of
+# 0.1, which counts as if it had been seen on four slides; and the least correlation.
+EXPECTED_ICC, EXPECTED_SLIDES, LEAST_ICC = 0.1, 4, 0.03
+# The shares of a normal distribution below its mean minus and plus one standard deviation.
+ONE_SPREAD = (0.158655, 0.841345)
+
+
+class ClassScores(Parameters):
+    """The log-odds of n crops of one class.
+
+    Attributes:
+        effective: the number of independent crops that would tell as much (Kish 1965).
+        median, spread: of the log-odds; `spread` is half the distance between the quantiles that
+            are one standard deviation below and above the mean of a normal distribution.
+    """
+
+    crops: int = Field(ge=1)
+    slides: int = Field(ge=1)
+    effective: float = Field(gt=0)
+    median: float
+    spread: float = Field(ge=0)
+
+
+class Classes(Parameters):
+    """The log-odds of both classes."""
+
+    negative: ClassScores
+    positive: ClassScores
+
+
+def describe_class(log_odds: np.ndarray, slides: np.ndarray) -> ClassScores:
+    """Return the summary of one class.
+
+    Args:
+        log_odds: float (n,), at least one.
+        slides: text or int (n,).
+    """
+    low, median, high = np.quantile(log_odds, (ONE_SPREAD[0], 0.5, ONE_SPREAD[1]))
+    return ClassScores(
+        crops=len(log_odds),
+        slides=len(np.unique(slides)),
+        effective=effective_crops(log_odds, slides),
+        median=float(median),
+        spread=float(high - low) / 2,
+    )
+
+
+def effective_crops(values: np.ndarray, slides: np.ndarray) -> float:
+    """Return how many independent crops would give the mean the same variance.
+
+    The design effect is that of the values over the slides, averaged with the one of an intraclass
+    correlation of 0.1, because few slides estimate it badly.
+    """
+    slide = np.unique(slides, return_inverse=True)[1]
+    sizes = np.bincount(slide)
+    number, per_slide = len(sizes), float((sizes**2).sum() / sizes.sum())
+    expected, least = (1 + (per_slide - 1) * icc for icc in (EXPECTED_ICC, LEAST_ICC))
+    off = values - values.mean()
+    independent = float((off**2).sum()) * len(values) / max(len(values) - 1, 1)
+    if number < 2 or independent <= 0:
+        return len(values) / expected
+    between = float((np.bincount(slide, off) ** 2).sum()) * number / (number - 1)
+    seen = (number - 1) * between / independent
+    effect = (seen + EXPECTED_SLIDES * expected) / (number - 1 + EXPECTED_SLIDES)
+    return len(values) / max(effect, least)
