@@ -39,7 +39,8 @@ def fit(
     Adam with decoupled weight decay (Loshchilov and Hutter 2019; none on offsets and batch
     normalization) minimizes binary cross-entropy. The learning rate is halved after half the
     patience without a lower validation loss, and training ends after all of it. Every epoch is
-    logged.
+    logged. Both losses weight the classes as `class_weight` says. The ROC AUC in training is that
+    of augmented crops, predicted by the weights of each step.
 
     Args:
         images: squares, uint8 (N, size, size, 3).
@@ -58,9 +59,9 @@ def fit(
     optimizer = keras.optimizers.AdamW(params.learning_rate, weight_decay=params.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     accuracy = keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")
-    auc = keras.metrics.AUC(from_logits=True, name="auc")
+    weight = balanced_class_weight(y[train]) if params.is_balanced else None
     learner = to_log_odds(model)
-    learner.compile(optimizer, cross_entropy, metrics=[accuracy, auc])
+    learner.compile(optimizer, cross_entropy, metrics=[accuracy, RocAuc(name="auc")])
     logger = Live(str(record.log), save_dvc_exp=False, dvcyaml=None) if record.log else None
     with logger or nullcontext() as live:
         log = LogEpochs(live, params.learning_rate)
@@ -78,13 +79,14 @@ def fit(
             done = params.epochs if checkpoint.has_ended() else checkpoint.first_epoch
         learner.fit(
             Batches(images, train, y, params.batch_size, params.augment, params.seed, done),
-            validation_data=Batches(images, val, y, params.batch_size),
+            # The loss that chooses the epoch weights the classes like the one that is minimized.
+            validation_data=Batches(images, val, y, params.batch_size, weight=weight),
             # Batches shuffles the images. Keras would also shuffle the batches, by a state that a
             # resumed run does not have.
             shuffle=False,
             initial_epoch=done,
             epochs=params.epochs,
-            class_weight=balanced_class_weight(y[train]) if params.is_balanced else None,
+            class_weight=weight,
             callbacks=callbacks,
             verbose=1 if sys.stdout.isatty() else 2,
         )
@@ -97,6 +99,20 @@ def cross_entropy(y_true: Any, log_odds: Any) -> Any:
     Keras's own version uses log1p, whose gradient is a reciprocal; see stages/model/operations.py.
     """
     return keras.ops.mean(keras.ops.softplus((1 - 2 * y_true) * log_odds), axis=-1)
+
+
+class RocAuc(keras.metrics.AUC):
+    """ROC AUC from log-odds, with 2,001 thresholds that are even in the log-odds, from -50 to 50.
+
+    Keras's own thresholds are even in the probability, and most crops of a confident model lie
+    between the last two of them.
+    """
+
+    def __init__(self, name: str):
+        super().__init__(num_thresholds=2001, name=name)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        super().update_state(y_true, keras.ops.clip(y_pred / 100 + 0.5, 0, 1), sample_weight)
 
 
 class LogEpochs(keras.callbacks.Callback):

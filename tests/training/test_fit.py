@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss, roc_auc_score
 
 from stages import calibrate, features, manifest, pad, split, train
 from stages.base.errors import UserError
@@ -21,7 +22,7 @@ from stages.dataset.predictions import read_predictions
 from stages.model.backbone import orientations
 from stages.model.backend import keras
 from stages.model.file import load_model
-from stages.training.fit import Record, balanced_class_weight, channel_statistics, fit
+from stages.training.fit import Record, RocAuc, balanced_class_weight, channel_statistics, fit
 from stages.training.members import CHECKPOINT, LOG
 from stages.training.parameters import TrainParameters
 from tests.conftest import PROJECT, make_classes, set_params
@@ -125,10 +126,24 @@ def test_keeps_the_weights_of_the_best_epoch(workplace):
     prepare(**{"train.learning_rate": 0.02, "train.epochs": 8, "train.patience": 3})
     train.main()
     _, _, y_true, y_score = read_predictions(Path("models/validation.csv"))
-    loss = -np.mean(np.log(np.clip(np.where(y_true == 1, y_score, 1 - y_score), 1e-7, 1)))
-    assert loss == pytest.approx(
-        json.loads(Path("metrics/train/metrics.json").read_text())["best"]["loss"], rel=1e-3
-    )
+    cohort = read_cohort()
+    weight = balanced_class_weight(cohort.labels[cohort.rows("train")])
+    best = json.loads(Path("metrics/train/metrics.json").read_text())["best"]
+    # The classes have the same weights as in the loss that is minimized.
+    loss = np.mean([weight[y] * log_loss([y], [p], labels=[0, 1]) for y, p in zip(y_true, y_score)])
+    assert best["loss"] == pytest.approx(loss, rel=1e-3)
+    assert best["auc"] == pytest.approx(roc_auc_score(y_true, y_score), abs=2e-4)
+
+
+def test_roc_auc_of_a_confident_model():
+    random = np.random.default_rng(0)
+    y_true = random.integers(0, 2, 500)
+    log_odds = (random.normal(20, 4, 500) + 6 * y_true).astype(np.float32)[:, None]
+    metric = RocAuc(name="auc")
+    for rows in np.array_split(np.arange(500), 7):
+        metric.update_state(y_true[rows, None], log_odds[rows])
+    exact = roc_auc_score(y_true, log_odds)
+    assert 0.8 < exact == pytest.approx(float(metric.result()), abs=5e-4)
 
 
 def test_same_seed_gives_the_same_bytes_and_another_does_not(workplace):
