@@ -13,7 +13,7 @@ from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import read_json_as, sha256, write_json
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, MANIFEST, SPLIT, open_features, read_cohort
-from stages.dataset.predictions import VALIDATION, read_predictions
+from stages.dataset.predictions import VALIDATION, read_validation
 from stages.measures.band import fit_band
 from stages.measures.calibration import fit_calibration, log_odds
 from stages.measures.classes import Classes, ClassScores, describe_class
@@ -72,9 +72,16 @@ def decide(params: CalibrateParameters) -> Decision:
     """Return the calibration, threshold and band fitted on the validation predictions."""
     trained = read_json_as(FOLDER / CARD, Trained)
     refuse(trained.of_another(FOLDER, [VALIDATION.name]))
-    _, slides, y_true, probability = read_predictions(VALIDATION)
-    calibration = fit_calibration(y_true, probability, params.method)
-    y_score = calibration(probability)
+    _, slides, y_true, probability, member = read_validation()
+    calibration = fit_calibration(y_true, probability, params.method, member)
+    if params.method == "none" and len(calibration.members) > 1:
+        print(
+            "warning: calibrate.method is none: the mean of the members' probabilities may differ "
+            "from those of single members, on which the threshold rests; sigmoid calibrates each "
+            "member on the fold that it has not seen",
+            file=sys.stderr,
+        )
+    y_score = calibration.of_members(probability, member)
     rule, target = params.threshold_rule, params.target_sensitivity
     try:
         threshold = choose_threshold(y_true, y_score, rule, target, slides)

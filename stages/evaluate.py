@@ -27,7 +27,7 @@ from stages.measures.decision import read_decision
 from stages.measures.parameters import EvaluateParameters
 from stages.measures.pseudonyms import read_key
 from stages.model.backend import make_deterministic
-from stages.model.batches import predict
+from stages.model.batches import outputs
 from stages.model.file import MODEL
 from stages.model.folder import FOLDER
 
@@ -53,7 +53,7 @@ def main() -> None:
             f"{MODEL}: it takes pixels of shape {model.input_shape[1:]}; "
             f"those of {IMAGES} are {squares.shape[1:]}"
         )
-    y_score = decision.calibration(predict(model, squares, rows))
+    y_score = decision.calibration(outputs(model, squares, rows))
     y_pred, threshold = decision.is_positive(y_score).astype(np.int64), decision.threshold
 
     results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)

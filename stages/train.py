@@ -62,6 +62,7 @@ def main() -> None:
     members, best = [], []
     validated = np.zeros(len(cohort.paths), dtype=bool)
     probability = np.zeros(len(cohort.paths), dtype=np.float32)
+    validated_by = np.zeros(len(cohort.paths), dtype=np.int64)
     start = time.perf_counter()
     for number, (train, val) in enumerate(memberships(cohort, params.ensemble), start=1):
         print(f"{model_params.step}: {len(train)} crops to train on, {len(val)} to validate on")
@@ -70,7 +71,7 @@ def main() -> None:
         member = train_member(model_params, params, cohort.labels, squares, train, val, number)
         best.append(member.best)
         probability[val] = predict_member(member, model_params, squares, val, params)
-        validated[val] = True
+        validated[val], validated_by[val] = True, number
         # Each member has its own copy of an encoder's frozen blocks, which can be gigabytes.
         members.append(member.kept)
     model = assemble(members, model_params, squares.shape[1], params.test_time_augmentation)
@@ -79,7 +80,13 @@ def main() -> None:
     took = f"trained for {time.perf_counter() - start:.0f} s"
     print(f"{took}; the weights kept are those of epoch {epochs}")
 
-    write_predictions(VALIDATION, cohort, np.flatnonzero(validated), probability[validated])
+    write_predictions(
+        VALIDATION,
+        cohort,
+        np.flatnonzero(validated),
+        probability[validated],
+        member=validated_by[validated],
+    )
     seen = np.where(cohort.folds > 0, "train", "test") if params.ensemble else cohort.splits
     write_crops(cohort.pixels_sha256, seen)
     packages = ("keras", keras.backend.backend(), "numpy", "pillow")

@@ -161,7 +161,9 @@ RUN: dict[str, Callable[[Any], object]] = {
     "model.precision": of_encoder("precision"),
     "model.head": of_backbone("model.head"),
     "train.class_weight": of_network("train.class_weight"),
-    "calibrate.method": lambda member: fit_calibration(Y_TRUE, Y_SCORE, member)(Y_SCORE).tolist(),
+    "calibrate.method": lambda member: fit_calibration(Y_TRUE, Y_SCORE, member)(
+        Y_SCORE[:, None]
+    ).tolist(),
     "calibrate.threshold_rule": lambda member: choose_threshold(
         Y_TRUE, Y_SCORE, member, 0.8, np.arange(80)
     ),

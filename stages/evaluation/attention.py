@@ -38,13 +38,13 @@ class Attention:
 
 
 def _parts(model: keras.Model) -> list[keras.Model]:
-    """Return the models that `model` averages, or `model` itself."""
+    """Return the models that `model` averages or has side by side, or `model` itself."""
     parts = [
         layer
         for layer in model.layers
-        if isinstance(layer, keras.Model) and layer.output_shape == model.output_shape
+        if isinstance(layer, keras.Model) and layer.input_shape == model.input_shape
     ]
-    if not parts or parts[0].input_shape != model.input_shape:
+    if not parts or sum(part.output_shape[-1] for part in parts) != model.output_shape[-1]:
         return [model]
     return [deeper for part in parts for deeper in _parts(part)]
 
@@ -55,10 +55,8 @@ class _Part:
     def __init__(self, model: keras.Model):
         self.model, maps = model, _last_maps(model)
         self.margins = _margins(model, maps)
-        self.before, self.after = (
-            keras.Model(model.inputs, maps),
-            keras.Model(maps, model.outputs[0]),
-        )
+        mean = keras.ops.mean(model.outputs[0], axis=-1, keepdims=True)
+        self.before, self.after = keras.Model(model.inputs, maps), keras.Model(maps, mean)
 
     def total_probability(self, *arrays: Any) -> Any:
         return keras.ops.sum(self.after(list(arrays) if len(arrays) > 1 else arrays[0]))

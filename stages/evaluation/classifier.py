@@ -205,7 +205,7 @@ def score_crops(classifier: Classifier, crops: Crops) -> CropScores:
             padded = np.pad(squares, ((0, BATCH - len(squares)), (0, 0), (0, 0), (0, 0)))
             output = model.predict_on_batch(padded)
             first, *others = output if classifier.reference else [output]
-            probability.append(first[: len(squares), 0])
+            probability.append(first[: len(squares)])
             features += [one[: len(squares)] for one in others]
             bar.update(len(squares))
     doubts = [doubt for row in sorted(crops.doubts) for doubt in crops.doubts[row]]

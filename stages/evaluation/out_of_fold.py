@@ -7,7 +7,7 @@ from PIL import Image
 
 from stages.base.files import write_json
 from stages.dataset.cohort import Cohort
-from stages.dataset.predictions import VALIDATION, read_predictions, write_predictions
+from stages.dataset.predictions import read_validation, write_predictions
 from stages.evaluation.curves import METRICS, write_coverage, write_curves, write_slides
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
 from stages.evaluation.results import headline, measure, measure_coverage, print_results
@@ -27,8 +27,8 @@ def write_out_of_fold(
     threshold were chosen on these predictions, so the measures at the threshold are slightly
     optimistic; publish those pooled over test folds instead.
     """
-    found = read_predictions(VALIDATION)
-    y_true, y_score = found.y_true, decision.calibration(found.y_score)
+    found = read_validation()
+    y_true, y_score = found.y_true, decision.calibration.of_members(found.y_score, found.member)
     results = measure(
         y_true, y_score, decision.threshold, found.slides, params.bootstrap, params.seed
     )

@@ -77,8 +77,11 @@ class Batches(keras.utils.PyDataset):
 def predict(
     model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64
 ) -> np.ndarray:
-    """Return the predicted probability of global sclerosis for some rows, float32 (n,)."""
-    return outputs(model, images, rows, batch_size)[:, 0]
+    """Return the predicted probability of global sclerosis for some rows, float32 (n,).
+
+    Of an ensemble it is the mean over the members, without calibration.
+    """
+    return outputs(model, images, rows, batch_size).mean(axis=1)
 
 
 def outputs(

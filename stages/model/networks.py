@@ -139,7 +139,7 @@ def _normalized(features: np.ndarray) -> tuple[Any, Any]:
 
 
 def join(backbone: keras.Model, head: keras.Model, name: str) -> keras.Model:
-    """Return one model: `backbone`, then `head` or the mean of several heads."""
+    """Return one model: `backbone`, then `head`, which may be several heads side by side."""
     probability = head(backbone.outputs[0])
     # A model that was saved and loaded returns a list.
     output = probability[0] if isinstance(probability, list) else probability
@@ -164,8 +164,11 @@ def to_log_odds(model: keras.Model) -> keras.Model:
     return keras.Model(model.inputs, model.get_layer("probability").input, name=model.name)
 
 
-def mean_of(models: Sequence[keras.Model], name: str) -> keras.Model:
-    """Return one model whose probability is the mean over `models`; a single model as it is."""
+def side_by_side(models: Sequence[keras.Model], name: str) -> keras.Model:
+    """Return one model with a column of probabilities for each of `models`; one model as it is.
+
+    Their mean is taken after each is calibrated (stages/measures/calibration.py).
+    """
     if len(models) == 1:
         return models[0]
     first = models[0].inputs[0]
@@ -174,7 +177,7 @@ def mean_of(models: Sequence[keras.Model], name: str) -> keras.Model:
     for number, model in enumerate(models, start=1):
         model.name = f"member{number}"
         members.append(model(inputs))
-    return keras.Model(inputs, keras.layers.Average(name="mean_of_members")(members), name=name)
+    return keras.Model(inputs, keras.layers.Concatenate(name="members")(members), name=name)
 
 
 def with_features(model: keras.Model) -> keras.Model:
@@ -192,7 +195,7 @@ def with_features(model: keras.Model) -> keras.Model:
 
 
 def mean_of_orientations(model: keras.Model) -> keras.Model:
-    """Return one model whose probability is the mean over the eight orientations of a square."""
+    """Return one model whose probabilities are the mean over the eight orientations of a square."""
     inputs = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
     # TensorFlow's fast library does not rotate bytes, and prints that.
     square = keras.ops.cast(inputs, "float32")

@@ -21,7 +21,13 @@ from stages.dataset.cohort import (
 from stages.model.backbone import backbone_parts
 from stages.model.backend import keras, runtime_environment
 from stages.model.batches import outputs, predict
-from stages.model.networks import build_model, join, join_to_train, mean_of, mean_of_orientations
+from stages.model.networks import (
+    build_model,
+    join,
+    join_to_train,
+    mean_of_orientations,
+    side_by_side,
+)
 from stages.model.steps import ModelParameters, is_backbone
 from stages.training.fit import Record, channel_statistics, fit
 from stages.training.head import fit_head, fit_neighbors, log_once
@@ -173,15 +179,15 @@ def predict_member(
 def assemble(
     members: Sequence[keras.Model], params: ModelParameters, size: int, test_time_augmentation: bool
 ) -> keras.Model:
-    """Return the model that is saved: the mean over the members and over the orientations.
+    """Return the model that is saved: a column per member, the mean over the orientations.
 
-    With an encoder it is only the mean over the members: `join_encoder` adds the rest.
+    With an encoder it is only the members: `join_encoder` adds the rest.
 
     Args:
         members: the part of each that is kept.
         size: pixels per side of the squares.
     """
-    model = mean_of(members, "head" if params.frozen else params.step)
+    model = side_by_side(members, "head" if params.frozen else params.step)
     if params.is_encoder:
         return model
     if params.frozen:

@@ -40,7 +40,7 @@ def a_decision(**changes):
         "threshold_rule": "fixed",
         "target_sensitivity": None,
         "uncertain": {"low": 0.4, "high": 0.6},
-        "calibration": {"method": "none"},
+        "calibration": {"method": "none", "members": [{}]},
         "max_error_rate": 0.05,
         "errors": {name: {"at_most": 0.05, "extrapolated": False} for name in CLASSES},
         "validation": {name: 1.0 for name in Rates.model_fields},

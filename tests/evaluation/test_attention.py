@@ -6,7 +6,7 @@ from PIL import Image
 
 from stages.evaluation.attention import Attention, overlay
 from stages.model.backend import keras
-from stages.model.networks import mean_of, mean_of_orientations
+from stages.model.networks import mean_of_orientations, side_by_side
 
 SIZE = 32
 
@@ -47,8 +47,8 @@ def center(heat):
     [
         red_model,
         lambda: red_model(flat=True),
-        lambda: mean_of([red_model(pooling=2), red_model(pooling=4)], "both"),
-        lambda: mean_of_orientations(mean_of([red_model(), red_model(pooling=2)], "both")),
+        lambda: side_by_side([red_model(pooling=2), red_model(pooling=4)], "both"),
+        lambda: mean_of_orientations(side_by_side([red_model(), red_model(pooling=2)], "both")),
     ],
     ids=["convolution", "pixels", "members", "orientations"],
 )

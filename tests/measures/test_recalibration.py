@@ -7,7 +7,7 @@ from scipy.special import expit
 from scipy.stats import binomtest
 
 from benchmarks.unseen_site import recalibration_curve
-from stages.measures.calibration import Calibration
+from stages.measures.calibration import Calibration, Map
 from stages.measures.recalibration import (
     Shift,
     cross_fitted,
@@ -76,10 +76,10 @@ def test_agreeing_labels_change_little_and_a_shifted_site_is_found():
 
 
 def test_calibration_applies_the_local_map():
-    plain = Calibration(method="sigmoid", slope=2.0, offset=1.0)
+    plain = Calibration(method="sigmoid", members=[Map(slope=2.0, offset=1.0)])
     local = plain.model_copy(update={"local": Shift(slope=0.5, offset=-1.0)})
-    score = np.array([0.2, 0.5, 0.9])
-    expected = expit(0.5 * (2 * np.log(score / (1 - score)) + 1) - 1)
+    score = np.array([[0.2], [0.5], [0.9]])
+    expected = expit(0.5 * (2 * np.log(score / (1 - score)) + 1) - 1)[:, 0]
     assert local(score) == pytest.approx(expected, abs=1e-6)
     assert Calibration.model_validate(local.model_dump(exclude_defaults=True))(
         score

@@ -6,7 +6,7 @@ import pytest
 from stages.base.errors import UserError
 from stages.model.backend import keras
 from stages.model.file import load_model, save_model
-from stages.model.networks import ModelParameters, build_model, mean_of, mean_of_orientations
+from stages.model.networks import ModelParameters, build_model, mean_of_orientations, side_by_side
 from stages.model.steps import parse_step
 
 SIZE = 32
@@ -205,7 +205,7 @@ def test_refuses_a_damaged_model_file(tmp_path, kept):
         load_model(tmp_path / "a.keras")
 
 
-def test_mean_over_orientations_and_members(tmp_path):
+def test_mean_over_orientations_of_each_member(tmp_path):
     """Worked out view by view and member by member, before and after saving."""
     keras.utils.set_random_seed(0)
     members = [build("conv1-dense1", size=8), build("conv1-dense1", size=8)]
@@ -217,14 +217,14 @@ def test_mean_over_orientations_and_members(tmp_path):
     ]
     expected = np.mean(
         [
-            member.predict_on_batch(np.ascontiguousarray(view))
-            for member in members
+            np.hstack([member.predict_on_batch(np.ascontiguousarray(view)) for member in members])
             for view in views
         ],
         axis=0,
     )
-    whole = mean_of_orientations(mean_of(members, "conv1-dense1"))
+    whole = mean_of_orientations(side_by_side(members, "conv1-dense1"))
     assert whole.name == "conv1-dense1"
+    assert expected.shape == (3, 2)
     assert whole.predict_on_batch(pixels) == pytest.approx(expected, abs=1e-6)
     for name in ("a", "b"):
         save_model(whole, tmp_path / f"{name}.keras")
@@ -232,4 +232,4 @@ def test_mean_over_orientations_and_members(tmp_path):
     assert np.array_equal(
         load_model(tmp_path / "a.keras").predict_on_batch(pixels), whole.predict_on_batch(pixels)
     )
-    assert mean_of(members[:1], "x") is members[0]
+    assert side_by_side(members[:1], "x") is members[0]

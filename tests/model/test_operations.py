@@ -16,8 +16,8 @@ from stages.model.networks import (
     build_head,
     build_model,
     join_to_train,
-    mean_of,
     mean_of_orientations,
+    side_by_side,
 )
 from stages.model.operations import LONGEST_SUM, longest_divisor
 from stages.training.fit import Record, fit
@@ -73,7 +73,7 @@ def test_training_and_prediction_run_no_operation_that_differs(operations, chang
         train_parameters(batch_size=2),
         Record(log=None),
     )
-    predict(mean_of_orientations(mean_of([model], "one")), squares, np.arange(6))
+    predict(mean_of_orientations(side_by_side([model], "one")), squares, np.arange(6))
     Attention(model)(squares)
     found = operations()
     assert {"Softplus", "Sqrt", "Sigmoid"} <= found or changes

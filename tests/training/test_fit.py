@@ -277,10 +277,11 @@ def test_ensemble_has_a_member_per_fold_that_validates_on_it(workplace):
     predictions = read_predictions(Path("models/validation.csv"))
     assert predictions.paths.tolist() == cohort.paths[cohort.folds > 0].tolist()
     model = load_model("models/model.keras")
+    assert model.output_shape == (None, 3)
     members = [
         layer
         for layer in model.get_layer("one_orientation").layers
-        if layer.name.startswith("member")
+        if isinstance(layer, keras.Model)
     ]
     assert len(members) == 3
     for number, member in enumerate(members, start=1):
