@@ -22,9 +22,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from stages.measures.calibration import fit_calibration, log_odds
-from stages.measures.threshold import choose_threshold
 from stages.measures.recalibration import LEAST_CROPS, fit_shift
 from stages.measures.scores import confusion, rates
+from stages.measures.threshold import choose_threshold
 
 FOLDS, PENALTY, VIEWS = 5, 30, 8
 REPEATS = 50
@@ -51,22 +51,21 @@ class Model:
     """The ensemble of some hospitals: calibrated log-odds of features, and the threshold."""
 
     def __init__(self, features: np.ndarray, y: np.ndarray, slides: np.ndarray):
-        out_of_fold, self.members = np.zeros(len(y)), []
-        for train, val in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(
-            y, y, slides
+        out_of_fold, member, self.members = np.zeros(len(y)), np.zeros(len(y), dtype=int), []
+        for number, (train, val) in enumerate(
+            StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(y, y, slides)
         ):
-            member = head(features[train], y[train])
-            out_of_fold[val] = member(features[val])
-            self.members.append(member)
-        self.calibration = fit_calibration(y, out_of_fold, "sigmoid")
-        calibrated = self.calibration(out_of_fold)
+            self.members.append(head(features[train], y[train]))
+            out_of_fold[val], member[val] = self.members[-1](features[val]), number
+        self.calibration = fit_calibration(y, out_of_fold, "sigmoid", member)
+        calibrated = self.calibration.of_members(out_of_fold, member)
         self.known, self.y, self.features = log_odds(calibrated), y, features
-        self.threshold = float(log_odds(choose_threshold(y, calibrated, "sensitivity", 0.95, slides)))
+        threshold = choose_threshold(y, calibrated, "sensitivity", 0.95, slides)
+        self.threshold = float(log_odds(threshold))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        return log_odds(
-            self.calibration(np.mean([member(features) for member in self.members], axis=0))
-        )
+        columns = [member(features) for member in self.members]
+        return log_odds(self.calibration(np.stack(columns, axis=1)))
 
 
 def prior_by_em(odds: np.ndarray, share: float) -> np.ndarray:

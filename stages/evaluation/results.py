@@ -21,9 +21,10 @@ def print_results(results: dict) -> None:
         print(f"{name}: not defined" if value is None else f"{name}: {value:.3f}{interval_text}")
     slides = results["slides"]
     print(f"on {results['images']} glomeruli of {slides} slide{'s' * (slides != 1)}")
+    rates = {name: results[f"decided_{name}"] for name in ("sensitivity", "specificity")}
     decided = [
-        f"{name} {'not defined' if (value := results[f'decided_{name}']) is None else f'{value:.3f}'}"
-        for name in ("sensitivity", "specificity")
+        f"{name} {'not defined' if value is None else f'{value:.3f}'}"
+        for name, value in rates.items()
     ]
     print(f"decided: {results['coverage']:.3f} of them; of these {', '.join(decided)}")
     widths = {name: span["high"] - span["low"] for name, span in intervals.items() if span}
