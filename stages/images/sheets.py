@@ -55,7 +55,8 @@ def contact_sheet(
 def save_png(path: str | Path, picture: Image.Image) -> None:
     """Write `picture` as PNG."""
     with replacing(path, binary=True) as file:
-        picture.save(file, format="PNG", optimize=True)
+        # The smallest file takes ten times as long, and is 6 % smaller.
+        picture.save(file, format="PNG", compress_level=4)
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
