@@ -38,6 +38,7 @@ SLOW_FIXTURES = {
     "workspace",
     "s3",
     "bundle",
+    "packed",
     "team",
 }
 

@@ -19,16 +19,16 @@ def report(*arguments):
 
 @pytest.fixture(scope="module")
 def branches(reproduced, tmp_path_factory):
-    """A repository with branch `base` with white padding and, checked out, `change` with black."""
+    """A repository with branch `base` and, checked out, `change` with another threshold."""
     before = Path.cwd()
     os.chdir(
         shutil.copytree(reproduced, tmp_path_factory.mktemp("branches") / "mine", symlinks=True)
     )
     git("checkout", "-q", "-b", "base")
     git("checkout", "-q", "-b", "change")
-    set_params({"pad.mode": "zero"})
+    set_params({"calibrate.threshold_rule": "youden"})
     dvc("repro")
-    git("commit", "-q", "-a", "-m", "Black")
+    git("commit", "-q", "-a", "-m", "Youden")
     yield
     os.chdir(before)
 
@@ -45,15 +45,16 @@ def test_of_a_branch_and_of_the_workspace(branches):
     )
     assert "| base | change | difference (95 % interval) |" in text or "**The same**" in text
     assert text.count("<details>") == text.count("</details>") == 3
-    assert re.search(r"\| params.yaml \| pad.mode \| white +\| zero +\|", text)
+    rule = r"\| params.yaml \| calibrate.threshold_rule \| sensitivity +\| youden +\|"
+    assert re.search(rule, text)
     assert len(re.findall(r"^\| params.yaml", text, flags=re.MULTILINE)) == 1
     assert "metrics/test.json" in text and "Not drawn" not in text
     links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     assert {
         "plots/roc.png",
         "plots/predictions.png",
-        "plots/padding-0.png",
-        "plots/padding-1.png",
+        "plots/mistakes-0.png",
+        "plots/mistakes-1.png",
     } <= set(links)
     for link in links:
         with Image.open(Path("report") / link) as picture:
@@ -63,8 +64,14 @@ def test_of_a_branch_and_of_the_workspace(branches):
     assert text.count("\n### ") == len(pipeline["plots"]) + len(of_stages)
     assert git("status", "--short") == ""
 
-    # Of the workspace, which is the same, it says the same.
+    # Of the workspace, which is the same, it says the same. Only its own pictures are replaced.
+    Path("again/plots").mkdir(parents=True)
+    Path("again/plots/own.png").write_bytes(b"mine")
+    Path("again/report.md").write_text("![a](plots/old.png) ![b](plots/../../params.yaml)\n")
+    Path("again/plots/old.png").write_bytes(b"of an earlier page")
     assert report("base", "--output", "again")[0] == 0
+    assert Path("again/plots/own.png").read_bytes() == b"mine" and Path("params.yaml").is_file()
+    assert not Path("again/plots/old.png").exists() and Path("again/plots/roc.png").is_file()
     again = Path("again/report.md").read_text()
     assert again.replace("The workspace", "change").replace("workspace", "change   ").replace(
         " ", ""
@@ -84,21 +91,9 @@ def test_what_is_not_in_the_cache_is_said(branches):
     )
 
 
-def test_nothing_but_its_own_pictures_is_removed(branches):
-    Path("mixed/plots").mkdir(parents=True)
-    Path("mixed/plots/own.png").write_bytes(b"mine")
-    Path("mixed/report.md").write_text("![a](plots/old.png) ![b](plots/../../params.yaml)\n")
-    Path("mixed/plots/old.png").write_bytes(b"of an earlier page")
-    code, error = report("base", "change", "--output", "mixed")
-    assert code == 0, error
-    assert Path("mixed/plots/own.png").read_bytes() == b"mine" and Path("params.yaml").is_file()
-    assert not Path("mixed/plots/old.png").exists() and Path("mixed/plots/roc.png").is_file()
+def test_errors_are_a_line(branches):
     code, error = report("base", "change", "--output", "params.yaml")
     assert code == 2 and "params.yaml is not a folder" in error
-    shutil.rmtree("mixed")
-
-
-def test_errors_are_a_line(repository):
     code, error = report("nowhere")
     assert (
         code == 1

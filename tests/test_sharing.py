@@ -1,12 +1,9 @@
-"""Sharing the DVC way: push and pull of data, models and experiments through a folder and through
-S3; get and import.
+"""Sharing with DVC: push and pull of data, models and experiments through a folder and through S3;
+get and import.
 """
 
 import os
-import socket
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,79 +19,71 @@ KEYS = {
 
 
 @pytest.fixture
-def s3(tmp_path, monkeypatch):
+def s3(monkeypatch):
     """The address of an S3 server on this machine, with a bucket `glomeruli`."""
     import boto3
+    from moto.server import ThreadedMotoServer
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("tests.repositories.ENVIRONMENT", tests.repositories.ENVIRONMENT | KEYS)
-    with (tmp_path / "server.txt").open("w") as log:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 600
-    while True:
-        try:
-            location = {"LocationConstraint": KEYS["AWS_DEFAULT_REGION"]}
-            boto3.client("s3", endpoint_url=address).create_bucket(
-                Bucket="glomeruli", CreateBucketConfiguration=location
-            )
-            break
-        except Exception:
-            assert server.poll() is None and time.monotonic() < deadline, (
-                tmp_path / "server.txt"
-            ).read_text()
-            time.sleep(0.2)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    boto3.client("s3", endpoint_url=address).create_bucket(
+        Bucket="glomeruli",
+        CreateBucketConfiguration={"LocationConstraint": KEYS["AWS_DEFAULT_REGION"]},
+    )
     yield address
-    server.terminate()
-    server.wait()
+    server.stop()
 
 
-def share_and_return(folder):
-    """Push everything from `folder`/mine, clone it, pull, and see that nothing is left to do and
-    the experiment is there.
-    """
+def publish():
+    """Commit where the data is, and push the repository to ../shared.git."""
     git("commit", "-q", "-a", "-m", "Where the data is")
-    dvc("exp", "run", "-n", "youden", "-S", "calibrate.threshold_rule=youden")
-    youden = Path("metrics/test.json").read_bytes()
-    git("checkout", "-q", ".")
-    dvc("checkout")
-    committed = Path("metrics/test.json").read_bytes()
-    assert youden != committed
     git("init", "-q", "--bare", "../shared.git")
-    git("remote", "add", "origin", str(folder / "shared.git"))
+    git("remote", "add", "origin", str(Path("../shared.git").resolve()))
     git("push", "-q", "origin", "HEAD:refs/heads/main")
     git("--git-dir=../shared.git", "symbolic-ref", "HEAD", "refs/heads/main")
-    dvc("push", "--with-deps", "dvc.yaml")
-    dvc("exp", "push", "origin", "youden")
 
-    os.chdir(folder)
-    git("clone", "-q", "shared.git", "theirs")
-    os.chdir("theirs")
+
+def pull():
+    """Enter ../theirs, a clone of ../shared.git, and pull; nothing is left to do."""
+    git("clone", "-q", "../shared.git", "../theirs")
+    os.chdir("../theirs")
     dvc("pull", "--with-deps", "dvc.yaml")
     output = dvc("repro")
     assert stages_run(output) == [] and "Data and pipelines are up to date." in output
     assert git("status", "--short") == ""
-    assert Path("metrics/test.json").read_bytes() == committed
-    dvc("exp", "pull", "origin", "youden")
-    dvc("exp", "apply", "youden")
-    assert Path("metrics/test.json").read_bytes() == youden
-    assert stages_run(dvc("repro")) == []
 
 
 def test_through_s3(repository, s3):
     dvc("remote", "add", "-d", "store", "s3://glomeruli/store")
     dvc("remote", "modify", "store", "endpointurl", s3)
-    share_and_return(repository.parent)
+    publish()
+    dvc("push", "--with-deps", "dvc.yaml")
+    pull()
 
 
 def test_through_a_folder_with_get_and_import(repository):
+    """Data, models and an experiment."""
     dvc("remote", "add", "-d", "store", str(repository.parent / "store"))
-    share_and_return(repository.parent)
+    publish()
+    committed = Path("metrics/test.json").read_bytes()
+    dvc("exp", "run", "-n", "youden", "-S", "calibrate.threshold_rule=youden")
+    youden = Path("metrics/test.json").read_bytes()
+    assert youden != committed
+    git("checkout", "-q", ".")
+    dvc("checkout")
+    dvc("push", "--with-deps", "dvc.yaml")
+    dvc("exp", "push", "origin", "youden")
+
+    pull()
+    assert Path("metrics/test.json").read_bytes() == committed
+    dvc("exp", "pull", "origin", "youden")
+    dvc("exp", "apply", "youden")
+    assert Path("metrics/test.json").read_bytes() == youden
+    assert stages_run(dvc("repro")) == []
 
     os.chdir(repository.parent)
     dvc("get", "shared.git", "models/model.keras", "--out", "got.keras")
@@ -135,10 +124,10 @@ def test_the_public_dataset_is_an_import(real_data, tmp_path, monkeypatch):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A repository of the project's files, without results, to work in."""
+    """A repository of all files of the project, without results, to work in."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "project").mkdir()
-    make_repository(tmp_path / "project")
+    make_repository(tmp_path / "project", left_out=())
     return tmp_path / "project"
 
 

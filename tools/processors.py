@@ -117,7 +117,7 @@ def calibration() -> Named:
             f"{method}: measures",
             np.array(list(score(y_true, calibrated, calibrated >= 0.5).values())),
         )
-    intervals = slide_bootstrap(y_true, y_score, y_score >= 0.5, slides, 200, 0)
+    intervals = slide_bootstrap(y_true, y_score, y_score >= 0.5, slides, 20, 0)
     yield "intervals", np.array([list(one.values()) for one in intervals.values() if one])
 
 
