@@ -42,11 +42,9 @@ def main() -> None:
     output, labeled = arguments.output, not arguments.no_labels
     paths = (output, card_of(output), outlines_of(output))
     refuse(
-        [
-            f"--output: {path} already exists; choose another name, or remove it"
-            for path in paths
-            if path.exists() or path.is_symlink()
-        ]
+        f"--output: {path} already exists; choose another name, or remove it"
+        for path in paths
+        if path.exists() or path.is_symlink()
     )
     if labeled and output.resolve().parent == Path("data").resolve():
         _refuse_name(output)

@@ -52,11 +52,9 @@ def main() -> None:
     known = {experiment.name: experiment for experiment in found}
     refuse_ambiguous(found, arguments.experiments)
     refuse(
-        [
-            f"there is no experiment {name}; there are {', '.join(known)}"
-            for name in arguments.experiments
-            if name not in known
-        ]
+        f"there is no experiment {name}; there are {', '.join(known)}"
+        for name in arguments.experiments
+        if name not in known
     )
     experiments = [known[name] for name in arguments.experiments]
     for experiment in experiments:
@@ -65,12 +63,10 @@ def main() -> None:
     if len(names) > 1:
         raise UserError(f"the experiments are of several datasets: {', '.join(names)}")
     refuse(
-        [
-            f"{path} has changed since experiment {one.name}, whose labels may differ; run it again"
-            for one in experiments
-            for path, was in one.data().items()
-            if digest(path) not in (was, None)
-        ]
+        f"{path} has changed since experiment {one.name}, whose labels may differ; run it again"
+        for one in experiments
+        for path, was in one.data().items()
+        if digest(path) not in (was, None)
     )
     dataset = read_dataset(names[0])
     paths, slides, y_true, y_score = out_of_fold(experiments)

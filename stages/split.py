@@ -109,11 +109,9 @@ def refuse_folds_without_a_class(
         advice = f"at most {most_folds(y, groups)} folds can have both"
     drawn = f"with split.seed {params.seed} and split.folds {params.folds}"
     refuse(
-        [
-            f"params.yaml: {drawn} fold {fold} has no {_words(label)} glomerulus to validate on; "
-            f"{advice}"
-            for fold, label in lacking
-        ]
+        f"params.yaml: {drawn} fold {fold} has no {_words(label)} glomerulus to validate on; "
+        f"{advice}"
+        for fold, label in lacking
     )
 
 
@@ -127,14 +125,12 @@ def refuse_splits_without_a_class(
     """
     drawn = f"split.fold {params.fold}, split.seed {params.seed} and split.folds {params.folds}"
     refuse(
-        [
-            f"params.yaml: with {drawn} {name} has no {_words(label)} glomerulus; "
-            "try another seed or fewer folds"
-            for name in SPLITS
-            if name != "test" or params.has_test
-            for label in (0, 1)
-            if not np.any((splits == name) & (y == label))
-        ]
+        f"params.yaml: with {drawn} {name} has no {_words(label)} glomerulus; "
+        "try another seed or fewer folds"
+        for name in SPLITS
+        if name != "test" or params.has_test
+        for label in (0, 1)
+        if not np.any((splits == name) & (y == label))
     )
 
 

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from stages.base.arguments import argument_parser
 from stages.base.packages import warn_of_other_versions
@@ -16,11 +16,11 @@ class UserError(Exception):
     """An error that the user can fix: `FILE or parameter: what it holds; what would be valid`."""
 
 
-def refuse(problems: Sequence[str]) -> None:
+def refuse(problems: Iterable[str]) -> None:
     """Raise one `UserError` for all `problems`, if any: 20 of them, and how many more there are."""
-    if problems:
-        more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        raise UserError("\n".join([*problems[:SHOWN], *more]))
+    if lines := list(problems):
+        more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        raise UserError("\n".join([*lines[:SHOWN], *more]))
 
 
 def warn(what: str, names: Sequence[str]) -> None:

@@ -159,16 +159,22 @@ def read_json(path: str | Path) -> Any:
         raise damaged(path, error) from None
 
 
-def read_json_as(path: str | Path, schema: type[Record]) -> Record:
-    """Read a JSON file of a model as a `schema`. Raises `UserError` if it is missing or damaged."""
+def read_record(path: str | Path, schema: type[Record]) -> Record:
+    """Read a JSON file that an earlier stage wrote. Raises `UserError` if it is damaged."""
     try:
         return schema.model_validate(read_json(path))
-    except FileNotFoundError:
-        raise missing_of_model(path) from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = "".join(f"{part}: " for part in (".".join(map(str, first["loc"])),) if part)
+        where = ".".join(map(str, first["loc"])) + ": " * bool(first["loc"])
         raise damaged(path, f"{where}{first['msg'].removeprefix('Value error, ')}") from None
+
+
+def read_json_as(path: str | Path, schema: type[Record]) -> Record:
+    """Read a JSON file of a model. Raises `UserError` if it is missing or damaged."""
+    try:
+        return read_record(path, schema)
+    except FileNotFoundError:
+        raise missing_of_model(path) from None
 
 
 # Where a spreadsheet may read a formula (OWASP, CSV injection): at the beginning of a text, and

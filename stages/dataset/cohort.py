@@ -2,13 +2,13 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from stages.base.errors import UserError
-from stages.base.files import damaged, read_json, read_table, write_json
+from stages.base.files import damaged, read_record, read_table, write_json
 
 MANIFEST = Path("data/manifest.csv")
 SPLIT = Path("data/split.csv")
@@ -132,9 +132,6 @@ class FeaturesCard(BaseModel):
     sample_sha256: str
 
 
-AnyCard = TypeVar("AnyCard", SquaresCard, FeaturesCard)
-
-
 def write_squares_card(mode: str, size: int) -> None:
     """Write the card of the squares of all crops in the manifest."""
     card = SquaresCard(mode=mode, size=size, sample_sha256=_sample(_load(IMAGES)), **_crops())
@@ -143,7 +140,7 @@ def write_squares_card(mode: str, size: int) -> None:
 
 def read_squares_card() -> SquaresCard:
     """Return how the squares were made. Raises `UserError` if the file is damaged."""
-    return _read_card(SQUARES_CARD, SquaresCard)
+    return read_record(SQUARES_CARD, SquaresCard)
 
 
 def _crops() -> dict[str, Any]:
@@ -164,13 +161,6 @@ def write_features_card(parameters: dict[str, Any]) -> None:
     write_json(FEATURES_CARD, card.model_dump())
 
 
-def _read_card(path: Path, schema: type[AnyCard]) -> AnyCard:
-    try:
-        return schema.model_validate(read_json(path))
-    except ValidationError as error:
-        raise damaged(path, error.errors()[0]["msg"]) from None
-
-
 def open_features(parameters: dict[str, Any] | None = None) -> np.ndarray:
     """Return the backbone's features of views of the squares.
 
@@ -184,7 +174,7 @@ def open_features(parameters: dict[str, Any] | None = None) -> np.ndarray:
     Raises:
         UserError: the file is damaged, or the features are of other squares or another backbone.
     """
-    card = _read_card(FEATURES_CARD, FeaturesCard)
+    card = read_record(FEATURES_CARD, FeaturesCard)
     if card.squares not in (None, read_squares_card()):
         raise UserError(
             f"{FEATURES}: it holds features of other squares than {IMAGES}; run `dvc repro`"

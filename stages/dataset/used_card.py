@@ -6,10 +6,10 @@ They depend on it instead of the card, so that an edit of the license or source 
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from stages.base.errors import UserError
-from stages.base.files import Sha256, damaged, read_json, sha256, write_json
+from stages.base.files import Sha256, read_record, sha256, write_json
 from stages.base.parameters import DatasetName
 from stages.dataset.cohort import MANIFEST
 
@@ -47,10 +47,7 @@ def write_used_card(name: str, title: str, classes: list[str] | None, group: str
 
 def read_used_card() -> UsedCard:
     """Return data/card.json. Raises `UserError` if it is damaged or of another manifest."""
-    try:
-        used = UsedCard.model_validate(read_json(USED_CARD))
-    except ValidationError as error:
-        raise damaged(USED_CARD, error.errors()[0]["msg"]) from None
+    used = read_record(USED_CARD, UsedCard)
     if used.manifest_sha256 != sha256(MANIFEST):
         raise UserError(f"{USED_CARD}: it was written with another {MANIFEST}; run `dvc repro`")
     return used

@@ -28,10 +28,8 @@ UNFIT = re.compile(r"[^\x00-\x7f]|[\t-\r#?{}]|%(?=\(|[0-9A-Fa-f]{2})")
 def environment() -> dict[str, str]:
     """Return the environment with this Python first on the path, and without a git hook."""
     kept = {name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES}
-    return {
-        **kept,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-    }
+    here = str(Path(sys.executable).parent)
+    return {**kept, "PATH": os.pathsep.join([here, os.environ.get("PATH", "")])}
 
 
 def refuse_unfit_paths(*folders: str | Path) -> None:
@@ -62,14 +60,8 @@ def find_repository(whole: bool = False) -> Repository:
     Raises:
         UserError: it does not exist, belongs to another user, or is shallow.
     """
-    command = ["git", "rev-parse", "--is-shallow-repository", "--show-prefix", "--show-toplevel"]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env=environment() | {"LC_ALL": "C"},
-    )
+    asked = ("--is-shallow-repository", "--show-prefix", "--show-toplevel")
+    done = _run(["git", "rev-parse", *asked], LC_ALL="C")
     if owned := re.search(r"dubious ownership in repository at '(.*?)'\n", done.stderr, re.DOTALL):
         raise UserError(
             f"{owned[1]}: another user owns this repository; "
@@ -99,10 +91,9 @@ def find_experiment(name: str) -> str:
         UserError: there is no such experiment.
     """
     head = output_of(["git", "rev-parse", "HEAD"]).strip()
+    reference = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
     try:
-        return output_of(
-            ["git", "rev-parse", "--verify", f"refs/exps/{head[:2]}/{head[2:]}/{name}"]
-        ).strip()
+        return output_of(["git", "rev-parse", "--verify", reference]).strip()
     except UserError:
         raise UserError(f"experiment {name} ran, and DVC has not kept its results") from None
 
@@ -127,6 +118,16 @@ def start_dvc(arguments: Sequence[str]) -> subprocess.Popen[str]:
     )
 
 
+def _run(command: Sequence[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        env=environment() | variables,
+    )
+
+
 def output_of(command: Sequence[str], last_lines: int | None = None) -> str:
     """Return what a command prints.
 
@@ -134,9 +135,7 @@ def output_of(command: Sequence[str], last_lines: int | None = None) -> str:
         UserError: it fails. The text is its error output in one line, or the `last_lines` of all
             its output.
     """
-    done = subprocess.run(
-        command, capture_output=True, encoding="utf-8", errors="replace", env=environment()
-    )
+    done = _run(command)
     if done.returncode and last_lines:
         raise UserError("\n".join((done.stdout + done.stderr).strip().splitlines()[-last_lines:]))
     if done.returncode:
@@ -154,15 +153,12 @@ def stages_to_run() -> list[str]:
         UserError: DVC cannot tell, for example because dvc.yaml is invalid.
     """
     command = [*DVC, "repro", "--dry", "--allow-missing", "--keep-going"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", env=environment()
-    )
+    done = _run(command)
     names = re.findall(r"^Running stage '(.+)':$", done.stdout, flags=re.MULTILINE)
     if done.returncode:
         # DVC cannot even try a stage whose data is missing.
-        failed = re.findall(
-            r"^ERROR: failed to reproduce(?: stages:)? ('.+')$", done.stderr, flags=re.MULTILINE
-        )
+        refused = r"^ERROR: failed to reproduce(?: stages:)? ('.+')$"
+        failed = re.findall(refused, done.stderr, flags=re.MULTILINE)
         names += re.findall(r"'([^']+)'", " ".join(failed))
         if not names:
             raise UserError(f"`{' '.join(command)}` failed: {' '.join(done.stderr.split())}")

@@ -19,9 +19,8 @@ WORKSPACE = "workspace"
 
 def section(heading: str, kind: str, revisions: Sequence[str]) -> list[str]:
     """Return the output of `dvc params diff` or `dvc metrics diff`, folded."""
-    head, rule, *rows = output_of(
-        [*DVC, kind, "diff", "--md", *revisions]
-    ).strip().splitlines() or ["No difference.", ""]
+    printed = output_of([*DVC, kind, "diff", "--md", *revisions]).strip().splitlines()
+    head, rule, *rows = printed or ["No difference.", ""]
     # The order of DVC's rows changes from run to run.
     return ["", *folded(f"{heading}: {len(rows) or 'none'} changed", [head, rule, *sorted(rows)])]
 
@@ -41,13 +40,11 @@ def plots(revisions: Sequence[str], output: Path, pictures: bool = True) -> list
     lines: list[str] = []
     files: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="glomeruli-report-") as folder:
-        found = json.loads(
-            output_of([*DVC, "plots", "diff", *revisions, "--json", "--out", folder])
-        )
+        command = [*DVC, "plots", "diff", *revisions, "--json", "--out", folder]
+        found = json.loads(output_of(command))
         missing = {(error.get("name"), error.get("rev")) for error in found.get("errors", [])}
-        for name, drawings in progress(
-            sorted(found.get("data", {}).items()), desc="drawing plots", unit="plot"
-        ):
+        items = sorted(found.get("data", {}).items())
+        for name, drawings in progress(items, desc="drawing plots", unit="plot"):
             images = [drawing for drawing in drawings if drawing["type"] == "image"]
             if Path(name).suffix == ".png" and not pictures:
                 lines.append(f"{name} shows crops: not shown.\n")
@@ -80,11 +77,9 @@ def _unused(stem: str, files: set[str], suffix: str = ".png") -> str:
 
 def remove_pictures(page: Path) -> None:
     """Remove the pictures that an earlier page shows, and no other file of its folder."""
-    if page.is_file():
-        for name in re.findall(
-            r"\]\((plots/[A-Za-z0-9_-]+\.\w+)\)", page.read_text(encoding="utf-8")
-        ):
-            (page.parent / name).unlink(missing_ok=True)
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    for name in re.findall(r"\]\((plots/[A-Za-z0-9_-]+\.\w+)\)", text):
+        (page.parent / name).unlink(missing_ok=True)
 
 
 def _side_by_side(
@@ -97,9 +92,8 @@ def _side_by_side(
     cells = {}
     for picture in pictures:
         (revision,) = picture["revisions"]
-        file = _unused(
-            f"plots/{_file_name(name)}-{names.index(revision)}", files, Path(picture["url"]).suffix
-        )
+        stem = f"plots/{_file_name(name)}-{names.index(revision)}"
+        file = _unused(stem, files, Path(picture["url"]).suffix)
         (output / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture["url"], output / file)
         cells[revision] = f"![{name} of {revision}]({file})"
@@ -110,9 +104,8 @@ def _side_by_side(
 def _title(name: str, charts: Sequence[dict[str, Any]]) -> str:
     title = charts[0]["content"].get("title") if charts else None
     text = title.get("text") if isinstance(title, dict) else title
-    return (
-        text if isinstance(text, str) and text else Path(name).stem.replace("_", " ").capitalize()
-    )
+    has_text = isinstance(text, str) and text
+    return str(text) if has_text else Path(name).stem.replace("_", " ").capitalize()
 
 
 def _file_name(name: str) -> str:

@@ -85,18 +85,13 @@ def refuse_unrecorded(paths: Iterable[str], from_cache: bool = True) -> None:
             outs = list(repo.index.outs)
             for path in dict.fromkeys(paths):
                 place = os.path.abspath(path)
-                here = [
-                    out
-                    for out in outs
-                    if _within(out.fs_path, place) or _within(place, out.fs_path)
-                ]
+                here = [o for o in outs if _within(o.fs_path, place) or _within(place, o.fs_path)]
                 added = [out for out in here if out.stage.is_data_source]
                 for out in added:
                     problems += _changed(out, from_cache)
                 files = [path, *(os.path.relpath(out.stage.path) for out in added)]
-                problems += _not_in_git(
-                    path, files, [os.path.relpath(out.fs_path) for out in here], bool(added)
-                )
+                of_dvc = [os.path.relpath(out.fs_path) for out in here]
+                problems += _not_in_git(path, files, of_dvc, bool(added))
     except DvcException as error:
         raise UserError(
             f"DVC cannot say whether the data has changed: {' '.join(str(error).split())}"

@@ -66,11 +66,8 @@ class Experiment(NamedTuple):
     def data(self) -> dict[str, str]:
         """Return the digests of its dataset and the dataset's card, by path."""
         dataset = f"data/{self.params.get('data')}"
-        return {
-            path: found
-            for path, found in self.inputs.items()
-            if path in (dataset, f"{dataset}.yaml")
-        }
+        paths = dataset, f"{dataset}.yaml"
+        return {path: found for path, found in self.inputs.items() if path in paths}
 
     def pixels(self) -> dict[str, str]:
         """Return the digest of the pixels of each crop, by path."""
@@ -87,9 +84,8 @@ class Experiment(NamedTuple):
 
     def predictions(self, path: str | Path) -> Predictions:
         """Return its predictions in `PREDICTIONS` (test) or `VALIDATION`."""
-        return parse_predictions(
-            io.StringIO(self.read(path), newline=""), f"{path} of experiment {self.name}"
-        )
+        lines = io.StringIO(self.read(path), newline="")
+        return parse_predictions(lines, f"{path} of experiment {self.name}")
 
     def unseen_predictions(self) -> Predictions:
         """Return its predictions for the glomeruli that the predicting model was not trained on."""
@@ -121,9 +117,8 @@ def partly_run(stages: dict[str, dict]) -> list[tuple[str, str]]:
 
 def parse_pixels(manifest: str, where: str) -> dict[str, str]:
     """Return the digest of the pixels of each crop in the text of a manifest, by path."""
-    return dict(
-        zip(*parse_table(io.StringIO(manifest, newline=""), ("path", "pixels_sha256"), where))
-    )
+    lines = io.StringIO(manifest, newline="")
+    return dict(zip(*parse_table(lines, ("path", "pixels_sha256"), where)))
 
 
 @cache
@@ -169,9 +164,8 @@ def read_experiments(revisions: Sequence[str] = (), commits: int = 1) -> list[Ex
     except (DvcException, SCMError) as error:
         raise UserError(f"the experiments cannot be read: {error}") from None
     rows = [row for row in rows if row.get("typ", "").startswith("branch")]
-    finished = [
-        row for row in rows if row.get("State") in (None, "Success") and not row.get("Error")
-    ]
+    succeeded = [row for row in rows if row.get("State") in (None, "Success")]
+    finished = [row for row in succeeded if not row.get("Error")]
     if unfinished := len(rows) - len(finished):
         print(f"{unfinished} experiments wait, run or have failed: left out", file=sys.stderr)
     return sorted((_experiment(row, names) for row in finished), key=lambda one: one.name)
@@ -190,11 +184,9 @@ def refuse_ambiguous(experiments: Sequence[Experiment], names: Sequence[str]) ->
     """Raise `UserError` if one of `names` is the name of several experiments."""
     counts = Counter(experiment.name for experiment in experiments)
     refuse(
-        [
-            f"several experiments are named {name}; --rev selects by the commit they start from"
-            for name in dict.fromkeys(names)
-            if counts[name] > 1
-        ]
+        f"several experiments are named {name}; --rev selects by the commit they start from"
+        for name in dict.fromkeys(names)
+        if counts[name] > 1
     )
 
 
@@ -223,9 +215,8 @@ def has_run(
     """
     texts = {name: as_yaml(value) for name, value in wanted.items() if not name.startswith(ignored)}
     for experiment in experiments:
-        if all(
-            as_yaml(experiment.params.get(name)) == text for name, text in texts.items()
-        ) and made_here(experiment):
+        same = all(as_yaml(experiment.params.get(name)) == texts[name] for name in texts)
+        if same and made_here(experiment):
             return experiment
     return None
 

@@ -80,7 +80,7 @@ class Home(NamedTuple):
     commit: str
     cache: str | None
     remote: str | None
-    author: tuple[str, str]
+    author: tuple[str, ...]
 
 
 def home(arguments: argparse.Namespace) -> Home:
@@ -104,10 +104,7 @@ def home(arguments: argparse.Namespace) -> Home:
         output_of(["git", "rev-parse", "HEAD"]).strip(),
         cache,
         arguments.remote,
-        (
-            output_of(["git", "log", "-1", "--format=%an"]).strip(),
-            output_of(["git", "log", "-1", "--format=%ae"]).strip(),
-        ),
+        tuple(output_of(["git", "log", "-1", f"--format={one}"]).strip() for one in ("%an", "%ae")),
     )
 
 
@@ -123,9 +120,8 @@ def run_all(
         progress(total=len(orders), desc="sweep", unit="experiment") as bar,
     ):
         try:
-            for (name, *_), reason in in_any_order(
-                client, run_order, [(*order, home) for order in orders]
-            ):
+            jobs = [(*order, home) for order in orders]
+            for (name, *_), reason in in_any_order(client, run_order, jobs):
                 if reason:
                     failed[name] = str(reason)
                 bar.update()
@@ -161,12 +157,7 @@ def run_and_push(name: str, overrides: Sequence[str], home: Home, clone: Path) -
         output_of([*DVC, "--cd", project, "config", "--local", key, value])
     pull = ["--pull"] if home.remote else []
     changes = [argument for override in overrides for argument in ("-S", override)]
-    output_of(
-        [*DVC, "--cd", project, "exp", "run", "--temp", "--name", name, *pull, *changes],
-        last_lines=SHOWN_LINES,
-    )
     share = ["--remote", home.remote] if home.remote else ["--no-cache"]
-    output_of(
-        [*DVC, "--cd", project, "exp", "push", "--force", *share, "origin", name],
-        last_lines=SHOWN_LINES,
-    )
+    exp = [*DVC, "--cd", project, "exp"]
+    output_of([*exp, "run", "--temp", "--name", name, *pull, *changes], SHOWN_LINES)
+    output_of([*exp, "push", "--force", *share, "origin", name], SHOWN_LINES)

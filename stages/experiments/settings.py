@@ -38,11 +38,8 @@ def params_with(overrides: Sequence[str] = ()) -> dict:
         if not isinstance(block, dict) or key not in block:
             raise UserError(f"{override}: {name} is not a parameter of params.yaml")
         block[key] = YAML(typ="safe", pure=True).load(value)
-    refuse_wrong(
-        params,
-        "params.yaml" if not overrides else f"params.yaml with {' '.join(overrides)}",
-        note="",
-    )
+    where = f"params.yaml with {' '.join(overrides)}" if overrides else "params.yaml"
+    refuse_wrong(params, where, note="")
     return params
 
 
@@ -50,11 +47,10 @@ def flatten(params: dict, prefix: str = "") -> dict[str, Value]:
     """Return nested parameters by dotted names: {"split": {"fold": 0}} as {"split.fold": 0}."""
     flat: dict[str, Value] = {}
     for key, value in params.items():
-        flat |= (
-            flatten(value, f"{prefix}{key}.")
-            if isinstance(value, dict)
-            else {f"{prefix}{key}": join_list(value)}
-        )
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = join_list(value)
     return flat
 
 
@@ -96,9 +92,8 @@ def grid(overrides: Sequence[str]) -> list[tuple[str, ...]]:
     from dvc.utils.hydra import get_hydra_sweeps
 
     try:
-        combinations = [
-            tuple(one["params.yaml"]) for one in get_hydra_sweeps({"params.yaml": list(overrides)})
-        ]
+        sweeps = get_hydra_sweeps({"params.yaml": list(overrides)})
+        combinations = [tuple(one["params.yaml"]) for one in sweeps]
     except Exception as error:  # Hydra and its parser raise many kinds.
         raise UserError(f"-S {' '.join(overrides)}: {' '.join(str(error).split())}") from None
     for one in combinations:

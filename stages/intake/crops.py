@@ -120,11 +120,9 @@ def _check_copies(rows: list[ManifestRow]) -> None:
         if counts[row.pixels_sha256] > 1:
             copies[row.pixels_sha256].append(row)
     refuse(
-        [
-            f"{' and '.join(row.path for row in same)}: the same image under both labels"
-            for same in copies.values()
-            if len({row.label for row in same}) == 2
-        ]
+        f"{' and '.join(row.path for row in same)}: the same image under both labels"
+        for same in copies.values()
+        if len({row.label for row in same}) == 2
     )
     warn(
         "the same image, which the split will keep together",
@@ -162,11 +160,9 @@ def assign_slides(
         _refuse_class_in_slide(dataset, slide_sites)
     # Keeping sites apart would tear apart a slide of several sites.
     refuse(
-        [
-            f"slide {slide} is of several sites: {', '.join(sorted(sites))}"
-            for slide, sites in sorted(slide_sites.items())
-            if len(sites) > 1
-        ]
+        f"slide {slide} is of several sites: {', '.join(sorted(sites))}"
+        for slide, sites in sorted(slide_sites.items())
+        if len(sites) > 1
     )
     _check_sizes(dataset, slides)
     if not each_apart:

@@ -93,11 +93,9 @@ def number_folds(
     if (present := len(np.unique(groups))) < folds:
         refuse([f"{here} {present} {said.kept_apart} to keep apart", *said.joined])
     refuse(
-        [
-            f"{here} {count} {CLASS_NAMES[label].replace('_', ' ')} glomeruli"
-            for label, count in enumerate(np.bincount(y, minlength=2))
-            if count < folds
-        ]
+        f"{here} {count} {CLASS_NAMES[label].replace('_', ' ')} glomeruli"
+        for label, count in enumerate(np.bincount(y, minlength=2))
+        if count < folds
     )
     _, first, sizes = np.unique(groups, return_index=True, return_counts=True)
     nearly_single = sizes.max() <= 2 and np.mean(sizes == 1) > 0.9

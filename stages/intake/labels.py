@@ -201,12 +201,10 @@ def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, in
         for path in labels:
             by_name[nfc(PurePosixPath(path).name)].append(path)
         refuse(
-            [
-                f"{dataset.folder / paths[0]} and {paths[-1]}: the same file name under both "
-                "labels; if these are two glomeruli, let `group:` match the folders, with a /"
-                for paths in by_name.values()
-                if len({labels[path] for path in paths}) == 2
-            ]
+            f"{dataset.folder / paths[0]} and {paths[-1]}: the same file name under both "
+            "labels; if these are two glomeruli, let `group:` match the folders, with a /"
+            for paths in by_name.values()
+            if len({labels[path] for path in paths}) == 2
         )
     _print_counts(labels, [f"in {dataset.folder / name}" for name in classes])
     return labels

@@ -83,10 +83,7 @@ def refuse_twins(paths: Iterable[str], where: object) -> None:
     for path in paths:
         spellings[nfc(path)].append(path)
     refuse(
-        [
-            f"{where}: {' and '.join(map(ascii, same))} are one name in two Unicode forms; "
-            "rename one"
-            for same in spellings.values()
-            if len(same) > 1
-        ]
+        f"{where}: {' and '.join(map(ascii, same))} are one name in two Unicode forms; rename one"
+        for same in spellings.values()
+        if len(same) > 1
     )

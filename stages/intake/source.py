@@ -46,11 +46,9 @@ class CropTable(NamedTuple):
         values = {crop: row[places[0]] for crop, row in self.rows.items()}
         where = {crop: f"{self.table}: {crop}" for crop in values}
         refuse(
-            [
-                f"{where[crop]}: {column} is {value.reason}"
-                for crop, value in values.items()
-                if isinstance(value, Doubtful)
-            ]
+            f"{where[crop]}: {column} is {value.reason}"
+            for crop, value in values.items()
+            if isinstance(value, Doubtful)
         )
         if column in ("slide", "site"):
             check_names(column, ((value, where[crop]) for crop, value in values.items()))

@@ -67,26 +67,20 @@ def check_names(column: str, cells: Iterable[tuple[str, str]]) -> None:
         if name:
             names.setdefault(name, where)
     refuse(
-        [
-            f"{where}: {column} is {quoted(name)}, {why}"
-            for name, where in names.items()
-            if (why := _damage(name))
-        ]
+        f"{where}: {column} is {quoted(name)}, {why}"
+        for name, where in names.items()
+        if (why := _damage(name))
     )
     dates = {name for name in names if _is_shortened(name) or NUMERIC.fullmatch(name)}
     others = [name for name in names if name not in dates]
     shapes = {_shape(name) for name in others}
     refuse(
-        [
-            f"{where}: {column} is {quoted(name)}, a date, but {quoted(others[0])} is not; "
-            f"Excel turns names such as 1-2 into dates: {REWRITE}"
-            for name, where in names.items()
-            # 2024-11-02 is a laboratory's name next to 2024-145-02; Mar-02 may be one next to
-            # Lee-02.
-            if name in dates
-            and others
-            and not any(shape.startswith(_shape(name)) for shape in shapes)
-        ]
+        f"{where}: {column} is {quoted(name)}, a date, but {quoted(others[0])} is not; "
+        f"Excel turns names such as 1-2 into dates: {REWRITE}"
+        for name, where in names.items()
+        # 2024-11-02 is a laboratory's name next to 2024-145-02; Mar-02 may be one next to
+        # Lee-02.
+        if name in dates and others and not any(shape.startswith(_shape(name)) for shape in shapes)
     )
     long = [name for name in names if re.fullmatch(r"\d{16,}", name)]
     rounded = sum(len(name) - 15 for name in long) > 2 and not any(

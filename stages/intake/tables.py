@@ -81,11 +81,9 @@ def read_laboratory_table(table: Path, wanted: Sequence[Wanted]) -> Table:
             )
     width = len(header)
     refuse(
-        [
-            f"{table}, line {line}: {len(row)} fields; the header has {width}"
-            for line, row in rows
-            if any(field.strip() for field in row[width:])
-        ]
+        f"{table}, line {line}: {len(row)} fields; the header has {width}"
+        for line, row in rows
+        if any(field.strip() for field in row[width:])
     )
     if not rows:
         raise UserError(f"{table}: a header without rows; add a row for each file")

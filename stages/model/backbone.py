@@ -105,12 +105,10 @@ def _up_to(network: keras.Model, layers: Sequence[str], name: str) -> keras.Mode
     }
     last = ", ".join(list(known)[-8:])
     refuse(
-        [
-            f"params.yaml: model.feature_layers holds {layer!r}, which {name} does not have; "
-            f"its last are {last}"
-            for layer in layers
-            if layer not in known
-        ]
+        f"params.yaml: model.feature_layers holds {layer!r}, which {name} does not have; "
+        f"its last are {last}"
+        for layer in layers
+        if layer not in known
     )
     return keras.Model(network.inputs, [known[layer] for layer in layers], name=network.name)
 

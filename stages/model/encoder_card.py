@@ -68,12 +68,10 @@ def join_encoder(
         )
     found = _digests(folder)
     refuse(
-        [
-            f"{folder / name} is not the file that the model was made with: its SHA-256 is "
-            f"{found.get(name, 'missing')}, not {digest}"
-            for name, digest in card.sha256.items()
-            if found.get(name) != digest
-        ]
+        f"{folder / name} is not the file that the model was made with: its SHA-256 is "
+        f"{found.get(name, 'missing')}, not {digest}"
+        for name, digest in card.sha256.items()
+        if found.get(name) != digest
     )
     encoder = build_encoder(folder, size, card.tokens, card.precision, card.trainable)
     model = join(encoder.frozen, saved, ENCODER)

@@ -58,11 +58,9 @@ class Trained(BaseModel):
         """Raise `UserError` if the model learned from other tables: its test crops may differ."""
         known = {manifest: self.dataset.manifest_sha256, split: self.dataset.split_sha256}
         refuse(
-            [
-                f"{path}: it is not the file that {FOLDER / CARD} was trained with; run dvc repro"
-                for path, digest in known.items()
-                if sha256(path) != digest
-            ]
+            f"{path}: it is not the file that {FOLDER / CARD} was trained with; run dvc repro"
+            for path, digest in known.items()
+            if sha256(path) != digest
         )
 
 

@@ -171,11 +171,9 @@ def patients_of(slides: Sequence[Path], pattern: str | None) -> dict[Path, str]:
         raise UserError(f"--slide {pattern}: {error}") from None
     found = {slide: matched[slide.name][0] for slide in slides}
     refuse(
-        [
-            f"--slide {pattern} does not match {slide.name}"
-            for slide, patient in found.items()
-            if not patient
-        ]
+        f"--slide {pattern} does not match {slide.name}"
+        for slide, patient in found.items()
+        if not patient
     )
     return found
 
