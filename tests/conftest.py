@@ -5,6 +5,7 @@ they are.
 import gc
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,12 @@ SLOW_FIXTURES = {
     "packed",
     "team",
 }
+
+
+def pytest_configure():
+    """Heed Ctrl-C, which a shell's background processes ignore: tests send it to programs."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

@@ -52,7 +52,8 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
             threads_per_worker=1,
             dashboard_address="127.0.0.1:0",  # None: port 8787, and a warning if it is taken
             scheduler_kwargs={"dashboard": False},
-            silence_logs=logging.ERROR,
+            # After Ctrl-C workers would log the items that they refuse, with tracebacks.
+            silence_logs=logging.CRITICAL,
             preload=[LET_BE],
         )
         with of_this_machine as cluster, Client(cluster) as client:

@@ -80,7 +80,9 @@ def test_several_runs_on_one_machine_do_not_disturb_each_other(tmp_path):
             capture_output=True,
             text=True,
         )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
+    # On a busy machine Dask may warn, of slow garbage collections for example.
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+    assert "8787" not in done.stderr and "Traceback" not in done.stderr
 
 
 SLEEPING = """
@@ -120,5 +122,6 @@ def test_ctrl_c_ends_the_processes_of_this_machine_without_a_traceback_and_leave
             time.sleep(0.1)
         os.killpg(running.pid, signal.SIGINT)
         printed, errors = running.communicate()
-    assert (running.returncode, printed, errors) == (130, "", "")
+    assert (running.returncode, printed) == (130, ""), errors
+    assert "Traceback" not in errors
     assert not [*tmp_path.glob("work/*")]
