@@ -115,12 +115,9 @@ def team(reproduced, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(shutil.copytree(reproduced, folder / "work", symlinks=True))
         git("branch", "-M", "main")
-        Path("data/demo").rename("data/mine")
-        shutil.copy("data/demo.yaml", "data/mine.yaml")
-        git("rm", "-q", "data/dvc.lock")
-        set_params({"data": "mine"})
-        dvc("add", "data/mine")
-        dvc("repro")
+        # As if it were their own: not drawn by a stage. Its path and so all results stay.
+        git("rm", "-q", "data/dvc.lock", "data/dvc.yaml")
+        dvc("add", "data/demo")
         dvc("remote", "add", "-d", "store", str(folder / "store"))
         git("add", "-A")
         git("commit", "-q", "-m", "Our own")
@@ -159,7 +156,7 @@ def report_on(branch, team, runner, *, address=None, **variables):
     assert (
         "Traceback" not in said and not stages_run(said) and not Path("models/model.keras").exists()
     ), said
-    assert not Path("data/mine").exists() and git("rev-parse", "HEAD") == git(
+    assert not Path("data/demo").exists() and git("rev-parse", "HEAD") == git(
         "rev-parse", f"origin/{branch}"
     )
     return done.returncode, said
@@ -229,8 +226,8 @@ def test_stages_whose_data_is_elsewhere_are_named_too(team, tmp_path, monkeypatc
     assert stages_to_run() == []
     for file, old, new, stage in (
         ("stages/pad.py", "import", "import  ", "pad"),
-        ("data/mine.dvc", "md5: ", "md5: 0", "manifest"),
-        ("params.yaml", "data: mine", "data: kpmp", "manifest"),
+        ("data/demo.dvc", "md5: ", "md5: 0", "manifest"),
+        ("params.yaml", "data: demo", "data: kpmp", "manifest"),
         ("params.yaml", "external: []", "external: [kpmp]", "external@kpmp"),
         ("metrics/test.json", "0.", "0.1", "evaluate"),
     ):

@@ -44,11 +44,11 @@ def labels_by_corrections(table, folder):
 @pytest.mark.parametrize(
     "program", [labels_by_predict, labels_by_recalibrate, labels_by_corrections]
 )
-@pytest.mark.parametrize("name_columns", ["name", "path", "name,path"])
-@pytest.mark.parametrize("label_columns", ["label", "ground truth", "label,ground truth"])
-def test_each_program_reads_each_combination_of_columns(
-    repository, program, name_columns, label_columns
-):
+@pytest.mark.parametrize(
+    ("name_columns", "label_columns"),
+    [("name", "label"), ("path", "ground truth"), ("name,path", "label,ground truth")],
+)
+def test_each_program_reads_each_column(repository, program, name_columns, label_columns):
     folder = make_another_laboratory()
     crops = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
     # Not the labels of the folders.
