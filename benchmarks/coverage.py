@@ -97,8 +97,8 @@ class Rate(NamedTuple):
 def coverage(
     world: World, measures: Sequence[str] = MEASURES, draws: int = 500, seed: int = 0
 ) -> dict[str, Rate]:
-    """Return how often the intervals of measures hold the measures of 20,000 slides."""
-    (everything,) = world._replace(slides=20_000).draw(np.random.default_rng([seed, 1]))
+    """Return how often the intervals of measures hold the measures of 5,000 slides."""
+    (everything,) = world._replace(slides=5_000).draw(np.random.default_rng([seed, 1]))
     truth = {name: influence(name, everything) for name in measures}
     random = np.random.default_rng([seed, 2])
     found: dict[str, list[tuple[bool, float]]] = {name: [] for name in measures}

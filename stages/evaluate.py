@@ -1,12 +1,12 @@
 """Measure the model on the test slides.
 
 metrics/test.json has the headline metrics, which `dvc metrics` shows; metrics/measures.json has all
-measures with their intervals. Predictions, tables of slides, curves and pictures are in metrics/,
-too.
+measures with their intervals. Predictions, tables of slides and sites, curves and pictures are in
+metrics/, too.
 
 With split.test none there are no test slides: both files of measures then have one entry,
-`out_of_fold`, about the validation predictions of the ensemble's members, and the tables have no
-rows.
+`out_of_fold`, about the validation predictions of the ensemble's members, as has the table of
+sites, and the other tables have no rows.
 """
 
 import numpy as np
@@ -21,7 +21,18 @@ from stages.evaluation.classifier import of_another_model, read_card, read_netwo
 from stages.evaluation.curves import METRICS, write_coverage, write_curves, write_slides
 from stages.evaluation.out_of_fold import write_out_of_fold
 from stages.evaluation.pictures import attention_picture, mistakes_picture, worst_mistakes
-from stages.evaluation.results import headline, measure, measure_coverage, print_results
+from stages.evaluation.results import (
+    FOLDS_TELL_MORE,
+    SITES,
+    as_tested,
+    by_site,
+    headline,
+    measure,
+    measure_coverage,
+    print_results,
+    print_sites,
+    write_sites,
+)
 from stages.images.sheets import save_png
 from stages.measures.decision import read_decision
 from stages.measures.parameters import EvaluateParameters
@@ -35,7 +46,7 @@ from stages.model.folder import FOLDER
 def main() -> None:
     params = read_params("evaluate", EvaluateParameters)
     key = read_key(params.pseudonyms)
-    make_deterministic(params.seed)
+    make_deterministic(0)
     decision, made = read_decision(), read_card(FOLDER)
     refuse([*made.of_another(FOLDER), *of_another_model(FOLDER, decision)])
     made.refuse_other_data(MANIFEST, SPLIT)
@@ -54,9 +65,14 @@ def main() -> None:
             f"those of {IMAGES} are {squares.shape[1:]}"
         )
     y_score = decision.calibration(outputs(model, squares, rows))
-    y_pred, threshold = decision.is_positive(y_score).astype(np.int64), decision.threshold
+    sites, threshold = cohort.sites[rows], decision.threshold
+    elsewhere = cohort.sites[cohort.splits != "test"]
+    tested = as_tested(
+        decision, y_true, y_score, slides, sites, unseen=not np.isin(sites, elsewhere).any()
+    )
+    y_pred, of_sites = tested.sample.y_pred, by_site(tested)
 
-    results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
+    results = measure(tested, decision, params.prevalence)
     results["leakage"] = leakage(cohort.slides, cohort.splits)
     results["corrected_labels"] = int(np.sum(y_true != cohort.published[rows]))
     results |= measure_coverage(y_true, y_score, decision)
@@ -65,14 +81,16 @@ def main() -> None:
     write_json(METRICS / "test.json", headline(results))
     write_json(METRICS / "measures.json", results)
     write_predictions(METRICS / "predictions.csv", cohort, rows, y_score.astype(np.float32), y_pred)
-    write_curves(y_true, y_score, threshold)
+    write_sites(SITES, of_sites)
+    write_curves(tested, results)
     write_coverage(y_true, y_score, threshold)
     mistakes = worst_mistakes(y_true, y_score, y_pred)
     worst = mistakes_picture(folder, paths, slides, y_score, mistakes, threshold)
     save_png(METRICS / "plots/mistakes.png", worst)
     looks = attention_picture(model, squares, rows, paths, y_true, y_score, mistakes)
     save_png(METRICS / "plots/attention.png", looks)
-    print_results(results)
+    print_results(results, FOLDS_TELL_MORE)
+    print_sites(of_sites, SITES)
     print("see `dvc metrics show` and metrics/plots/; `python -m stages.report HEAD` draws a page")
 
 

@@ -20,7 +20,16 @@ from stages.dataset.card import Dataset, read_dataset
 from stages.dataset.seen import Seen
 from stages.evaluation.classifier import Crops, read_classifier, score_crops
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
-from stages.evaluation.results import headline, measure, measure_coverage, print_results
+from stages.evaluation.results import (
+    as_tested,
+    by_site,
+    headline,
+    measure,
+    measure_coverage,
+    print_results,
+    print_sites,
+    write_sites,
+)
 from stages.images.sheets import save_png
 from stages.intake.crops import ManifestRow, Unreadable, make_manifest
 from stages.intake.parameters import ManifestParameters
@@ -52,13 +61,17 @@ def main() -> None:
     y_true = np.array([crop.label for crop in crops])
     slides = np.array([crop.slide for crop in crops])
     decision, threshold = classifier.decision, classifier.decision.threshold
-    y_pred = decision.is_positive(y_score).astype(np.int64)
-    results = measure(y_true, y_score, threshold, slides, params.bootstrap, params.seed)
+    sites = np.array([crop.site for crop in crops])
+    tested = as_tested(decision, y_true, y_score, slides, sites, unseen=True)
+    y_pred, of_sites = tested.sample.y_pred, by_site(tested)
+    results = measure(tested, decision, params.prevalence)
     results["corrected_labels"] = sum(crop.label != crop.published for crop in crops)
     results["trained_on"] = listed - len(crops)
     results |= measure_coverage(y_true, y_score, decision)
     write_json(OUTPUT / f"{dataset.name}.json", headline(results))
     write_json(OUTPUT / f"{dataset.name}.measures.json", results)
+    table_of_sites = OUTPUT / f"{dataset.name}.sites.csv"
+    write_sites(table_of_sites, of_sites)
     write_table(unreadable_list, Unreadable._fields, unreadable)
     columns = ("path", "slide", "label", "probability", "predicted")
     rows = [
@@ -75,6 +88,7 @@ def main() -> None:
         mistakes_picture(dataset.folder, paths, slides, y_score, mistakes, threshold),
     )
     print_results(results)
+    print_sites(of_sites, table_of_sites)
 
 
 def without_training_crops(

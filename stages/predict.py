@@ -106,7 +106,7 @@ def main() -> None:
     if arguments.per_slide:
         write_slide_counts(arguments.per_slide, count_slides(predictions, classifier.decision))
     if labels:
-        report_measures(predictions, outputs[MEASURES])
+        report_measures(predictions, outputs[MEASURES], classifier.decision)
     if arguments.propose:
         header = (arguments.name_column or "name", arguments.label_column or "ground truth")
         write_table(outputs["--propose"], header, propose(predictions, arguments.propose))

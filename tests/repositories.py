@@ -27,7 +27,6 @@ SMALL = {
     "pad.size": 16,
     "model.step": "logistic",
     "train.epochs": 1,
-    "evaluate.bootstrap": 20,
 }
 
 

@@ -68,7 +68,7 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(workspace):
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("evaluate.bootstrap", 30, ["evaluate"]),
+        ("evaluate.prevalence", 0.1, ["evaluate"]),
         ("calibrate.threshold_rule", "youden", ["calibrate", "evaluate"]),
         ("train.epochs", 2, ["train", "calibrate", "evaluate"]),
         ("split.fold", 1, ["split", "train", "calibrate", "evaluate"]),
@@ -118,7 +118,7 @@ def test_nothing_is_computed_twice(repository):
         "split.fold": 1,
         "pad.mode": "edge",
         "train.seed": 5,
-        "evaluate.bootstrap": 30,
+        "evaluate.prevalence": 0.1,
     }
     main = git("branch", "--show-current").strip()
     dvc("remote", "add", "-d", "store", str(repository.parent / "store"))

@@ -88,7 +88,7 @@ def test_predicts_a_labeled_table_with_a_fetched_model(repository, tmp_path):
     assert measures["accuracy"] == pytest.approx(
         sum(row["label"] == row["predicted"] for row in predictions) / 6
     )
-    assert f"accuracy: {measures['accuracy']:.3f}" in printed
+    assert f"sensitivity: {measures['sensitivity']:.3f}" in printed
     assert measures["trained_on"] == 0 and "left out" not in printed
 
 

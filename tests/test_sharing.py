@@ -173,9 +173,9 @@ def test_results_of_two_branches_leave_no_markers_and_repro_makes_those_of_both(
     dvc("repro")
     git("commit", "-q", "-a", "-m", "Another rule")
     git("checkout", "-q", main)
-    set_params({"evaluate.bootstrap": 30})
+    set_params({"evaluate.prevalence": 0.1})
     dvc("repro")
-    git("commit", "-q", "-a", "-m", "More draws")
+    git("commit", "-q", "-a", "-m", "A prevalence")
     before = Path("dvc.lock").read_bytes()
     merge = subprocess.run(["git", "merge", "-q", "theirs"], capture_output=True, text=True)
     assert merge.returncode == 1 and "dvc.lock" in merge.stdout, merge.stdout

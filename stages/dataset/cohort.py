@@ -28,9 +28,9 @@ CLASS_NAMES = ("non_globally_sclerotic", "globally_sclerotic")  # of label 0 and
 class Cohort(NamedTuple):
     """N images in the order of the manifest; row i of the squares is image i.
 
-    `paths`, `slides`, `splits` and `pixels_sha256` (digests of the decoded pixels) are text arrays
-    (N,); `labels`, `published` (before the card's corrections) and `folds` (0: the test set) are
-    int64 (N,).
+    `paths`, `slides`, `sites` (empty if unknown), `splits` and `pixels_sha256` (digests of the
+    decoded pixels) are text arrays (N,); `labels`, `published` (before the card's corrections) and
+    `folds` (0: the test set) are int64 (N,).
     """
 
     paths: np.ndarray
@@ -40,6 +40,7 @@ class Cohort(NamedTuple):
     folds: np.ndarray
     published: np.ndarray
     pixels_sha256: np.ndarray
+    sites: np.ndarray
 
     @property
     def has_no_test(self) -> bool:
@@ -72,8 +73,8 @@ def read_cohort() -> Cohort:
     Raises:
         UserError: a file is damaged, or the two list different images.
     """
-    columns = ("path", "label", "slide", "published", "pixels_sha256")
-    paths, labels, slides, published, pixels = read_table(MANIFEST, columns)
+    columns = ("path", "label", "slide", "published", "pixels_sha256", "site")
+    paths, labels, slides, published, pixels, sites = read_table(MANIFEST, columns)
     *drawn_for, splits, folds = read_table(SPLIT, ("path", "label", "slide", "split", "fold"))
     if drawn_for != [paths, labels, slides]:
         raise UserError(
@@ -90,6 +91,7 @@ def read_cohort() -> Cohort:
         folds=np.array(folds, dtype=np.int64),
         published=np.array(published, dtype=np.int64),
         pixels_sha256=np.array(pixels),
+        sites=np.array(sites),
     )
 
 

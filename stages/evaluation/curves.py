@@ -1,22 +1,22 @@
 """The curves of a test set, and the percentage of sclerotic glomeruli of each slide."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from stages.base.files import write_table
+from stages.evaluation.results import Tested
 from stages.measures.calibration import log_odds
-from stages.measures.decision import Decision, coverage_curve, is_positive
+from stages.measures.decision import Decision, coverage_curve
 from stages.measures.percentages import Agreement, agreement, percentage
 from stages.measures.pseudonyms import pseudonyms
-from stages.measures.recalibration import wilson
-from stages.measures.scores import confusion
+from stages.measures.usefulness import net_benefit
 
 METRICS = Path("metrics")
-# The test set of one fold has only a few hundred crops: more bins would show noise.
-CALIBRATION_BINS = 5
+# Of about as many crops each. One fold has only a few hundred: more bins would show noise.
+CALIBRATION_BINS = 8
 SLIDES = (
     *("slide", "glomeruli", "sclerotic", "predicted_sclerotic"),
     *("percent", "predicted_percent", "low", "high"),
@@ -54,39 +54,78 @@ def write_slides(
     return agreement([row[4] for row in rows], [row[5] for row in rows]) if rows else None
 
 
-def write_curves(y_true: np.ndarray, y_score: np.ndarray, threshold: float) -> None:
-    """Write the ROC, precision-recall and calibration curves; only headers if a class is missing.
+def write_curves(tested: Tested | None, results: dict) -> None:
+    """Write the ROC, precision-recall, calibration and decision curves; only headers without crops
+    or if a class is missing.
 
-    `operating` is 1 at the operating point. Each point of the calibration curve has its number of
-    crops and the 95 % interval (Wilson's) of the observed share.
+    `operating` is 1 at the operating point, which has the limits of both its coordinates. Each
+    point of the calibration curve has its number of crops and the limits of the observed share.
+
+    Args:
+        results: of `stages.evaluation.results.measure`.
     """
-    roc, precision_recall, calibration = [], [], []
-    if len(np.unique(y_true)) == 2:
-        tn, fp, fn, tp = confusion(y_true, is_positive(y_score, threshold))
+    roc, precision_recall, calibration, benefit = [], [], [], []
+    if tested is not None and len(np.unique(tested.sample.y_true)) == 2:
+        y_true, y_score, _ = tested.sample[:3]
+        (tn, fp, fn, tp), limits = results["confusion"].values(), results["interval_95"]
         false_positive_rate, sensitivity, _ = roc_curve(y_true, y_score)
+        specificity = _limits(limits["specificity"])
         roc = _with_point(
             list(zip(false_positive_rate.tolist(), sensitivity.tolist())),
             (fp / (fp + tn), tp / (tp + fn)),
+            [None if one is None else 1 - one for one in specificity[::-1]],
+            _limits(limits["sensitivity"]),
         )
         precision, recall, _ = precision_recall_curve(y_true, y_score, drop_intermediate=True)
-        operating = (tp / (tp + fn), tp / (tp + fp) if tp + fp else 1.0)
-        precision_recall = _with_point(list(zip(recall.tolist(), precision.tolist())), operating)
-        observed, predicted = calibration_curve(y_true, y_score, n_bins=CALIBRATION_BINS)
-        # The bins of scikit-learn's calibration_curve, which leaves out the empty ones.
-        bins = np.searchsorted(np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1], y_score)
-        positive, crops = np.bincount(bins, weights=y_true), np.bincount(bins)
-        calibration = [
-            (p, o, p, int(n), *wilson(int(some), int(n)))
-            for p, o, some, n in zip(
-                predicted.tolist(), observed.tolist(), positive[crops > 0], crops[crops > 0]
-            )
-        ]
+        precision_recall = _with_point(
+            list(zip(recall.tolist(), precision.tolist())),
+            (tp / (tp + fn), tp / (tp + fp) if tp + fp else 1.0),
+            _limits(limits["sensitivity"]),
+            _limits(limits["precision"]),
+        )
+        calibration = _calibration(tested)
+        benefit = _benefit(y_true, y_score)
+    point = ("operating", "left", "right", "low", "high")
     for name, columns, rows in (
-        ("roc", ("false_positive_rate", "sensitivity", "operating"), roc),
-        ("precision_recall", ("recall", "precision", "operating"), precision_recall),
+        ("roc", ("false_positive_rate", "sensitivity", *point), roc),
+        ("precision_recall", ("recall", "precision", *point), precision_recall),
         ("calibration", ("predicted", "observed", "ideal", "crops", "low", "high"), calibration),
+        ("net_benefit", ("threshold", "net_benefit", "positive"), benefit),
     ):
         write_table(METRICS / f"plots/{name}.csv", columns, rows)
+
+
+def _limits(interval: dict | None) -> tuple[float | None, float | None]:
+    return (None, None) if interval is None else (interval["low"], interval["high"])
+
+
+def _calibration(tested: Tested) -> list[tuple]:
+    """Return a row for each bin of about as many crops."""
+    y_score = tested.sample.y_score
+    inner = np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
+    bins = np.searchsorted(np.unique(np.quantile(y_score, inner)), y_score)
+    rows = []
+    for number in np.unique(bins):
+        of_bin = bins == number
+        mean, found = float(y_score[of_bin].mean()), tested.positives(of_bin)
+        rows.append((mean, found.value, mean, int(of_bin.sum()), found.low, found.high))
+    return rows
+
+
+def _benefit(y_true: np.ndarray, y_score: np.ndarray) -> list[tuple]:
+    """Return the net benefit of the model, and where it is above 0 that of taking all crops."""
+    thresholds = np.arange(1, 100) / 100
+    of_model, of_all = (
+        net_benefit(y_true, scores, thresholds) for scores in (y_score, np.ones(len(y_score)))
+    )
+    return [
+        *zip(thresholds.tolist(), of_model.tolist(), ["by the model"] * len(thresholds)),
+        *(
+            (threshold, value, "all")
+            for threshold, value in zip(thresholds.tolist(), of_all.tolist())
+            if value > 0
+        ),
+    ]
 
 
 def write_coverage(y_true: np.ndarray, y_score: np.ndarray, threshold: float) -> None:
@@ -99,9 +138,14 @@ def write_coverage(y_true: np.ndarray, y_score: np.ndarray, threshold: float) ->
 
 
 def _with_point(
-    curve: list[tuple[float, float]], point: tuple[float, float]
-) -> list[tuple[float, float, int]]:
-    """Return a curve with a third column, 1 at `point`, which is inserted if it is missing."""
+    curve: list[tuple[float, float]],
+    point: tuple[float, float],
+    of_x: Sequence[float | None],
+    of_y: Sequence[float | None],
+) -> list[tuple]:
+    """Return a curve with a third column, 1 at `point`, which is inserted if it is missing, and
+    four columns with the limits of its coordinates, which are empty elsewhere.
+    """
     if point not in curve:
         # ROC rises in both coordinates; precision-recall falls in recall only.
         rises = curve[0][0] <= curve[-1][0]
@@ -112,4 +156,4 @@ def _with_point(
         )
         curve = curve.copy()
         curve.insert(next(beyond, len(curve)), point)
-    return [(*one, int(one == point)) for one in curve]
+    return [(*one, 1, *of_x, *of_y) if one == point else (*one, 0, *4 * [None]) for one in curve]

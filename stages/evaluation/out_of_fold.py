@@ -10,7 +10,17 @@ from stages.dataset.cohort import Cohort
 from stages.dataset.predictions import read_validation, write_predictions
 from stages.evaluation.curves import METRICS, write_coverage, write_curves, write_slides
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
-from stages.evaluation.results import headline, measure, measure_coverage, print_results
+from stages.evaluation.results import (
+    SITES,
+    as_tested,
+    by_site,
+    headline,
+    measure,
+    measure_coverage,
+    print_results,
+    print_sites,
+    write_sites,
+)
 from stages.images.sheets import contact_sheet, save_png
 from stages.measures.decision import Decision
 from stages.measures.parameters import EvaluateParameters
@@ -21,7 +31,8 @@ NAME = "out_of_fold"
 def write_out_of_fold(
     folder: Path, cohort: Cohort, decision: Decision, params: EvaluateParameters
 ) -> None:
-    """Write the files of the stage `evaluate`: measures under `out_of_fold`, tables without rows.
+    """Write the files of the stage `evaluate`: measures under `out_of_fold`, the table of sites,
+    and the other tables without rows.
 
     Each glomerulus is predicted by a member that has not seen its slide. But calibration and
     threshold were chosen on these predictions, so the measures at the threshold are slightly
@@ -29,9 +40,14 @@ def write_out_of_fold(
     """
     found = read_validation()
     y_true, y_score = found.y_true, decision.calibration.of_members(found.y_score, found.member)
-    results = measure(
-        y_true, y_score, decision.threshold, found.slides, params.bootstrap, params.seed
-    )
+    row = {path: number for number, path in enumerate(cohort.paths.tolist())}
+    rows = [row[path] for path in found.paths.tolist()]
+    sites, folds = cohort.sites[rows], cohort.folds[rows]
+    # A site in one fold only was not seen by the member that predicts it.
+    unseen = len({*zip(sites.tolist(), folds.tolist())}) == len({*sites.tolist()})
+    tested = as_tested(decision, y_true, y_score, found.slides, sites, folds, unseen)
+    of_sites = by_site(tested)
+    results = measure(tested, decision, params.prevalence)
     results["corrected_labels"] = int(np.sum(cohort.labels != cohort.published))
     results |= measure_coverage(y_true, y_score, decision)
     write_json(METRICS / "test.json", {NAME: headline(results)})
@@ -40,7 +56,8 @@ def write_out_of_fold(
     nothing = np.array([], dtype=np.int64)
     write_predictions(METRICS / "predictions.csv", cohort, nothing, nothing, nothing)
     write_slides(nothing, nothing, cohort.slides[nothing], decision)
-    write_curves(nothing, nothing, decision.threshold)
+    write_sites(SITES, of_sites)
+    write_curves(None, {})
     write_coverage(nothing, nothing, decision.threshold)
     mistakes = worst_mistakes(y_true, y_score, decision.is_positive(y_score))
     worst = mistakes_picture(
@@ -51,3 +68,4 @@ def write_out_of_fold(
     save_png(METRICS / "plots/attention.png", contact_sheet([blank], [note], columns=1))
     print("no test set; out of fold, each crop by a member that has not seen its slide:")
     print_results(results)
+    print_sites(of_sites, SITES)

@@ -10,13 +10,13 @@ import numpy as np
 
 from stages.base.files import write_json, write_table
 from stages.evaluation.classifier import CropScores
+from stages.evaluation.results import as_tested, measure, print_results
+from stages.evaluation.slide_names import GIVE_PATTERN
 from stages.measures.calibration import log_odds
 from stages.measures.decision import Decision
 from stages.measures.novelty import OUT_OF_DISTRIBUTION
 from stages.measures.percentages import ADEQUATE, percentage
 from stages.measures.recalibration import evenly_spaced
-from stages.measures.resampling import too_small
-from stages.measures.scores import score
 
 SKIPPED, MEASURES = "the list of what does not open", "the file of measures"
 
@@ -190,7 +190,7 @@ def write_slide_counts(path: Path, counts: Sequence[SlideCount]) -> None:
     write_table(path, SlideCount._fields, rows)
 
 
-def report_measures(predictions: Sequence[Prediction], path: Path) -> None:
+def report_measures(predictions: Sequence[Prediction], path: Path, decision: Decision) -> None:
     """Write and print the measures against the labels, without crops that were trained on."""
     count = sum(one.trained_on for one in predictions)
     unseen = [one for one in predictions if not one.trained_on]
@@ -200,15 +200,11 @@ def report_measures(predictions: Sequence[Prediction], path: Path) -> None:
         return
     y_true = np.array([one.label for one in unseen], dtype=np.int64)
     y_score = np.array([one.probability for one in unseen]).astype(np.float64)
-    measures = score(y_true, y_score, np.array([one.predicted for one in unseen]))
-    write_json(path, measures | {"trained_on": count})
-    for name in ("roc_auc", "sensitivity", "specificity", "accuracy"):
-        value = measures[name]
-        print(f"{name}: {'not defined' if value is None else f'{value:.3f}'}")
+    slides = np.array([one.slide for one in unseen])
+    results = measure(as_tested(decision, y_true, y_score, slides), decision)
+    write_json(path, results | {"trained_on": count})
+    print_results(results)
+    if not all(slides):
+        print(f"for intervals, {GIVE_PATTERN}")
     if count:
         print(f"left out: {count} crops that the model was trained on")
-    slides = len({one.slide for one in unseen} - {""})
-    of_slides = f" of {slides} slide{'s' * (slides != 1)}" if slides else ""
-    print(f"on {len(unseen)} crops{of_slides}")
-    if small := slides and too_small(slides, {}):
-        print(small)

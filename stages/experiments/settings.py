@@ -14,8 +14,7 @@ Value = str | float | None
 IRRELEVANT = (
     "train.resume",
     "manifest.unreadable",
-    "evaluate.bootstrap",
-    "evaluate.seed",
+    "evaluate.prevalence",
     "evaluate.pseudonyms",
     "climb.",
     "external",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.measures.scores import WITHIN_FOLDS, confusion, rates
+from stages.measures.scores import MEASURES, WITHIN_FOLDS, Confusion, confusion
 
 ROC_AUCS = ("roc_auc", WITHIN_FOLDS)
 OF_SCORES = (*ROC_AUCS, "average_precision", "brier", "calibration_error")
@@ -129,15 +129,20 @@ def _of_decisions(name: str, y_true: np.ndarray, y_pred: np.ndarray) -> Influenc
     # Multiplying all counts does not change it: so a small step is a whole number as well.
     scale = 10_000
     counts = np.array(confusion(y_true, y_pred)) * scale
-    value = rates(*counts.tolist())[name]
+    value = _rate(name, counts)
     if value is None:
         return None
     slopes = np.zeros(4)
     for cell in np.flatnonzero(counts):
         step = np.arange(4) == cell
-        up, down = (rates(*(counts + sign * step).tolist())[name] for sign in (1, -1))
+        up, down = (_rate(name, counts + sign * step) for sign in (1, -1))
         slopes[cell] = 0 if up is None or down is None else (up - down) / 2 * scale
     return Influence(value, slopes[2 * y_true + y_pred])
+
+
+def _rate(name: str, counts: np.ndarray) -> float | None:
+    measure, cells = MEASURES[name], Confusion(*counts.tolist())
+    return None if measure.why_undefined(cells) else measure.function(*cells)
 
 
 def flips(name: str, sample: Sample) -> np.ndarray:
@@ -148,11 +153,11 @@ def flips(name: str, sample: Sample) -> np.ndarray:
     if name in OF_SCORES:
         return found
     counts = np.array(confusion(np.asarray(sample.y_true), np.asarray(sample.y_pred)))
-    value = rates(*counts.tolist())[name]
+    value = _rate(name, counts)
     for label, (right, wrong) in enumerate(((0, 1), (3, 2))):
         source, other = (right, wrong) if counts[right] else (wrong, right)
         if counts[source]:
             step = (np.arange(4) == other).astype(np.int64) - (np.arange(4) == source)
-            changed = rates(*(counts + step).tolist())[name]
+            changed = _rate(name, counts + step)
             found[label] = 0 if value is None or changed is None else changed - value
     return found

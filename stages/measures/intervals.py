@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import betaincinv, stdtr, stdtrit
 
 from stages.measures.influence import OF_ALL, OF_ONE_CLASS, Sample, flips, influence
-from stages.measures.scores import WITHIN_FOLDS, title
+from stages.measures.scores import title
 
 # The intraclass correlation expected before any crop is seen, the number of slides that this
 # counts as much as, and the least correlation, whatever the crops show.
@@ -159,32 +159,40 @@ def proportion(right: np.ndarray, slides: np.ndarray, level: float = 0.95) -> Es
     return estimate("sensitivity", [sample], level)
 
 
-class Sites(NamedTuple):
-    """A measure of each site, in the order of their names (None where it is undefined), and over
-    the sites: the unit that varies where each site is predicted by a model that has not seen it.
-    """
-
-    values: dict[str, float | None]
-    overall: Estimate
-
-
-def over_sites(name: str, sample: Sample, sites: np.ndarray, level: float = 0.95) -> Sites:
-    """Return a measure by site; ROC AUC overall is that of the pairs of one site.
+def over_sites(name: str, sample: Sample, sites: np.ndarray, level: float = 0.95) -> Estimate:
+    """Return a measure with its interval over sites, the unit that varies where no site has been
+    seen in training; `slides` is then the number of sites.
 
     Args:
         sites: text or int array (n,), the site of each crop.
     """
-    values = {}
-    for site in np.unique(sites):
-        rows = sites == site
-        found = influence(name, Sample._make(None if one is None else one[rows] for one in sample))
-        values[str(site)] = None if found is None else found.value
-    within = WITHIN_FOLDS if name == "roc_auc" else name
-    overall = estimate(within, [sample._replace(slides=sites, folds=sites)], level)
-    if overall.low is not None and overall.slides < FEWEST_SITES:
-        reason = f"{overall.slides} sites; {FEWEST_SITES} are the least"
-        overall = Estimate(overall.slides, overall.value, reason=reason)
-    return Sites(values, overall)
+    found = estimate(name, [sample._replace(slides=sites)], level)
+    if found.low is None or found.slides >= FEWEST_SITES:
+        return found._replace(reason=found.reason.replace("slide", "site"))
+    return Estimate(
+        found.slides, found.value, reason=f"{found.slides} sites; {FEWEST_SITES} are the least"
+    )
+
+
+def from_influence(
+    value: float, of_crops: np.ndarray, y_true: np.ndarray, slides: np.ndarray, level: float = 0.95
+) -> Estimate:
+    """Return an estimate without bounds, such as a slope, with its interval by Student's t.
+
+    Args:
+        of_crops: float (n,), the influence of each crop; they sum to 0.
+    """
+    codes, nothing = np.unique(slides, return_inverse=True)[1], np.zeros(2)
+    y_true = np.asarray(y_true, dtype=np.int64)
+    found = _Gathered(
+        np.array([value]), np.arange(len(y_true)), y_true, codes, of_crops, nothing, nothing > 0
+    )
+    number = min(len(np.unique(codes[y_true == label])) for label in (0, 1))
+    if number < FEWEST_SLIDES:
+        return Estimate(number, value, reason=_too_few("", number))
+    spread = _spread(found, number, 0)
+    reach = float(stdtrit(spread.degrees, 0.5 + level / 2) * np.sqrt(spread.variance))
+    return Estimate(number, value, value - reach, value + reach)
 
 
 def clopper_pearson(share: float, crops: float, level: float = 0.95) -> tuple[float, float]:
@@ -265,8 +273,9 @@ def _crops(name: str, samples: Sequence[Sample], found: _Gathered) -> int:
     of_class = np.bincount(found.y_true, minlength=2)
     if name in OF_ALL:
         return int(of_class.sum())
-    if name == "precision":
-        return int(np.sum(samples[0].y_pred))
+    if name in ("precision", "npv"):
+        predicted = np.bincount(np.asarray(samples[0].y_pred, dtype=np.int64), minlength=2)
+        return int(predicted[1 if name == "precision" else 0])
     return int(of_class[OF_ONE_CLASS[name]] if name in OF_ONE_CLASS else of_class.min())
 
 

@@ -22,8 +22,7 @@ class CalibrateParameters(Parameters):
 class EvaluateParameters(Parameters):
     """`evaluate` in params.yaml."""
 
-    bootstrap: int = Field(ge=0, le=1_000_000)
+    prevalence: float = Field(ge=0, lt=1)
     trained_on: Literal["leave_out", "refuse"]
     # Without a dot: git does not ignore data/keys/a.dvc, so it would publish a key of that name.
     pseudonyms: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
-    seed: int = Field(ge=0, lt=2**32)

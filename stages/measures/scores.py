@@ -178,6 +178,13 @@ MEASURES = {
         "precision",
         (NONE_PREDICTED_POSITIVE,),
     ),
+    "npv": Measure(
+        "decisions",
+        lambda tn, fp, fn, tp: tn / (tn + fn),
+        "higher",
+        "NPV",
+        (NONE_PREDICTED_NEGATIVE,),
+    ),
     "sensitivity": Measure("decisions", sensitivity, "higher", "sensitivity", (NO_POSITIVE,)),
     "specificity": Measure("decisions", specificity, "higher", "specificity", (NO_NEGATIVE,)),
     "f1": Measure(

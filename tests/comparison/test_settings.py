@@ -45,7 +45,7 @@ from tests.repositories import ENVIRONMENT, dvc, git, run_program
 PARAMS = {
     "data": "demo", "split.by": "slide", "split.folds": 3.0, "split.fold": 0.0,
     "split.validation_offset": 1.0, "split.seed": 0.0,
-    "train.seed": 0.0, "pad.mode": "white", "train.dropout": 0.2, "evaluate.bootstrap": 10.0,
+    "train.seed": 0.0, "pad.mode": "white", "train.dropout": 0.2, "evaluate.prevalence": 0.0,
     "climb.seeds": 1.0,
 }  # fmt: skip
 
@@ -113,7 +113,7 @@ def test_what_varies_is_the_setting_and_folds_and_seeds_are_repetitions(make):
             pad_mode=mode,
             split_fold=fold,
             train_seed=seed,
-            evaluate_bootstrap=fold,
+            evaluate_prevalence=fold / 10,
             external=f"['{fold}']",
         )
         for mode in ("white", "zero")

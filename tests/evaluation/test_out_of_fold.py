@@ -20,7 +20,6 @@ SMALL = {
     "split.folds": 3,
     "train.epochs": 1,
     "model.step": "logistic",
-    "evaluate.bootstrap": 10,
 }
 
 

@@ -29,8 +29,8 @@ def repro_was_interrupted():
     ("change", "said"),
     [
         (
-            lambda: set_params({"evaluate.bootstrap": 30}),
-            "stage evaluate has not run with the current evaluate.bootstrap of params.yaml",
+            lambda: set_params({"evaluate.prevalence": 0.1}),
+            "stage evaluate has not run with the current evaluate.prevalence of params.yaml",
         ),
         (
             lambda: set_params({"split.seed": 5}),

@@ -1588,9 +1588,7 @@ DAMAGES = [
 @pytest.mark.slow
 def test_damaged_results_of_earlier_stages(workplace):
     make_classes(slides=10)
-    set_params(
-        {"pad.size": 8, "train.epochs": 1, "model.step": "logistic", "evaluate.bootstrap": 10}
-    )
+    set_params({"pad.size": 8, "train.epochs": 1, "model.step": "logistic"})
     for stage in ("manifest", "split", "pad", "features", "train", "calibrate"):
         assert run_stage(stage).returncode == 0
     for stage, path, damage, said in DAMAGES:

@@ -13,7 +13,7 @@ def a_cohort(labels, folds):
     names = np.array([f"s{number}" for number in range(len(labels))])
     splits = np.select([np.array(folds) == 0, np.array(folds) == 1], ["test", "val"], "train")
     y = np.array(labels)
-    return Cohort(names, y, names, splits, np.array(folds), y, names)
+    return Cohort(names, y, names, splits, np.array(folds), y, names, names)
 
 
 def test_each_fold_except_the_test_set_is_validated_on_once():
