@@ -27,8 +27,12 @@ from stages.ladder.parameters import ClimbParameters
 from stages.measures.calibration import fit_calibration
 from stages.measures.scores import MEASURES
 from stages.measures.threshold import choose_threshold
+from stages.model.backend import make_deterministic
+from stages.model.networks import build_model
 from stages.parameters.whole import Whole
 from tests.conftest import make_classes, save_crop
+from tests.drawn import model_parameters
+from tests.model.eagerly import run
 from tests.repositories import set_params
 
 Y_TRUE = np.random.default_rng(0).integers(0, 2, 80)
@@ -101,11 +105,20 @@ def trained(**changes: object) -> object:
 
 
 def of_network(name: str) -> Callable[[str], object]:
-    return lambda member: trained(**{"model.step": "conv2-dense1", name: member})
+    """What a new, tiny network gives for noise."""
+
+    def built(member: str) -> object:
+        small = {"step": "conv1-dense1", "conv_filters": 2, "dense_units": 4, name: member}
+        make_deterministic(0)
+        model = build_model(model_parameters(**small), 16, [180.0] * 3, [900.0] * 3)
+        pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+        return run(model, pixels).tolist()
+
+    return built
 
 
 def of_backbone(name: str) -> Callable[[str], object]:
-    return lambda member: trained(**{"model.step": "efficientnet_lite0", name: member})
+    return lambda member: trained(**{"model.step": "VGG16", name: member})
 
 
 def of_encoder(name: str) -> Callable[[Any], object]:
@@ -123,7 +136,7 @@ def of_encoder(name: str) -> Callable[[Any], object]:
             folder = encoders.write_folder(stored, Path(family))
             model = build_encoder(folder, stored["size"], **settings).frozen
             pixels = encoders.square(stored["size"])[None]
-            found.append(np.asarray(model.predict_on_batch(pixels), np.float32).tolist())
+            found.append(run(model, pixels).astype(np.float32).tolist())
         return found
 
     return encoded
@@ -154,13 +167,15 @@ RUN: dict[str, Callable[[Any], object]] = {
         **{"split.by": "site", "split.validation_by": member}
     ),
     "pad.mode": square,
-    "model.pooling": of_network("model.pooling"),
-    "model.initializer": of_network("model.initializer"),
+    "model.pooling": of_network("pooling"),
+    "model.initializer": of_network("initializer"),
     "model.trainable": of_backbone("model.trainable"),
     "model.tokens": of_encoder("tokens"),
     "model.precision": of_encoder("precision"),
     "model.head": of_backbone("model.head"),
-    "train.class_weight": of_network("train.class_weight"),
+    "train.class_weight": lambda member: trained(
+        **{"model.step": "conv1-dense1", "train.class_weight": member}
+    ),
     "calibrate.method": lambda member: fit_calibration(Y_TRUE, Y_SCORE, member)(
         Y_SCORE[:, None]
     ).tolist(),

