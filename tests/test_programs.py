@@ -1,5 +1,6 @@
 """What a person types: each program says what it does and takes nothing that it does not know."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -9,8 +10,6 @@ import pytest
 
 from tests.repositories import ENVIRONMENT, PROJECT, run_program
 
-# They take seconds to import TensorFlow.
-SLOW = ("evaluate", "external", "train")
 PROGRAMS = sorted(
     path.stem
     for path in (PROJECT / "stages").glob("*.py")
@@ -42,24 +41,38 @@ def test_there_are_programs():
     } <= set(PROGRAMS)
 
 
-@pytest.mark.parametrize(
-    "program", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in PROGRAMS]
-)
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_help_and_what_is_not_known(program, tmp_path, monkeypatch):
     """In a folder that holds nothing: neither touches a file."""
-    done = run(program, "--help", folder=tmp_path)
-    assert done.returncode == 0 and done.stdout.startswith(f"usage: python -m stages.{program}"), (
-        done.stderr
-    )
-    assert len(done.stdout.splitlines()) > 4 and done.stderr == ""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", str(PROJECT))
+    code, text, error = run_program(program, "--help")
+    assert code == 0 and text.startswith(f"usage: python -m stages.{program}"), error
+    assert len(text.splitlines()) > 4 and error == ""
     code, _, error = run_program(program, "--nonsense")
     assert code == 2 and "error: " in error.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("program", ["evaluate", "predict", "compare", "manifest"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{folder}.{file.stem}"
+        for folder in ("tools", "benchmarks")
+        for file in sorted((PROJECT / folder).glob("[a-z]*.py"))
+    ],
+)
+def test_tools_and_benchmarks_are_imported_and_say_what_they_do(name, monkeypatch, capsys):
+    module = importlib.import_module(name)
+    assert module.__doc__
+    if hasattr(module, "argparse"):
+        monkeypatch.setattr(sys, "argv", [name, "--help"])
+        with pytest.raises(SystemExit, match="0"):
+            module.main()
+        assert capsys.readouterr().out.startswith("usage: ")
+
+
+@pytest.mark.parametrize("program", ["evaluate", "manifest"])
 @pytest.mark.parametrize("module", ["stages", "pydantic", "numpy"])
 def test_ctrl_c_prints_no_traceback_while_modules_are_imported_either(program, module, tmp_path):
     """`-X importtime` prints a line after each import: the moment in which to interrupt."""
