@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def test_jax_trains_a_model_that_tensorflow_loads(workplace):
     pytest.importorskip("jax")
     make_classes(slides=10, each=4)
-    small = {"pad.size": 16, "model.step": "conv1-dense1", "train.epochs": 2}
+    small = {"pad.size": 16, "model.step": "conv1-dense1", "train.epochs": 1}
     set_params(small)
     for stage in (manifest, split, pad):
         stage.main()
