@@ -91,7 +91,8 @@ def calibration() -> Named:
     """Every calibration, the thresholds, the uncertain band and the intervals."""
     from stages.measures.calibration import fit_calibration
     from stages.measures.decision import choose_threshold, uncertain_band
-    from stages.measures.resampling import slide_bootstrap
+    from stages.measures.influence import Sample
+    from stages.measures.intervals import estimate
     from stages.measures.scores import score
 
     random = np.random.default_rng(1)
@@ -117,8 +118,9 @@ def calibration() -> Named:
             f"{method}: measures",
             np.array(list(score(y_true, calibrated, calibrated >= 0.5).values())),
         )
-    intervals = slide_bootstrap(y_true, y_score, y_score >= 0.5, slides, 20, 0)
-    yield "intervals", np.array([list(one.values()) for one in intervals.values() if one])
+    sample = Sample(y_true, y_score, (y_score >= 0.5).astype(np.int64), slides)
+    found = [estimate(name, [sample]) for name in ("roc_auc", "sensitivity", "specificity", "f1")]
+    yield "intervals", np.array([one[1:4] for one in found], dtype=np.float64)
 
 
 def head() -> Named:
