@@ -22,7 +22,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from stages.measures.calibration import fit_calibration, log_odds
-from stages.measures.recalibration import LEAST_CROPS, fit_shift
+from stages.measures.classes import Classes, describe_class
+from stages.measures.recalibration import LEAST_CROPS, Home, fit_site, fit_unlabeled
 from stages.measures.scores import confusion, rates
 from stages.measures.threshold import choose_threshold
 
@@ -62,6 +63,9 @@ class Model:
         self.known, self.y, self.features = log_odds(calibrated), y, features
         threshold = choose_threshold(y, calibrated, "sensitivity", 0.95, slides)
         self.threshold = float(log_odds(threshold))
+        classes = [describe_class(self.known[y == label], slides[y == label]) for label in (0, 1)]
+        both = Classes(negative=classes[0], positive=classes[1])
+        self.home = Home(both, self.threshold, float(y.mean()), 0.95)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         columns = [member(features) for member in self.members]
@@ -126,6 +130,7 @@ def repairs(model: Model, features: np.ndarray) -> dict[str, tuple[np.ndarray, f
         ),
         "quantiles of log-odds": (np.quantile(known, ranks), cut),
         "valley of log-odds": (odds, valley(odds)),
+        "two classes near those at home": (odds, fit_unlabeled(odds, model.home).threshold),
         "mean and deviation of features": (model(np.stack(views, axis=1)), cut),
         "CORAL": (model(np.stack(whitened, axis=1)), cut),
     }
@@ -144,7 +149,7 @@ class Point(NamedTuple):
 
 
 def recalibration_curve(
-    y_true: np.ndarray, log_odds: np.ndarray, threshold: float, slides: np.ndarray, seed: int
+    y_true: np.ndarray, log_odds: np.ndarray, home: Home, slides: np.ndarray, seed: int
 ) -> list[Point]:
     """Return the curve, from no label to half of the crops.
 
@@ -163,7 +168,7 @@ def recalibration_curve(
     numbers = [number for number in LABELLED if LEAST_CROPS <= number <= len(y_true) / 2]
     for labeled in numbers:
         found = [
-            _measured(y_true, log_odds, threshold, chosen, rest)
+            _measured(y_true, log_odds, home, slides, chosen, rest)
             for chosen, rest in _draws(y_true, groups, labeled, seed, few)
         ]
         if len(found) < REPEATS:
@@ -206,13 +211,18 @@ def _draws(
 
 
 def _measured(
-    y_true: np.ndarray, log_odds: np.ndarray, threshold: float, chosen: np.ndarray, rest: np.ndarray
+    y_true: np.ndarray,
+    log_odds: np.ndarray,
+    home: Home,
+    slides: np.ndarray,
+    chosen: np.ndarray,
+    rest: np.ndarray,
 ) -> tuple[list[float | None], list[float | None]]:
     """Return the measures of the rows `rest` before and after recalibrating on `chosen`."""
-    shift, odds = fit_shift(y_true[chosen], log_odds[chosen]), log_odds[rest]
+    site = fit_site(y_true[chosen], log_odds[chosen], slides[chosen], home, novel=False)
     before, after = (
-        rates(*confusion(y_true[rest], one >= threshold))
-        for one in (odds, shift.slope * odds + shift.offset)
+        rates(*confusion(y_true[rest], log_odds[rest] >= threshold))
+        for threshold in (home.threshold, site.threshold)
     )
     return [before[name] for name in MEASURES], [after[name] for name in MEASURES]
 
@@ -234,7 +244,7 @@ def main() -> None:
             sensitivity, false = positive[y[here] == 1].mean(), positive[y[here] == 0].mean()
             print(f"  {name}: {sensitivity:.3f} {1 - false:.3f}")
         for point in recalibration_curve(
-            y[here], model(features[here]), model.threshold, slides[here], 0
+            y[here], model(features[here]), model.home, slides[here], 0
         ):
             interval = f"({point.low:.3f} to {point.high:.3f})"
             print(f"  {point.labeled} labels: {point.measure} {point.median:.3f} {interval}")

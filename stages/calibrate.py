@@ -119,7 +119,7 @@ def novelty_reference() -> NoveltyReference:
     if features.shape[-1] > 0:
         rows = np.flatnonzero(cohort.folds > 0)
         upright = np.stack([features[row, 0] for row in rows])
-        reference, digest = fit_novelty(upright, cohort.folds[rows]), sha256(FEATURES)
+        reference, digest = fit_novelty(upright, cohort.slides[rows]), sha256(FEATURES)
     else:
         reference, digest = empty_reference(), ""
     reference.made_from = (sha256(MANIFEST), sha256(SPLIT), digest)

@@ -73,7 +73,10 @@ def main() -> None:
     y_pred, of_sites = tested.sample.y_pred, by_site(tested)
 
     results = measure(tested, decision, params.prevalence)
-    results["leakage"] = leakage(cohort.slides, cohort.splits)
+    # The members of an ensemble train on the validation slides, too.
+    is_ensemble = len(decision.calibration.members) > 1
+    seen = np.where(cohort.folds > 0, "train", "test") if is_ensemble else cohort.splits
+    results["leakage"] = leakage(cohort.slides, seen)
     results["corrected_labels"] = int(np.sum(y_true != cohort.published[rows]))
     results |= measure_coverage(y_true, y_score, decision)
     if found := write_slides(y_true, y_score, slides, decision, key):

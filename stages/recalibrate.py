@@ -3,15 +3,21 @@
     python -m stages.recalibrate CROPS --labels table.csv --output models-ours
     python -m stages.predict MORE --model models-ours
 
-At another site the model usually ranks as well, but its probabilities are shifted. The network and
-the threshold stay the same; the log-odds get a map (Platt) that is fitted to the labels. A dozen
-labels of both classes, best from several slides, are enough; four are the minimum. Sensitivity and
-specificity before and after, with intervals, are printed and written to the new folder, with the
-hashes of the model and of the crops.
+At another site the model usually ranks as well, but its probabilities are shifted. The network
+stays the same; its log-odds are moved so that the threshold fits again. A dozen labels of both
+classes, best from several slides, are enough; four are the minimum. Rates before and after, with
+intervals over slides, are printed and written to the new folder, with the hashes of the model and
+of the crops.
+
+--sampling says how the labeled crops were chosen: `proposed` by `predict --propose` or at random,
+`slides`: all crops of some slides, or `corrections`: the table has the corrections of the page of
+`predict --html`, all crops of CROPS were reviewed, and those without a correction are as predicted.
+With --unlabeled no labels are needed; it acts only if the crops are out of distribution.
 """
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -19,11 +25,18 @@ from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
 from stages.evaluation.arguments import add_column_arguments, add_model_arguments
 from stages.evaluation.classifier import Crops, read_classifier, score_crops
-from stages.evaluation.recalibrated import Recalibrated, refuse_few, write_model
+from stages.evaluation.recalibrated import (
+    Recalibrated,
+    Unlabeled,
+    refuse_few,
+    refuse_unlike,
+    write_model,
+)
 from stages.evaluation.slide_names import find_slides
 from stages.intake.labels import read_labels
 from stages.intake.names import Names
 from stages.intake.source import find_crops
+from stages.measures.recalibration import Sampling
 
 
 def main() -> None:
@@ -31,12 +44,18 @@ def main() -> None:
     parser.add_argument(
         "source", type=Path, help="a folder of crops, or a table with a column `name` beside them"
     )
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument(
+        "--labels", type=Path, metavar="TABLE", help="labels of some of the crops, 0 and 1"
+    )
+    given.add_argument(
+        "--unlabeled", action="store_true", help="from the probabilities of all crops, unlabeled"
+    )
     parser.add_argument(
-        "--labels",
-        type=Path,
-        required=True,
-        metavar="TABLE",
-        help="labels of some of the crops, 0 and 1",
+        "--sampling",
+        choices=get_args(Sampling),
+        default="proposed",
+        help="how the labeled crops were chosen (default: proposed)",
     )
     add_column_arguments(parser)
     add_model_arguments(parser)
@@ -49,34 +68,49 @@ def main() -> None:
             f"--output: {arguments.output} already exists; choose another name, or remove it"
         )
     folder, crops, columns = find_crops(arguments.source, arguments.labels)
-    named = Names(crops, "the folder of the crops", what="crops")
-    labels = read_labels(arguments.labels, named, arguments.name_column, arguments.label_column)
-    refuse_few(labels, arguments.labels)
+    labels = {}
+    if arguments.labels:
+        named = Names(crops, "the folder of the crops", what="crops")
+        table_columns = arguments.name_column, arguments.label_column
+        labels = read_labels(arguments.labels, named, *table_columns)
+        if arguments.sampling != "corrections":
+            refuse_few(labels, arguments.labels)
     classifier = read_classifier(arguments.model, arguments.weights)
-    if classifier.decision.calibration.local is not None:
+    decision = classifier.decision
+    if decision.calibration.local is not None:
         raise UserError(
             f"{arguments.model} is already recalibrated; use the model that it was made from"
         )
-    names = sorted(labels)
-    of_table = columns.of("slide") if columns else None
+    of_all = arguments.unlabeled or arguments.sampling == "corrections"
+    names = sorted(crops if of_all else labels)
     slides = find_slides(
         names,
         arguments.slide,
         classifier.made.dataset.card.group,
         required=False,
-        of_table=of_table,
+        of_table=columns.of("slide") if columns else None,
     )
     scores = score_crops(classifier, Crops([folder / name for name in names], classifier.made))
     refuse([scores.problems[row] for row in sorted(scores.problems)])
-    y_score = scores.probability
+    rows = [row for row in range(len(names)) if row not in scores.trained_on]
     if scores.trained_on:
         print(f"left out: {len(scores.trained_on)} crops that the model was trained on")
-        rest = [row for row in range(len(names)) if row not in scores.trained_on]
-        names, y_score = [names[row] for row in rest], y_score[rest]
-        refuse_few({name: labels[name] for name in names}, arguments.labels)
+    names, y_score = [names[row] for row in rows], scores.probability[rows]
+    novelty = None if scores.novelty is None else scores.novelty[rows]
 
-    y_true = np.array([labels[name] for name in names])
-    recalibrated = Recalibrated(classifier, y_true, y_score, [slides[name] for name in names])
+    recalibrated: Recalibrated | Unlabeled
+    if arguments.unlabeled:
+        recalibrated = Unlabeled(decision, y_score, novelty)
+    else:
+        predicted = decision.is_positive(y_score)
+        known = {name: labels.get(name, int(positive)) for name, positive in zip(names, predicted)}
+        refuse_few(known, arguments.labels)
+        y_true = np.array([known[name] for name in names])
+        refuse_unlike(y_true, y_score, decision, arguments.labels)
+        of_slide = [slides[name] for name in names]
+        recalibrated = Recalibrated(
+            decision, y_true, y_score, of_slide, novelty, arguments.sampling
+        )
     write_model(arguments.output, arguments.model, recalibrated, folder, names)
     recalibrated.print_rates()
     print(f"written to {arguments.output}/", file=sys.stderr)

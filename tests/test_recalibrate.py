@@ -19,6 +19,13 @@ def trained_on():
     return [Path("data/demo") / path for path, part in parts.items() if part != "test"]
 
 
+def ranked(folder):
+    """Return the paths of crops, the least probably sclerotic first, as the model sees them."""
+    assert run_program("predict", folder)[0] == 0
+    names, probability = read_table("evaluation.csv", ("name", "probability"))
+    return [Path(folder) / name for _, name in sorted(zip(map(float, probability), names))]
+
+
 def table(rows, name="few.csv"):
     Path(name).write_text(
         "name,ground truth\n" + "".join(f"{path},{label}\n" for path, label in rows)
@@ -28,10 +35,8 @@ def table(rows, name="few.csv"):
 
 def test_writes_a_recalibrated_model_folder(repository):
     theirs = make_another_laboratory()
-    crops = sorted(theirs.rglob("*.png"))
-    chosen = {
-        crop: int(crop.parent.name == "globally_sclerotic") for crop in crops[:5] + crops[-7:]
-    }
+    crops = ranked(theirs)
+    chosen = {crop: number // 7 for number, crop in enumerate(crops[:7] + crops[-5:])}
     labels = table([(crop.name, label) for crop, label in chosen.items()])
     code, printed, error = run_program(
         "recalibrate", "data/theirs", "--labels", labels, "--output", "models-ours"
@@ -41,14 +46,12 @@ def test_writes_a_recalibrated_model_folder(repository):
         printed.startswith("12 labeled crops of ")
         and ": 5 positive, 7 negative" in printed.splitlines()[0]
     )
-    assert " before, " in printed and "to be sure of rates above 0.95" in printed
+    assert " before, " in printed and "of crops chosen over all probabilities" in printed
     record, card = (
         json.loads(Path(f"models-ours/{name}.json").read_text())
         for name in ("recalibration", "model")
     )
-    assert (record["crops"], record["positive"]) == (12, 5) and record["sensitivity"]["after"][
-        "n"
-    ] == 5
+    assert (record["crops"], record["positive"]) == (12, 5) and record["sampling"] == "proposed"
     assert (
         card["recalibrated"]["from_sha256"]["model.keras"]
         == sha256("models/model.keras")
@@ -57,7 +60,7 @@ def test_writes_a_recalibrated_model_folder(repository):
     digests = {crop.relative_to(theirs).as_posix(): sha256(crop) for crop in chosen}
     assert (
         card["recalibrated"]["crops_sha256"] == digests
-        and "Platt" in card["recalibrated"]["method"]
+        and "threshold moves" in card["recalibrated"]["method"]
     )
 
     # Only the map is new.
@@ -93,7 +96,7 @@ def test_writes_a_recalibrated_model_folder(repository):
 
 
 def test_predict_proposes_crops_to_label(repository):
-    make_another_laboratory()
+    theirs = make_another_laboratory()
     code, printed, error = run_program("predict", "data/theirs", "--propose", "24")
     assert (
         code == 0
@@ -110,7 +113,8 @@ def test_predict_proposes_crops_to_label(repository):
         "models-ours",
     )
     assert code == 1 and "line 2: the label of" in error and "is ''; it must be 0 or 1" in error
-    truth = [f"{line.rstrip(',')},{int(line.startswith('globally'))}" for line in lines[1:]]
+    of_both = [crop.relative_to(theirs).as_posix() for crop in ranked(theirs)[-20:]]
+    truth = [f"{line.rstrip(',')},{int(line.rstrip(',') in of_both)}" for line in lines[1:]]
     Path("evaluation.propose.csv").write_text("\n".join([lines[0], *truth]) + "\n")
     code, printed, error = run_program(
         "recalibrate",
@@ -190,13 +194,14 @@ def test_leaves_out_crops_that_were_trained_on(repository):
     theirs, seen = make_another_laboratory(), trained_on()
     for crop in seen[:5]:
         shutil.copy(crop, theirs / crop.parent.name / f"copy-{crop.name}")
-    crops = [*sorted(theirs.rglob("synthetic*"))[::4], *theirs.rglob("copy-*")]
-    labels = table([(crop.name, int(crop.parent.name == "globally_sclerotic")) for crop in crops])
+    crops = [crop for crop in ranked(theirs) if not crop.name.startswith("copy")][::4]
+    labels = [(crop.name, int(number >= 5)) for number, crop in enumerate(crops)]
+    labels = table(labels + [(crop.name, 0) for crop in theirs.rglob("copy-*")])
     code, printed, error = run_program(
         "recalibrate", theirs, "--labels", labels, "--output", "models-ours"
     )
     assert code == 0 and "left out: 5 crops that the model was trained on" in printed, error
-    assert json.loads(Path("models-ours/recalibration.json").read_text())["crops"] == len(crops) - 5
+    assert json.loads(Path("models-ours/recalibration.json").read_text())["crops"] == len(crops)
     labels = table([(crop.name, int(crop.parent.name == "globally_sclerotic")) for crop in seen])
     code, _, error = run_program(
         "recalibrate", "data/demo", "--labels", labels, "--output", "again"
@@ -206,6 +211,39 @@ def test_leaves_out_crops_that_were_trained_on(repository):
         and "labels 0 positive and 0 negative crops; it lacks" in error
         and not Path("again").exists()
     )
+
+
+def test_refuses_labels_that_recalibration_cannot_use(repository):
+    theirs = make_another_laboratory()
+    crops = ranked(theirs)
+
+    def recalibrated(rows, *arguments):
+        return run_program(
+            "recalibrate",
+            theirs,
+            *("--labels", table(rows), "--output", "models-ours"),
+            *arguments,
+        )
+
+    # Right for the highest and the lowest, but not between: as if drawn at random.
+    code, _, error = recalibrated([(crop.name, row % 2) for row, crop in enumerate(crops)])
+    assert code == 1 and "the model does not tell these crops apart (ROC AUC 0.5" in error
+    # The corrections of a page: all of them contradict the model.
+    predicted = dict(zip(*read_table("evaluation.csv", ("name", "predicted"))))
+    wrong = [crop.relative_to(theirs).as_posix() for crop in crops[2:4] + crops[-4:-2]]
+    corrections = [(name, 1 - int(predicted[name])) for name in wrong]
+    corrections[0] = (corrections[0][0], 0)
+    corrections[-1] = (corrections[-1][0], 1)
+    of_class = [sum(int(label) == one for _, label in corrections) for one in (0, 1)]
+    said = sum(int(predicted[name]) != label for name, label in corrections)
+    code, _, error = recalibrated(corrections)
+    assert code == 1 and min(of_class) > 0
+    if said > 2:
+        assert "labels contradict the predictions" in error and "--sampling corrections" in error
+    assert not Path("models-ours").exists()
+    code, _, error = run_program("recalibrate", theirs, "--unlabeled", "--output", "models-ours")
+    assert code == 1 and "--unlabeled: this model has no novelty" in error
+    assert run_program("recalibrate", theirs, "--output", "models-ours")[0] == 2
 
 
 def test_recalibrates_on_real_crops(repository, real_data):
@@ -219,6 +257,8 @@ def test_recalibrates_on_real_crops(repository, real_data):
         "models-ours",
     )
     code, printed, error = run_program("recalibrate", folder, *arguments)
-    assert code == 0 and printed.startswith(
-        "12 labeled crops of 3 slides: 7 positive, 5 negative"
-    ), error
+    if "does not tell these crops apart" in error:
+        assert code == 1 and not Path("models-ours").exists()
+    else:
+        assert code == 0, error
+        assert printed.startswith("12 labeled crops of 3 slides: 7 positive, 5 negative")

@@ -17,6 +17,7 @@ from stages.measures.recalibration import Shift
 Share = Annotated[float, Field(ge=0, le=1)]
 # Probabilities are clipped by this; closer to 0 or 1, the log-odds of float32 would be infinite.
 LIMIT = float(np.finfo(np.float32).eps)
+LEAST = 1e-30
 # The strength of the penalty on Platt's map: it matters only for classes that are fully separated.
 WEAK = 1e3
 # By how much the log-odds of members are expected to differ: the standard deviation of offsets.
@@ -26,6 +27,14 @@ MEMBER_SPREAD = 2.0
 def log_odds(probability: np.ndarray | float) -> np.ndarray:
     """Return the log-odds of probabilities, float64, clipped to about -16 and 16."""
     return scipy.special.logit(np.clip(np.asarray(probability, dtype=np.float64), LIMIT, 1 - LIMIT))
+
+
+def unclipped_log_odds(probability: np.ndarray | float) -> np.ndarray:
+    """Return the log-odds of probabilities, float64, as far as float32 tells them apart: from about
+    -69 to 17. A map that moves them must not find many alike.
+    """
+    values = np.asarray(probability, dtype=np.float64)
+    return scipy.special.logit(np.clip(values, LEAST, 1 - LIMIT / 2))
 
 
 class Map(Parameters):
@@ -120,7 +129,8 @@ class Calibration(Parameters):
 
     def _finish(self, y_score: np.ndarray) -> np.ndarray:
         if self.local is not None:
-            y_score = scipy.special.expit(self.local.slope * log_odds(y_score) + self.local.offset)
+            odds = self.local.slope * unclipped_log_odds(y_score) + self.local.offset
+            y_score = scipy.special.expit(odds)
         return y_score.astype(np.float32).astype(np.float64)
 
 

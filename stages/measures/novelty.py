@@ -16,6 +16,8 @@ NOVELTY = Path("models/novelty.npz")
 # Crops whose median novelty is above this are out of distribution.
 OUT_OF_DISTRIBUTION = 0.95
 CHUNK = 4096
+# Of slides, whose crops are measured against those of the other groups.
+GROUPS = 20
 ARRAYS = ("mean", "scale", "precision", "distances")
 MADE_FROM = "made_from"
 
@@ -26,8 +28,8 @@ class NoveltyReference:
     Attributes:
         mean, scale: of the features, float64 (D,).
         precision: of the standardized features, float64 (D, D).
-        distances: float64 (n,), ascending; the training crops of each fold measured against the
-            other folds, as if their slides were unseen. Empty if the model has no features.
+        distances: float64 (n,), ascending; the training crops of each group of slides measured
+            against the others, as if their slides were unseen. Empty if the model has no features.
         made_from: SHA-256 of the manifest, the split and the features ("" without features).
     """
 
@@ -75,16 +77,20 @@ def empty_reference() -> NoveltyReference:
     return NoveltyReference(np.zeros(0), np.ones(0), np.zeros((0, 0)), np.zeros(0))
 
 
-def fit_novelty(features: np.ndarray, folds: np.ndarray) -> NoveltyReference:
+def fit_novelty(features: np.ndarray, slides: np.ndarray) -> NoveltyReference:
     """Return the novelty reference of some crops.
+
+    Each crop's own distance is measured against the crops of other groups of slides. The groups are
+    small, so that these other crops are nearly all, as for a new crop.
 
     Args:
         features: of the upright crops, float32 (n, D).
-        folds: int (n,), at least two different ones.
+        slides: text or int (n,), at least two different ones.
     """
+    groups = np.unique(slides, return_inverse=True)[1] % GROUPS
     distances = np.zeros(len(features))
-    for fold in np.unique(folds):
-        out = folds == fold
+    for group in np.unique(groups):
+        out = groups == group
         distances[out] = _fit(features[~out], np.zeros(0)).distance(features[out])
     return _fit(features, np.sort(distances))
 

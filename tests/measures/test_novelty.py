@@ -33,13 +33,23 @@ def test_novelty_is_uniform_for_unseen_crops_and_high_for_shifted_ones(tmp_path)
     path = tmp_path / "novelty.npz"
     reference.save(path)
     assert np.array_equal(read_novelty(path).novelty(features), reference.novelty(features))
-    # The folds matter, not their numbers; the bytes are reproducible.
+    # The slides matter, not their names; the bytes are reproducible.
     before = path.read_bytes()
     fit_novelty(features, folds + 7).save(path)
     assert path.read_bytes() == before
     path.write_bytes(before[:500])
     with pytest.raises(UserError, match=r"novelty.npz is damaged"):
         read_novelty(path)
+
+
+def test_novelty_of_many_features_is_hardly_biased():
+    """Distances by other groups of slides, which are smaller than folds."""
+    random = np.random.default_rng(0)
+    features, unseen = (random.normal(size=(n, 300)).astype(np.float32) for n in (700, 1000))
+    by_slide, by_fold = (
+        fit_novelty(features, np.arange(700) % number).novelty(unseen) for number in (35, 5)
+    )
+    assert by_fold.mean() + 0.02 < by_slide.mean() < 0.53
 
 
 def test_ignores_a_constant_feature():
