@@ -45,7 +45,10 @@ def test_novelty_is_uniform_for_unseen_crops_and_high_for_shifted_ones(tmp_path)
 def test_novelty_of_many_features_is_hardly_biased():
     """Distances by other groups of slides, which are smaller than folds."""
     random = np.random.default_rng(0)
-    features, unseen = (random.normal(size=(n, 300)).astype(np.float32) for n in (700, 1000))
+    mixing = random.normal(size=(300, 300))
+    features, unseen = (
+        (random.normal(size=(n, 300)) @ mixing).astype(np.float32) for n in (700, 1000)
+    )
     by_slide, by_fold = (
         fit_novelty(features, np.arange(700) % number).novelty(unseen) for number in (35, 5)
     )

@@ -405,7 +405,7 @@ def test_saves_only_the_trained_blocks_of_an_encoder(small, trainable, ensemble)
     assert Attention(classifier.model)(np.array(open_squares()[:2])).shape == (2, 42, 42)
     cohort = read_cohort()
     said = {
-        line.split(",")[0]: float(line.split(",")[-1])
+        line.split(",")[0]: float(line.split(",")[3])
         for line in Path("models/validation.csv").read_text().splitlines()[1:]
     }
     assert len(said) == np.sum(cohort.folds > 0 if ensemble else cohort.splits == "val")
