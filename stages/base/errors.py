@@ -23,8 +23,11 @@ def refuse(problems: Iterable[str]) -> None:
         raise UserError("\n".join([*lines[:SHOWN], *more]))
 
 
-def warn(what: str, names: Sequence[str]) -> None:
-    """Print a warning for each of the first 20 `names`, and how many more there are."""
+def warn(what: str, names: Sequence[str] | None = None) -> None:
+    """Print a warning, or one for each of the first 20 `names`, and how many more there are."""
+    if names is None:
+        print(f"warning: {what}", file=sys.stderr)
+        return
     for name in names[:SHOWN]:
         print(f"warning: {what}: {name}", file=sys.stderr)
     if len(names) > SHOWN:

@@ -1,7 +1,6 @@
 """The label of each image: from its folder or from a table, and as corrected."""
 
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import translate
@@ -62,7 +61,7 @@ class Labels:
         refuse([*self.problems, *further])
         if words := self.texts.keys() - {"0", "1"}:
             said = ", ".join(f"{quoted(text)} as {self.texts[text]}" for text in sorted(words))
-            print(f"warning: {self.table}: read {said}", file=sys.stderr)
+            warn(f"{self.table}: read {said}")
         return self.labels
 
 
@@ -147,10 +146,8 @@ def _agreed(fields: dict[str, str], meanings: Callable[[str], set]) -> tuple[str
     texts = list(filled.values())
     possible = [meanings(text) for text in texts]
     if any(possible) and not set.intersection(*possible):
-        said = " and ".join(
-            f"{column} is {quoted(text.strip())}" for column, text in filled.items()
-        )
-        return texts[0], f"{said}; they must agree, or keep one of the columns"
+        said = [f"{column} is {quoted(text.strip())}" for column, text in filled.items()]
+        return texts[0], f"{' and '.join(said)}; they must agree, or keep one of the columns"
     # The text with the fewest meanings: a path, if the other is only the last part of it.
     return min(zip(texts, possible), key=lambda pair: len(pair[1]))[0], ""
 
@@ -189,11 +186,8 @@ def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, in
         if of_0 != of_1:
             labels[path] = int(of_1 > of_0)
         else:
-            where = "both" if of_0 >= 0 else "neither"
-            stray.append(
-                f"{dataset.folder / path} is in {where} of the class folders "
-                f"{' and '.join(classes)}"
-            )
+            where = f"{'both' if of_0 >= 0 else 'neither'} of the class folders"
+            stray.append(f"{dataset.folder / path} is in {where} {' and '.join(classes)}")
     _refuse_missing_folders(dataset, labels)
     refuse(stray)
     if dataset.card.pattern and not dataset.card.pattern.of_path:
@@ -267,9 +261,8 @@ def labels_from_table(dataset: Dataset, listing: Listing) -> tuple[dict[str, int
         ) from None
     for key in ("slide", "site"):
         if column := named.get(key):
-            check_names(
-                column, ((row.fields[column].strip(), f"{table}, line {row.line}") for row in rows)
-            )
+            cells = ((row.fields[column].strip(), f"{table}, line {row.line}") for row in rows)
+            check_names(column, cells)
     labels = Labels(table, Names(listing.images, "the folder", unread=listing.unread))
     groups: Groups = {}
     without_row, problems = set(listing.images), []

@@ -2,13 +2,12 @@
 
 import os
 import re
-import sys
 import unicodedata
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from stages.base.errors import UserError, refuse
+from stages.base.errors import UserError, refuse, warn
 from stages.base.files import is_in_cache
 from stages.base.parameters import quoted
 from stages.dataset.card import Dataset
@@ -51,10 +50,9 @@ class Listing(NamedTuple):
         """Print one line that counts the ignored files, if there are any."""
         if self.ignored:
             shown = ", ".join(map(quoted, self.ignored[:5])) + ", ..." * (len(self.ignored) > 5)
-            print(
-                f"warning: {self.folder}: ignored {len(self.ignored)} hidden files or folders, or "
-                f"leftovers of file systems, editors or archives ({shown})",
-                file=sys.stderr,
+            warn(
+                f"{self.folder}: ignored {len(self.ignored)} hidden files or folders, or leftovers "
+                f"of file systems, editors or archives ({shown})"
             )
 
     @property

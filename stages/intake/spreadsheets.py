@@ -1,10 +1,9 @@
 """What spreadsheets make of the names of slides and sites: dates, rounded numbers, errors."""
 
 import re
-import sys
 from collections.abc import Iterable
 
-from stages.base.errors import refuse
+from stages.base.errors import refuse, warn
 from stages.base.parameters import quoted
 from stages.intake.listing import has_control
 
@@ -66,11 +65,8 @@ def check_names(column: str, cells: Iterable[tuple[str, str]]) -> None:
     for name, where in cells:
         if name:
             names.setdefault(name, where)
-    refuse(
-        f"{where}: {column} is {quoted(name)}, {why}"
-        for name, where in names.items()
-        if (why := _damage(name))
-    )
+    damages = ((name, where, _damage(name)) for name, where in names.items())
+    refuse(f"{where}: {column} is {quoted(name)}, {why}" for name, where, why in damages if why)
     dates = {name for name in names if _is_shortened(name) or NUMERIC.fullmatch(name)}
     others = [name for name in names if name not in dates]
     shapes = {_shape(name) for name in others}
@@ -83,13 +79,13 @@ def check_names(column: str, cells: Iterable[tuple[str, str]]) -> None:
         if name in dates and others and not any(shape.startswith(_shape(name)) for shape in shapes)
     )
     long = [name for name in names if re.fullmatch(r"\d{16,}", name)]
-    rounded = sum(len(name) - 15 for name in long) > 2 and not any(
-        name[15:].strip("0") for name in long
-    )
+    ends = "".join(name[15:] for name in long)
+    rounded = len(ends) > 2 and not ends.strip("0")
     numbers = [name for name in names if re.fullmatch(r"\d+", name)]
     decimals = {name for name in names if re.fullmatch(r"\d+[.,]\d+", name)}
     without_zeros = not any(name.endswith("0") for name in decimals)
     cut = {name[:-1] for name in decimals} & decimals if without_zeros else set()
+    truths = {"TRUE", "FALSE"}
     doubts = {
         "is a date; did a spreadsheet make it from a name such as 1-2?": [
             name for name in names if name in dates and (not others or _is_shortened(name))
@@ -101,9 +97,7 @@ def check_names(column: str, cells: Iterable[tuple[str, str]]) -> None:
             name for name in names if name in cut
         ],
         "is a truth value; did a spreadsheet make it from a name?": [
-            name
-            for name in names
-            if name in ("TRUE", "FALSE") and not names.keys() <= {"TRUE", "FALSE"}
+            name for name in names if name in truths and not names.keys() <= truths
         ],
         "has a question mark, which programs write for an unknown letter; is it complete?": [
             name for name in names if "?" in name.strip("?")
@@ -115,10 +109,7 @@ def check_names(column: str, cells: Iterable[tuple[str, str]]) -> None:
     for doubt, doubted in doubts.items():
         if doubted:
             more = f" ({len(doubted)} names)" if len(doubted) > 1 else ""
-            print(
-                f"warning: {names[doubted[0]]}: {column} {quoted(doubted[0])} {doubt}{more}",
-                file=sys.stderr,
-            )
+            warn(f"{names[doubted[0]]}: {column} {quoted(doubted[0])} {doubt}{more}")
 
 
 def _damage(name: str) -> str | None:

@@ -6,12 +6,11 @@
 import csv
 import io
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, assert_never
 
-from stages.base.errors import UserError, refuse
+from stages.base.errors import UserError, refuse, warn
 from stages.base.parameters import quoted
 from stages.dataset.slides import nfc
 from stages.intake.kinds import table_kind
@@ -90,17 +89,12 @@ def read_laboratory_table(table: Path, wanted: Sequence[Wanted]) -> Table:
     filled = [(line, row + [""] * (width - len(row))) for line, row in rows]
     found = [Row(line, {name: row[at] for name, at in places.items()}) for line, row in filled]
     columns = {column_key(name) for name in header if name.strip()}
-    refuse(
-        [f"{table}, line {row.line}: {fault}" for row in found for fault in _faults(row, columns)]
-    )
+    refuse(f"{table}, line {row.line}: {one}" for row in found for one in _faults(row, columns))
     long = [line for line, row in rows if any("\n" in field or "\r" in field for field in row)]
     if long:
         more = f", and in {len(long) - 1} more" if len(long) > 1 else ""
-        print(
-            f"warning: {table}, line {long[0]}: a field of several lines{more}; "
-            "are its quotation marks right?",
-            file=sys.stderr,
-        )
+        said = f"a field of several lines{more}; are its quotation marks right?"
+        warn(f"{table}, line {long[0]}: {said}")
     values = [
         [one if isinstance(one, Doubtful) else one.strip() for one in row] for _, row in filled
     ]
@@ -166,11 +160,8 @@ def _place(header: Sequence[str], name: str, table: Path) -> int:
     others = [quoted(header[place]) for place in loose if place not in places]
     if others or not exact:
         instead = f", not {' or '.join(others)}" if others else ""
-        print(
-            f"warning: {table}: the column {quoted(header[places[0]])} is read as {quoted(name)}"
-            f"{instead}",
-            file=sys.stderr,
-        )
+        column = quoted(header[places[0]])
+        warn(f"{table}: the column {column} is read as {quoted(name)}{instead}")
     return places[0]
 
 

@@ -2,7 +2,6 @@
 
 import io
 import re
-import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from openpyxl.worksheet._reader import (
     WorkSheetParser,
 )
 
-from stages.base.errors import UserError
+from stages.base.errors import UserError, warn
 from stages.base.parameters import quoted
 from stages.intake.spreadsheets import Doubtful
 
@@ -211,21 +210,17 @@ def _choose(path: Path, fitting: dict[Any, bool]) -> Any:
             f"{path}: {len(visible)} sheets have these columns: "
             f"{', '.join(sheet.title for sheet in visible)}; save only the right one"
         )
-    hidden = ", ".join(
-        quoted(sheet.title) for sheet, fits in fitting.items() if fits and sheet not in visible
-    )
+    others = [one for one, fits in fitting.items() if fits and one not in visible]
+    hidden = ", ".join(quoted(sheet.title) for sheet in others)
     if hidden and not visible:
         raise UserError(
             f"{path}: only a hidden sheet has these columns: {hidden}; "
             "unhide the sheet if it is the right one"
         )
     if hidden:
-        print(
-            f"warning: {path}: not read: the hidden sheet {hidden}, which has these columns, too",
-            file=sys.stderr,
-        )
-    others = sorted(fitting, key=lambda sheet: sheet.sheet_state != "visible")
-    return next(iter(visible or others), None)
+        warn(f"{path}: not read: the hidden sheet {hidden}, which has these columns, too")
+    by_state = sorted(fitting, key=lambda sheet: sheet.sheet_state != "visible")
+    return next(iter(visible or by_state), None)
 
 
 def _read_sheet(path: Path, sheet: Any, computed: bool) -> Sheet:
@@ -245,11 +240,8 @@ def _read_sheet(path: Path, sheet: Any, computed: bool) -> Sheet:
     _mark_merged(parser.merged, rows)
     (_, header), *others = rows.items()
     if hidden := sorted(parser.hidden_rows & {line for line, _ in others}):
-        print(
-            f"warning: {path}: {len(hidden)} rows of the sheet {sheet.title} are hidden, but read, "
-            f"such as line {hidden[0]}",
-            file=sys.stderr,
-        )
+        read = f"hidden, but read, such as line {hidden[0]}"
+        warn(f"{path}: {len(hidden)} rows of the sheet {sheet.title} are {read}")
     return Sheet(header, others, parser.hidden_columns)
 
 

@@ -152,18 +152,11 @@ def patients_of(slides: Sequence[Path], pattern: str | None) -> dict[Path, str]:
     stems = [_stem(slide) for slide in slides]
     # S1.svs and S1.ome.tif are one slide.
     counts = Counter(nfc(slide_name(slide.name)) for slide in slides)
-    refuse(
-        sorted(
-            f"two slides have the name {name}, and so would their crops; rename one"
-            for name, count in counts.items()
-            if count > 1
-        )
-    )
+    twice = sorted(name for name, count in counts.items() if count > 1)
+    refuse(f"two slides have the name {one}, and so would their crops; rename one" for one in twice)
     if not pattern:
-        warn(
-            "slides that are kept apart, but may be of one patient (see --slide)",
-            written_alike(stems),
-        )
+        doubt = "slides that are kept apart, but may be of one patient (see --slide)"
+        warn(doubt, written_alike(stems))
         return dict(zip(slides, stems))
     try:
         matched = slide_pattern(pattern).match_all([slide.name for slide in slides])
@@ -193,11 +186,9 @@ def open_source(path: Path, annotations: Path, classes: Classes, cut: Cut, patie
             if slide.bounds[:2] != (0, 0):
                 corner = "the scanned region" if from_bounds else "the slide"
                 warn(
-                    "check some crops, and see --origin",
-                    [
-                        f"{path} was scanned from pixel {slide.bounds.x}, {slide.bounds.y}; "
-                        f"{annotations} is assumed to count from the corner of {corner}"
-                    ],
+                    "check some crops, and see --origin: "
+                    f"{path} was scanned from pixel {slide.bounds.x}, {slide.bounds.y}; "
+                    f"{annotations} is assumed to count from the corner of {corner}"
                 )
         case "bounds":
             from_bounds = True
@@ -226,7 +217,7 @@ def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, label
         UserError: a glomerulus was not scanned, or the slide is damaged there.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    rows: list[list[Any]] = []
+    rows: list[dict[str, Any]] = []
     features: list[dict[str, Any]] = []
     problems: list[str] = []
     doubts: list[str] = []
@@ -261,18 +252,15 @@ def cut_all(sources: Sequence[Source], cut: Cut, output: Path, title: str, label
             features += drawn
         refuse(problems)
         warn("not scanned", doubts)
-        kept = [number for number, column in enumerate(COLUMNS) if labeled or column != "label"]
-        write_table(
-            folder / "labels.csv",
-            [COLUMNS[one] for one in kept],
-            ([row[one] for one in kept] for row in rows),
-        )
+        columns = [column for column in COLUMNS if labeled or column != "label"]
+        table = ([row[column] for column in columns] for row in rows)
+        write_table(folder / "labels.csv", columns, table)
         folder.rename(output)
     write_features(outlines_of(output), features)
     if labeled:
         with replacing(card_of(output)) as file:
-            columns = {"name": "name", "label": "label", "slide": "slide"}
-            YAML().dump({"title": title, "labels": "labels.csv", "columns": columns}, file)
+            named = {"name": "name", "label": "label", "slide": "slide"}
+            YAML().dump({"title": title, "labels": "labels.csv", "columns": named}, file)
     return total
 
 
@@ -295,11 +283,10 @@ def card_of(output: Path) -> Path:
     return output.with_name(output.name + ".yaml")
 
 
-def _row(name: str, glomerulus: Glomerulus, source: Source, box: Box, level: int) -> list[Any]:
+def _row(name: str, glomerulus: Glomerulus, source: Source, box: Box, level: int) -> dict[str, Any]:
     left, top = box.x - source.origin[0], box.y - source.origin[1]
-    label = "" if glomerulus.label is None else glomerulus.label
-    place = [left, top, box.width, box.height, level, source.slide.path.name]
-    return [name, label, source.patient, *place]
+    place = (left, top, box.width, box.height, level, source.slide.path.name)
+    return dict(zip(COLUMNS, (name, glomerulus.label, source.patient, *place)))
 
 
 def _outline(name: str, glomerulus: Glomerulus, source: Source) -> dict[str, Any]:

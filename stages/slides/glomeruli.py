@@ -139,10 +139,9 @@ def find_glomeruli(
         here = f"{where}, annotation {one.number}"
         if label is not None:
             other = [name for name in broader if classes.label(name) == 1 - label]
-            doubts += [
-                f"{here} is of the class {own!r}, label {label}, within {name!r}, label {1 - label}"
-                for name in other[:1]
-            ]
+            if other:
+                within = f"within {other[0]!r}, label {1 - label}"
+                doubts.append(f"{here} is of the class {own!r}, label {label}, {within}")
         if one.outline is None:
             problems.append(f"{here}: its outline cannot be read ({one.problem}); draw it again")
         found.append((one, label))
@@ -156,10 +155,8 @@ def find_glomeruli(
         )
     refuse(problems)
     warn("its own class is used", doubts)
-    warn(
-        f"{where}: left out, as nobody drew them as outlines",
-        [f"{count} x {what}" for what, count in sorted(not_drawn.items())],
-    )
+    left_out = [f"{count} x {what}" for what, count in sorted(not_drawn.items())]
+    warn(f"{where}: left out, as nobody drew them as outlines", left_out)
     return found
 
 
@@ -223,13 +220,10 @@ def check_outlines(
             if not whole.covers(part):
                 inside = areas(part.intersection(whole))
                 if not cut or inside.is_empty:
-                    how, hint = "wholly", ""
-                    if not inside.is_empty:
-                        how, hint = "partly", "; --beyond cut keeps what is inside"
-                    size = f"{slide.size[0]} x {slide.size[1]} pixels"
-                    problems.append(
-                        f"{here} lies {how} beyond {slide.path}, which has {size}{hint}"
-                    )
+                    how = "wholly" if inside.is_empty else "partly"
+                    hint = "" if inside.is_empty else "; --beyond cut keeps what is inside"
+                    size = f"{slide.size[0]} x {slide.size[1]} pixels{hint}"
+                    problems.append(f"{here} lies {how} beyond {slide.path}, which has {size}")
                     continue
                 repairs.append(f"{here}: cut off at the slide's edge")
                 part = inside

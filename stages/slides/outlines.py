@@ -53,15 +53,12 @@ def parts_of(
 
 def crosses_often(outline: BaseGeometry) -> bool:
     """Return whether the segments of an outline cross more than `CROSSINGS` times."""
-    rings = [
-        shapely.get_coordinates(ring)
-        for ring in shapely.get_rings(shapely.remove_repeated_points(outline))
-    ]
+    found = shapely.get_rings(shapely.remove_repeated_points(outline))
+    rings = [shapely.get_coordinates(ring) for ring in found]
     if not rings:
         return False
-    segments = shapely.linestrings(
-        np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings])
-    )
+    ends = [np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings]
+    segments = shapely.linestrings(np.concatenate(ends))
     tree, pairs, start, step = shapely.STRtree(segments), 0, 0, 8
     # In growing steps: the first segments of a long tangle suffice, and all of it would have more
     # pairs than fit in memory.
@@ -77,16 +74,12 @@ def made_valid(outline: BaseGeometry) -> BaseGeometry:
     """Return an outline that does not cross itself; overlapping parts are merged."""
     if outline.geom_type != "MultiPolygon":
         return shapely.make_valid(outline)
-    return shapely.union_all(
-        [areas(shapely.make_valid(part)) for part in shapely.get_parts(outline)]
-    )
+    parts = shapely.get_parts(outline)
+    return shapely.union_all([areas(shapely.make_valid(part)) for part in parts])
 
 
 def areas(geometry: BaseGeometry) -> BaseGeometry:
     """Return the parts of a geometry with an area: a (Multi)Polygon, perhaps empty."""
-    parts = [
-        part
-        for part in getattr(geometry, "geoms", [geometry])
-        if part.geom_type in ("Polygon", "MultiPolygon")
-    ]
+    parts = getattr(geometry, "geoms", [geometry])
+    parts = [part for part in parts if part.geom_type in ("Polygon", "MultiPolygon")]
     return shapely.union_all(parts) if len(parts) > 1 else parts[0] if parts else shapely.Polygon()

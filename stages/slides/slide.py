@@ -80,12 +80,10 @@ class Slide:
             self.size: tuple[int, int] = self.file.dimensions
         except UserError:
             raise
-        except openslide.OpenSlideUnsupportedFormatError:
-            raise UserError(
-                f"{path} does not open as a slide: OpenSlide does not read its format"
-            ) from None
         except Exception as error:  # Both libraries raise many kinds on damaged files.
             reason = " ".join(str(error).split())[:200]
+            if isinstance(error, openslide.OpenSlideUnsupportedFormatError):
+                reason = "OpenSlide does not read its format"
             raise UserError(f"{path} does not open as a slide: {reason}") from None
         self.resolution = (resolution, resolution) if resolution else self._resolution()
         values = [self._property(f"bounds-{name}") for name in ("x", "y", "width", "height")]
@@ -121,9 +119,7 @@ class Slide:
             UserError: the slide is damaged there.
         """
         wanted = [resolution / own for own in self.resolution]
-        width, height = (
-            max(1, round(side / factor)) for side, factor in zip((box.width, box.height), wanted)
-        )
+        width, height = max(1, round(box.width / wanted[0])), max(1, round(box.height / wanted[1]))
         # Rounding may make the right level seem slightly too coarse.
         level = self.file.get_best_level_for_downsample(min(wanted) * 1.001)
         downsample = self.file.level_downsamples[level]
@@ -144,9 +140,8 @@ class Slide:
         blank = ~missing & ((colors == 0).all(axis=2) | (colors == 255).all(axis=2))
         white = Image.new("RGBA", region.size, "white")
         picture = Image.alpha_composite(white, region).convert("RGB")
-        picture = picture.resize(
-            (width, height), Image.Resampling.LANCZOS, box=(0, 0, across, down)
-        )
+        read = (0, 0, across, down)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS, box=read)
         return Region(picture, level, missing, blank)
 
 

@@ -1,11 +1,11 @@
 """Resume a killed training after its last whole epoch, with the bytes of an uninterrupted one."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 
+from stages.base.errors import warn
 from stages.base.files import replacing
 from stages.model.backend import keras
 
@@ -47,7 +47,7 @@ class Checkpoint(keras.callbacks.Callback):
         except FileNotFoundError:
             pass
         except Exception as error:  # NumPy and zipfile raise many kinds on a damaged file.
-            print(f"warning: {path} is not usable ({error}); training starts over", file=sys.stderr)
+            warn(f"{path} is not usable ({error}); training starts over")
 
     @property
     def first_epoch(self) -> int:
