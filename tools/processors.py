@@ -89,11 +89,12 @@ def augmented() -> Named:
 
 def calibration() -> Named:
     """Every calibration, the thresholds, the uncertain band and the intervals."""
+    from stages.measures.band import fit_band
     from stages.measures.calibration import fit_calibration
-    from stages.measures.decision import choose_threshold, uncertain_band
     from stages.measures.influence import Sample
     from stages.measures.intervals import estimate
     from stages.measures.scores import score
+    from stages.measures.threshold import choose_threshold
 
     random = np.random.default_rng(1)
     y_true = random.integers(0, 2, 400)
@@ -105,11 +106,11 @@ def calibration() -> Named:
     # As text, as slides are. (The emulator falls over NumPy's sorting of whole numbers by AVX2.)
     slides = random.integers(0, 20, 400).astype(str)
     for method in ("none", "temperature", "sigmoid", "isotonic"):
-        calibrated = fit_calibration(y_true, y_score, method)(y_score)
+        calibrated = fit_calibration(y_true, y_score, method)(y_score[:, None])
         yield f"{method}: probabilities", calibrated
         for rule in ("youden", "balanced", "sensitivity"):
-            threshold = choose_threshold(y_true, calibrated, rule, 0.95)
-            band = uncertain_band(y_true, calibrated, threshold, 0.02)
+            threshold = choose_threshold(y_true, calibrated, rule, 0.95, slides)
+            band, _ = fit_band(y_true, calibrated, slides, threshold, 0.05)
             yield (
                 f"{method}: {rule}",
                 np.array([threshold, band.low or threshold, band.high or threshold]),

@@ -250,7 +250,7 @@ def test_a_small_test_set_is_called_small():
     assert "F1 is 0.30 wide" in too_small(31, 25, {"roc_auc": 0.02, "f1": 0.3})
 
 
-DRAWS = 150
+DRAWS = 100
 
 
 @pytest.mark.parametrize(("slides", "icc"), [(4, 0.1), (6, 0.25), (20, 0.1)])
