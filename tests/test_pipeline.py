@@ -68,14 +68,14 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(workspace):
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("evaluate.prevalence", 0.1, ["evaluate"]),
-        ("calibrate.threshold_rule", "youden", ["calibrate", "evaluate"]),
-        ("train.epochs", 2, ["train", "calibrate", "evaluate"]),
-        ("split.fold", 1, ["split", "train", "calibrate", "evaluate"]),
+        ("evaluate.prevalence", 0.1, ["evaluate", "model_card"]),
+        ("calibrate.threshold_rule", "youden", ["calibrate", "evaluate", "model_card"]),
+        ("train.epochs", 2, ["train", "calibrate", "evaluate", "model_card"]),
+        ("split.fold", 1, ["split", "train", "calibrate", "evaluate", "model_card"]),
         (
             "pad.mode",
             "edge",
-            ["pad", "near_duplicates", "features", "train", "calibrate", "evaluate"],
+            ["pad", "near_duplicates", "features", "train", "calibrate", "evaluate", "model_card"],
         ),
     ],
 )
@@ -199,6 +199,7 @@ def test_an_experiment_shows_and_compares(workspace):
         "train",
         "calibrate",
         "evaluate",
+        "model_card",
     ]
     shown = json.loads(dvc("exp", "show", "--json"))
     experiments = [experiment for row in shown for experiment in row.get("experiments") or []]
@@ -375,7 +376,7 @@ def append(file, line):
 @pytest.mark.parametrize(
     ("file", "line", "expected"),
     [
-        ("data/demo.yaml", "license: CC0", ["manifest"]),
+        ("data/demo.yaml", "license: CC0", ["manifest", "model_card"]),
         ("stages/evaluation/gallery.py", "# Another.", []),
         ("stages/evaluation/page/page.js", "// Another.", []),
         (

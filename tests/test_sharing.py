@@ -180,7 +180,7 @@ def test_results_of_two_branches_leave_no_markers_and_repro_makes_those_of_both(
     merge = subprocess.run(["git", "merge", "-q", "theirs"], capture_output=True, text=True)
     assert merge.returncode == 1 and "dvc.lock" in merge.stdout, merge.stdout
     assert Path("dvc.lock").read_bytes() == before and "youden" in Path("params.yaml").read_text()
-    assert stages_run(dvc("repro")) == ["evaluate"]
+    assert stages_run(dvc("repro")) == ["evaluate", "model_card"]
     git("add", "-A")
     git("commit", "-q", "-m", "Both")
     assert "up to date" in dvc("status") and git("status", "--short") == ""
