@@ -21,17 +21,17 @@ from stages.model.folder import CARD, FOLDER
 
 MODEL_CARD, METRICS = FOLDER / "README.md", Path("metrics")
 SHOWN = ("roc_auc", "average_precision", "sensitivity", "specificity", "precision", "npv", "brier")
-BY_SITE = ("site", "measure", "value", "low", "high", "glomeruli", "sclerotic", "slides")
+BY_SITE = ("site", "measure", "value", "low", "high", "glomeruli", "slides")
 
 
 def main() -> None:
     dataset, cohort = read_dataset(read_used_card().name), read_cohort()
     made, results = read_json(FOLDER / CARD), read_json(METRICS / "measures.json")
-    unreadable = len(read_table(METRICS / "unreadable.csv", ("path", "label", "reason")))
-    sites = read_table(METRICS / "sites.csv", BY_SITE)
+    (unreadable,) = read_table(METRICS / "unreadable.csv", ["path"])
+    sites = list(zip(*read_table(METRICS / "sites.csv", BY_SITE)))
     sections = (
         introduction(made, dataset),
-        training_data(dataset, cohort, unreadable),
+        training_data(dataset, cohort, len(unreadable)),
         operating_point(read_decision()),
         performance(results, sites),
         LIMITS,
@@ -84,7 +84,9 @@ def operating_point(decision: Decision) -> str:
     low, high = decision.uncertain.low, decision.uncertain.high
     band = "none" if low is None or high is None else f"from {low:.4f} to {high:.4f}"
     rates = ", ".join(
-        f"{name} {value:.3f}" for name, value in decision.validation if value is not None
+        f"{name.replace('_', ' ')} {value:.3f}"
+        for name, value in decision.validation
+        if value is not None
     )
     return f"""## Decision
 
@@ -95,7 +97,7 @@ def operating_point(decision: Decision) -> str:
 """
 
 
-def performance(results: dict[str, Any], sites: list[list[str]]) -> str:
+def performance(results: dict[str, Any], sites: list[tuple[str, ...]]) -> str:
     """Return the measures with their intervals, overall and by site."""
     if "out_of_fold" in results:
         results = results["out_of_fold"]
@@ -118,7 +120,7 @@ def performance(results: dict[str, Any], sites: list[list[str]]) -> str:
     if sites:
         lines += ["", "| site | measure | value | 95 % interval over its slides | crops | slides |"]
         lines.append("| -- | -- | -- | -- | -- | -- |")
-    for site, measure, value, low, high, crops, _, slides in sites:
+    for site, measure, value, low, high, crops, slides in sites:
         shown = f"{float(value):.3f}" if value else "not defined"
         limits = f"{float(low):.3f} to {float(high):.3f}" if low else "none"
         lines.append(f"| {site} | {title(measure)} | {shown} | {limits} | {crops} | {slides} |")

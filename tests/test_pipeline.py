@@ -65,6 +65,17 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(workspace):
         assert Path(file).is_file()
 
 
+def test_the_model_card_says_how_good_the_model_is(workspace):
+    card = Path("models/README.md").read_text()
+    measures = json.loads(Path("metrics/measures.json").read_text())
+    for name, title in (("roc_auc", "ROC AUC"), ("sensitivity", "sensitivity")):
+        value, span = measures[name], measures["interval_95"][name]
+        assert f"| {title} | {value:.3f} | {span['low']:.3f} to {span['high']:.3f} |" in card
+    crops = json.loads(Path("metrics/split.json").read_text())["images"]["test"]
+    positive = crops["globally_sclerotic"]
+    assert f"\n| test | {sum(crops.values())} | {positive} (" in card
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
