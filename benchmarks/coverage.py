@@ -20,6 +20,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, logit
 
+from stages.comparison.differences import compare
+from stages.comparison.revisions import Outputs
+from stages.comparison.settings import Setting
+from stages.comparison.verdict import Group, compare_groups
 from stages.measures.influence import Sample, influence
 from stages.measures.intervals import difference, estimate
 from stages.measures.scores import WITHIN_FOLDS
@@ -131,6 +135,26 @@ def false_alarms(
     return {name: _rate(values, draws) for name, values in found.items()}
 
 
+def verdicts(world: World, draws: int = 500, seed: int = 0) -> dict[str, float]:
+    """Return how often programs tell equal models apart: `compare` any of 2 and of 5 settings from
+    the first, and `report` a change from what was before, by any measure.
+    """
+    random = np.random.default_rng([seed, 4])
+    told = {"compare, 2 settings": 0, "compare, 5 settings": 0, "report": 0}
+    for _ in range(draws):
+        samples = world.draw(random, models=5)
+        settings = [Setting((float(number),), {}, [one]) for number, one in enumerate(samples)]
+        for number in (2, 5):
+            _, found = compare(settings[:number], settings[0], "roc_auc")
+            told[f"compare, {number} settings"] += any(
+                one.verdict != "not settled" for one in found
+            )
+        old, new = (Outputs(one, (one.y_score < 0.1) | (one.y_score > 0.5)) for one in samples[:2])
+        changes = compare_groups([Group("", [old], [new])])
+        told["report"] += any(one.word in ("better", "worse") for one in changes)
+    return {name: count / draws for name, count in told.items()}
+
+
 def _rate(values: Sequence[tuple[bool, float]], draws: int) -> Rate:
     share, width = np.mean(values, axis=0) if values else (np.nan, np.nan)
     return Rate(float(share), float(width), 1 - len(values) / draws)
@@ -149,25 +173,35 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    worlds = [
+        World(
+            int(slides),
+            float(icc),
+            options.crops,
+            options.prevalence,
+            options.separation,
+            shift=options.shift,
+        )
+        for icc in options.icc.split(",")
+        for slides in options.slides.split(",")
+    ]
     for what, simulate in (("coverage", coverage), ("false alarms", false_alarms)):
         print(f"{what} (%) and mean width of the interval, {options.draws} draws")
-        for icc in map(float, options.icc.split(",")):
-            for slides in map(int, options.slides.split(",")):
-                world = World(
-                    slides,
-                    icc,
-                    options.crops,
-                    options.prevalence,
-                    options.separation,
-                    shift=options.shift,
+        for world in worlds:
+            for name, rate in simulate(world, draws=options.draws, seed=options.seed).items():
+                none = f"  none in {100 * rate.none:.0f} %" if rate.none else ""
+                print(
+                    f"ICC {world.icc:<4} {world.slides:3} slides  {name:20} "
+                    f"{100 * rate.share:5.1f}  {rate.width:.3f}{none}",
+                    flush=True,
                 )
-                for name, rate in simulate(world, draws=options.draws, seed=options.seed).items():
-                    none = f"  none in {100 * rate.none:.0f} %" if rate.none else ""
-                    print(
-                        f"ICC {icc:<4} {slides:3} slides  {name:20} "
-                        f"{100 * rate.share:5.1f}  {rate.width:.3f}{none}",
-                        flush=True,
-                    )
+    print(f"verdicts (%) on equal models, {options.draws} draws")
+    for world in worlds:
+        for name, share in verdicts(world, options.draws, options.seed).items():
+            print(
+                f"ICC {world.icc:<4} {world.slides:3} slides  {name:20} {100 * share:5.1f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

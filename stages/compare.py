@@ -3,16 +3,20 @@
     python -m stages.compare                                   all experiments that start from HEAD
     python -m stages.compare --where data=aidpath --by model.step
     python -m stages.compare --by pad.mode,pad.size --against white,64 --metric average_precision
+    python -m stages.compare --by model.trainable --against frozen --margin 0.02
 
 Experiments with the same values of the parameters in --by are a setting; split.fold, split.seed,
 split.validation_offset and train.seed are its repetitions. The test predictions of the folds are
 pooled: each glomerulus is predicted once, by a model that has not seen its slide. Each setting is
-compared with --against on the same glomeruli, with an interval of the difference; all settings are
-also compared by their ranks in each fold and seed. Writes comparison.md, settings.csv,
-differences.csv, pairs.csv and comparison.png into the folder --output.
+compared with --against on the same glomeruli, with an interval of the difference over slides, or
+over sites with split.by site. ROC AUC is that of the pairs of one fold. With --margin a setting is
+also tested for non-inferiority. All settings are also compared by their ranks in each fold and
+seed. Writes comparison.md, settings.csv, differences.csv, pairs.csv and comparison.png into the
+folder --output.
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -20,7 +24,7 @@ from stages.base.arguments import argument_parser, output_folder
 from stages.base.errors import run_program
 from stages.base.files import refuse_outputs, replacing, write_table
 from stages.comparison.chart import draw_comparison
-from stages.comparison.differences import Difference, bootstrap
+from stages.comparison.differences import SettingDifference, compare, deciding
 from stages.comparison.page import comparison_page, write_settings
 from stages.comparison.ranks import PairTest, rank
 from stages.comparison.settings import choose, find_reference, group, split_names, varying
@@ -40,18 +44,17 @@ def main() -> None:
     by = arguments.by if arguments.by is not None else varying(experiments)
     settings = group(experiments, by)
     reference = find_reference(settings, by, arguments.against)
-    measured, found = bootstrap(
-        settings, reference, arguments.metric, arguments.replicates, arguments.seed
-    )
+    measured, found = compare(settings, reference, arguments.metric, arguments.margin)
     ranks = rank(settings, arguments.metric)
     text = comparison_page(settings, by, arguments.metric, measured, found, ranks)
     print(text)
     with replacing(output / "comparison.md") as file:
         file.write(text)
     write_settings(output / "settings.csv", settings, by, measured)
-    write_table(output / "differences.csv", Difference._fields, found)
+    write_table(output / "differences.csv", SettingDifference._fields, found)
     write_table(output / "pairs.csv", PairTest._fields, ranks.pairs)
-    draw_comparison(output / "comparison.png", settings, arguments.metric, measured, ranks)
+    decides = deciding(arguments.metric, settings)
+    draw_comparison(output / "comparison.png", settings, decides, measured, ranks)
     print(f"written to {output}/", file=sys.stderr)
 
 
@@ -81,7 +84,12 @@ def parse_arguments() -> argparse.Namespace:
         "--metric",
         choices=MEASURES,
         default="roc_auc",
-        help="the measure of the verdicts (default: roc_auc)",
+        help="the measure of the verdicts (default: roc_auc, of the pairs of one fold)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=_margin,
+        help="also say which settings are non-inferior: worse by less than this, if at all",
     )
     parser.add_argument(
         "--rev",
@@ -93,13 +101,6 @@ def parse_arguments() -> argparse.Namespace:
         "--num", type=int, default=1, help="how many commits to go back from there (default: 1)"
     )
     parser.add_argument(
-        "--replicates",
-        type=_replicates,
-        default=2000,
-        help="draws of slides for the intervals (default: 2000)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of these draws (default: 0)")
-    parser.add_argument(
         "--output",
         type=output_folder,
         default=Path("comparison"),
@@ -108,10 +109,14 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _replicates(text: str) -> int:
-    if not (text.isdecimal() and 100 <= int(text) <= 1_000_000):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 100 to 1000000")
-    return int(text)
+def _margin(text: str) -> float:
+    try:
+        margin = float(text)
+    except ValueError:
+        margin = math.nan
+    if not 0 < margin < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and below 1")
+    return margin
 
 
 if __name__ == "__main__":

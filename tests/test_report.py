@@ -39,11 +39,12 @@ def test_of_a_branch_and_of_the_workspace(branches):
     text = Path("report/report.md").read_text()
     assert text.startswith("# change against base\n\n**")
     assert re.search(
-        r"^\*\*(Better|Worse|Not distinguishable|The same)\*\*: .* test glomeruli of \d slides?",
+        r"^`change \(\w{7,}\)` against `base \(\w{7,}\)`, on \d+ test glomeruli of \d slides?\. "
+        r"Test fold 0 of 3\.$",
         text,
         flags=re.MULTILINE,
     )
-    assert "| base | change | difference (95 % interval) |" in text or "**The same**" in text
+    assert re.search(r"base \(\w+\) \| change \(\w+\) \| difference \(99.2 % interval\)", text)
     assert text.count("<details>") == text.count("</details>") == 3
     rule = r"\| params.yaml \| calibrate.threshold_rule \| sensitivity +\| youden +\|"
     assert re.search(rule, text)
@@ -73,9 +74,27 @@ def test_of_a_branch_and_of_the_workspace(branches):
     assert Path("again/plots/own.png").read_bytes() == b"mine" and Path("params.yaml").is_file()
     assert not Path("again/plots/old.png").exists() and Path("again/plots/roc.png").is_file()
     again = Path("again/report.md").read_text()
-    assert again.replace("The workspace", "change").replace("workspace", "change   ").replace(
-        " ", ""
-    ).replace("-", "") == (text.replace("change", "change   ").replace(" ", "").replace("-", ""))
+
+    def without_names(page):
+        page = re.sub(r"the workspace, from \w+|change \(\w+\)", "", page)
+        return re.sub(r"[Tt]he workspace|workspace|change|[ -]", "", page)
+
+    assert without_names(again) == without_names(text)
+
+
+def test_all_folds_that_were_run_on_both_sides_count(branches):
+    for branch in ("base", "change"):
+        git("checkout", "-q", branch)
+        dvc("checkout", "-q")
+        dvc("exp", "run", "-q", "--temp", "-n", f"{branch}-1", "-S", "split.fold=1")
+    # One that runs on one side only, and one of other parameters.
+    dvc("exp", "run", "-q", "--temp", "-n", "alone", "-S", "split.fold=2")
+    dvc("exp", "run", "-q", "--temp", "-S", "split.fold=2", "-S", "train.dropout=0.5")
+    code, error = report("base", "change", "--output", "folds", "--no-pictures")
+    assert code == 0, error
+    text = Path("folds/summary.md").read_text()
+    assert "Test folds 0, 1 of 3. Fold 2 ran for change (" in text
+    assert "ROC AUC within folds" in text
 
 
 def test_what_is_not_in_the_cache_is_said(branches):

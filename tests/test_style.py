@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "intake": "base workers dataset images",
     "slides": "base workers dataset intake",
     "training": "base dataset model",
-    "measures": "base workers dataset",
+    "measures": "base dataset",
     "evaluation": "base workers dataset images model measures",
     "experiments": "base workers dataset measures",
     "offline": "base experiments",

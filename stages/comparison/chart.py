@@ -7,19 +7,29 @@ from stages.comparison.page import values_of_runs
 from stages.comparison.ranks import Ranks
 from stages.comparison.settings import Setting
 from stages.experiments.charts import BLUE, GRAY, save_chart
+from stages.measures.intervals import Estimate
 from stages.measures.scores import title
 
 
 def draw_comparison(
-    path: Path, settings: Sequence[Setting], metric: str, measured: Sequence[dict], ranks: Ranks
+    path: Path,
+    settings: Sequence[Setting],
+    metric: str,
+    measured: Sequence[dict[str, Estimate]],
+    ranks: Ranks,
 ) -> None:
-    """Draw each setting's pooled measure with interval, letters, and its folds and seeds."""
+    """Draw each setting's measure with its interval, its folds and seeds, and letters of ranks.
+
+    Args:
+        metric: one of `measured`.
+    """
     order = [setting.name for setting in settings]
     wholes = [
-        {"setting": name, **measures[metric]}
+        {"setting": name, "value": one.value, "low": one.low, "high": one.high}
         for name, measures in zip(order, measured)
-        if measures[metric]
+        if (one := measures[metric]).value is not None
     ]
+    spans = [one for one in wholes if one["low"] is not None]
     runs = [
         {"setting": setting.name, "value": value}
         for setting in settings
@@ -42,7 +52,10 @@ def draw_comparison(
     rule = {"type": "rule", "color": BLUE, "strokeWidth": 3}
     point = {"type": "point", "color": BLUE, "filled": True, "size": 110, "opacity": 1}
     text = {"type": "text", "align": "left", "x": {"expr": "width + 8"}, "fontSize": 13}
-    subtitle = ["point and line: folds pooled, 95 % interval over slides; ticks: folds and seeds"]
+    unit = "sites" if settings[0].by_site else "slides"
+    subtitle = [
+        f"point and line: folds together, 95 % interval over {unit}; ticks: folds and seeds"
+    ]
     if ranks.pairs:
         subtitle.append("letters: settings with one in common are not distinguishable by ranks")
     heading = {"text": f"{title(metric)} on the test glomeruli", "subtitle": subtitle}
@@ -52,7 +65,7 @@ def draw_comparison(
         "height": {"step": 34},
         "layer": [
             layer(runs, tick, x=x("value")),
-            layer(wholes, rule, x=x("low"), x2={"field": "high"}),
+            layer(spans, rule, x=x("low"), x2={"field": "high"}),
             layer(wholes, point, x=x("value")),
             layer(letters, {**text, "fontWeight": "bold"}, text={"field": "letters"}),
         ],

@@ -1,74 +1,156 @@
-"""Measures of settings and their differences, with intervals from a bootstrap over slides."""
+"""Measures of settings and their paired differences, with intervals over slides or over sites."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, assert_never
+
+import numpy as np
 
 from stages.comparison.settings import Setting
-from stages.measures.pooled import Measures, differences, measure_draws
-from stages.measures.resampling import WITH_INTERVALS, interval
-from stages.measures.scores import Outcome, outcome, title
+from stages.measures.influence import Sample
+from stages.measures.intervals import FEWEST_SITES, Difference, Estimate, difference, estimate
+from stages.measures.scores import WITHIN_FOLDS, Outcome, outcome, sign, title
 
-Interval = dict[str, float] | None
+# Measured for each setting, next to the measure that decides.
+OTHERS = ("roc_auc", "sensitivity", "specificity", "f1")
+LEVEL = 0.95
+NonInferiority = Literal["non-inferior", "inferior", "not settled"]
 
 
-class Difference(NamedTuple):
-    """A setting against another: the measure of both, and the interval of the difference."""
+class SettingDifference(NamedTuple):
+    """A setting against another: the measure of both, and the interval of the difference.
+
+    `difference`, `low` and `high` are None where there is no interval; `reason` then says why.
+    `margin` and `within_margin`, the answer to `--margin`, are None without it.
+    """
 
     setting: str
     against: str
     measure: str
-    value: float
-    reference: float
-    low: float
-    high: float
+    value: float | None
+    reference: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
     level: float
     verdict: Outcome
+    margin: float | None
+    within_margin: NonInferiority | None
+    reason: str
 
     def sentence(self) -> str:
-        difference = self.value - self.reference
-        measured = (
-            f"{title(self.measure)} {self.value:.3f} and {self.reference:.3f}, difference "
-            f"{difference:+.3f} "
+        ours, theirs, name = f"`{self.setting}`", f"`{self.against}`", title(self.measure)
+        if self.value is None or self.reference is None or self.difference is None:
+            return f"{ours} and {theirs} are not compared: {name} {self.reason}."
+        if self.low is None:
+            return (
+                f"{ours} and {theirs} are not compared: {name} {self.value:.3f} and "
+                f"{self.reference:.3f}, difference {self.difference:+.3f}, without an interval "
+                f"({self.reason})."
+            )
+        if self.low == self.high == 0:
+            return f"{ours} and {theirs} have the same {name}, {self.value:.3f}, on all slides."
+        found = (
+            f"{name} {self.value:.3f} and {self.reference:.3f}, difference {self.difference:+.3f} "
             f"({100 * self.level:.3g} % interval {self.low:+.3f} to {self.high:+.3f})"
         )
-        ours, theirs = f"`{self.setting}`", f"`{self.against}`"
-        if self.verdict == "not distinguishable":
-            return f"{ours} and {theirs} are not distinguishable on this data: {measured}."
-        return f"{ours} is {self.verdict} than {theirs}: {measured}."
+        if self.verdict == "not settled":
+            text = f"Which of {ours} and {theirs} is better is not settled: {found}."
+        else:
+            text = f"{ours} is {self.verdict} than {theirs}: {found}."
+        return f"{text}{self._about_margin()}"
+
+    def _about_margin(self) -> str:
+        match self.within_margin:
+            case None:
+                return ""
+            case "non-inferior":
+                return f" It is non-inferior: worse by less than {self.margin:g}, if at all."
+            case "inferior":
+                return f" It is inferior: worse by more than {self.margin:g}."
+            case "not settled":
+                return f" Whether it is worse by less than {self.margin:g} is not settled."
+            case _:
+                assert_never(self.within_margin)
 
 
-def bootstrap(
-    settings: Sequence[Setting], reference: Setting, metric: str, replicates: int, seed: int
-) -> tuple[list[dict[str, Interval]], list[Difference]]:
-    """Return the pooled measures of each setting, and the differences from `reference`.
+def deciding(metric: str, settings: Sequence[Setting]) -> str:
+    """Return the measure that decides: for ROC AUC of several folds that of the pairs of one fold.
 
-    Intervals of measures are at 95 %. Those of k differences are at 1 - 0.05 / k (Bonferroni), so
-    that with 95 % all hold at once. See `stages.measures.pooled.measure_draws`.
+    The ROC AUC of pooled folds also ranks crops of one fold against those of another, whose model
+    may be calibrated differently: it mixes ranking with calibration (Airola et al., Comput Stat
+    Data Anal 55:1828, 2011; Forman and Scholz, SIGKDD Explor 12:49, 2010).
     """
-    names = tuple(dict.fromkeys((*WITH_INTERVALS, metric)))
-    whole, drawn = measure_draws([setting.pooled for setting in settings], names, replicates, seed)
-    measured = [
-        {name: _with_interval(measures, draws, name, replicates) for name in names}
-        for measures, draws in zip(whole, drawn)
-    ]
+    return WITHIN_FOLDS if metric == "roc_auc" and has_folds(settings) else metric
+
+
+def has_folds(settings: Sequence[Setting]) -> bool:
+    """Return whether several folds are pooled, each of another model."""
+    folds = settings[0].pooled[0].folds
+    return folds is not None and len(np.unique(folds)) > 1
+
+
+def compare(
+    settings: Sequence[Setting], reference: Setting, metric: str, margin: float | None = None
+) -> tuple[list[dict[str, Estimate]], list[SettingDifference]]:
+    """Return the measures of each setting, and the differences from `reference`.
+
+    Measures have 95 % intervals. Those of k differences are at 1 - 0.05 / k (Bonferroni), so that
+    with 95 % all hold at once. A setting is non-inferior if its interval, in the direction of the
+    measure, is above -`margin`.
+    """
+    decides = deciding(metric, settings)
+    names = tuple(dict.fromkeys((decides, deciding("roc_auc", settings), *OTHERS)))
+    measured = [{name: _estimate(setting, name) for name in names} for setting in settings]
+    level = 1 - (1 - LEVEL) / max(1, len(settings) - 1)
+    base = measured[settings.index(reference)][decides].value
     found = []
-    level = 1 - 0.05 / max(1, len(settings) - 1)
-    base = settings.index(reference)
-    for number, setting in enumerate(settings):
-        span = interval(differences(drawn[number], drawn[base], metric), replicates, level)
-        value, against = whole[number][metric], whole[base][metric]
-        if number == base or span is None or value is None or against is None:
+    for setting, measures in zip(settings, measured):
+        if setting is reference:
             continue
-        low, high = span["low"], span["high"]
-        verdict = outcome(metric, low, high)
-        pair = (setting.name, reference.name, metric, value, against, low, high, level, verdict)
-        found.append(Difference(*pair))
+        one = paired(decides, setting.samples, reference.samples, level, setting.by_site)
+        found.append(
+            SettingDifference(
+                setting.name,
+                reference.name,
+                decides,
+                measures[decides].value,
+                base,
+                one.value,
+                one.low,
+                one.high,
+                level,
+                outcome(decides, one.low, one.high),
+                margin,
+                None if margin is None else _within(decides, one.low, one.high, margin),
+                one.reason,
+            )
+        )
     return measured, found
 
 
-def _with_interval(
-    measures: Measures, draws: Sequence[Measures], name: str, replicates: int
-) -> Interval:
-    value = measures[name]
-    span = interval([one for draw in draws if (one := draw[name]) is not None], replicates)
-    return None if value is None or span is None else {"value": value, **span}
+def paired(
+    name: str, ours: Sequence[Sample], theirs: Sequence[Sample], level: float, by_site: bool
+) -> Difference:
+    """Return `difference`, without an interval if `slides` are sites, and too few of them."""
+    found = difference(name, ours, theirs, level)
+    if by_site and found.low is not None and found.slides < FEWEST_SITES:
+        return Difference(found.slides, found.value, reason=_few_sites(found.slides))
+    return found
+
+
+def _estimate(setting: Setting, name: str) -> Estimate:
+    found = estimate(name, setting.samples)
+    if setting.by_site and found.low is not None and found.slides < FEWEST_SITES:
+        return Estimate(found.slides, found.value, reason=_few_sites(found.slides))
+    return found
+
+
+def _few_sites(sites: int) -> str:
+    return f"{sites} site{'s' * (sites != 1)}; {FEWEST_SITES} are the least"
+
+
+def _within(name: str, low: float | None, high: float | None, margin: float) -> NonInferiority:
+    if low is None or high is None:
+        return "not settled"
+    low, high = sorted((sign(name) * low, sign(name) * high))
+    return "non-inferior" if low > -margin else "inferior" if high < -margin else "not settled"

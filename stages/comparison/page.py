@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from stages.base.files import write_table
-from stages.comparison.differences import Difference, Interval
+from stages.comparison.differences import SettingDifference
 from stages.comparison.ranks import Ranks, rank_section
 from stages.comparison.settings import Setting
 from stages.experiments.markdown import markdown_table
 from stages.experiments.settings import as_yaml
-from stages.measures.resampling import WITH_INTERVALS, too_small
-from stages.measures.scores import MEASURES, title
+from stages.measures.intervals import Estimate, over_sites, too_small
+from stages.measures.scores import MEASURES, WITHIN_FOLDS, title
 
 COLUMNS = (
     *("measure", "experiments", "mean", "standard_deviation", "least", "most"),
@@ -24,47 +24,51 @@ def comparison_page(
     settings: Sequence[Setting],
     by: Sequence[str],
     metric: str,
-    measured: Sequence[dict],
-    found: Sequence[Difference],
+    measured: Sequence[dict[str, Estimate]],
+    found: Sequence[SettingDifference],
     ranks: Ranks,
 ) -> str:
     """Return the comparison as Markdown: pooled measures, their spread, differences and ranks."""
     first = settings[0]
     params = next(iter(first.runs.values())).params
-    predictions = first.pooled[0].predictions
-    slides = len(np.unique(predictions.slides))
+    sample, names = first.pooled[0], tuple(measured[0])
+    slides = len(np.unique(sample.slides))
+    with_positives = len(np.unique(sample.slides[sample.y_true == 1]))
     folds = sorted({int(key[0]) for key in first.runs if key[0] is not None})
     repetitions = len(first.pooled)
-    names = tuple(dict.fromkeys((metric, *WITH_INTERVALS)))
+    unit = "site" if first.by_site else "slide"
     header = by or ["experiments"]
     values = [[*map(as_yaml, setting.values)] if by else ["all"] for setting in settings]
     lines = [
         "# Comparison",
         "",
-        f"Dataset `{as_yaml(params['data'])}`: {len(predictions.y_true)} glomeruli "
-        f"({int(predictions.y_true.sum())} globally sclerotic) of {slides} slides, kept apart by "
+        f"Dataset `{as_yaml(params['data'])}`: {len(sample.y_true)} glomeruli "
+        f"({int(sample.y_true.sum())} globally sclerotic) of {slides} slides, {with_positives} "
+        f"with positives, kept apart by "
         f"{as_yaml(params['split.by'])}; fold{'s' if len(folds) > 1 else ''} "
         f"{', '.join(map(str, folds))} of {as_yaml(params['split.folds'])}; {repetitions} "
         f"training{'s' if repetitions > 1 else ''} of each; "
         f"{sum(len(setting.runs) for setting in settings)} experiments.",
         "",
-        "Test predictions of the folds pooled, with 95 % intervals from a bootstrap over slides:",
+        f"Test predictions of the folds pooled, {_about_intervals(unit, measured)}:",
         "",
         *markdown_table(
-            [*header, *map(title, names)],
+            [*header, *(_heading(name, names) for name in names)],
             [
                 [*row, *(_with_interval(measures[name]) for name in names)]
                 for row, measures in zip(values, measured)
             ],
         ),
     ]
-    widths = {
-        name: span["high"] - span["low"]
-        for measures in measured
-        for name in names
-        if (span := measures[name])
-    }
-    if small := too_small(slides, widths):
+    if WITHIN_FOLDS in names:
+        lines += [
+            "",
+            f"{title(WITHIN_FOLDS)} ranks each crop against those of the same fold. A pooled "
+            "measure of ranking also ranks crops of different folds against each other: it mixes "
+            "ranking with how alike the models of the folds are calibrated.",
+        ]
+    lines += _sites_section(settings, header, values, metric)
+    if not first.by_site and (small := too_small(slides, with_positives, _widths(measured))):
         lines += ["", small]
     lines += [
         "",
@@ -81,7 +85,8 @@ def comparison_page(
     if found:
         lines += [
             "",
-            f"Each against `{found[0].against}`, on the same glomeruli, by {title(metric)}:",
+            f"Each against `{found[0].against}`, on the same glomeruli, by "
+            f"{title(found[0].measure)}:",
             "",
             *(f"- {difference.sentence()}" for difference in found),
         ]
@@ -94,21 +99,77 @@ def comparison_page(
     if repetitions == 1:
         lines += [
             "",
-            "One training each: the intervals are those of other patients, not of other trainings. "
+            f"One training each: the intervals are those of other {unit}s, not of other trainings. "
             "`-S 'train.seed=range(0,3)'` adds trainings.",
         ]
     return "\n".join(lines) + "\n"
 
 
+def _about_intervals(unit: str, measured: Sequence[dict[str, Estimate]]) -> str:
+    """Return over what the intervals are, or why no setting has one."""
+    found = [one for measures in measured for one in measures.values() if one.value is not None]
+    if any(one.low is not None for one in found):
+        return f"with 95 % intervals over {unit}s"
+    return "without intervals" + (f" ({found[0].reason})" if found else "")
+
+
+def _heading(name: str, names: Sequence[str]) -> str:
+    pooled = WITHIN_FOLDS in names and name in ("roc_auc", "average_precision")
+    return title(name) + ", pooled" * pooled
+
+
+def _widths(measured: Sequence[dict[str, Estimate]]) -> dict[str, float | None]:
+    """Return the widest interval of each measure; None if a setting has none."""
+    widths: dict[str, float | None] = {}
+    for name in measured[0]:
+        found = [measures[name] for measures in measured]
+        known = [
+            one.high - one.low for one in found if one.low is not None and one.high is not None
+        ]
+        widths[name] = max(known) if len(known) == len(found) else None
+    return widths
+
+
+def _sites_section(
+    settings: Sequence[Setting], header: Sequence[str], values: Sequence[list[str]], metric: str
+) -> list[str]:
+    """Return the measure of each site, which is what varies if each is left out in turn."""
+    if not settings[0].by_site:
+        return []
+    found = []
+    for setting in settings:
+        of_samples = [
+            over_sites(metric, sample, sample.slides).values for sample in setting.samples
+        ]
+        found.append({site: [one.get(site) for one in of_samples] for site in of_samples[0]})
+    sites = sorted(found[0])
+    rows = [[*row, *(_mean(one[site]) for site in sites)] for row, one in zip(values, found)]
+    return [
+        "",
+        f"{title(metric)} of each site, by models that have not seen it:",
+        "",
+        *markdown_table([*header, *sites], rows),
+    ]
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.3f}" if len(known) == len(values) else "not defined"
+
+
 def values_of_runs(setting: Setting, measure: str) -> list[float]:
+    """Return the measure in each fold and seed in which it is defined."""
+    measure = "roc_auc" if measure == WITHIN_FOLDS else measure
     values = (experiment.measures().get(measure) for experiment in setting.runs.values())
     return [value for value in values if value is not None]
 
 
-def _with_interval(measured: Interval) -> str:
-    if not measured:
+def _with_interval(measured: Estimate) -> str:
+    if measured.value is None:
         return "not defined"
-    return f"{measured['value']:.3f} ({measured['low']:.3f}-{measured['high']:.3f})"
+    if measured.low is None:
+        return f"{measured.value:.3f}"
+    return f"{measured.value:.3f} ({measured.low:.3f}-{measured.high:.3f})"
 
 
 def _with_deviation(values: Sequence[float]) -> str:
@@ -119,19 +180,23 @@ def _with_deviation(values: Sequence[float]) -> str:
 
 
 def write_settings(
-    path: Path, settings: Sequence[Setting], by: Sequence[str], measured: Sequence[dict]
+    path: Path,
+    settings: Sequence[Setting],
+    by: Sequence[str],
+    measured: Sequence[dict[str, Estimate]],
 ) -> None:
     """Write one row per setting and measure: spread over the runs, pooled value and interval."""
     rows = []
     for setting, measures in zip(settings, measured):
         recorded = set.intersection(*(set(one.measures()) for one in setting.runs.values()))
-        for name in (*MEASURES, *sorted(recorded - set(MEASURES))):
+        names = dict.fromkeys((*measures, *MEASURES, *sorted(recorded)))
+        for name in names:
             values = values_of_runs(setting, name)
             spread: list = [""] * 4
             if values:
                 deviation = np.std(values, ddof=1) if len(values) > 1 else ""
                 spread = [np.mean(values), deviation, min(values), max(values)]
-            whole = measures.get(name) or {}
-            pooled = [whole.get(key, "") for key in ("value", "low", "high")]
+            whole = measures.get(name)
+            pooled = ["", "", ""] if whole is None else [whole.value, whole.low, whole.high]
             rows.append([*map(as_yaml, setting.values), name, len(values), *spread, *pooled])
     write_table(path, (*by, *COLUMNS), rows)

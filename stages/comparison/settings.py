@@ -19,7 +19,8 @@ from stages.experiments.settings import (
     params_with,
     read_values,
 )
-from stages.measures.pooled import Pooled, pool
+from stages.measures.influence import Sample
+from stages.measures.pooled import pool
 from stages.workers.progress import progress
 
 FOLD, SEEDS = "split.fold", ("split.seed", "split.validation_offset", "train.seed")
@@ -33,15 +34,29 @@ class Setting(NamedTuple):
     Attributes:
         runs: the experiments by (fold, *seeds).
         pooled: for each combination of seeds, the predictions of all folds.
+        sites: with `split.by` site, the site of each crop of each of `pooled`, text (n,).
     """
 
     values: Key
     runs: dict[Key, Experiment]
-    pooled: list[Pooled]
+    pooled: list[Sample]
+    sites: list[np.ndarray] | None = None
 
     @property
     def name(self) -> str:
         return ", ".join(map(as_yaml, self.values)) or "all"
+
+    @property
+    def by_site(self) -> bool:
+        """Whether each site is predicted by a model that has not seen it."""
+        return self.sites is not None
+
+    @property
+    def samples(self) -> list[Sample]:
+        """`pooled`, with the unit that varies, slide or site, as `slides`."""
+        if self.sites is None:
+            return self.pooled
+        return [one._replace(slides=sites) for one, sites in zip(self.pooled, self.sites)]
 
 
 def split_names(text: str) -> list[str]:
@@ -159,7 +174,7 @@ def group(experiments: Sequence[Experiment], by: Sequence[str]) -> list[Setting]
     if differ := other_differences(experiments):
         print(f"warning: the experiments differ in more than parameters: {differ}", file=sys.stderr)
     return [
-        Setting(values, runs[values], _pool(runs[values], predictions))
+        Setting(values, runs[values], *_pool(runs[values], predictions))
         for values in sorted(runs, key=_order)
     ]
 
@@ -223,13 +238,20 @@ def _equal(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(ours, theirs))
 
 
-def _pool(runs: dict[Key, Experiment], predictions: dict[str, Predictions]) -> list[Pooled]:
-    pooled = []
+def _pool(
+    runs: dict[Key, Experiment], predictions: dict[str, Predictions]
+) -> tuple[list[Sample], list[np.ndarray] | None]:
+    pooled, sites = [], []
     for seeds in sorted({key[1:] for key in runs}, key=_order):
         folds = [runs[key] for key in sorted(runs, key=_order) if key[1:] == seeds]
         thresholds = [experiment.measures()["threshold"] for experiment in folds]
-        pooled.append(pool([predictions[experiment.commit] for experiment in folds], thresholds))
-    return pooled
+        found = [predictions[experiment.commit] for experiment in folds]
+        pooled.append(pool(found, thresholds))
+        if folds[0].params["split.by"] == "site":
+            listed = [experiment.sites() for experiment in folds]
+            of_crops = [names[path] for names, one in zip(listed, found) for path in one.paths]
+            sites.append(np.array(of_crops))
+    return pooled, sites or None
 
 
 def _order(values: Key) -> list[tuple[str, Value]]:

@@ -1,43 +1,64 @@
 """Whether a change made the model better: the sentence and the table at the top of a report."""
 
-import io
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from stages.base.errors import UserError
-from stages.base.files import damaged
-from stages.base.strict_json import parse_json
+from stages.comparison.differences import LEVEL, paired
+from stages.comparison.revisions import Outputs, read_external, read_test
 from stages.dataset.cohort import SINGLE, are_single
-from stages.dataset.predictions import parse_predictions
+from stages.experiments.commands import output_of
 from stages.experiments.markdown import markdown_table
-from stages.experiments.reading import MEASURES_FILE, PREDICTIONS, read_at
-from stages.experiments.sides import changed_pixels, refuse_stale
-from stages.measures.decision import is_positive
-from stages.measures.pooled import Pooled, differences, measure_draws
-from stages.measures.resampling import WITH_INTERVALS, interval, too_small
-from stages.measures.scores import outcome, title
+from stages.experiments.sides import (
+    State,
+    changed_pixels,
+    other_folds,
+    read_state,
+    refuse_stale,
+)
+from stages.measures.influence import Sample
+from stages.measures.intervals import Difference, estimate, too_small
+from stages.measures.scores import WITHIN_FOLDS, Outcome, outcome, title
 
-# The verdict is by this measure.
-METRIC = "roc_auc"
-REPLICATES, SEED = 2000, 0
+# Discrimination, calibration and decisions at the threshold; then coverage, and the errors that
+# buy it.
+MEASURES = ("roc_auc", "brier", "sensitivity", "specificity")
+COVERAGE, WRONG = "coverage", "decided and wrong"
+
+
+class Group(NamedTuple):
+    """Predictions of both sides for the same crops, by one model each or several.
+
+    `where` is empty for the test set, and the name of a dataset in `external`. With `by_site`,
+    `slides` of the samples are sites.
+    """
+
+    where: str
+    old: Sequence[Outputs]
+    new: Sequence[Outputs]
+    by_site: bool = False
 
 
 class Change(NamedTuple):
-    """A measure before and after, and the 95 % interval of its difference; None if undefined."""
+    """A measure before and after, and the interval of its difference; None if undefined."""
 
-    measure: str
+    name: str
     before: float | None
     after: float | None
     low: float | None
     high: float | None
+    word: Outcome | Literal["the same"]
+    reason: str
+    # 1 if higher is better, -1 if lower is better.
+    sign: int
 
-    @property
-    def word(self) -> str:
+    def worst(self) -> float:
+        """Return by how much it may have become worse."""
         if self.low is None or self.high is None:
-            return "not known"
-        return outcome(self.measure, self.low, self.high)
+            return 0.0
+        return max(0.0, -min(self.sign * self.low, self.sign * self.high))
 
 
 def verdict(before: str, after: str | None) -> list[str]:
@@ -45,117 +66,235 @@ def verdict(before: str, after: str | None) -> list[str]:
     try:
         for side in (before, after):
             refuse_stale(side)
-        old, new = read_side(before), read_side(after)
-        if not _difference(old, new) and (
-            changed := changed_pixels(before, after, old.predictions.paths)
+        states = [read_state(side) for side in (before, after)]
+        names = [_named(before), _named(after)]
+        if states[0].by != states[1].by:
+            return [f"**Not comparable**: kept apart by {states[0].by} before, {states[1].by} now."]
+        folds, notes = _common_folds(states, names)
+        old, new = ([read_test(side)] for side in folds)
+        group = Group("", old, new, by_site=states[0].by == "site")
+        groups = [group]
+        if not _other_crops(group) and (
+            changed := changed_pixels(before, after, group.new[0].crops)
         ):
             return [
                 f"**Not comparable**: {len(changed)} test glomeruli have other pixels now, such as "
                 f"`{changed[0]}`."
             ]
-        return verdict_on_sides(old, new, before, after or "workspace")
+        for name in states[0].external():
+            found, problem = _external(name, folds)
+            groups += found
+            notes += [problem] if problem else []
+        whole = int(states[1].params["split"]["folds"])
+        tested = [state.fold for state in folds[1]]
+        notes.insert(
+            0, f"Test fold{'s' * (len(tested) > 1)} {', '.join(map(str, tested))} of {whole}."
+        )
+        return verdict_on_groups(groups, names[0], names[1], notes)
     except UserError as error:
         return [f"**Not comparable**: {error}."]
 
 
-def verdict_on_sides(old: Pooled, new: Pooled, before: str, after: str) -> list[str]:
-    """Return the verdict on two sides, each sorted by path, with the names `before` and `after`."""
-    if problem := _difference(old, new):
+def _named(revision: str | None) -> str:
+    commit = output_of(["git", "rev-parse", "--short", f"{revision or 'HEAD'}^{{commit}}"]).strip()
+    return f"the workspace, from {commit}" if revision is None else f"{revision} ({commit})"
+
+
+def _common_folds(
+    states: Sequence[State], names: Sequence[str]
+) -> tuple[list[list[State]], list[str]]:
+    """Return the folds that both sides tested, and notes on others.
+
+    If there is none, each side's own fold is returned: other test sets are then said.
+    """
+    found = [{state.fold: state for state in (side, *other_folds(side))} for side in states]
+    common = sorted(found[0].keys() & found[1].keys())
+    notes = [
+        f"Fold{'s' * (len(alone) > 1)} {', '.join(map(str, alone))} ran for {name} only."
+        for name, side in zip(names, found)
+        if common and (alone := sorted(side.keys() - set(common)))
+    ]
+    if not common:
+        return [[state] for state in states], []
+    return [[side[fold] for fold in common] for side in found], notes
+
+
+def _external(name: str, folds: Sequence[Sequence[State]]) -> tuple[list[Group], str]:
+    """Return a dataset in `external` as measured by the models of both sides, or why not."""
+    both = [pair for pair in zip(*folds) if all(name in state.external() for state in pair)]
+    if not both:
+        return [], f"External dataset `{name}` was not measured on both sides."
+    used = [
+        {one["path"]: one["md5"] for one in state.stages[f"external@{name}"]["deps"]}
+        for pair in both
+        for state in pair
+    ]
+    if len({(one.get(f"data/{name}"), one.get(f"data/{name}.yaml")) for one in used}) > 1:
+        return [], f"External dataset `{name}` has changed: not compared."
+    old, new = (read_external(name, side) for side in zip(*both))
+    group = Group(name, old, new)
+    if problem := _other_crops(group):
+        return [], f"External dataset `{name}` is not compared: {problem}."
+    return [group], ""
+
+
+def verdict_on_groups(
+    groups: Sequence[Group], before: str, after: str, notes: Sequence[str] = ()
+) -> list[str]:
+    """Return the verdict on predictions of two sides with the names `before` and `after`."""
+    test = groups[0]
+    if problem := _other_crops(test):
         return [f"**Not comparable**: {problem}."]
-    images, slides = len(new.predictions.y_true), len(np.unique(new.predictions.slides))
-    counts = f"{images} test glomeruli of {slides} slide{'s' * (slides != 1)}"
-    if np.array_equal(old.predictions.y_score, new.predictions.y_score) and np.array_equal(
-        old.y_pred, new.y_pred
-    ):
+    sample = test.new[0].sample
+    unit = "site" if test.by_site else "slide"
+    counts = f"{len(sample.y_true)} test glomeruli of {_count(len(np.unique(sample.slides)), unit)}"
+    counts += "".join(
+        f", {len(group.new[0].sample.y_true)} of `{group.where}`" for group in groups[1:]
+    )
+    on = " ".join([f"`{after}` against `{before}`, on {counts}.", *notes])
+    if all(_same(*pair) for group in groups for pair in zip(group.old, group.new)):
         return [
             f"**The same**: each of the {counts} has the same probability and predicted class as "
-            "before."
+            "before.",
+            "",
+            on,
         ]
-    changes = compare_sides(old, new)
-    single = [f"Caution: {SINGLE}.", ""] if are_single(new.predictions.slides) else []
+    changes = compare_groups(groups)
+    single = [f"Caution: {SINGLE}.", ""] if are_single(sample.slides) and not test.by_site else []
     return [
-        sentence(changes, counts),
+        sentence(changes),
+        "",
+        on,
         "",
         *single,
-        *_note(changes, slides),
+        *_note(changes[: len(MEASURES)], sample, test.by_site),
         *change_table(changes, before, after),
     ]
 
 
-def read_side(revision: str | None) -> Pooled:
-    """Return the test predictions of a revision and the predicted classes, sorted by path.
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}{'s' * (number != 1)}"
 
-    Raises:
-        UserError: it has none, they are neither in git nor in DVC's cache, or they are damaged.
-    """
-    name = revision or "the workspace"
-    text = read_at(PREDICTIONS, revision)
-    measures = read_at(MEASURES_FILE, revision)
-    try:
-        threshold = parse_json(measures).get("threshold")
-    except (ValueError, AttributeError) as error:
-        raise damaged(f"{MEASURES_FILE} of {name}", error) from None
-    found = parse_predictions(io.StringIO(text, newline=""), f"{PREDICTIONS} of {name}")
-    if threshold is None or not len(found.paths):
-        raise UserError(f"{name} has no test set: it is trained on all slides")
-    order = np.argsort(found.paths)
-    return Pooled(
-        type(found)(*(column[order] for column in found)),
-        is_positive(found.y_score[order], threshold),
+
+def _same(old: Outputs, new: Outputs) -> bool:
+    return all(
+        np.array_equal(a, b)
+        for a, b in (
+            (old.sample.y_score, new.sample.y_score),
+            (old.sample.y_pred, new.sample.y_pred),
+            (old.decided, new.decided),
+        )
     )
 
 
-def _difference(old: Pooled, new: Pooled) -> str:
-    """Return why the two have other glomeruli; empty if they are the same."""
-    paths = [set(side.predictions.paths) for side in (old, new)]
+def _other_crops(group: Group) -> str:
+    """Return why the two sides have other glomeruli; empty if they are the same."""
+    old, new = group.old[0].sample, group.new[0].sample
+    paths = [set(side[0].crops) for side in (group.old, group.new)]
     if paths[0] != paths[1]:
-        shared = len(paths[0] & paths[1])
         return (
             f"the test sets differ, {len(paths[0])} glomeruli before and {len(paths[1])} now, "
-            f"{shared} of them in both"
+            f"{len(paths[0] & paths[1])} of them in both"
         )
-    if relabeled := np.sum(old.predictions.y_true != new.predictions.y_true):
+    if relabeled := np.sum(old.y_true != new.y_true):
         return f"{relabeled} test glomeruli have another label now"
-    if not np.array_equal(old.predictions.slides, new.predictions.slides):
+    if not np.array_equal(old.slides, new.slides):
         return "test glomeruli belong to other slides now"
     return ""
 
 
-def compare_sides(old: Pooled, new: Pooled, replicates: int = REPLICATES) -> list[Change]:
-    """Return the change of each measure, with intervals from a paired bootstrap over slides."""
-    (before, after), (old_draws, new_draws) = measure_draws(
-        [[old], [new]], WITH_INTERVALS, replicates, SEED
+def compare_groups(groups: Sequence[Group]) -> list[Change]:
+    """Return the changes, with intervals at a level at which with 95 % all hold (Bonferroni)."""
+    level = 1 - (1 - LEVEL) / (len(groups) * (len(MEASURES) + 2))
+    return [change for group in groups for change in _changes(group, level)]
+
+
+def _changes(group: Group, level: float) -> list[Change]:
+    several = group.new[0].folds > 1
+    samples = [[one.sample for one in side] for side in (group.new, group.old)]
+    pairs: list[tuple[str, str, int, list[list[Sample]]]] = []
+    for name in MEASURES:
+        measure = WITHIN_FOLDS if name == "roc_auc" and several else name
+        pairs.append((title(measure), measure, 1 if name != "brier" else -1, samples))
+    for name, sign, share in ((COVERAGE, 1, _is_decided), (WRONG, -1, _is_wrong)):
+        shares = [[share(one) for one in side] for side in (group.new, group.old)]
+        pairs.append((name, "accuracy", sign, shares))
+    found = []
+    for name, measure, sign, (ours, theirs) in pairs:
+        one = paired(measure, ours, theirs, level, group.by_site)
+        before, after = (_value(measure, side) for side in (theirs, ours))
+        word = "the same" if one.low == one.high == 0 else _word(sign, one)
+        where = f" on {group.where}" if group.where else ""
+        found.append(Change(name + where, before, after, one.low, one.high, word, one.reason, sign))
+    return found
+
+
+def _word(sign: int, found: Difference) -> Outcome:
+    return outcome("roc_auc" if sign == 1 else "brier", found.low, found.high)
+
+
+def _value(measure: str, samples: Sequence[Sample]) -> float | None:
+    return estimate(measure, samples).value
+
+
+def _is_decided(tested: Outputs) -> Sample:
+    return _share(tested, tested.decided)
+
+
+def _is_wrong(tested: Outputs) -> Sample:
+    return _share(tested, tested.decided & (tested.sample.y_pred != tested.sample.y_true))
+
+
+def _share(tested: Outputs, flags: np.ndarray) -> Sample:
+    """Return a sample whose accuracy is the share of crops with a flag."""
+    ones = np.ones(len(flags), dtype=np.int64)
+    return tested.sample._replace(y_true=ones, y_pred=flags.astype(np.int64))
+
+
+def sentence(changes: Sequence[Change]) -> str:
+    """Return the verdict on all changes together."""
+    known = [one for one in changes if one.low is not None]
+    if not known:
+        return f"**Not settled**: no difference has an interval ({changes[0].reason})."
+    better, worse = (
+        [_numbers(one) for one in known if one.word == word] for word in ("better", "worse")
     )
-    changes = []
-    for name in WITH_INTERVALS:
-        span = interval(differences(new_draws, old_draws, name), replicates) or {}
-        changes.append(Change(name, before[name], after[name], span.get("low"), span.get("high")))
-    return changes
-
-
-def sentence(changes: Sequence[Change], counts: str) -> str:
-    """Return the verdict by `METRIC`."""
-    change = next(one for one in changes if one.measure == METRIC)
-    if change.before is None or change.after is None or change.low is None:
-        return f"**Not comparable**: {title(METRIC)} is not defined on these {counts}."
+    if better and worse:
+        return f"**Better and worse**: better in {_and(better)}; worse in {_and(worse)}."
+    if better or worse:
+        word, found = ("better", better) if better else ("worse", worse)
+        return f"**{word.capitalize()}** in {_and(found)}; no other difference is beyond chance."
+    open_ones = [f"{one.worst():.3f} in {one.name}" for one in known if one.worst()]
     return (
-        f"**{change.word.capitalize()}**: {title(METRIC)} {change.after:.3f} after "
-        f"{change.before:.3f}, difference {change.after - change.before:+.3f} (95 % interval "
-        f"{change.low:+.3f} to {change.high:+.3f}, by slide), on {counts}."
+        f"**Not settled**: no difference is beyond chance. The intervals allow it to be worse by "
+        f"{_and(open_ones)}."
     )
 
 
-def _note(changes: Sequence[Change], slides: int) -> list[str]:
+def _numbers(change: Change) -> str:
+    return f"{change.name} ({change.before:.3f} to {change.after:.3f})"
+
+
+def _and(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+
+
+def _note(changes: Sequence[Change], sample: Sample, by_site: bool) -> list[str]:
     widths = {
-        one.measure: one.high - one.low
-        for one in changes
-        if one.low is not None and one.high is not None
+        name: None if one.low is None or one.high is None else one.high - one.low
+        for name, one in zip(MEASURES, changes)
+        if one.word != "the same"
     }
-    return [text, ""] if (text := too_small(slides, widths)) else []
+    slides, positives = (
+        len(np.unique(one)) for one in (sample.slides, sample.slides[sample.y_true == 1])
+    )
+    text = "" if by_site else too_small(slides, positives, widths)
+    return [text, ""] if text else []
 
 
 def change_table(changes: Sequence[Change], before: str, after: str) -> list[str]:
     """Return the measures as a table, with arrows and what the intervals say."""
+    level = 1 - (1 - LEVEL) / len(changes)
     rows = []
     for one in changes:
         values = [
@@ -164,6 +303,12 @@ def change_table(changes: Sequence[Change], before: str, after: str) -> list[str
         difference = None if one.before is None or one.after is None else one.after - one.before
         arrow = "▲ " if difference and difference > 0 else "▼ " if difference else ""
         text = "" if difference is None else f"{difference:+.3f}"
-        span = "" if one.low is None else f" ({one.low:+.3f} to {one.high:+.3f})"
-        rows.append([title(one.measure), *values, text + span, arrow + one.word])
-    return markdown_table(["", before, after, "difference (95 % interval)", ""], rows)
+        span = f" ({one.reason})" if one.low is None else f" ({one.low:+.3f} to {one.high:+.3f})"
+        rows.append([one.name, *values, text + span, arrow + one.word])
+    heading = f"difference ({100 * level:.3g} % interval)"
+    return [
+        *markdown_table(["", before, after, heading, ""], rows),
+        "",
+        f"With 95 %, the intervals of these {len(changes)} differences all hold at once. "
+        f'"{WRONG.capitalize()}" is a share of all glomeruli.',
+    ]

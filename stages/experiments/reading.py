@@ -71,7 +71,15 @@ class Experiment(NamedTuple):
 
     def pixels(self) -> dict[str, str]:
         """Return the digest of the pixels of each crop, by path."""
-        return parse_pixels(self.read(MANIFEST), f"{MANIFEST} of experiment {self.name}")
+        return self._listed("pixels_sha256")
+
+    def sites(self) -> dict[str, str]:
+        """Return the site of each crop, by path."""
+        return self._listed("site")
+
+    def _listed(self, column: str) -> dict[str, str]:
+        where = f"{MANIFEST} of experiment {self.name}"
+        return parse_manifest(self.read(MANIFEST), column, where)
 
     def made_with(self) -> dict[str, str]:
         """Return the runtime environment of its training, which can change the bytes of results."""
@@ -97,7 +105,10 @@ def stages_in(lock: str) -> dict[str, dict]:
 
     `external` is left out: DVC keeps the entry of a dataset that is no longer measured.
     """
-    stages = YAML(typ="safe", pure=True).load(lock)["stages"]
+    return without_external(YAML(typ="safe", pure=True).load(lock)["stages"])
+
+
+def without_external(stages: dict[str, dict]) -> dict[str, dict]:
     return {name: stage for name, stage in stages.items() if not name.startswith("external@")}
 
 
@@ -115,15 +126,20 @@ def partly_run(stages: dict[str, dict]) -> list[tuple[str, str]]:
     ]
 
 
-def parse_pixels(manifest: str, where: str) -> dict[str, str]:
-    """Return the digest of the pixels of each crop in the text of a manifest, by path."""
-    lines = io.StringIO(manifest, newline="")
-    return dict(zip(*parse_table(lines, ("path", "pixels_sha256"), where)))
+def parse_manifest(manifest: str, column: str, where: str) -> dict[str, str]:
+    """Return a column of the text of a manifest, by path."""
+    return dict(zip(*parse_table(io.StringIO(manifest, newline=""), ("path", column), where)))
 
 
 @cache
 def _read(path: str, commit: str) -> str:
-    return dvc.api.read(from_top(path), rev=commit)
+    return str(_files(commit).read_text(Path(from_top(path)).as_posix(), encoding="utf-8"))
+
+
+@cache
+def _files(commit: str) -> dvc.api.DVCFileSystem:
+    """Return the files of a commit in git and DVC, which take longer to open than to read."""
+    return dvc.api.DVCFileSystem(rev=commit, subrepos=True)
 
 
 def read_at(path: str | Path, revision: str | None) -> str:

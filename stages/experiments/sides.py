@@ -1,24 +1,31 @@
-"""The two sides that a report compares: whether their results are current and comparable.
+"""The two sides that a report compares: whether their results are current and comparable, and the
+experiments that tested the same model on other folds.
 
 A side is a commit, or the workspace (None).
 """
 
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
 from stages.base.errors import UserError
 from stages.dataset.cohort import MANIFEST
+from stages.experiments.commands import from_top, output_of
 from stages.experiments.inputs import digests
 from stages.experiments.reading import (
     MEASURES_FILE,
     PREDICTIONS,
-    parse_pixels,
+    parse_manifest,
     partly_run,
     read_at,
     stages_in,
+    without_external,
 )
+from stages.experiments.settings import IRRELEVANT, as_yaml, flatten
+
+FOLD = "split.fold"
 
 
 def refuse_stale(revision: str | None) -> None:
@@ -28,7 +35,7 @@ def refuse_stale(revision: str | None) -> None:
     """
     name = revision or "the workspace"
     # DVC keeps the entries of removed stages.
-    known = YAML(typ="safe", pure=True).load(read_at("dvc.yaml", revision))["stages"]
+    known = _parse(read_at("dvc.yaml", revision))["stages"]
     stages = {
         stage: about
         for stage, about in stages_in(read_at("dvc.lock", revision)).items()
@@ -37,7 +44,7 @@ def refuse_stale(revision: str | None) -> None:
     reasons = [
         f"stage {stage} has not run after {path} changed" for stage, path in partly_run(stages)
     ]
-    params = YAML(typ="safe", pure=True).load(read_at("params.yaml", revision))
+    params = _parse(read_at("params.yaml", revision))
     for stage, about in stages.items():
         for key, value in about.get("params", {}).get("params.yaml", {}).items():
             found: Any = params
@@ -46,9 +53,7 @@ def refuse_stale(revision: str | None) -> None:
             if found != value:
                 reasons.append(f"stage {stage} has not run with the current {key} of params.yaml")
     if revision is None:
-        made = {
-            out["path"]: out["md5"] for about in stages.values() for out in about.get("outs", [])
-        }
+        made = _outputs(stages)
         used = {
             one["path"]: one["md5"]
             for about in stages.values()
@@ -79,7 +84,93 @@ def changed_pixels(before: str, after: str | None, paths: Iterable[str]) -> list
     if made[0] == made[1]:
         return []
     old, new = (
-        parse_pixels(read_at(MANIFEST, side), f"{MANIFEST} of {side or 'the workspace'}")
+        parse_manifest(
+            read_at(MANIFEST, side), "pixels_sha256", f"{MANIFEST} of {side or 'the workspace'}"
+        )
         for side in (before, after)
     )
     return [path for path in paths if old.get(path) != new.get(path)]
+
+
+class State(NamedTuple):
+    """What the results of a side are of: the content of its params.yaml, and the stages in its
+    dvc.lock.
+    """
+
+    revision: str | None
+    params: dict[str, Any]
+    stages: dict[str, dict]
+
+    @property
+    def fold(self) -> int:
+        return int(self.params["split"]["fold"])
+
+    @property
+    def by(self) -> str:
+        """What is kept apart: slide, site or image."""
+        return str(self.params["split"]["by"])
+
+    def external(self) -> list[str]:
+        """Return the datasets of `external` on which its model was measured."""
+        made = _outputs(self.stages)
+        return [
+            name
+            for name in self.params["external"]
+            if (about := self.stages.get(f"external@{name}"))
+            and all(made.get(one["path"], one["md5"]) == one["md5"] for one in about["deps"])
+        ]
+
+    def inputs(self) -> dict[str, str]:
+        """Return the digests of the code, packages, data and weights of its test predictions."""
+        stages = without_external(self.stages)
+        return {
+            one["path"]: one["md5"]
+            for about in stages.values()
+            for one in about.get("deps", [])
+            if one["path"] not in _outputs(stages)
+        }
+
+
+def _outputs(stages: dict[str, dict]) -> dict[str, str]:
+    return {out["path"]: out["md5"] for about in stages.values() for out in about.get("outs", [])}
+
+
+def read_state(revision: str | None) -> State:
+    """Return the state of a side. Raises `UserError` if it has no params.yaml or dvc.lock."""
+    params, lock = (_parse(read_at(path, revision)) for path in ("params.yaml", "dvc.lock"))
+    return State(revision, params, lock["stages"])
+
+
+def _parse(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def other_folds(side: State) -> list[State]:
+    """Return the experiments, of any commit, that tested the model of a side on other folds.
+
+    They have the same parameters, code and data, and ran completely. There is one of each fold,
+    the first by name.
+    """
+    found: dict[int, State] = {}
+    wanted = _without_fold(side.params)
+    refs = output_of(["git", "for-each-ref", "--format=%(refname)", "refs/exps"]).split()
+    for ref in sorted(refs, key=lambda ref: (ref.rsplit("/", 1)[-1], ref)):
+        if not re.match(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/", ref):
+            continue
+        params = _parse(output_of(["git", "show", f"{ref}:{from_top('params.yaml')}"]))
+        if _without_fold(params) != wanted or params["split"]["fold"] in {side.fold, *found}:
+            continue
+        lock = output_of(["git", "show", f"{ref}:{from_top('dvc.lock')}"])
+        state = State(ref, params, _parse(lock)["stages"])
+        if state.inputs() == side.inputs() and not partly_run(stages_in(lock)):
+            found[state.fold] = state
+    return [found[fold] for fold in sorted(found)]
+
+
+def _without_fold(params: dict[str, Any]) -> dict[str, str]:
+    """Return the parameters that change test predictions, but for the fold."""
+    return {
+        name: as_yaml(value)
+        for name, value in flatten(params).items()
+        if name != FOLD and not name.startswith(IRRELEVANT)
+    }

@@ -3,22 +3,19 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from stages.base.errors import UserError
 from stages.ladder.parameters import ClimbParameters
 from stages.ladder.rungs import Rung
-from stages.measures.pooled import differences, measure_draws
-from stages.measures.resampling import interval
-from stages.measures.scores import MEASURES
+from stages.measures.intervals import difference, estimate
+from stages.measures.scores import WITHIN_FOLDS, sign
 
 
 class RungDecision(NamedTuple):
     """A rung's measure on validation, and whether it improves on the best rung before it.
 
     Attributes:
-        low, high: the 95 % interval of `value`.
-        better: the share of the draws of slides in which it is better; None for the first rung.
+        low, high: the 95 % interval of `value`, over slides.
+        better: the confidence that it is better, from 0 to 1; None for the first rung.
     """
 
     rung: Rung
@@ -30,26 +27,24 @@ class RungDecision(NamedTuple):
 
 
 def decide(rung: Rung, before: Sequence[RungDecision], params: ClimbParameters) -> RungDecision:
-    """Measure a rung on validation, and compare it with the best before it on the same draws."""
-    rungs = [rung, best_of(before).rung] if before else [rung]
-    whole, drawn = measure_draws(
-        [one.pooled for one in rungs], (params.measure,), params.bootstrap, seed=0
-    )
-    value = whole[0][params.measure]
-    span = interval(
-        [one for draw in drawn[0] if (one := draw[params.measure]) is not None],
-        params.bootstrap,
-    )
-    if value is None or span is None:
+    """Measure a rung on validation, and compare it with the best before on the same slides.
+
+    ROC AUC is that of the pairs of one validation fold, as each fold has its own model.
+    """
+    name = WITHIN_FOLDS if params.measure == "roc_auc" else params.measure
+    found = estimate(name, rung.pooled)
+    if found.value is None or found.low is None or found.high is None:
         raise UserError(
-            f"params.yaml: climb.measure {params.measure} is not defined on these validation "
-            "slides; brier always is"
+            f"params.yaml: climb.measure {params.measure} has no interval on these validation "
+            f"slides ({found.reason}); more climb.validations or fewer split.folds give more slides"
         )
     if not before:
-        return RungDecision(rung, value, span["low"], span["high"], None, True)
-    sign = MEASURES[params.measure].sign
-    better = float(np.mean(sign * np.array(differences(drawn[0], drawn[1], params.measure)) > 0))
-    return RungDecision(rung, value, span["low"], span["high"], better, better >= params.confidence)
+        return RungDecision(rung, found.value, found.low, found.high, None, True)
+    higher = difference(name, rung.pooled, best_of(before).rung.pooled).higher
+    assert higher is not None  # Each of the two has an interval.
+    better = higher if sign(name) == 1 else 1 - higher
+    improves = better >= params.confidence
+    return RungDecision(rung, found.value, found.low, found.high, better, improves)
 
 
 def best_of(decisions: Sequence[RungDecision]) -> RungDecision:

@@ -22,7 +22,7 @@ def describe(decision: RungDecision, params: ClimbParameters) -> str:
     against = (
         ""
         if decision.better is None
-        else f", better than the best before in {decision.better:.1%} of the draws"
+        else f", better than the best before with a confidence of {decision.better:.1%}"
     )
     return (
         f"{rung.step} ({rung.reached_by}): {title(params.measure)} on validation "

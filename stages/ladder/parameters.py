@@ -17,4 +17,3 @@ class ClimbParameters(Parameters):
     upturn: float = Field(ge=0)
     measure: Literal["roc_auc", "average_precision", "brier"]
     confidence: float = Field(ge=0.5, le=1)
-    bootstrap: int = Field(ge=100, le=1_000_000)

@@ -13,7 +13,8 @@ from stages.experiments.reading import Experiment, has_run, read_experiments
 from stages.experiments.running import run_experiment
 from stages.experiments.settings import Value, params_with
 from stages.ladder.parameters import ClimbParameters
-from stages.measures.pooled import Pooled, pool
+from stages.measures.influence import Sample
+from stages.measures.pooled import pool
 
 # Parameters that do not change a model and its validation predictions.
 AFTER_VALIDATION = ("train.resume", "evaluate.", "climb.", "external")
@@ -31,7 +32,7 @@ class Rung(NamedTuple):
     step: str
     reached_by: str
     experiments: list[str]
-    pooled: list[Pooled]
+    pooled: list[Sample]
     training_auc: float
     validation_auc: float
     upturn: float

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, assert_never
 
 import numpy as np
 
-Outcome = Literal["better", "worse", "not distinguishable"]
+Outcome = Literal["better", "worse", "not settled"]
 # ROC AUC of the pairs whose two crops are of one fold (Airola et al., Comput Stat Data Anal
 # 55:1828, 2011): unlike the ROC AUC of pooled folds it does not depend on how the models of
 # different folds are calibrated.
@@ -269,9 +269,9 @@ def _value(
 def outcome(name: str, low: float | None, high: float | None) -> Outcome:
     """Return what the interval of a measure's difference says, in the measure's direction."""
     if low is None or high is None:
-        return "not distinguishable"
+        return "not settled"
     low, high = sorted((sign(name) * low, sign(name) * high))
-    return "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
+    return "better" if low > 0 else "worse" if high < 0 else "not settled"
 
 
 def sign(name: str) -> int:

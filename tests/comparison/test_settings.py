@@ -16,7 +16,7 @@ from PIL import Image
 
 from stages.base.errors import UserError
 from stages.compare import parse_arguments
-from stages.comparison.differences import bootstrap
+from stages.comparison.differences import compare
 from stages.comparison.page import comparison_page
 from stages.comparison.ranks import mean_ranks, rank
 from stages.comparison.settings import (
@@ -29,16 +29,8 @@ from stages.comparison.settings import (
 from stages.dataset.predictions import Predictions
 from stages.experiments.reading import Experiment
 from stages.experiments.settings import as_yaml, flatten, params_with
-from stages.measures.pooled import differences, measure_draws, pool
-from stages.measures.resampling import slide_bootstrap
-from stages.measures.scores import (
-    MEASURES,
-    NO_NEGATIVE,
-    NO_POSITIVE,
-    Measure,
-    of_scikit_learn,
-    score,
-)
+from stages.measures.intervals import estimate
+from stages.measures.scores import MEASURES, WITHIN_FOLDS, score
 from tests.fork_server import python
 from tests.repositories import ENVIRONMENT, dvc, git, run_program
 
@@ -65,6 +57,9 @@ class Made(Experiment):
 
     def pixels(self):
         return self.crops[self.commit]
+
+    def sites(self):
+        return {path: path.split("-")[0] for path in self.made[self.commit].paths}
 
     def made_with(self):
         return {}
@@ -125,63 +120,133 @@ def test_what_varies_is_the_setting_and_folds_and_seeds_are_repetitions(make):
     assert [setting.name for setting in settings] == ["white", "zero"]
     assert len(settings[0].runs) == 6
     assert len(settings[0].pooled) == 2  # seeds, each with the three folds pooled
-    assert len(settings[0].pooled[0].predictions.paths) == 36
+    assert len(settings[0].pooled[0].crops) == 36
 
 
-def test_pooled_measures_and_interval_are_those_of_the_folds_together(make):
+def test_folds_are_pooled_at_the_threshold_of_each_and_ranked_within_each(make):
     experiments = [
         make(f"e{fold}", split_fold=float(fold), threshold=0.2 + 0.2 * fold) for fold in range(3)
     ]
     settings = group(experiments, [])
-    measured, found = bootstrap(settings, settings[0], "roc_auc", 300, 5)
+    (measured,), found = compare(settings, settings[0], "roc_auc")
     parts = [experiment.predictions("") for experiment in experiments]
     y_true = np.concatenate([part.y_true for part in parts])
     y_score = np.concatenate([part.y_score for part in parts])
-    slides = np.concatenate([part.slides for part in parts])
-    called = np.concatenate([part.y_score >= 0.2 + 0.2 * fold for fold, part in enumerate(parts)])
+    y_pred = np.concatenate([part.y_score >= 0.2 + 0.2 * fold for fold, part in enumerate(parts)])
     assert found == []
-    assert measured[0]["roc_auc"]["value"] == pytest.approx(
+    assert measured["roc_auc"].value == pytest.approx(
         sklearn.metrics.roc_auc_score(y_true, y_score)
     )
-    # Each image is called at its own fold's threshold.
-    assert measured[0]["sensitivity"]["value"] == pytest.approx(
-        sklearn.metrics.recall_score(y_true, called)
+    # Each fold has as many pairs.
+    of_folds = [sklearn.metrics.roc_auc_score(part.y_true, part.y_score) for part in parts]
+    assert measured[WITHIN_FOLDS].value == pytest.approx(np.mean(of_folds))
+    assert measured["sensitivity"].value == pytest.approx(
+        sklearn.metrics.recall_score(y_true, y_pred)
     )
-    expected = slide_bootstrap(y_true, y_score, called, slides, 300, 5)
-    for name, interval in expected.items():
-        assert {key: measured[0][name][key] for key in ("low", "high")} == interval, name
+    for name, one in measured.items():
+        assert one == estimate(name, settings[0].pooled)
+        assert one.low < one.value < one.high
 
 
-def test_pairs_are_on_the_same_draws():
-    """A model against itself differs by nothing in any draw, and against a shifted copy too: ROC
-    AUC goes by ranks.
-    """
-    one = predictions(0, np.random.default_rng(1).random(12))
-    models = [[pool([one], [0.5])], [pool([one._replace(y_score=one.y_score / 2)], [0.25])]]
-    whole, drawn = measure_draws(models, ("roc_auc", "sensitivity"), 200, 0)
-    assert whole[0] == whole[1]
-    assert set(differences(drawn[0], drawn[1], "roc_auc")) == {0.0}
-    assert set(differences(drawn[0], drawn[1], "sensitivity")) == {0.0}
+def test_a_setting_whose_folds_are_calibrated_differently_ranks_the_same(make):
+    """In each fold both rank all crops right; the models of one setting agree on what 0.1 means."""
+
+    def of(mode, shift):
+        return [
+            make(
+                f"{mode}{fold}",
+                y_score=PERFECT / 10 ** (shift * fold),
+                pad_mode=mode,
+                split_fold=float(fold),
+            )
+            for fold in range(3)
+        ]
+
+    settings = group([*of("white", 0), *of("zero", 1)], ["pad.mode"])
+    measured, (found,) = compare(settings, settings[0], "roc_auc")
+    assert measured[1]["roc_auc"].value < 0.9 < measured[0]["roc_auc"].value
+    assert found.measure == WITHIN_FOLDS
+    assert (found.difference, found.verdict) == (0, "not settled")
+    assert found.sentence() == (
+        "`zero` and `white` have the same ROC AUC within folds, 1.000, on all slides."
+    )
+    text = page(settings, ["pad.mode"], "roc_auc")
+    assert "| pad.mode | ROC AUC within folds | ROC AUC, pooled | sensitivity |" in text
+    assert "it mixes ranking with how alike the models of the folds are calibrated" in text
+
+
+def page(settings, by, metric):
+    measured, found = compare(settings, settings[0], metric)
+    return comparison_page(settings, by, metric, measured, found, rank(settings, metric))
+
+
+def test_non_inferiority_is_in_the_direction_of_the_measure(make):
+    """Probabilities that are all nearer to 1/2 rank the same, and have a higher Brier score."""
+    flatter = 0.5 + (PERFECT - 0.5) / 2
+    settings = group(
+        [make("w", y_score=PERFECT, pad_mode="white"), make("z", y_score=flatter, pad_mode="zero")],
+        ["pad.mode"],
+    )
+
+    def answer(metric, margin):
+        _, (found,) = compare(settings, settings[0], metric, margin)
+        assert found.margin == margin
+        return found.verdict, found.within_margin
+
+    assert answer("roc_auc", 0.02) == ("not settled", "non-inferior")
+    # The Brier scores are 0.01 and 0.09.
+    assert answer("brier", 0.2) == ("worse", "non-inferior")
+    assert answer("brier", 0.01) == ("worse", "inferior")
+    _, (found,) = compare(settings, settings[0], "brier", 0.2)
+    assert found.sentence().endswith("It is non-inferior: worse by less than 0.2, if at all.")
+    _, (better,) = compare(settings, settings[1], "brier", 0.01)
+    assert (better.verdict, better.within_margin) == ("better", "non-inferior")
+    _, (open_,) = compare(settings, settings[0], "sensitivity", 0.001)
+    assert open_.within_margin == "not settled" and "0.001 is not settled" in open_.sentence()
+
+
+@pytest.mark.parametrize("margin", ["0", "1", "-0.1", "nan", "much"])
+def test_a_margin_is_between_0_and_1(monkeypatch, capsys, margin):
+    monkeypatch.setattr("sys.argv", ["compare", f"--margin={margin}"])
+    with pytest.raises(SystemExit):
+        parse_arguments()
+    assert "is not a number above 0 and below 1" in capsys.readouterr().err
+
+
+def test_hospitals_left_out_have_no_interval_over_slides(make):
+    settings = group(
+        [
+            make(f"{mode}{fold}", split_by="site", split_fold=float(fold), pad_mode=mode)
+            for mode in ("white", "zero")
+            for fold in range(3)
+        ],
+        ["pad.mode"],
+    )
+    measured, (found,) = compare(settings, settings[0], "brier")
+    assert measured[0]["brier"].low is None and found.low is None
+    assert "without an interval (3 sites; 5 are the least)" in found.sentence()
+    text = page(settings, ["pad.mode"], "roc_auc")
+    assert "| pad.mode | fold0.0 | fold1.0 | fold2.0 |" in text
+    assert "ROC AUC of each site, by models that have not seen it" in text
+    assert "pooled, without intervals (3 sites; 5 are the least):" in text
 
 
 @pytest.mark.parametrize(
     ("zero", "metric", "verdict"),
     [
         (PERFECT, "roc_auc", "better"),
-        (1 - PERFECT, "roc_auc", "worse"),
         (PERFECT, "brier", "better"),
         (1 - PERFECT, "brier", "worse"),
-        (None, "roc_auc", "not distinguishable"),
+        (np.random.default_rng(4).random(12), "roc_auc", "not settled"),
     ],
 )
 def test_a_sentence_for_each_pair(make, zero, metric, verdict):
     white = np.random.default_rng(3).random(12)
-    zero = white if zero is None else zero
     settings = group(
         [make("w", y_score=white, pad_mode="white"), make("z", y_score=zero, pad_mode="zero")],
         ["pad.mode"],
     )
-    measured, (difference,) = bootstrap(settings, settings[0], metric, 400, 0)
+    measured, (difference,) = compare(settings, settings[0], metric)
     assert difference.verdict == verdict
     assert (difference.setting, difference.against, difference.level) == ("zero", "white", 0.95)
     assert verdict in difference.sentence() and "`zero`" in difference.sentence()
@@ -190,31 +255,21 @@ def test_a_sentence_for_each_pair(make, zero, metric, verdict):
     )
 
 
-LOG_LOSS = Measure(
-    "scores", of_scikit_learn("log_loss"), "lower", "log loss", (NO_POSITIVE, NO_NEGATIVE)
-)
-
-
-@pytest.mark.parametrize("metric", [*MEASURES, "log_loss"])
+@pytest.mark.parametrize("metric", MEASURES)
 def test_every_measure_prefers_the_better_setting(make, monkeypatch, metric):
-    """A measure that is only in the table, like log_loss here, is compared in its direction."""
-    monkeypatch.setitem(MEASURES, "log_loss", LOG_LOSS)
     good, bad = PERFECT, np.where(np.arange(12) == 0, 0.4, 0.6 - 0.2 * PERFECT)
     settings = group(
         [make("w", y_score=bad, pad_mode="white"), make("z", y_score=good, pad_mode="zero")],
         ["pad.mode"],
     )
     for setting in settings:
-        (pooled,), (run,) = setting.pooled, setting.runs.values()
-        _, _, y_true, y_score = pooled.predictions
-        Made.measured[run.name] |= score(y_true, y_score, pooled.y_pred)
-    measured, (difference,) = bootstrap(settings, settings[0], metric, 200, 0)
+        (sample,), (run,) = setting.pooled, setting.runs.values()
+        Made.measured[run.name] |= score(sample.y_true, sample.y_score, sample.y_pred)
+    measured, (difference,) = compare(settings, settings[0], metric)
     ranks = rank(settings, metric)
     text = comparison_page(settings, ["pad.mode"], metric, measured, [difference], ranks)
-    assert (
-        difference.verdict == "better"
-        and f"is better than `white`: {MEASURES[metric].title}" in text
-    )
+    assert difference.difference * MEASURES[metric].sign > 0
+    assert MEASURES[metric].title in difference.sentence() and difference.sentence() in text
     assert ranks.letters == ["a", "a"] and mean_ranks(ranks, metric) == [2, 1]
     monkeypatch.setattr("sys.argv", ["compare", "--metric", metric])
     assert parse_arguments().metric == metric
@@ -228,7 +283,7 @@ def test_several_differences_share_the_five_percent(make):
         ],
         ["pad.mode"],
     )
-    _, found = bootstrap(settings, settings[2], "roc_auc", 100, 0)
+    _, found = compare(settings, settings[2], "roc_auc")
     assert len(found) == 5 and found[0].level == found[4].level == pytest.approx(0.99)
 
 
@@ -355,7 +410,7 @@ def test_experiments_of_several_commits_may_have_one_name(make):
     """Each has its predictions, and is selected by the commit that it starts from."""
     one, two = make("same"), make("other", y_score=PERFECT, pad_mode="zero")._replace(name="same")
     settings = group([one, two], ["pad.mode"])
-    assert [list(setting.pooled[0].predictions.y_score) for setting in settings][1] == list(PERFECT)
+    assert [list(setting.pooled[0].y_score) for setting in settings][1] == list(PERFECT)
     with pytest.raises(UserError, match="several experiments are named same; --rev selects"):
         choose([one, two], ["same"], [])
 
@@ -414,23 +469,23 @@ def test_parameters_by_their_dotted_names(workplace):
             params_with([wrong])
 
 
-def compare(*arguments):
+def compare_here(*arguments):
     return run_program("compare", *arguments)
 
 
 def test_on_real_experiments(repository):
-    code, _, error = compare()
+    code, _, error = compare_here()
     assert (
         code == 1
         and "error: there is no finished experiment to compare; `dvc exp run` makes some" in error
     )
     # Settings that differ only in the threshold need no training.
     dvc("exp", "run", "--queue", "-S", "calibrate.threshold_rule=fixed,sensitivity")
-    code, _, error = compare()
+    code, _, error = compare_here()
     assert code == 1 and "2 experiments wait, run or have failed: left out" in error
     dvc("exp", "run", "--run-all")
 
-    code, text, error = compare("--replicates", "200")
+    code, text, error = compare_here()
     assert code == 0, error
     assert "| calibrate.threshold_rule | ROC AUC | sensitivity | specificity | F1 |" in text
     assert "fold 0 of 3; 1 training of each; 2 experiments" in text
@@ -448,11 +503,11 @@ def test_on_real_experiments(repository):
     assert Image.open("comparison/comparison.png").size[0] > 500
     assert git("status", "--short") == ""
 
-    again = compare("--replicates", "200", "--where", "split.folds=3")
+    again = compare_here("--where", "split.folds=3")
     assert again[1] == text
 
     dvc("exp", "run", "--temp", "-n", "half", "-S", "pad.mode=edge", "pad")
-    code, _, error = compare("half")
+    code, _, error = compare_here("half")
     assert code == 1 and "error: experiment half: stage " in error
     assert "has not run after data/padded changed; run all stages" in error
 

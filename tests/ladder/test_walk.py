@@ -30,8 +30,8 @@ PARAMS = ClimbParameters(
     upturn=0.1,
     measure="roc_auc",
     confidence=0.9,
-    bootstrap=100,
 )
+PATHS = np.array([f"{n}.png" for n in range(48)])
 SLIDES = np.array([f"s{n // 4}" for n in range(48)])
 Y = np.arange(48) % 2
 
@@ -45,7 +45,7 @@ def rung(step, reached_by, noise, overfits):
         step,
         reached_by,
         [step],
-        [pool([Predictions(SLIDES, SLIDES, Y, y_score)], [0.5])],
+        [pool([Predictions(PATHS, SLIDES, Y, y_score)], [0.5])],
         0.9,
         0.8,
         0.2,
@@ -119,7 +119,7 @@ def test_an_improvement_is_beyond_the_noise_of_the_slides():
     first = decide(rung("logistic", "start", 2, False), [], PARAMS)
     assert first.improves and first.better is None
     same = decide(rung("conv0-dense1", "add", 2, False), [first], PARAMS)
-    assert (same.better, same.improves) == (0, False)
+    assert (same.better, same.improves) == (0.5, False)
     better = decide(rung("conv0-dense2", "add", 0.5, False), [first], PARAMS)
     assert better.better > 0.9 and better.improves
     assert (
@@ -139,8 +139,10 @@ def test_an_improvement_is_beyond_the_noise_of_the_slides():
 
 
 def test_a_measure_that_is_not_defined_is_refused():
-    one_class = pool([Predictions(SLIDES, SLIDES, np.zeros(48, dtype=int), Y / 2)], [0.5])
-    with pytest.raises(UserError, match="climb.measure roc_auc is not defined on these validation"):
+    one_class = pool([Predictions(PATHS, SLIDES, np.zeros(48, dtype=int), Y / 2)], [0.5])
+    with pytest.raises(
+        UserError, match="climb.measure roc_auc has no interval on these validation"
+    ):
         decide(Rung("logistic", "start", [], [one_class], 0, 0, 0, False), [], PARAMS)
 
 
@@ -168,7 +170,6 @@ def test_in_a_repository(repository):
             "climb.gap": -1,
             "climb.upturn": 0,
             "climb.confidence": 1.0,
-            "climb.bootstrap": 100,
             "train.epochs": 2,
         }
     )

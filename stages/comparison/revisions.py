@@ -1,0 +1,105 @@
+"""What the model of a revision predicted: its test folds, and the datasets in `external`."""
+
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from stages.base.errors import UserError
+from stages.base.files import damaged
+from stages.base.strict_json import parse_json
+from stages.dataset.cohort import MANIFEST
+from stages.dataset.predictions import Predictions, parse_predictions
+from stages.experiments.reading import PREDICTIONS, parse_manifest, read_at
+from stages.experiments.sides import State
+from stages.measures.calibration import Share
+from stages.measures.decision import CALIBRATION, Band
+from stages.measures.influence import Sample
+from stages.measures.pooled import pool
+
+
+class Cut(BaseModel):
+    """What of models/calibration.json makes decisions of probabilities."""
+
+    threshold: Share
+    uncertain: Band
+
+
+class Outputs(NamedTuple):
+    """Predictions, and which of them are decided, bool (n,): not in the uncertain band."""
+
+    sample: Sample
+    decided: np.ndarray
+
+    @property
+    def crops(self) -> np.ndarray:
+        assert self.sample.crops is not None
+        return self.sample.crops
+
+    @property
+    def folds(self) -> int:
+        assert self.sample.folds is not None
+        return len(np.unique(self.sample.folds))
+
+    def sorted(self) -> "Outputs":
+        """Return the same in the order of the crops."""
+        order = np.argsort(self.crops)
+        sample = Sample._make(None if column is None else column[order] for column in self.sample)
+        return Outputs(sample, self.decided[order])
+
+
+def read_test(folds: Sequence[State]) -> Outputs:
+    """Return the test predictions of a side, each crop by the model of its fold.
+
+    With `split.by` site, the unit that varies is the site, and stands as `slides`.
+
+    Raises:
+        UserError: a fold has none, they are neither in git nor in DVC's cache, or are damaged.
+    """
+    predictions = [_predictions(PREDICTIONS, state) for state in folds]
+    cuts = [_cut(state) for state in folds]
+    sample = pool(predictions, [cut.threshold for cut in cuts])
+    if folds[0].by == "site":
+        sites = [
+            parse_manifest(read_at(MANIFEST, state.revision), "site", _where(MANIFEST, state))
+            for state in folds
+        ]
+        of_crops = [of[path] for of, one in zip(sites, predictions) for path in one.paths]
+        sample = sample._replace(slides=np.array(of_crops))
+    decided = [~cut.uncertain.contains(one.y_score) for cut, one in zip(cuts, predictions)]
+    return Outputs(sample, np.concatenate(decided)).sorted()
+
+
+def read_external(name: str, folds: Sequence[State]) -> list[Outputs]:
+    """Return the predictions for a dataset in `external`, once by the model of each fold."""
+    found = []
+    for state in folds:
+        predictions = _predictions(f"metrics/external/{name}.csv", state)
+        cut = _cut(state)
+        decided = ~cut.uncertain.contains(predictions.y_score)
+        found.append(Outputs(pool([predictions], [cut.threshold]), decided).sorted())
+    return found
+
+
+def _predictions(path: str, state: State) -> Predictions:
+    where = _where(path, state)
+    found = parse_predictions(io.StringIO(read_at(path, state.revision), newline=""), where)
+    if not len(found.paths):
+        raise UserError(f"{where}: there is no test set; the model is trained on all slides")
+    return found
+
+
+def _cut(state: State) -> Cut:
+    text = read_at(CALIBRATION, state.revision)
+    try:
+        return Cut.model_validate(parse_json(text))
+    except ValidationError as error:
+        raise damaged(_where(CALIBRATION, state), error.errors()[0]["msg"]) from None
+    except ValueError as error:
+        raise damaged(_where(CALIBRATION, state), error) from None
+
+
+def _where(path: object, state: State) -> str:
+    return f"{path} of {state.revision or 'the workspace'}"
