@@ -183,7 +183,7 @@ def test_what_is_not_there_is_said(workplace):
 @pytest.mark.parametrize(("slides", "shift"), [(6, 0.0), (20, 3.0)])
 def test_equal_models_are_seldom_told_apart(slides, shift):
     """Also where the models of one setting are calibrated differently from fold to fold."""
-    draws = 60
-    found = verdicts(World(slides, 0.1, shift=shift), draws)
+    draws = 30
+    found = verdicts(World(slides, 0.1, crops=12, shift=shift), draws)
     for name in ("compare, 2 settings", "compare, 5 settings", *["report"] * (not shift)):
         assert found[name] <= 0.06 + 3 * np.sqrt(0.06 * 0.94 / draws), name
