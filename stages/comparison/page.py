@@ -11,7 +11,8 @@ from stages.comparison.ranks import Ranks, rank_section
 from stages.comparison.settings import Setting
 from stages.experiments.markdown import markdown_table
 from stages.experiments.settings import as_yaml
-from stages.measures.intervals import Estimate, over_sites, too_small
+from stages.measures.influence import Sample, influence
+from stages.measures.intervals import Estimate, too_small
 from stages.measures.scores import MEASURES, WITHIN_FOLDS, title
 
 COLUMNS = (
@@ -138,9 +139,7 @@ def _sites_section(
         return []
     found = []
     for setting in settings:
-        of_samples = [
-            over_sites(metric, sample, sample.slides).values for sample in setting.samples
-        ]
+        of_samples = [_by_site(metric, sample) for sample in setting.samples]
         found.append({site: [one.get(site) for one in of_samples] for site in of_samples[0]})
     sites = sorted(found[0])
     rows = [[*row, *(_mean(one[site]) for site in sites)] for row, one in zip(values, found)]
@@ -150,6 +149,16 @@ def _sites_section(
         "",
         *markdown_table([*header, *sites], rows),
     ]
+
+
+def _by_site(metric: str, sample: Sample) -> dict[str, float | None]:
+    found = {}
+    for site in np.unique(sample.slides):
+        rows = sample.slides == site
+        of_site = Sample._make(None if column is None else column[rows] for column in sample)
+        one = influence(metric, of_site)
+        found[str(site)] = None if one is None else one.value
+    return found
 
 
 def _mean(values: Sequence[float | None]) -> str:
