@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 from pydantic import Field, model_validator
 
+from stages.base.errors import UserError
 from stages.base.parameters import Parameters
 from stages.measures.parameters import Method
 from stages.measures.recalibration import Shift
@@ -108,10 +109,13 @@ class Calibration(Parameters):
             y_score: the probabilities of the members, float (n, members).
 
         Raises:
-            ValueError: this is the calibration of another number of members.
+            UserError: this is the calibration of another number of members.
         """
-        if y_score.ndim != 2 or y_score.shape[1] != len(self.members):
-            raise ValueError(f"{len(self.members)} columns are calibrated, not {y_score.shape[1:]}")
+        if y_score.shape[1] != len(self.members):
+            raise UserError(
+                f"calibration.json: it calibrates {len(self.members)} members, and the model has "
+                f"{y_score.shape[1]}; run dvc repro, or copy the model's folder as a whole"
+            )
         columns = [member(y_score[:, place]) for place, member in enumerate(self.members)]
         return self._finish(np.mean(columns, axis=0))
 

@@ -1782,7 +1782,7 @@ MODEL_FOLDERS = {
     "a target without its rule": (
         "calibration.json",
         changed(target_sensitivity="0.9"),
-        "target_sensitivity must be a number if threshold_rule is 'sensitivity'",
+        "target_sensitivity must be a number if threshold_rule is about sensitivity",
     ),
     "a rule without its target": (
         "calibration.json",
@@ -1796,38 +1796,38 @@ MODEL_FOLDERS = {
     ),
     "a slope without its method": (
         "calibration.json",
-        changed(calibration__slope="2.0"),
+        changed(calibration__members='[{"slope":2.0}]'),
         "those of a calibration by none",
     ),
     "a slope that falls": (
         "calibration.json",
-        changed(calibration='{"method":"sigmoid","slope":-1.0,"offset":0.0}'),
-        "calibration.slope: Input should be greater than or equal to 0",
+        changed(calibration='{"method":"sigmoid","members":[{"slope":-1.0}]}'),
+        "calibration.members.0.slope: Input should be greater than or equal to 0",
     ),
     "a slope that is not finite": (
         "calibration.json",
-        changed(calibration='{"method":"sigmoid","slope":-Infinity}'),
+        changed(calibration='{"method":"sigmoid","members":[{"slope":-Infinity}]}'),
         "not a finite",
     ),
     "points that fall": (
         "calibration.json",
-        changed(calibration='{"method":"isotonic","points":[[0.1,0.5],[0.9,0.4]]}'),
+        changed(calibration='{"method":"isotonic","members":[{"points":[[0.1,0.5],[0.9,0.4]]}]}'),
         "those of a calibration by isotonic, or do not rise",
     ),
     "points out of order": (
         "calibration.json",
-        changed(calibration='{"method":"isotonic","points":[[0.9,0.1],[0.1,0.4]]}'),
+        changed(calibration='{"method":"isotonic","members":[{"points":[[0.9,0.1],[0.1,0.4]]}]}'),
         "those of a calibration by isotonic, or do not rise",
     ),
     "no points": (
         "calibration.json",
-        changed(calibration='{"method":"isotonic"}'),
+        changed(calibration='{"method":"isotonic","members":[{}]}'),
         "those of a calibration by isotonic",
     ),
     "points beyond 1": (
         "calibration.json",
-        changed(calibration='{"method":"isotonic","points":[[0.1,0.5],[0.9,1.4]]}'),
-        "calibration.points.1.1: Input should be less than",
+        changed(calibration='{"method":"isotonic","members":[{"points":[[0.1,0.5],[0.9,1.4]]}]}'),
+        "calibration.members.0.points.1.1: Input should be less than",
     ),
     "a key that is not known": (
         "calibration.json",

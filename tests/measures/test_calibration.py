@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
+from stages.base.errors import UserError
 from stages.measures.calibration import Calibration, fit_calibration, log_odds
 from stages.measures.scores import calibration_error
 
@@ -128,7 +129,7 @@ def test_the_offsets_of_members_undo_their_differences():
         for place, one in enumerate(found.members)
     ]
     assert found(of_all) == pytest.approx(np.mean(by_hand, axis=0), abs=1e-6)
-    with pytest.raises(ValueError, match="4 columns are calibrated"):
+    with pytest.raises(UserError, match="calibrates 4 members, and the model has 2"):
         found(of_all[:, :2])
 
 
