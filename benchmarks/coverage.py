@@ -48,7 +48,7 @@ class World(NamedTuple):
 
     `crops` is the mean number per slide, and `separation` the distance of the classes in standard
     deviations (2.5 gives a ROC AUC of 0.96). With `shift`, the log-odds of the second model differ
-    by that much between two folds, as those of differently calibrated models do.
+    by that much between two folds, like those of differently calibrated models.
     """
 
     slides: int

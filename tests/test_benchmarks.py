@@ -43,7 +43,7 @@ def test_a_row_that_falls_short_is_marked_and_sets_the_exit_code(row, short, cap
     ] == short
     for line in lines:
         if row.name == "train" and " ratio " in line:
-            assert line.split()[2] == "1.75"  # 70 crops a second for 40.
+            assert line.split()[2] == "1.75"  # 70 crops per second instead of 40.
 
 
 def test_ratios_of_speeds_and_of_times_mean_the_same():

@@ -1,4 +1,4 @@
-"""Each name that a parameter can have is run, and gives a result of its own.
+"""Each name that a parameter can have is run, and gives a different result.
 
 The names come from the schemas in stages/parameters/whole.py: a name that is added to a `Literal`
 and whose case is forgotten ends in an error here, or in the result of another name.

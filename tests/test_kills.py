@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("GLOMERULI_KILLS", "1"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-# About how many seconds a stage takes in this repository, on two cores.
+# The approximate duration of stages in this repository, in seconds, on two cores.
 SECONDS = {"demo": 5.5, "train": 7.6, "evaluate": 6.3}
 OTHERS = 1.5
 SCREEN = Path("screen.txt")

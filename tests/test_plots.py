@@ -1,6 +1,4 @@
-"""The plots that `dvc plots` knows: each has a title, axes in words with units, and colors that
-are not alone.
-"""
+"""Each plot of `dvc plots` has a title, axes in words with units, and more than colors."""
 
 import json
 
@@ -54,7 +52,7 @@ def test_color_is_never_the_only_sign(template):
     for one in colored:
         color = one["color"]
         assert set(color["scale"]["range"]) <= PALETTE
-        # A dash, a shape, or a place of its own.
+        # Dashes, shapes or places also tell the lines apart.
         assert {"strokeDash", "shape", "yOffset"} & (
             set(one) | set(content.get("spec", {}).get("encoding", {}))
         ), one

@@ -23,7 +23,7 @@ from stages.measures.scores import title
 # counts as much as, and the least correlation, whatever the crops show.
 EXPECTED_ICC, EXPECTED_SLIDES, LEAST_ICC = 0.1, 4, 0.03
 FEWEST_SLIDES, FEWEST_SITES = 2, 5
-# A variance that comes of rounding alone.
+# A smaller variance comes only from rounding.
 NO_SPREAD = 1e-15
 UNDEFINED = "it is undefined on these crops"
 # A test set of fewer slides, or with a wider interval, tells little.
@@ -286,9 +286,7 @@ def _too_few(name: str, slides: int) -> str:
 
 
 def _crops_per_slide(found: _Gathered) -> float:
-    """Return how many crops of one class a slide has, averaged over the crops by how much they
-    contribute to the variance.
-    """
+    """Return the crops per slide of one class, weighted by their contributions to the variance."""
     cell = 2 * found.slides + found.y_true
     weight = found.of_crops**2
     sizes = np.bincount(cell)[cell]

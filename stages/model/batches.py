@@ -79,7 +79,7 @@ def predict(
 ) -> np.ndarray:
     """Return the predicted probability of global sclerosis for some rows, float32 (n,).
 
-    Of an ensemble it is the mean over the members, without calibration.
+    For an ensemble it is the mean over the members, without calibration.
     """
     return outputs(model, images, rows, batch_size).mean(axis=1)
 

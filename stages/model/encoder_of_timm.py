@@ -1,9 +1,9 @@
-"""Encoders in timm's form: UNI, UNI2-h, Virchow, Virchow2, H-optimus-0 and -1, Prov-GigaPath,
-H0-mini.
+"""Read encoders in timm's form.
 
-config.json names timm's architecture and the differences from it. What only the model cards say (a
-gated MLP, which tokens have a position) follows from the shapes of the tensors. The tensors get the
-names that transformers gives to DINOv2's.
+Such are UNI, UNI2-h, Virchow, Virchow2, H-optimus-0 and -1, Prov-GigaPath and H0-mini. config.json
+names timm's architecture and the differences from it. What only the model cards say (a gated MLP,
+which tokens have a position) follows from the shapes of the tensors. The tensors get the names that
+transformers gives to DINOv2's.
 """
 
 import re

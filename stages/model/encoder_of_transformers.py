@@ -1,6 +1,6 @@
-"""Encoders in transformers' form: Phikon (vit), Phikon-v2, Hibou-B, Hibou-L and Midnight-12k
-(dinov2).
+"""Read encoders in transformers' form.
 
+Such are Phikon (vit), and Phikon-v2, Hibou-B, Hibou-L and Midnight-12k (dinov2).
 preprocessor_config.json holds their size, normalization and interpolation.
 """
 

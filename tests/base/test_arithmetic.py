@@ -75,9 +75,8 @@ def test_a_native_process_takes_back_what_a_portable_one_handed_it_and_no_more()
         run(KERNELS, GLOMERULI_ARITHMETIC="native", ONEDNN_MAX_CPU_ISA="AVX2").stdout
     )
     assert environment["ONEDNN_MAX_CPU_ISA"] == "AVX2"
-    handed |= {
-        "TF_ENABLE_ONEDNN_OPTS": "0"
-    }  # Chosen by whoever starts the process, on top of what it inherits.
+    # Chosen for the new process, in addition to what it inherits.
+    handed |= {"TF_ENABLE_ONEDNN_OPTS": "0"}
     _, _, environment = json.loads(run(KERNELS, GLOMERULI_ARITHMETIC="native", **handed).stdout)
     assert environment["TF_ENABLE_ONEDNN_OPTS"] == "0" and "ONEDNN_MAX_CPU_ISA" not in environment
     assert json.loads(run(KERNELS).stdout)[2][FIXED] == "1"

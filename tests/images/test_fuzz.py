@@ -12,8 +12,7 @@ MEGABYTES = 1500
 
 
 def test_two_thousand_damaged_files():
-    # In a process of its own: with a bound on the memory and on the time of each image, beyond
-    # which it ends.
+    # In another process, which ends if an image takes too much memory or time.
     done = subprocess.run(
         [sys.executable, "-m", "tools.fuzz_images", "0", "2000"],
         cwd=PROJECT,

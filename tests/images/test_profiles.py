@@ -101,9 +101,7 @@ def test_warns_of_cmyk_without_a_profile(tmp_path, name):
 
 
 def cmyk_profile(cyan, magenta, yellow):
-    """A printer's profile, by ICC.1:2001-04 (6.5.8, lut8Type): the Lab colors (8 bits) of its inks
-    alone; more ink is black.
-    """
+    """A printer's profile by ICC.1:2001-04 (6.5.8, lut8Type): Lab of single inks, others black."""
     white, black = (255, 128, 128), (0, 128, 128)
     # The last ink changes fastest.
     corners = [black] * 16
@@ -211,7 +209,7 @@ def test_warns_of_a_damaged_profile(profile, mode):
 
 
 def test_a_profile_of_several_megabytes_is_read(tmp_path):
-    # It grows by a tag that nobody knows, as those of printers do.
+    # Printers' profiles have unknown tags, like the one added here.
     Image.fromarray(PICTURE).save(tmp_path / "a.png", icc_profile=SRGB + os.urandom(3 * 2**20))
     assert load_image(tmp_path / "a.png").size == (320, 300)
 

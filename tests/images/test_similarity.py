@@ -60,7 +60,7 @@ def test_a_copy_is_found_among_unrelated_crops(kind):
 
 
 def test_what_all_crops_share_is_no_similarity():
-    """A mask, as annotation programs cut crops: alone it would make all of them alike."""
+    """A mask, as annotation programs cut crops, would otherwise make all crops alike."""
     masked = []
     for seed in range(40):
         disk = Image.new("L", (96, 80))

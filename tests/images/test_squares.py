@@ -67,7 +67,7 @@ def test_half_transparency_is_mixed():
 
 def test_the_mean_is_of_the_opaque_rim():
     pixels = np.zeros((3, 3, 4), dtype=np.uint8)
-    pixels[0] = (90, 60, 30, 255)  # The upper row alone is opaque; the center does not count.
+    pixels[0] = (90, 60, 30, 255)  # Only the upper row is opaque; the center does not count.
     pixels[1, 1] = (255, 255, 255, 255)
     assert rim_color(Image.fromarray(pixels)) == (90, 60, 30)
     assert rim_color(Image.new("RGBA", (3, 3), (1, 2, 3, 0))) == (255, 255, 255)

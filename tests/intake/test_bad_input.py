@@ -680,7 +680,7 @@ TABLES = {
         ROWS.replace("\n", ",0\n").replace("truth,0", "Truth,TRUTH"),
         "the column 'truth' appears 2 times",
     ),
-    "a header alone": ("name,truth\n", "data/table/labels.csv: a header without rows"),
+    "only a header": ("name,truth\n", "data/table/labels.csv: a header without rows"),
     "a label between 0 and 1": (
         ROWS.replace("a1.png,1", "a1.png,0.9"),
         "the label of a1.png is '0.9'; it must be 0 or 1",
@@ -812,7 +812,7 @@ def test_reads_or_refuses_each_kind_of_csv_table(workplace, kind):
     check(run_stage("manifest"), said)
 
 
-# What stands in the column of slides, or of sites, where none is known.
+# What tables hold in the column of slides or sites if it is unknown.
 NO_NAMES = (
     "NA nan NaN NULL None nil N/A n/a n.a. <NA> ? ?? - -- \u2013 ... unknown UNKNOWN unbekannt "
     "k.A. missing "
@@ -1132,8 +1132,7 @@ DATE = (
     "text"
 )
 ROUNDED = "a number without its last digits; write the names again, in a column formatted as text"
-# Kind: (the slide of a1.png, which stands beside 1-2 and 3-40, None if it is right or else what is
-# said of it).
+# Kind: (the slide of a1.png, next to 1-2 and 3-40; None if it is right, or else what is said).
 SLIDES = {
     **{
         f"a slide that became {text}": (

@@ -1,6 +1,4 @@
-"""No slide straddles, every image stands in exactly one part, and the leak of a split by image is
-measured.
-"""
+"""No slide straddles, each image is in exactly one part, a split by image has a measured leak."""
 
 import csv
 import json
@@ -255,9 +253,8 @@ def test_real_size_and_shape(workplace, real_data):
     names = [line.split(",")[0] for line in rows.splitlines()[1:]]
     folder = Path("data/kpmp")
     folder.mkdir()
-    for number, name in enumerate(
-        names
-    ):  # A color of its own for each: byte-identical files would be grouped.
+    # In different colors, as byte-identical files would be grouped.
+    for number, name in enumerate(names):
         Image.new("RGB", (2, 3), (number % 256, number // 256, 7)).save(folder / name)
     (folder / "public.csv").write_text(rows)
     Path("data/kpmp.yaml").write_text((PROJECT / "data/kpmp.yaml").read_text())

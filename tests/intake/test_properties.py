@@ -176,9 +176,7 @@ def as_csv(draw, header, rows):
 
 @st.composite
 def as_workbook(draw, header, rows):
-    """The bytes of a workbook whose table may stand beside a hidden copy of it, with empty rows and
-    formatted cells.
-    """
+    """The bytes of a workbook, perhaps with a hidden copy of its table, and with empty rows."""
     book, line, lines = openpyxl.Workbook(), draw(st.integers(1, 3)), []
     for row in [header, *rows]:
         for column, text in enumerate(row, 1):

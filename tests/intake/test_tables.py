@@ -1,6 +1,4 @@
-"""One reader of tables and one matcher of names, whoever asks: the manifest, the corrections,
-`predict` and its labels.
-"""
+"""The reader of tables and the matcher of names, for manifest, corrections, predict and labels."""
 
 import os
 import re
@@ -125,7 +123,7 @@ def test_refuses_a_wanted_column_that_appears_twice(workplace):
             read()
     with pytest.raises(UserError, match=r"the column 'label' appears 2 times"):
         of(table("name,label,label \na.png,0,1\n"))
-    # A column that nobody asks for may stand there as often as it likes.
+    # An unused column may appear several times.
     assert find_crops(twice)[:2] == (Path("crops"), ["a.png"])
 
 

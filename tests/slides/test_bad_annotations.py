@@ -344,7 +344,7 @@ ANNOTATIONS = {
         1,
         "left out, as nobody drew them as outlines: 2 x cell",
     ),
-    "TMA cores alone": (
+    "only TMA cores": (
         collection(feature(disk(), objectType="tma_core")),
         [],
         None,

@@ -202,9 +202,9 @@ def test_predictions_return_to_the_slide(slide):
         CropPrediction(names[number], ("nonGS", "GS")[number % 2], number % 2, numbers[number])
         for number in range(3)
     ]
-    write_slide_geojson(Path("judged.geojson"), places, verdicts)
-    judged = json.loads(Path("judged.geojson").read_text())["features"]
-    for number, (one, before) in enumerate(zip(judged, features())):
+    write_slide_geojson(Path("predicted.geojson"), places, verdicts)
+    predicted = json.loads(Path("predicted.geojson").read_text())["features"]
+    for number, (one, before) in enumerate(zip(predicted, features())):
         # The same object for QuPath, 0.4 or later, with the same outline; class and numbers are
         # those of the verdict.
         assert one["id"] == before["id"] and one["type"] == "Feature"
@@ -227,10 +227,10 @@ def test_predictions_return_by_a_table_of_rectangles(tmp_path, monkeypatch):
         Image.new("RGB", (8, 8)).save(f"crops/{name}")
     places = find_places(Path("crops"), ["a.png", "b.png"], None)
     verdicts = [CropPrediction(name, "GS", 1, {"uncertain": 0.0}) for name in places]
-    files = write_slide_geojson(Path("judged.geojson"), places, verdicts)
+    files = write_slide_geojson(Path("predicted.geojson"), places, verdicts)
     assert {image: file.name for image, file in files.items()} == {
-        "S1": "judged-S1.geojson",
-        "S2": "judged-S2.geojson",
+        "S1": "predicted-S1.geojson",
+        "S2": "predicted-S2.geojson",
     }
     (one,) = json.loads(files["S1"].read_text())["features"]
     assert one["geometry"]["coordinates"] == [[[10, 20], [40, 20], [40, 60], [10, 60], [10, 20]]]
@@ -465,21 +465,21 @@ def test_predict_writes_geojson_and_keeps_the_columns(repository):
     )
     assert code == 0, error
     code, _, error = run_program(
-        "predict", "mine/labels.csv", "--geojson", "judged.geojson", "--per-slide", "s.csv"
+        "predict", "mine/labels.csv", "--geojson", "predicted.geojson", "--per-slide", "s.csv"
     )
     assert code == 0, error
-    judged = {
+    predicted = {
         one["properties"]["name"]: one
-        for one in json.loads(Path("judged.geojson").read_text())["features"]
+        for one in json.loads(Path("predicted.geojson").read_text())["features"]
     }
     for row in rows("evaluation.csv"):
-        # What the source says stands behind what was judged.
+        # The columns of the source follow those of the prediction.
         assert (
             list(row)[:5] == ["name", "predicted", "probability", "uncertain", "slide"]
             and row["image"] == "S1.svs"
         )
         assert row["slide"] == "S1" and row["level"] == "0"
-        properties = judged[row["name"]]["properties"]
+        properties = predicted[row["name"]]["properties"]
         name = ("non globally sclerotic", "globally sclerotic")[int(row["predicted"])]
         assert properties["classification"]["name"] == name
         numbers = properties["measurements"]
@@ -491,5 +491,5 @@ def test_predict_writes_geojson_and_keeps_the_columns(repository):
     for read in ("mine.geojson", "mine/labels.csv"):
         code, _, error = run_program("predict", "mine", "--geojson", read)
         assert code == 1 and "would write over" in error and read in error
-    outlines = {shapely.geometry.shape(one["geometry"]).wkt for one in judged.values()}
+    outlines = {shapely.geometry.shape(one["geometry"]).wkt for one in predicted.values()}
     assert outlines == {shapely.geometry.shape(one["geometry"]).wkt for one in features()}

@@ -121,11 +121,11 @@ def test_replaces_an_identifier_changed_by_another_program(identifier, crops):
     )
     places = find_places(crops, ["a.png"], None)
     write_slide_geojson(
-        crops.parent / "judged.geojson",
+        crops.parent / "predicted.geojson",
         places,
         [CropPrediction("a.png", "GS", 1, {"uncertain": 0.0})],
     )
-    (one,) = json.loads((crops.parent / "judged.geojson").read_text())["features"]
+    (one,) = json.loads((crops.parent / "predicted.geojson").read_text())["features"]
     assert len(one["id"]) == 36 and shapely.geometry.shape(one["geometry"]).equals(
         shapely.geometry.shape(SQUARE)
     )
@@ -161,21 +161,21 @@ def places(*images):
 
 def test_slides_with_dots_in_their_names_have_a_file_each():
     files = files_of(
-        Path("out/judged.geojson"),
+        Path("out/predicted.geojson"),
         places("S21.1234", "S21.1235", "a/S2.ome.tif", "C:\\slides\\S3.1.NDPI"),
     )
     assert [file.name for file in files.values()] == [
-        "judged-S3.1.geojson",
-        "judged-S21.1234.geojson",
-        "judged-S21.1235.geojson",
-        "judged-S2.geojson",
+        "predicted-S3.1.geojson",
+        "predicted-S21.1234.geojson",
+        "predicted-S21.1235.geojson",
+        "predicted-S2.geojson",
     ]
     assert {file.parent for file in files.values()} == {Path("out")}
     for one, other in (("S1.svs", "S1.ndpi"), ("a/S1.svs", "b/S1.svs"), ("S1", "s1")):
         with pytest.raises(
             UserError, match="slides whose names differ only in suffix, folder or case"
         ):
-            files_of(Path("judged.geojson"), places(one, other))
+            files_of(Path("predicted.geojson"), places(one, other))
 
 
 names = st.text(st.sampled_from("aS12.-_ é"), min_size=1).filter(lambda name: name.strip(". "))

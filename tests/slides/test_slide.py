@@ -1,4 +1,4 @@
-"""Slides: of which pixels a crop is made, what was not scanned, and what is no RGB of 8 bits."""
+"""Slides: the pixels of a crop, what was not scanned, and what is not RGB of 8 bits."""
 
 import struct
 from pathlib import Path

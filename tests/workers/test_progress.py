@@ -21,12 +21,12 @@ def test_progress_now_and_then(monkeypatch):
     screen = io.StringIO()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setattr(progress_module, "BETWEEN_LINES", 0)
-    with progress(total=3, desc="judging", unit="crop") as bar:
+    with progress(total=3, desc="predicting", unit="crop") as bar:
         for _ in range(3):
             bar.update(1)
     lines = screen.getvalue().splitlines()
     assert (
         2 <= len(lines) <= 5
-        and all(line.startswith("judging: ") for line in lines)
+        and all(line.startswith("predicting: ") for line in lines)
         and "3/3" in lines[-1]
     )
