@@ -105,11 +105,16 @@ def test_arguments_that_are_not_text(program, tmp_path):
 
 @pytest.mark.parametrize("argument", ["", "--output="])
 @pytest.mark.parametrize("program", ["predict", "recalibrate", "compare", "bundle"])
-def test_refuses_an_empty_argument(program, argument, tmp_path):
+def test_refuses_an_empty_argument(program, argument, tmp_path, monkeypatch):
     """A shell variable that is not set: an empty path would be the current folder."""
-    done = run(program, argument, folder=tmp_path)
-    said = f"the argument {argument!r} is empty, as of a shell variable that is not set"
-    assert (done.returncode, done.stderr) == (1, f"error: {said}; give a value\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", str(PROJECT))
+    code, _, error = run_program(program, argument)
+    expected = (
+        f"error: the argument {argument!r} is empty, as of a shell variable that is not set; "
+        "give a value\n"
+    )
+    assert (code, error) == (1, expected)
 
 
 @pytest.mark.parametrize(
