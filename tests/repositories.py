@@ -66,9 +66,9 @@ ENVIRONMENT["PATH"] = os.pathsep.join([FOLDER, ENVIRONMENT["PATH"]])
 
 
 def dvc(*arguments, check=True):
-    done = subprocess.run(
-        [python(), "-m", "dvc", *arguments], env=ENVIRONMENT, capture_output=True, text=True
-    )
+    # By default it waits for three seconds if another process works on the repository.
+    command = [python(), "-m", "dvc", "--wait-for-lock", *arguments]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

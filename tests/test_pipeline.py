@@ -81,16 +81,10 @@ def test_the_model_card_says_how_good_the_model_is(workspace):
     [
         ("evaluate.prevalence", 0.1, ["evaluate", "model_card"]),
         ("calibrate.threshold_rule", "youden", ["calibrate", "evaluate", "model_card"]),
-        ("train.epochs", 2, ["train", "calibrate", "evaluate", "model_card"]),
         ("split.fold", 1, ["split", "train", "calibrate", "evaluate", "model_card"]),
-        (
-            "pad.mode",
-            "edge",
-            ["pad", "near_duplicates", "features", "train", "calibrate", "evaluate", "model_card"],
-        ),
     ],
 )
-def test_a_parameter_reruns_what_depends_on_it_alone(workspace, name, value, expected):
+def test_a_parameter_reruns_only_what_depends_on_it(workspace, name, value, expected):
     set_params({name: value})
     assert stages_run(dvc("repro")) == expected
 
@@ -199,27 +193,16 @@ def test_no_output_keeps_its_stage_out_of_the_run_cache():
 
 
 def test_an_experiment_shows_and_compares(workspace):
-    changes = ("pad.size=24", "model.step=conv2-dense1", "model.conv_filters=2")
-    output = dvc(
-        "exp", "run", "-n", "24-conv2", *(word for change in changes for word in ("-S", change))
-    )
-    assert stages_run(output) == [
-        "pad",
-        "near_duplicates",
-        "features",
-        "train",
-        "calibrate",
-        "evaluate",
-        "model_card",
-    ]
+    output = dvc("exp", "run", "-n", "another-step", "-S", "model.step=conv0-dense1")
+    assert stages_run(output) == ["features", "train", "calibrate", "evaluate", "model_card"]
     shown = json.loads(dvc("exp", "show", "--json"))
     experiments = [experiment for row in shown for experiment in row.get("experiments") or []]
-    assert [experiment["name"] for experiment in experiments] == ["24-conv2"]
+    assert [experiment["name"] for experiment in experiments] == ["another-step"]
     data = experiments[0]["revs"][0]["data"]
-    assert data["params"]["params.yaml"]["data"]["pad"]["size"] == 24
+    assert data["params"]["params.yaml"]["data"]["model"]["step"] == "conv0-dense1"
     assert "roc_auc" in data["metrics"]["metrics/test.json"]["data"]
     params = json.loads(dvc("params", "diff", "--json"))["params.yaml"]
-    assert params["model.step"] == {"old": "logistic", "new": "conv2-dense1"}
+    assert params["model.step"] == {"old": "logistic", "new": "conv0-dense1"}
     changed = json.loads(dvc("metrics", "diff", "--json"))["metrics/test.json"]
     assert changed["brier"]["diff"] == pytest.approx(
         changed["brier"]["new"] - changed["brier"]["old"]
@@ -290,18 +273,16 @@ def test_own_data_in_five_lines(workspace):
 
 
 def test_experiments_side_by_side_do_not_disturb_each_other(workspace):
-    """Two workers of the queue, each in a temporary folder, and the workspace: what is the same
-    comes to the same bytes.
+    """Two workers of the queue, each in a temporary folder, and the workspace: the same gives the
+    same bytes.
     """
     dvc("exp", "run", "--queue", "-n", "queued-a", "-S", "train.seed=1")
     dvc("exp", "run", "--queue", "-n", "queued-b", "-S", "train.seed=2")
     dvc("queue", "start", "-j", "2")
     set_params({"train.seed": 2})
     dvc("repro", "--no-run-cache")
-    deadline = time.monotonic() + 600
     while len(re.findall("Success|Failed", status := dvc("queue", "status"))) < 2:
-        assert time.monotonic() < deadline, status
-        time.sleep(1)
+        time.sleep(0.5)
     assert "Failed" not in status, dvc("queue", "logs", "queued-a", check=False) + dvc(
         "queue", "logs", "queued-b", check=False
     )
@@ -385,20 +366,16 @@ def append(file, line):
 
 
 @pytest.mark.parametrize(
-    ("file", "line", "expected"),
+    ("files", "expected"),
     [
-        ("data/demo.yaml", "license: CC0", ["manifest", "model_card"]),
-        ("stages/evaluation/gallery.py", "# Another.", []),
-        ("stages/evaluation/page/page.js", "// Another.", []),
-        (
-            "stages/images/squares.py",
-            "# Another mode.",
-            ["manifest", "pad", "near_duplicates", "evaluate"],
-        ),
+        (["data/demo.yaml"], ["manifest", "model_card"]),
+        (["stages/evaluation/gallery.py", "stages/evaluation/page/page.js"], []),
+        (["stages/images/squares.py"], ["manifest", "pad", "near_duplicates", "evaluate"]),
     ],
 )
-def test_an_edit_reruns_what_it_can_change(workspace, file, line, expected):
-    append(file, line)
+def test_an_edit_reruns_what_it_can_change(workspace, files, expected):
+    for file in files:
+        append(file, "// Another." if file.endswith("js") else "# Another.")
     assert stages_run(dvc("repro")) == expected
 
 
