@@ -228,18 +228,17 @@ def test_trainings_that_differ_widen_the_interval():
     assert apart.high - apart.low > 2 * (same.high - same.low)
 
 
-def test_the_range_over_sites_and_an_interval_where_there_are_enough():
+def test_an_interval_over_sites_where_there_are_enough():
     (sample,) = drawn(world=World(slides=40, icc=0.1))
     three = over_sites("roc_auc", sample, np.array(["A", "B", "C"])[sample.slides % 3])
-    values = three.values
-    assert list(values) == ["A", "B", "C"]
-    rows = sample.slides % 3 == 1
-    assert values["B"] == sklearn.metrics.roc_auc_score(sample.y_true[rows], sample.y_score[rows])
-    assert three.overall.low is None
-    assert three.overall.reason == "3 sites; 5 are the least"
+    of_slides = estimate("roc_auc", [sample])
+    assert (three.slides, three.value, three.low) == (3, of_slides.value, None)
+    assert three.reason == "3 sites; 5 are the least"
     eight = over_sites("roc_auc", sample, sample.slides % 8)
-    assert eight.overall.low < estimate("roc_auc", [sample]).value < eight.overall.high
-    assert eight.overall.slides == 8
+    assert eight.slides == 8 and eight.low < of_slides.value < eight.high
+    assert over_sites("roc_auc", sample, np.zeros(len(sample.y_true))).reason == (
+        "1 site with positives or with negatives; 2 are the least"
+    )
 
 
 def test_a_small_test_set_is_called_small():
