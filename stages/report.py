@@ -3,8 +3,8 @@
     python -m stages.report main                     the workspace against main
     python -m stages.report main my-branch           a branch or commit against main
 
-The verdict is by ROC AUC on the same test glomeruli, with an interval of the difference from a
-bootstrap over slides. The rest is `dvc params diff`, `dvc metrics diff` and `dvc plots diff`, with
+The verdict is by ranking, calibration and coverage on the same test glomeruli of all folds that
+both sides have run (docs/statistics.md). The rest is `dvc params diff`, `dvc metrics diff` and `dvc plots diff`, with
 the plots as pictures, which need neither a browser nor a network. Writes report.md with the
 pictures, and summary.md without them, into the folder --output.
 
