@@ -76,7 +76,7 @@ def test_the_committed_params_are_valid(workplace):
         (
             "calibrate.threshold_rule",
             0.5,
-            ["calibrate.threshold_rule is 0.5", "'fixed', 'youden', 'balanced' or 'sensitivity'"],
+            ["calibrate.threshold_rule is 0.5", "'fixed', 'youden', 'balanced', 'sensitivity' or"],
         ),
         (
             "manifest.unreadable",
