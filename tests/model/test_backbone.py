@@ -263,7 +263,8 @@ def test_frozen_ensemble_averages_its_heads_over_the_orientations(small):
     (joined,) = [layer for layer in model.layers if layer.name == "one_orientation"]
     heads = joined.get_layer("head")
     views = np.array(found[rows]).reshape(-1, found.shape[-1])
-    expected = heads.predict(views, verbose=0).reshape(len(rows), 8).mean(axis=1)
+    # A column per member.
+    expected = heads.predict(views, verbose=0).reshape(len(rows), 8, -1).mean(axis=(1, 2))
     assert predict(model, squares, rows) == pytest.approx(expected, abs=1e-4)
     validated = Path("models/validation.csv").read_text().count("\n") - 1
     assert validated == np.sum(read_cohort().folds > 0)
