@@ -16,7 +16,6 @@ from stages.dataset.cohort import CLASS_NAMES, SPLITS, Cohort, read_cohort
 from stages.dataset.used_card import read_used_card
 from stages.measures.decision import Decision, read_decision
 from stages.measures.scores import title
-from stages.model.file import MODEL
 from stages.model.folder import CARD, FOLDER
 
 MODEL_CARD, METRICS = FOLDER / "README.md", Path("metrics")
@@ -141,7 +140,7 @@ def how_made(made: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(made["versions"].items()))
     return f"""## How it was made
 
-- `model.keras` has the SHA-256 `{sha256(MODEL)}`.
+- `model.keras` has the SHA-256 `{sha256(FOLDER / "model.keras")}`.
 - `model.json` has all parameters, and the hashes of the code and of the data.
 - made with {versions}
 - In the repository, `git log -S <md5 of model.keras> dvc.lock` finds the commit with this model;

@@ -1,6 +1,7 @@
 """Read DVC experiments through DVC's API: their parameters, measures and predictions."""
 
 import io
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from stages.base.parameters import read_yaml
 from stages.base.strict_json import parse_json
 from stages.dataset.cohort import MANIFEST
 from stages.dataset.predictions import VALIDATION, Predictions, parse_predictions
-from stages.experiments.commands import find_repository, from_top
+from stages.experiments.commands import find_repository, from_top, output_of
 from stages.experiments.inputs import digest, input_kind
 from stages.experiments.settings import Value, as_yaml, flatten, join_list, params_with
 
@@ -132,13 +133,18 @@ def parse_manifest(manifest: str, column: str, where: str) -> dict[str, str]:
 
 
 @cache
-def _read(path: str, commit: str) -> str:
-    return str(_files(commit).read_text(Path(from_top(path)).as_posix(), encoding="utf-8"))
+def _read(path: str, commit: str, folder: Path) -> str:
+    top = Path(from_top(path)).as_posix()
+    return str(_files(commit, folder).read_text(top, encoding="utf-8"))
 
 
 @cache
-def _files(commit: str) -> dvc.api.DVCFileSystem:
-    """Return the files of a commit in git and DVC, which take longer to open than to read."""
+def _files(commit: str, folder: Path) -> dvc.api.DVCFileSystem:
+    """Return the files of a commit in git and DVC, which take longer to open than to read.
+
+    Args:
+        folder: the current one, so that two repositories are not confused.
+    """
     return dvc.api.DVCFileSystem(rev=commit, subrepos=True)
 
 
@@ -151,7 +157,11 @@ def read_at(path: str | Path, revision: str | None) -> str:
     try:
         if revision is None:
             return Path(path).read_text(encoding="utf-8")
-        return _read(str(path), revision)
+        # A branch moves, a hash does not.
+        commit = revision
+        if not re.fullmatch("[0-9a-f]{40}", revision):
+            commit = output_of(["git", "rev-parse", "--verify", f"{revision}^{{commit}}"]).strip()
+        return _read(str(path), commit, Path.cwd())
     # A remote without keys or network raises errors of its library.
     except Exception as error:
         raise UserError(

@@ -342,12 +342,10 @@ def test_saves_only_the_head_with_a_frozen_encoder(small, averaged):
     classifier = read_classifier(Path("models"))
     rows, found = read_cohort().rows("test"), open_features()
     views = 8 if averaged else 1
-    heads = saved.predict_on_batch(np.array(found[rows, :views]).reshape(-1, 64)).reshape(
-        len(rows), views
-    )
-    assert predict(classifier.model, open_squares(), rows) == pytest.approx(
-        heads.mean(axis=1), abs=1e-5
-    )
+    heads = saved.predict_on_batch(np.array(found[rows, :views]).reshape(-1, 64))
+    # A column per member.
+    expected = heads.reshape(len(rows), views, -1).mean(axis=(1, 2))
+    assert predict(classifier.model, open_squares(), rows) == pytest.approx(expected, abs=1e-5)
     cohort = read_cohort()
     scores = score_crops(
         classifier,
