@@ -4,9 +4,9 @@
     python -m stages.report main my-branch           a branch or commit against main
 
 The verdict is by ranking, calibration and coverage on the same test glomeruli of all folds that
-both sides have run (docs/statistics.md). The rest is `dvc params diff`, `dvc metrics diff` and `dvc plots diff`, with
-the plots as pictures, which need neither a browser nor a network. Writes report.md with the
-pictures, and summary.md without them, into the folder --output.
+both sides have run (docs/statistics.md). The rest is `dvc params diff`, `dvc metrics diff` and
+`dvc plots diff`, with the plots as pictures, which need neither a browser nor a network. Writes
+report.md with the pictures, and summary.md without them, into the folder --output.
 
 It runs no stage. If the workspace's results are not those of its code, parameters and data, the
 report begins with the stages that must run, and the exit code is 1.

@@ -53,7 +53,7 @@ def test_each_program_reads_each_column(repository, program, name_columns, label
     crops = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
     # Not quite the labels of the folders, which recalibrate would refuse if most contradicted them.
     truth = {
-        path: int((number % 5 == 0) != path.startswith("sclerotic"))
+        path: int((number % 5 == 0) != path.startswith("globally"))
         for number, path in enumerate(crops)
     }
     lines = [f"{name_columns},{label_columns}"]
