@@ -49,7 +49,7 @@ class Experiment(NamedTuple):
     def read(self, path: str | Path) -> str:
         """Return the text of a file, from git or DVC's cache. Raises `UserError` without it."""
         try:
-            return _read(str(path), self.commit)
+            return _read(str(path), self.commit, Path.cwd())
         except (DvcException, OSError) as error:
             raise UserError(
                 f"{path} of experiment {self.name} cannot be read ({error}); "
