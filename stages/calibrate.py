@@ -27,7 +27,7 @@ from stages.measures.decision import (
 )
 from stages.measures.novelty import NoveltyReference, empty_reference, fit_novelty
 from stages.measures.parameters import CalibrateParameters
-from stages.measures.percentages import slide_deviation
+from stages.measures.percentages import fit_slide_shift
 from stages.measures.threshold import choose_threshold, threshold_interval
 from stages.model.folder import CARD, FOLDER, Trained
 
@@ -109,7 +109,7 @@ def decide(params: CalibrateParameters) -> Decision:
         classes=Classes(negative=negative, positive=positive),
         prevalence=float(np.mean(y_true)),
         model_sha256=sha256(FOLDER / CARD),
-        slide_deviation=slide_deviation(y_true, log_odds(y_score), slides),
+        slide_shift=fit_slide_shift(y_true, odds, slides),
     )
 
 

@@ -45,7 +45,7 @@ def write_slides(
     for name, pseudonym in zip(names, shown):
         of_slide = slides == name
         n, sclerotic = int(of_slide.sum()), int(y_true[of_slide].sum())
-        percents = 100 * sclerotic / n, *percentage(odds[of_slide], decision.slide_deviation)
+        percents = 100 * sclerotic / n, *percentage(odds[of_slide], decision.slide_shift)
         rows.append((pseudonym, n, sclerotic, int(y_pred[of_slide].sum()), *percents))
     table = [(*row[:4], *(f"{value:.1f}" for value in row[4:])) for row in rows]
     write_table(METRICS / "slides.csv", SLIDES, sorted(table))

@@ -176,7 +176,7 @@ def count_slides(predictions: Sequence[Prediction], decision: Decision) -> list[
             sum(one.predicted for one in crops),
             sum(one.uncertain for one in crops),
             *percentage(
-                log_odds(np.array([one.probability for one in crops])), decision.slide_deviation
+                log_odds(np.array([one.probability for one in crops])), decision.slide_shift
             ),
             int(len(crops) >= ADEQUATE),
         )

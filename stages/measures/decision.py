@@ -10,6 +10,7 @@ from stages.base.parameters import Parameters
 from stages.measures.calibration import Calibration, Share, log_odds
 from stages.measures.classes import Classes
 from stages.measures.parameters import Rule
+from stages.measures.percentages import SlideShift
 
 CALIBRATION = Path("models/calibration.json")
 # How far a band may miss its threshold, because log-odds are clipped and rounded.
@@ -142,7 +143,7 @@ class Decision(Parameters):
         classes: the calibrated log-odds on the validation slides, by class.
         prevalence: the share of positives on the validation slides.
         model_sha256: of the model.json that this file belongs to.
-        slide_deviation: of the log-odds (`stages.measures.percentages`).
+        slide_shift: of the log-odds, for the percentage of a slide.
     """
 
     threshold: Share
@@ -157,7 +158,7 @@ class Decision(Parameters):
     classes: Classes
     prevalence: Share
     model_sha256: Sha256
-    slide_deviation: float = Field(ge=0)
+    slide_shift: SlideShift
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Decision":

@@ -1,18 +1,23 @@
 """The percentage of globally sclerotic glomeruli of a slide, as a pathologist would count it.
 
 A model errs on a slide's crops together: stain and thickness shift all of their log-odds. How much
-differs from slide to slide; the standard deviation of that shift is fitted on validation slides (a
-logistic regression with a random intercept, given the log-odds as offset). The number of sclerotic
-glomeruli of a new slide is then a mixture of Poisson-binomial distributions over its unknown shift.
+differs from slide to slide; mean and standard deviation of that shift are fitted on validation
+slides (a logistic regression with a random intercept, given the log-odds as offset). The number of
+sclerotic glomeruli of a new slide is then a mixture of Poisson-binomial distributions over its
+unknown shift.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import Field
 from scipy.optimize import brentq
 from scipy.special import betainc, expit, log_expit, logsumexp, roots_hermitenorm
 from scipy.stats import norm
+
+from stages.base.parameters import Parameters
+from stages.measures.calibration_line import calibration_line
 
 # With fewer glomeruli, a biopsy is inadequate (Banff; Liapis et al., Am J Transplant 17:140, 2017).
 ADEQUATE = 25
@@ -27,6 +32,16 @@ _POINTS, _WEIGHTS = roots_hermitenorm(21)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
+class SlideShift(Parameters):
+    """How the log-odds that are right for a slide differ from the model's, over slides.
+
+    The mean is not 0 if probabilities are not calibrated, such as those of balanced classes.
+    """
+
+    mean: float
+    deviation: float = Field(ge=0)
+
+
 class Percentage(NamedTuple):
     """The percentage of a slide, from 0 to 100, with the limits of its interval."""
 
@@ -35,26 +50,27 @@ class Percentage(NamedTuple):
     high: float
 
 
-def slide_deviation(y_true: np.ndarray, log_odds: np.ndarray, slides: np.ndarray) -> float:
-    """Return the standard deviation over slides of the shift of the log-odds; its posterior mean.
+def fit_slide_shift(y_true: np.ndarray, log_odds: np.ndarray, slides: np.ndarray) -> SlideShift:
+    """Return the calibration in the large, and the posterior mean of the standard deviation.
 
     Args:
         y_true: int (n,), labels 0 and 1 of crops that were not trained on.
-        log_odds: float (n,), calibrated.
+        log_odds: float (n,).
         slides: text or int (n,).
     """
-    signed = np.where(y_true == 1, 1.0, -1.0)
+    mean = calibration_line(y_true, expit(log_odds), slides).intercept.value or 0.0
+    signed, shifted = np.where(y_true == 1, 1.0, -1.0), log_odds + mean
     likelihood = np.zeros(len(DEVIATIONS))
     shifts = DEVIATIONS[:, None] * _POINTS
     for slide in np.unique(slides):
-        sign, odds = signed[slides == slide], log_odds[slides == slide]
+        sign, odds = signed[slides == slide], shifted[slides == slide]
         at_shift = sum(log_expit(one * (x + shifts)) for one, x in zip(sign, odds))
         likelihood += logsumexp(at_shift, b=_WEIGHTS, axis=1)
     posterior = np.exp(likelihood - likelihood.max() - (DEVIATIONS / PRIOR) ** 2 / 2)
-    return float(posterior @ DEVIATIONS / posterior.sum())
+    return SlideShift(mean=mean, deviation=float(posterior @ DEVIATIONS / posterior.sum()))
 
 
-def percentage(log_odds: np.ndarray, deviation: float, level: float = 0.95) -> Percentage:
+def percentage(log_odds: np.ndarray, shift: SlideShift, level: float = 0.95) -> Percentage:
     """Return the percentage of sclerotic glomeruli of one slide.
 
     The value is the median of what a pathologist would count on these n crops. The interval covers
@@ -62,11 +78,11 @@ def percentage(log_odds: np.ndarray, deviation: float, level: float = 0.95) -> P
     number that a pathologist would count.
 
     Args:
-        log_odds: float (n,), calibrated; n is 1 or more.
-        deviation: from `slide_deviation`.
+        log_odds: float (n,); n is 1 or more.
     """
     n = len(log_odds)
-    shares = expit(np.asarray(log_odds, dtype=np.float64) + deviation * _POINTS[:, None])
+    odds = np.asarray(log_odds, dtype=np.float64) + shift.mean
+    shares = expit(odds + shift.deviation * _POINTS[:, None])
     chance = _WEIGHTS @ _counts(shares)
     value = 100 * float(np.searchsorted(np.cumsum(chance), 0.5)) / n
     likely = chance > 1e-9

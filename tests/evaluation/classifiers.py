@@ -47,7 +47,7 @@ def a_decision(**changes):
         "classes": CLASSES,
         "prevalence": 0.25,
         "model_sha256": DIGEST,
-        "slide_deviation": 1.0,
+        "slide_shift": {"mean": 0.0, "deviation": 1.0},
     }
     return Decision.model_validate(fields | changes)
 
