@@ -28,7 +28,6 @@ from stages.evaluation.results import (
     by_site,
     headline,
     measure,
-    measure_coverage,
     print_results,
     print_sites,
     write_sites,
@@ -73,12 +72,9 @@ def main() -> None:
     y_pred, of_sites = tested.sample.y_pred, by_site(tested)
 
     results = measure(tested, decision, params.prevalence)
-    # The members of an ensemble train on the validation slides, too.
-    is_ensemble = len(decision.calibration.members) > 1
-    seen = np.where(cohort.folds > 0, "train", "test") if is_ensemble else cohort.splits
+    seen = cohort.seen_by(ensemble=len(decision.calibration.members) > 1)
     results["leakage"] = leakage(cohort.slides, seen)
     results["corrected_labels"] = int(np.sum(y_true != cohort.published[rows]))
-    results |= measure_coverage(y_true, y_score, decision)
     if found := write_slides(y_true, y_score, slides, decision, key):
         results["slide_percentages"] = found._asdict()
     write_json(METRICS / "test.json", headline(results))

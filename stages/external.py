@@ -25,7 +25,6 @@ from stages.evaluation.results import (
     by_site,
     headline,
     measure,
-    measure_coverage,
     print_results,
     print_sites,
     write_sites,
@@ -67,7 +66,6 @@ def main() -> None:
     results = measure(tested, decision, params.prevalence)
     results["corrected_labels"] = sum(crop.label != crop.published for crop in crops)
     results["trained_on"] = listed - len(crops)
-    results |= measure_coverage(y_true, y_score, decision)
     write_json(OUTPUT / f"{dataset.name}.json", headline(results))
     write_json(OUTPUT / f"{dataset.name}.measures.json", results)
     table_of_sites = OUTPUT / f"{dataset.name}.sites.csv"

@@ -87,8 +87,7 @@ def main() -> None:
         probability[validated],
         member=validated_by[validated],
     )
-    seen = np.where(cohort.folds > 0, "train", "test") if params.ensemble else cohort.splits
-    write_crops(cohort.pixels_sha256, seen)
+    write_crops(cohort.pixels_sha256, cohort.seen_by(params.ensemble))
     packages = ("keras", keras.backend.backend(), "numpy", "pillow")
     card = {
         "step": model_params.step,

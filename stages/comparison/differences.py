@@ -7,7 +7,13 @@ import numpy as np
 
 from stages.comparison.settings import Setting
 from stages.measures.influence import Sample
-from stages.measures.intervals import FEWEST_SITES, Difference, Estimate, difference, estimate
+from stages.measures.intervals import (
+    Difference,
+    Estimate,
+    difference,
+    estimate,
+    of_enough_sites,
+)
 from stages.measures.scores import WITHIN_FOLDS, Outcome, outcome, sign, title
 
 # Measured for each setting, next to the measure that decides.
@@ -119,7 +125,7 @@ def compare(
                 one.low,
                 one.high,
                 level,
-                outcome(decides, one.low, one.high),
+                outcome(sign(decides), one.low, one.high),
                 margin,
                 None if margin is None else _within(decides, one.low, one.high, margin),
                 one.reason,
@@ -133,20 +139,12 @@ def paired(
 ) -> Difference:
     """Return `difference`, without an interval if `slides` are sites, and too few of them."""
     found = difference(name, ours, theirs, level)
-    if by_site and found.low is not None and found.slides < FEWEST_SITES:
-        return Difference(found.slides, found.value, reason=_few_sites(found.slides))
-    return found
+    return of_enough_sites(found) if by_site else found
 
 
 def _estimate(setting: Setting, name: str) -> Estimate:
     found = estimate(name, setting.samples)
-    if setting.by_site and found.low is not None and found.slides < FEWEST_SITES:
-        return Estimate(found.slides, found.value, reason=_few_sites(found.slides))
-    return found
-
-
-def _few_sites(sites: int) -> str:
-    return f"{sites} site{'s' * (sites != 1)}; {FEWEST_SITES} are the least"
+    return of_enough_sites(found) if setting.by_site else found
 
 
 def _within(name: str, low: float | None, high: float | None, margin: float) -> NonInferiority:

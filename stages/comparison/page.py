@@ -154,9 +154,7 @@ def _sites_section(
 def _by_site(metric: str, sample: Sample) -> dict[str, float | None]:
     found = {}
     for site in np.unique(sample.slides):
-        rows = sample.slides == site
-        of_site = Sample._make(None if column is None else column[rows] for column in sample)
-        one = influence(metric, of_site)
+        one = influence(metric, sample.at(sample.slides == site))
         found[str(site)] = None if one is None else one.value
     return found
 

@@ -46,8 +46,7 @@ class Outputs(NamedTuple):
     def sorted(self) -> "Outputs":
         """Return the same in the order of the crops."""
         order = np.argsort(self.crops)
-        sample = Sample._make(None if column is None else column[order] for column in self.sample)
-        return Outputs(sample, self.decided[order])
+        return Outputs(self.sample.at(order), self.decided[order])
 
 
 def read_test(folds: Sequence[State]) -> Outputs:

@@ -19,8 +19,8 @@ from stages.experiments.sides import (
     refuse_stale,
 )
 from stages.measures.influence import Sample
-from stages.measures.intervals import Difference, estimate, too_small
-from stages.measures.scores import WITHIN_FOLDS, Outcome, outcome, title
+from stages.measures.intervals import estimate, too_small
+from stages.measures.scores import WITHIN_FOLDS, Outcome, outcome, sign, title
 
 # Discrimination, calibration and decisions at the threshold; then coverage, and the errors that
 # buy it.
@@ -215,22 +215,20 @@ def _changes(group: Group, level: float) -> list[Change]:
     pairs: list[tuple[str, str, int, list[list[Sample]]]] = []
     for name in MEASURES:
         measure = WITHIN_FOLDS if name == "roc_auc" and several else name
-        pairs.append((title(measure), measure, 1 if name != "brier" else -1, samples))
-    for name, sign, share in ((COVERAGE, 1, _is_decided), (WRONG, -1, _is_wrong)):
+        pairs.append((title(measure), measure, sign(measure), samples))
+    for name, direction, share in ((COVERAGE, 1, _is_decided), (WRONG, -1, _is_wrong)):
         shares = [[share(one) for one in side] for side in (group.new, group.old)]
-        pairs.append((name, "accuracy", sign, shares))
+        pairs.append((name, "accuracy", direction, shares))
     found = []
-    for name, measure, sign, (ours, theirs) in pairs:
+    for name, measure, direction, (ours, theirs) in pairs:
         one = paired(measure, ours, theirs, level, group.by_site)
         before, after = (_value(measure, side) for side in (theirs, ours))
-        word = "the same" if one.low == one.high == 0 else _word(sign, one)
+        word = "the same" if one.low == one.high == 0 else outcome(direction, one.low, one.high)
         where = f" on {group.where}" if group.where else ""
-        found.append(Change(name + where, before, after, one.low, one.high, word, one.reason, sign))
+        found.append(
+            Change(name + where, before, after, one.low, one.high, word, one.reason, direction)
+        )
     return found
-
-
-def _word(sign: int, found: Difference) -> Outcome:
-    return outcome("roc_auc" if sign == 1 else "brier", found.low, found.high)
 
 
 def _value(measure: str, samples: Sequence[Sample]) -> float | None:

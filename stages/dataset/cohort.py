@@ -47,6 +47,10 @@ class Cohort(NamedTuple):
         """Whether all slides are for training; each member of an ensemble leaves one fold out."""
         return not np.any(self.splits == "test")
 
+    def seen_by(self, ensemble: bool) -> np.ndarray:
+        """Return `splits` as the model sees them: an ensemble's members train on `val`, too."""
+        return np.where(self.folds > 0, "train", "test") if ensemble else self.splits
+
     def rows(self, split: str) -> np.ndarray:
         """Return the rows of `train`, `val` or `test`, int64 (n,), ascending."""
         return np.flatnonzero(self.splits == split)

@@ -16,7 +16,6 @@ from stages.evaluation.results import (
     by_site,
     headline,
     measure,
-    measure_coverage,
     print_results,
     print_sites,
     write_sites,
@@ -49,7 +48,6 @@ def write_out_of_fold(
     of_sites = by_site(tested)
     results = measure(tested, decision, params.prevalence)
     results["corrected_labels"] = int(np.sum(cohort.labels != cohort.published))
-    results |= measure_coverage(y_true, y_score, decision)
     write_json(METRICS / "test.json", {NAME: headline(results)})
     write_json(METRICS / "measures.json", {NAME: results})
 

@@ -57,8 +57,7 @@ class Tested(NamedTuple):
 
     def of_site(self, site: str) -> "Tested":
         """Return the crops of a site; their intervals are over its slides."""
-        rows = self.sites == site
-        return Tested(Sample._make(None if one is None else one[rows] for one in self.sample))
+        return Tested(self.sample.at(np.flatnonzero(self.sites == site)))
 
 
 def as_tested(
@@ -114,6 +113,7 @@ def measure(tested: Tested, decision: Decision, prevalence: float = 0) -> dict:
         "interval_95": {name: _limits(one) for name, one in found.items()},
         "interval_over": tested.over,
         **({"no_interval": no_interval} if no_interval else {}),
+        **_coverage(sample, decision),
         **_sizes(tested),
         **({"undefined": undefined} if undefined else {}),
     }
@@ -161,16 +161,13 @@ def headline(results: dict) -> dict[str, float | None]:
     }
 
 
-def measure_coverage(
-    y_true: np.ndarray, y_score: np.ndarray, decision: Decision
-) -> dict[str, float | None]:
+def _coverage(sample: Sample, decision: Decision) -> dict[str, float | None]:
     """Return the share of images that are decided, and the error rates of these.
 
     The rates are None if no image, or none of the class, is decided.
     """
-    found = measure_rates(y_true, y_score, decision.threshold, decision.uncertain)
-    decided = ~decision.is_uncertain(y_score)
-    wrong = (y_true == 1) != decision.is_positive(y_score)
+    found = measure_rates(sample.y_true, sample.y_score, decision.threshold, decision.uncertain)
+    decided, wrong = ~decision.is_uncertain(sample.y_score), sample.y_true != sample.y_pred
     return {
         "coverage": found.coverage,
         "decided_error_rate": float(np.mean(wrong[decided])) if decided.any() else None,
@@ -196,13 +193,12 @@ def print_results(results: dict, advice: str = "") -> None:
         for name in ("precision", "npv"):
             share = f"{100 * values['prevalence']:g} %"
             print(f"{name} at a prevalence of {share}: {_with_interval(values[name])}")
-    if "coverage" in results:
-        decided = [
-            f"{name} {'not defined' if value is None else f'{value:.3f}'}"
-            for name in ("sensitivity", "specificity")
-            for value in [results[f"decided_{name}"]]
-        ]
-        print(f"decided: {results['coverage']:.3f} of them; of these {', '.join(decided)}")
+    decided = [
+        f"{name} {'not defined' if value is None else f'{value:.3f}'}"
+        for name in ("sensitivity", "specificity")
+        for value in [results[f"decided_{name}"]]
+    ]
+    print(f"decided: {results['coverage']:.3f} of them; of these {', '.join(decided)}")
     on = f"on {results['images']} glomeruli ({results['positives']} positive)"
     unit: Unit = results["interval_over"]
     match unit:

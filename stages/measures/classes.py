@@ -8,10 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from stages.base.parameters import Parameters
+from stages.measures.design_effect import design, design_effect
 
-# The same expectation as for intervals (stages/measures/intervals.py): an intraclass correlation of
-# 0.1, which counts as if it had been seen on four slides; and the least correlation.
-EXPECTED_ICC, EXPECTED_SLIDES, LEAST_ICC = 0.1, 4, 0.03
 # The shares of a normal distribution below its mean minus and plus one standard deviation.
 ONE_SPREAD = (0.158655, 0.841345)
 
@@ -65,12 +63,9 @@ def effective_crops(values: np.ndarray, slides: np.ndarray) -> float:
     slide = np.unique(slides, return_inverse=True)[1]
     sizes = np.bincount(slide)
     number, per_slide = len(sizes), float((sizes**2).sum() / sizes.sum())
-    expected, least = (1 + (per_slide - 1) * icc for icc in (EXPECTED_ICC, LEAST_ICC))
     off = values - values.mean()
     independent = float((off**2).sum()) * len(values) / max(len(values) - 1, 1)
     if number < 2 or independent <= 0:
-        return len(values) / expected
+        return len(values) / design(per_slide)
     between = float((np.bincount(slide, off) ** 2).sum()) * number / (number - 1)
-    seen = (number - 1) * between / independent
-    effect = (seen + EXPECTED_SLIDES * expected) / (number - 1 + EXPECTED_SLIDES)
-    return len(values) / max(effect, least)
+    return len(values) / design_effect(between / independent, number, per_slide)

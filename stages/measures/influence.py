@@ -32,6 +32,10 @@ class Sample(NamedTuple):
     folds: np.ndarray | None = None
     crops: np.ndarray | None = None
 
+    def at(self, rows: np.ndarray) -> "Sample":
+        """Return some crops: their numbers, int (m,), or which, bool (n,)."""
+        return Sample._make(None if column is None else column[rows] for column in self)
+
 
 class Influence(NamedTuple):
     """A measure and the influence of each crop on it, float (n,); they sum to 0."""

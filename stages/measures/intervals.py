@@ -11,17 +11,15 @@ Methodol 3:484, 2015). So no interval has zero width, and no random number is dr
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from scipy.special import betaincinv, stdtr, stdtrit
 
+from stages.measures.design_effect import EXPECTED_SLIDES, design, design_effect
 from stages.measures.influence import OF_ALL, OF_ONE_CLASS, Sample, flips, influence
 from stages.measures.scores import title
 
-# The intraclass correlation expected before any crop is seen, the number of slides that this
-# counts as much as, and the least correlation, whatever the crops show.
-EXPECTED_ICC, EXPECTED_SLIDES, LEAST_ICC = 0.1, 4, 0.03
 FEWEST_SLIDES, FEWEST_SITES = 2, 5
 # A smaller variance comes only from rounding.
 NO_SPREAD = 1e-15
@@ -104,7 +102,7 @@ def estimate(name: str, samples: Sequence[Sample], level: float = 0.95) -> Estim
         crops = share * (1 - share) * width**2 / spread.variance
         crops *= (stdtrit(np.inf, 0.5 + level / 2) / stdtrit(spread.degrees, 0.5 + level / 2)) ** 2
     else:
-        crops = _crops(name, samples, found) / _design(_crops_per_slide(found), EXPECTED_ICC)
+        crops = _crops(name, samples, found) / design(_crops_per_slide(found))
     low, high = (bottom + width * limit for limit in clopper_pearson(share, crops, level))
     return Estimate(slides, value, low, high)
 
@@ -166,12 +164,18 @@ def over_sites(name: str, sample: Sample, sites: np.ndarray, level: float = 0.95
     Args:
         sites: text or int array (n,), the site of each crop.
     """
-    found = estimate(name, [sample._replace(slides=sites)], level)
+    return of_enough_sites(estimate(name, [sample._replace(slides=sites)], level))
+
+
+Measured = TypeVar("Measured", Estimate, Difference)
+
+
+def of_enough_sites(found: Measured) -> Measured:
+    """Return what was measured with sites as `slides`, without its interval if they are too few."""
     if found.low is None or found.slides >= FEWEST_SITES:
         return found._replace(reason=found.reason.replace("slide", "site"))
-    return Estimate(
-        found.slides, found.value, reason=f"{found.slides} sites; {FEWEST_SITES} are the least"
-    )
+    reason = f"{found.slides} sites; {FEWEST_SITES} are the least"
+    return type(found)(found.slides, found.value, reason=reason)
 
 
 def from_influence(
@@ -293,11 +297,6 @@ def _crops_per_slide(found: _Gathered) -> float:
     return float(np.average(sizes, weights=weight) if weight.any() else sizes.mean())
 
 
-def _design(crops_per_slide: float, icc: float) -> float:
-    """Return the design effect of an intraclass correlation (Kish, Survey Sampling, 1965)."""
-    return 1 + max(crops_per_slide - 1, 0) * icc
-
-
 def _spread(found: _Gathered, slides: int, unseen: float) -> _Spread:
     """Return the variance of a measure over slides and repetitions, with its degrees of freedom.
 
@@ -306,12 +305,9 @@ def _spread(found: _Gathered, slides: int, unseen: float) -> _Spread:
     """
     independent = float((found.of_crops**2).sum())
     between = float((np.bincount(found.slides, found.of_crops) ** 2).sum()) * slides / (slides - 1)
-    per_slide = _crops_per_slide(found)
-    effect = between / independent if independent else 1.0
+    seen = between / independent if independent else 1.0
     degrees = slides - 1 + EXPECTED_SLIDES
-    effect = ((slides - 1) * effect + EXPECTED_SLIDES * _design(per_slide, EXPECTED_ICC)) / degrees
-    effect = max(effect, _design(per_slide, LEAST_ICC))
-    variance = (independent + unseen) * effect
+    variance = (independent + unseen) * design_effect(seen, slides, _crops_per_slide(found))
     if (repetitions := len(found.values)) < 2:
         return _Spread(variance, degrees)
     # Of another training; its degrees of freedom are added as by Satterthwaite (Biometrics 2:110,

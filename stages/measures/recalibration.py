@@ -15,7 +15,8 @@ import scipy
 from pydantic import Field
 
 from stages.base.parameters import Parameters
-from stages.measures.classes import EXPECTED_ICC, Classes
+from stages.measures.classes import Classes
+from stages.measures.design_effect import design
 
 # How the labeled crops were chosen; see `stages.recalibrate --help`.
 Sampling = Literal["proposed", "slides", "corrections"]
@@ -105,7 +106,7 @@ def fit_site(
     if len(np.unique(y_true)) < 2:
         raise ValueError("labels of both classes are needed")
     sizes = np.unique(slides, return_counts=True)[1]
-    weight = 1 / (1 + ((sizes**2).sum() / sizes.sum() - 1) * EXPECTED_ICC)
+    weight = 1 / design(float((sizes**2).sum() / sizes.sum()))
     negative, positive = _centers(home, [log_odds[y_true == label] for label in (0, 1)], weight)
     moved = _moved_threshold(home, negative, positive)
     allowed = int((1 - home.sensitivity) * (np.sum(y_true) + 1))

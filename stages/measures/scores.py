@@ -60,8 +60,8 @@ class Measure(NamedTuple):
     """A row of `MEASURES`.
 
     Attributes:
-        of: the input of `function`. `scores`: (y_true, y_score, sample_weight), the last an int
-            array (N,). `decisions`: the four counts of `Confusion`.
+        of: the input of `function`. `scores`: (y_true, y_score). `decisions`: the four counts of
+            `Confusion`.
         undefined: all reasons for which it may be undefined, the first that applies being given.
         tolerance: largest allowed difference between results that are rounded differently, twice
             the largest measured (docs/reproducibility.md); None: not compared, as a single decision
@@ -91,27 +91,24 @@ class Measure(NamedTuple):
         return next((one.reason for one in self.undefined if one.applies(counts)), "")
 
 
-def calibration_error(
-    y_true: np.ndarray, y_score: np.ndarray, sample_weight: np.ndarray | None = None
-) -> float:
+def calibration_error(y_true: np.ndarray, y_score: np.ndarray) -> float:
     """Return the expected calibration error (Guo et al., ICML 2017).
 
     It is |share of positives - mean probability| over 15 bins of equal width, weighted by the
     number of images in each.
     """
-    weight = np.ones(len(y_true)) if sample_weight is None else sample_weight
     bins = np.minimum((y_score * 15).astype(np.int64), 14)
-    gaps = np.bincount(bins, weights=weight * (y_true - y_score), minlength=15)
-    return float(np.abs(gaps).sum() / weight.sum())
+    gaps = np.bincount(bins, weights=y_true - y_score, minlength=15)
+    return float(np.abs(gaps).sum() / len(y_true))
 
 
 def of_scikit_learn(name: str) -> Callable[..., float]:
     """Return a function of scikit-learn, which is slow to import and thus imported when called."""
 
-    def measure(y_true: np.ndarray, y_score: np.ndarray, sample_weight: np.ndarray | None) -> float:
+    def measure(y_true: np.ndarray, y_score: np.ndarray) -> float:
         import sklearn.metrics
 
-        return float(getattr(sklearn.metrics, name)(y_true, y_score, sample_weight=sample_weight))
+        return float(getattr(sklearn.metrics, name)(y_true, y_score))
 
     return measure
 
@@ -204,16 +201,13 @@ MEASURES = {
 }
 
 
-def confusion(
-    y_true: np.ndarray, y_pred: np.ndarray, weight: np.ndarray | None = None
-) -> Confusion:
+def confusion(y_true: np.ndarray, y_pred: np.ndarray) -> Confusion:
     """Return the confusion counts.
 
     Args:
         y_pred: bool or int array (N,), the predicted classes.
-        weight: int array (N,), how many times each image counts.
     """
-    counts = np.bincount(2 * y_true + y_pred, weights=weight, minlength=4)
+    counts = np.bincount(2 * y_true + y_pred, minlength=4)
     return Confusion(*(int(count) for count in counts))
 
 
@@ -231,46 +225,44 @@ def score(
     y_true: np.ndarray,
     y_score: np.ndarray,
     y_pred: np.ndarray,
-    weight: np.ndarray | None = None,
     names: Iterable[str] | None = None,
 ) -> dict[str, float | None]:
     """Return measures by their names; None where undefined, such as ROC AUC of a single class.
 
     Args:
         y_pred: bool or int array (N,), the predicted classes.
-        weight: int array (N,), how many times each image counts.
         names: the measures to compute (default: all).
     """
-    counts = confusion(y_true, y_pred, weight)
+    counts = confusion(y_true, y_pred)
     return {
-        name: _value(MEASURES[name], y_true, y_score, weight, counts)
+        name: _value(MEASURES[name], y_true, y_score, counts)
         for name in (MEASURES if names is None else names)
     }
 
 
 def _value(
-    measure: Measure,
-    y_true: np.ndarray,
-    y_score: np.ndarray,
-    weight: np.ndarray | None,
-    counts: Confusion,
+    measure: Measure, y_true: np.ndarray, y_score: np.ndarray, counts: Confusion
 ) -> float | None:
     if measure.why_undefined(counts):
         return None
     match measure.of:
         case "scores":
-            return measure.function(y_true, y_score, weight)
+            return measure.function(y_true, y_score)
         case "decisions":
             return measure.function(*counts)
         case _:
             assert_never(measure.of)
 
 
-def outcome(name: str, low: float | None, high: float | None) -> Outcome:
-    """Return what the interval of a measure's difference says, in the measure's direction."""
+def outcome(direction: int, low: float | None, high: float | None) -> Outcome:
+    """Return what the interval of a difference says.
+
+    Args:
+        direction: 1 if higher is better, -1 if lower is better.
+    """
     if low is None or high is None:
         return "not settled"
-    low, high = sorted((sign(name) * low, sign(name) * high))
+    low, high = sorted((direction * low, direction * high))
     return "better" if low > 0 else "worse" if high < 0 else "not settled"
 
 
