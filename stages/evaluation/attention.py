@@ -42,7 +42,10 @@ def _parts(model: keras.Model) -> list[keras.Model]:
     parts = [
         layer
         for layer in model.layers
-        if isinstance(layer, keras.Model) and layer.input_shape == model.input_shape
+        if isinstance(layer, keras.Model)
+        and layer.input_shape == model.input_shape
+        # A backbone inside may have several outputs.
+        and [len(one.shape) for one in layer.outputs] == [2]
     ]
     if not parts or sum(part.output_shape[-1] for part in parts) != model.output_shape[-1]:
         return [model]

@@ -59,13 +59,16 @@ def test_points_at_the_red_patch(model):
     assert center(heat[0]) == pytest.approx([8, 10], abs=1.5)
 
 
-def test_weights_several_layers_by_their_share_in_the_log_odds():
+@pytest.mark.parametrize("nested", [False, True], ids=["layers", "a backbone with two outputs"])
+def test_weights_several_layers_by_their_share_in_the_log_odds(nested):
     """Red by a layer at full size, blue by one at a quarter; the head weights both."""
 
     def heat_of(red, blue):
         inputs = keras.Input((SIZE, SIZE, 3), dtype="uint8")
         x = keras.layers.Rescaling(1 / 255)(inputs)
         maps = keras.layers.Conv2D(1, 1)(x), keras.layers.Conv2D(1, 4, strides=4)(x)
+        if nested:
+            maps = keras.Model(inputs, maps)(inputs)
         averages = [keras.layers.GlobalAveragePooling2D()(one) for one in maps]
         outputs = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Concatenate()(averages))
         model = keras.Model(inputs, outputs)
