@@ -24,14 +24,16 @@ BY_SITE = ("site", "measure", "value", "low", "high", "glomeruli", "slides")
 
 
 def main() -> None:
-    dataset, cohort = read_dataset(read_used_card().name), read_cohort()
+    dataset, decision = read_dataset(read_used_card().name), read_decision()
+    cohort = read_cohort()
+    cohort = cohort._replace(splits=cohort.seen_by(len(decision.calibration.members) > 1))
     made, results = read_json(FOLDER / CARD), read_json(METRICS / "measures.json")
     (unreadable,) = read_table(METRICS / "unreadable.csv", ["path"])
     sites = list(zip(*read_table(METRICS / "sites.csv", BY_SITE)))
     sections = (
         introduction(made, dataset),
         training_data(dataset, cohort, len(unreadable)),
-        operating_point(read_decision()),
+        operating_point(decision),
         performance(results, sites),
         LIMITS,
         how_made(made),
@@ -101,7 +103,8 @@ def performance(results: dict[str, Any], sites: list[tuple[str, ...]]) -> str:
     if "out_of_fold" in results:
         results = results["out_of_fold"]
         on = "The model was trained on all slides; each crop is measured by a member that has not "
-        on += "seen its slide."
+        on += "seen its slide. Calibration and threshold were chosen on the same predictions, so "
+        on += "the rates are slightly optimistic."
     else:
         on = "On the test slides, which the model has not seen."
     over = results["interval_over"]

@@ -198,7 +198,7 @@ def print_results(results: dict, advice: str = "") -> None:
         for name in ("sensitivity", "specificity")
         for value in [results[f"decided_{name}"]]
     ]
-    print(f"decided: {results['coverage']:.3f} of them; of these {', '.join(decided)}")
+    print(f"decided: {results['coverage']:.3f} of the crops; of these {', '.join(decided)}")
     on = f"on {results['images']} glomeruli ({results['positives']} positive)"
     unit: Unit = results["interval_over"]
     match unit:

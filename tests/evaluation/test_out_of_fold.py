@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from stages import calibrate, evaluate, features, manifest, pad, split, train
+from stages import calibrate, evaluate, features, manifest, model_card, pad, split, train
 from stages.base.errors import UserError
 from stages.comparison.settings import choose
 from stages.dataset.cohort import read_cohort
@@ -53,6 +53,11 @@ def test_measures_out_of_fold(workplace, capsys):
     for table in ("predictions.csv", "slides.csv", "plots/roc.csv", "plots/coverage.csv"):
         assert Path("metrics", table).read_text().count("\n") == 1, table
     assert json.loads(Path("models/model.json").read_text())["dataset"]["test_slides"] == 0
+    model_card.main()
+    card = Path("models/README.md").read_text()
+    # The members train on the validation slides, too.
+    assert "| train | 24 | 6 (25 %) | 6 |" in card and "| val |" not in card
+    assert "slightly optimistic" in card
 
 
 def test_refuses_parameters_that_need_a_test_set(workplace):
