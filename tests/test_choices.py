@@ -155,7 +155,7 @@ def trained_on(member: Any) -> object:
 
 def measured(member: str) -> object:
     params = read_with("climb", ClimbParameters, measure=member)
-    return MEASURES[params.measure].function(Y_TRUE, Y_SCORE, None)
+    return MEASURES[params.measure].function(Y_TRUE, Y_SCORE)
 
 
 # How the code is run with a name of each parameter.
