@@ -10,7 +10,7 @@ from stages.base.files import write_table
 from stages.evaluation.results import Tested
 from stages.measures.calibration import log_odds
 from stages.measures.decision import Decision, coverage_curve
-from stages.measures.percentages import Agreement, agreement, percentage
+from stages.measures.percentages import DECISIVE, Agreement, agreement, percentage
 from stages.measures.pseudonyms import pseudonyms
 from stages.measures.usefulness import net_benefit
 
@@ -19,8 +19,9 @@ METRICS = Path("metrics")
 CALIBRATION_BINS = 8
 SLIDES = (
     *("slide", "glomeruli", "sclerotic", "predicted_sclerotic"),
-    *("percent", "predicted_percent", "low", "high"),
+    *("percent", "predicted_percent", "low", "high", "reaches_20"),
 )
+BENEFIT = ("threshold", "net_benefit", "positive")
 
 
 def write_slides(
@@ -31,6 +32,8 @@ def write_slides(
     key: bytes | None = None,
 ) -> Agreement | None:
     """Write the counted and the predicted percentage of each slide to metrics/slides.csv.
+
+    metrics/plots/net_benefit_slides.csv has the decision curve of the slides that reach 20 %.
 
     Args:
         key: if given, slides get pseudonyms; metrics/slide_names.csv resolves them.
@@ -47,10 +50,13 @@ def write_slides(
         n, sclerotic = int(of_slide.sum()), int(y_true[of_slide].sum())
         percents = 100 * sclerotic / n, *percentage(odds[of_slide], decision.slide_shift)
         rows.append((pseudonym, n, sclerotic, int(y_pred[of_slide].sum()), *percents))
-    table = [(*row[:4], *(f"{value:.1f}" for value in row[4:])) for row in rows]
+    table = [(*row[:4], *(f"{value:.1f}" for value in row[4:8]), f"{row[8]:.3f}") for row in rows]
     write_table(METRICS / "slides.csv", SLIDES, sorted(table))
     resolved = sorted(zip(shown, names)) if key else []
     write_table(METRICS / "slide_names.csv", ("pseudonym", "slide"), resolved)
+    reached, probability = [row[4] >= DECISIVE for row in rows], [row[8] for row in rows]
+    benefit = _benefit(np.array(reached), np.array(probability))
+    write_table(METRICS / "plots/net_benefit_slides.csv", BENEFIT, benefit)
     return agreement([row[4] for row in rows], [row[5] for row in rows]) if rows else None
 
 
@@ -90,7 +96,7 @@ def write_curves(tested: Tested | None, results: dict) -> None:
         ("roc", ("false_positive_rate", "sensitivity", *point), roc),
         ("precision_recall", ("recall", "precision", *point), precision_recall),
         ("calibration", ("predicted", "observed", "ideal", "crops", "low", "high"), calibration),
-        ("net_benefit", ("threshold", "net_benefit", "positive"), benefit),
+        ("net_benefit", BENEFIT, benefit),
     ):
         write_table(METRICS / f"plots/{name}.csv", columns, rows)
 
@@ -113,7 +119,12 @@ def _calibration(tested: Tested) -> list[tuple]:
 
 
 def _benefit(y_true: np.ndarray, y_score: np.ndarray) -> list[tuple]:
-    """Return the net benefit of the model, and where it is above 0 that of taking all crops."""
+    """Return the net benefit of the model, and where it is above 0 that of taking all as positive.
+
+    Returns nothing if a class is missing.
+    """
+    if len(np.unique(y_true)) < 2:
+        return []
     thresholds = np.arange(1, 100) / 100
     of_model, of_all = (
         net_benefit(y_true, scores, thresholds) for scores in (y_score, np.ones(len(y_score)))

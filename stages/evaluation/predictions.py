@@ -150,8 +150,9 @@ def propose(predictions: Sequence[Prediction], number: int) -> list[tuple[str, s
 class SlideCount(NamedTuple):
     """The predicted counts of one slide, and the percentage that a pathologist would count.
 
-    `low` and `high` are the limits of its 95 % interval. `adequate` is 1 if the slide has as many
-    glomeruli as the Banff criteria ask for.
+    `low` and `high` are the limits of its 95 % interval, and `reaches_20` is the probability that
+    it is 20 % or more. `adequate` is 1 if the slide has as many glomeruli as the Banff criteria ask
+    for.
     """
 
     slide: str
@@ -161,6 +162,7 @@ class SlideCount(NamedTuple):
     percent: float
     low: float
     high: float
+    reaches_20: float
     adequate: int
 
 
@@ -186,7 +188,10 @@ def count_slides(predictions: Sequence[Prediction], decision: Decision) -> list[
 
 def write_slide_counts(path: Path, counts: Sequence[SlideCount]) -> None:
     """Write the percentage of globally sclerotic glomeruli of each slide, with its interval."""
-    rows = [(*one[:4], *(f"{value:.1f}" for value in one[4:7]), one.adequate) for one in counts]
+    rows = [
+        (*one[:4], *(f"{value:.1f}" for value in one[4:7]), f"{one.reaches_20:.3f}", one.adequate)
+        for one in counts
+    ]
     write_table(path, SlideCount._fields, rows)
 
 

@@ -23,6 +23,8 @@ from stages.measures.calibration_line import calibration_line
 ADEQUATE = 25
 # Percentages at which decisions about donor kidneys change, and the categories between them.
 LIMITS = (10.0, 20.0, 50.0)
+# The limit for which decision curves are drawn: many centers discard a donor kidney above it.
+DECISIVE = 20.0
 # Prior of the standard deviation, half-normal; validation sets with 20 slides overrule it.
 PRIOR, DEVIATIONS = 1.5, np.linspace(0, 6, 61)
 # Of more crops, the number of sclerotic ones is as good as normal, and the exact one slow.
@@ -43,11 +45,15 @@ class SlideShift(Parameters):
 
 
 class Percentage(NamedTuple):
-    """The percentage of a slide, from 0 to 100, with the limits of its interval."""
+    """The percentage of a slide, from 0 to 100, with the limits of its interval.
+
+    `reaches_20` is the probability that a pathologist counts `DECISIVE` percent or more.
+    """
 
     value: float
     low: float
     high: float
+    reaches_20: float
 
 
 def fit_slide_shift(y_true: np.ndarray, log_odds: np.ndarray, slides: np.ndarray) -> SlideShift:
@@ -99,7 +105,8 @@ def percentage(log_odds: np.ndarray, shift: SlideShift, level: float = 0.95) -> 
 
     low = 0.0 if below(0, 0) >= tail else brentq(lambda x: below(x, 0) - tail, 0, 1)
     high = 1.0 if below(1, 1) <= 1 - tail else brentq(lambda x: below(x, 1) - 1 + tail, 0, 1)
-    return Percentage(value, 100 * low, 100 * high)
+    reaches = float(chance[np.arange(n + 1) >= DECISIVE * n / 100].sum())
+    return Percentage(value, 100 * low, 100 * high, min(reaches, 1.0))
 
 
 def _counts(shares: np.ndarray) -> np.ndarray:

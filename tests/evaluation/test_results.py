@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages.base.files import write_json
-from stages.evaluation.curves import write_curves
+from stages.evaluation.curves import write_curves, write_slides
 from stages.evaluation.results import (
     as_tested,
     by_site,
@@ -234,3 +234,19 @@ def test_the_decision_curve_by_hand(workplace):
     assert float(found["0.2", "by the model"]) == pytest.approx((4 - 4 / 4) / 10)
     assert float(found["0.2", "all"]) == pytest.approx((4 - 6 / 4) / 10)
     assert ("0.5", "all") not in found
+
+
+def test_the_decision_curve_of_slides_by_hand(workplace):
+    """Two slides of five crops with surely one and no sclerotic one: 20 % and 0 %."""
+    y_true, y_score = np.array([1, *9 * [0]]), np.array([1 - 1e-9, *9 * [1e-9]])
+    _, decision = predicted_by()
+    write_slides(y_true, y_score, np.repeat(["a", "b"], 5), decision)
+    curve = {
+        (row["threshold"], row["positive"]): float(row["net_benefit"])
+        for row in rows_of("net_benefit_slides")
+    }
+    assert {curve[f"{threshold / 100}", "by the model"] for threshold in (10, 50, 90)} == {0.5}
+    assert curve["0.2", "all"] == pytest.approx(0.5 - 0.5 / 4)
+    # Of slides that all reach 20 %, there is no curve.
+    write_slides(y_true[:5], y_score[:5], np.repeat(["a"], 5), decision)
+    assert rows_of("net_benefit_slides") == []

@@ -26,7 +26,8 @@ def test_of_a_model_that_is_sure_is_the_interval_of_clopper_and_pearson(scleroti
     odds = np.where(np.arange(20) < sclerotic, 40.0, -40.0)
     found = of(odds, 0)
     expected = binomtest(sclerotic, 20).proportion_ci(method="exact")
-    assert found == pytest.approx((5 * sclerotic, 100 * expected.low, 100 * expected.high))
+    limits = 100 * expected.low, 100 * expected.high
+    assert found == pytest.approx((5 * sclerotic, *limits, float(sclerotic >= 4)))
 
 
 def test_the_value_is_the_median_number_of_sclerotic_crops_by_enumeration():
@@ -37,6 +38,8 @@ def test_the_value_is_the_median_number_of_sclerotic_crops_by_enumeration():
     median = np.flatnonzero(np.cumsum(chance) >= 0.5)[0]
     assert of(logit(probabilities), 0).value == 100 * median / 4
     assert _counts(probabilities[None])[0] == pytest.approx(chance)
+    # One of four is 25 %.
+    assert of(logit(probabilities), 0).reaches_20 == pytest.approx(1 - chance[0])
 
 
 def test_the_more_slides_differ_the_wider_and_it_contains_the_value():
