@@ -1,7 +1,6 @@
 """Batches of crops for Keras, read from the memory-mapped squares and augmented in training."""
 
 import math
-from collections.abc import Mapping
 
 import joblib
 import numpy as np
@@ -15,8 +14,6 @@ from stages.model.parameters import AugmentParameters
 class Batches(keras.utils.PyDataset):
     """Batches (pixels uint8 (n, size, size, 3), labels float32 (n, 1)) of some rows of the squares.
 
-    With `weight` a batch also has the weight of each image, float32 (n,).
-
     Without `augment` the rows come unchanged and in their order. With it they are shuffled in each
     epoch, and each image is changed by random numbers that depend only on (seed, epoch, row). So
     the result does not depend on the number of workers, and a training that is resumed at `epoch`
@@ -26,7 +23,6 @@ class Batches(keras.utils.PyDataset):
         images: squares, uint8 (N, size, size, 3).
         rows: int (n,), of `images` and of `y`.
         y: labels, int (N,).
-        weight: of the images of each class.
     """
 
     def __init__(
@@ -38,20 +34,18 @@ class Batches(keras.utils.PyDataset):
         augment: AugmentParameters | None = None,
         seed: int = 0,
         epoch: int = 0,
-        weight: Mapping[int, float] | None = None,
     ):
         # With one worker, tf.data's own prefetching competes with training for the cores: epochs
         # took 1.9 x as long.
         super().__init__(workers=joblib.cpu_count() + 1 if augment else 1)
         self.images, self.rows, self.y = images, rows, y
         self.batch_size, self.augment, self.seed, self.epoch = batch_size, augment, seed, epoch
-        self.weight = weight
         self._order()
 
     def __len__(self) -> int:
         return math.ceil(len(self.ordered) / self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         keep_freed_memory()
         rows = self.ordered[index * self.batch_size : (index + 1) * self.batch_size]
         pixels = self.images[rows]
@@ -59,11 +53,7 @@ class Batches(keras.utils.PyDataset):
             for place, row in enumerate(rows):
                 random = np.random.default_rng([self.seed, self.epoch, int(row)])
                 pixels[place] = augment(pixels[place], self.augment, random)
-        labels = self.y[rows]
-        batch = pixels, labels.astype(np.float32)[:, None]
-        if self.weight is None:
-            return batch
-        return *batch, np.array([self.weight[label] for label in labels], dtype=np.float32)
+        return pixels, self.y[rows].astype(np.float32)[:, None]
 
     def on_epoch_end(self) -> None:
         self.epoch += 1

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from dvclive.live import Live
+from sklearn.metrics import roc_auc_score
 
 from stages.base.errors import UserError
 from stages.model.backend import keras
-from stages.model.batches import Batches
+from stages.model.batches import Batches, outputs
 from stages.model.networks import to_log_odds
 from stages.training.checkpoint import Checkpoint
 from stages.training.parameters import TrainParameters
@@ -39,8 +40,7 @@ def fit(
     Adam with decoupled weight decay (Loshchilov and Hutter 2019; none on offsets and batch
     normalization) minimizes binary cross-entropy. The learning rate is halved after half the
     patience without a lower validation loss, and training ends after all of it. Every epoch is
-    logged. Both losses weight the classes as `class_weight` says. The ROC AUC in training is that
-    of augmented crops, predicted by the weights of each step.
+    logged. Both losses weight the classes as `class_weight` says.
 
     Args:
         images: squares, uint8 (N, size, size, 3).
@@ -58,19 +58,20 @@ def fit(
     """
     optimizer = keras.optimizers.AdamW(params.learning_rate, weight_decay=params.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    accuracy = keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")
     weight = balanced_class_weight(y[train]) if params.is_balanced else None
     learner = to_log_odds(model)
-    learner.compile(optimizer, cross_entropy, metrics=[accuracy, RocAuc(name="auc")])
+    accuracy = keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")
+    learner.compile(optimizer, cross_entropy, metrics=[accuracy])
     logger = Live(str(record.log), save_dvc_exp=False, dvcyaml=None) if record.log else None
     with logger or nullcontext() as live:
-        log = LogEpochs(live, params.learning_rate)
+        measure = MeasureEpochs(images, y, train, val, weight, params)
+        log = LogEpochs(live)
         halving = max(1, params.patience // 2)
         reduction = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=halving)
         early_stopping = keras.callbacks.EarlyStopping(
             patience=params.patience, restore_best_weights=True
         )
-        callbacks, done = [reduction, log, early_stopping], 0
+        callbacks, done = [measure, reduction, log, early_stopping], 0
         if record.state and record.fingerprint:
             checkpoint = Checkpoint(
                 record.state, record.fingerprint, early_stopping, others=[reduction, log]
@@ -79,8 +80,6 @@ def fit(
             done = params.epochs if checkpoint.has_ended() else checkpoint.first_epoch
         learner.fit(
             Batches(images, train, y, params.batch_size, params.augment, params.seed, done),
-            # The loss that chooses the epoch weights the classes like the one that is minimized.
-            validation_data=Batches(images, val, y, params.batch_size, weight=weight),
             # Batches shuffles the images. Keras would also shuffle the batches, by a state that a
             # resumed run does not have.
             shuffle=False,
@@ -101,38 +100,64 @@ def cross_entropy(y_true: Any, log_odds: Any) -> Any:
     return keras.ops.mean(keras.ops.softplus((1 - 2 * y_true) * log_odds), axis=-1)
 
 
-class RocAuc(keras.metrics.AUC):
-    """ROC AUC from log-odds, with 2,001 thresholds that are even in the log-odds, from -50 to 50.
+class MeasureEpochs(keras.callbacks.Callback):
+    """Add validation loss, accuracy and ROC AUC, and ROC AUC in training, to each epoch's logs.
 
-    Keras's own thresholds are even in the probability, and most crops of a confident model lie
-    between the last two of them.
+    Both ROC AUCs are exact, of unaugmented crops and of the weights at the end of the epoch, so
+    that they differ by overfitting only. The one in training is of as many crops as are validated
+    on, spread evenly over both classes.
+
+    The validation loss chooses the epoch, so it weights the classes like the loss that is
+    minimized.
     """
 
-    def __init__(self, name: str):
-        super().__init__(num_thresholds=2001, name=name)
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(y_true, keras.ops.clip(y_pred / 100 + 0.5, 0, 1), sample_weight)
-
-
-class LogEpochs(keras.callbacks.Callback):
-    """Log every epoch with DVCLive; stop if the loss is no longer a number.
-
-    DVCLive's own callback for Keras imports TensorFlow, which may not be installed with another
-    backend.
-    """
-
-    def __init__(self, live: Live | None, learning_rate: float):
+    def __init__(
+        self,
+        images: np.ndarray,
+        y: np.ndarray,
+        train: np.ndarray,
+        val: np.ndarray,
+        weight: dict[int, float] | None,
+        params: TrainParameters,
+    ):
         super().__init__()
-        self.live, self.learning_rate = live, learning_rate
-        self.best: dict[str, float] = {"epoch": 0, "loss": math.inf}
+        self.images, self.y, self.val = images, y, val
+        self.batch_size, self.learning_rate = params.batch_size, params.learning_rate
+        self.weight = [weight[label] if weight else 1.0 for label in y[val]]
+        by_class = train[np.argsort(y[train], kind="stable")]
+        places = np.linspace(0, len(train) - 1, min(len(train), len(val))).round().astype(int)
+        self.train = by_class[places]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        rows = np.concatenate([self.val, self.train])
+        log_odds = outputs(self.model, self.images, rows, self.batch_size)
+        validated, trained = np.split(log_odds, [len(self.val)])
+        y_val = self.y[self.val]
+        losses = np.asarray(cross_entropy(y_val[:, None].astype(np.float32), validated))
+        logs["val_loss"] = float(np.mean(losses * self.weight))
         if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
             raise UserError(
                 f"the loss is {logs['loss']} in epoch {epoch + 1}; params.yaml: "
                 f"train.learning_rate is {self.learning_rate}, try a lower one"
             )
+        logs["val_accuracy"] = float(np.mean((validated[:, 0] > 0) == y_val))
+        logs["val_auc"] = float(roc_auc_score(y_val, validated))
+        logs["auc"] = float(roc_auc_score(self.y[self.train], trained))
+
+
+class LogEpochs(keras.callbacks.Callback):
+    """Log every epoch with DVCLive.
+
+    DVCLive's own callback for Keras imports TensorFlow, which may not be installed with another
+    backend.
+    """
+
+    def __init__(self, live: Live | None):
+        super().__init__()
+        self.live = live
+        self.best: dict[str, float] = {"epoch": 0, "loss": math.inf}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         values = {name: float(value) for name, value in logs.items()}
         if values["val_loss"] < self.best["loss"]:
             validation = {name[4:]: values[name] for name in values if name.startswith("val_")}
