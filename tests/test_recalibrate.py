@@ -95,6 +95,29 @@ def test_writes_a_recalibrated_model_folder(repository):
     )
 
 
+def test_crops_without_a_correction_are_labeled_as_predicted(repository):
+    theirs = make_another_laboratory()
+    crops = ranked(theirs)
+    predicted = dict(zip(*read_table("evaluation.csv", ("name", "predicted"))))
+    names = [crop.relative_to(theirs).as_posix() for crop in crops]
+    corrected = [(name, 0) for name in names[: len(names) // 2]] + [(names[-1], 1)]
+    labels = {name: int(label) for name, label in predicted.items()} | dict(corrected)
+    records = []
+    for sampling, given in (
+        ("corrections", table(corrected)),
+        ("slides", table(labels.items(), "all.csv")),
+    ):
+        output = f"models-{sampling}"
+        arguments = ("--labels", given, "--sampling", sampling, "--output", output)
+        code, printed, error = run_program("recalibrate", theirs, *arguments)
+        assert code == 0, error
+        records.append(json.loads(Path(output, "recalibration.json").read_text()))
+    assert "without a correction count as predicted correctly" not in printed
+    assert [record.pop("sampling") for record in records] == ["corrections", "slides"]
+    assert records[0] == records[1] and records[0]["crops"] == len(crops)
+    assert records[0]["positive"] == sum(labels.values())
+
+
 def test_predict_proposes_crops_to_label(repository):
     theirs = make_another_laboratory()
     code, printed, error = run_program("predict", "data/theirs", "--propose", "24")
