@@ -6,6 +6,9 @@ imports this module before NumPy, SciPy or TensorFlow. stages/model/operations.p
 operations of TensorFlow that no variable fixes. `python -m tools.processors` tests both.
 
 With GLOMERULI_ARITHMETIC=native the machine chooses, and results differ between machines.
+
+A process that imports the package `glomeruli` belongs to another program: nothing is fixed there
+unless it calls `glomeruli.use_portable_arithmetic`.
 """
 
 import os
@@ -62,15 +65,23 @@ THREADS = ("TF_NUM_INTRAOP_THREADS", "2")
 # Tells a native process that SETTINGS come from the portable one that started it, to be removed.
 FIXED = "GLOMERULI_ARITHMETIC_FIXED"
 
+# Whether this process belongs to a program that imports `glomeruli`. Such a process keeps its
+# environment, its Keras settings and its memory allocator.
+hosted = "glomeruli" in sys.modules
+
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 def choice() -> Arithmetic:
     """Return what GLOMERULI_ARITHMETIC chooses: `portable`, the default, or `native`.
 
+    A hosted process is `native`.
+
     Raises:
         SystemExit: any other value: a typo must neither pass silently nor end in a traceback.
     """
+    if hosted:
+        return "native"
     match chosen := os.environ.get("GLOMERULI_ARITHMETIC") or "portable":
         case "portable" | "native":
             return chosen
@@ -136,4 +147,5 @@ def is_portable(described: dict[str, Any]) -> bool:
     return portable.items() <= described.items() and "packages" not in described
 
 
-fix()
+if not hosted:
+    fix()

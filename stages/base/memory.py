@@ -3,6 +3,8 @@
 import ctypes
 import sys
 
+from stages.base import arithmetic
+
 _MALLOPT = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
 
 
@@ -13,7 +15,7 @@ def keep_freed_memory() -> None:
     virtual machine (docs/scale.md). TensorFlow's `fit` resets this when it begins, so call it for
     each batch.
     """
-    if _MALLOPT:
+    if _MALLOPT and not arithmetic.hosted:
         trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
         _MALLOPT(trim_threshold, largest)
         _MALLOPT(mmap_threshold, largest)

@@ -4,15 +4,16 @@ Keras takes seconds to import, so functions import it; crops are opened meanwhil
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from stages.base import arithmetic
 from stages.base.errors import UserError, refuse, warn
 from stages.base.files import is_number, read_json_as, sha256
 from stages.base.memory import keep_freed_memory
@@ -115,10 +116,11 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     if reference.made_from != made.dataset.made_from:
         problems.append(_not_made_for(folder / NOVELTY.name, folder / MODEL.name))
     refuse(problems)
-    from stages.model.backend import make_deterministic
+    if not arithmetic.hosted:
+        from stages.model.backend import make_deterministic
 
-    warn_of_other_versions()
-    make_deterministic(0)
+        warn_of_other_versions()
+        make_deterministic(0)
     model = read_network(folder, made, weights)
     if model.input_shape[1:] != (made.size, made.size, 3):
         raise UserError(
@@ -159,7 +161,11 @@ class CropScores(NamedTuple):
 
 
 class Crops:
-    """Squares of crops in files, prefetched by threads as soon as this is constructed.
+    """Squares of crops, prefetched by threads as soon as this is constructed.
+
+    Args:
+        files: the files, which errors name.
+        load: given a row, returns its picture as `load_image` does; None opens the files.
 
     Attributes:
         problems: by row, why a file does not open; its square is black.
@@ -167,8 +173,14 @@ class Crops:
         digests: by row, of the pixels.
     """
 
-    def __init__(self, files: Sequence[Path], made: ModelCard):
+    def __init__(
+        self,
+        files: Sequence[str | Path],
+        made: ModelCard,
+        load: Callable[[int], Image.Image] | None = None,
+    ):
         self.files, self.made = files, made
+        self._load = load or (lambda row: load_image(files[row]))
         self.problems: dict[int, str] = {}
         self.doubts: dict[int, list[str]] = {}
         self.digests: dict[int, str] = {}
@@ -182,7 +194,7 @@ class Crops:
 
     def _square(self, row: int) -> np.ndarray:
         try:
-            image = load_image(self.files[row])
+            image = self._load(row)
             if found := doubts_of(image, self.files[row]):
                 self.doubts[row] = found
             self.digests[row] = pixel_digest(image)
@@ -192,32 +204,48 @@ class Crops:
             return np.zeros((self.made.size, self.made.size, 3), dtype=np.uint8)
 
 
-def score_crops(classifier: Classifier, crops: Crops) -> CropScores:
-    """Return the scores of crops; warn of doubtful ones and of those that it was trained on."""
+def scoring_model(classifier: Classifier) -> "keras.Model":
+    """Return a model that also outputs the features, if the classifier has novelty."""
     from stages.model.networks import with_features
 
-    model = with_features(classifier.model) if classifier.reference else classifier.model
-    probability, features = [], []
+    return with_features(classifier.model) if classifier.reference else classifier.model
+
+
+def score_crops(classifier: Classifier, crops: Crops) -> CropScores:
+    """Return the scores of crops; warn of doubtful ones and of those that it was trained on."""
     with progress(total=len(crops.files), desc="predicting", unit="crop") as bar:
-        for squares in crops.batches():
-            keep_freed_memory()
-            # Padded, because another batch size would trace the model anew.
-            padded = np.pad(squares, ((0, BATCH - len(squares)), (0, 0), (0, 0), (0, 0)))
-            output = model.predict_on_batch(padded)
-            first, *others = output if classifier.reference else [output]
-            probability.append(first[: len(squares)])
-            features += [one[: len(squares)] for one in others]
-            bar.update(len(squares))
+        scores = score(classifier, scoring_model(classifier), crops, bar.update)
     doubts = [doubt for row in sorted(crops.doubts) for doubt in crops.doubts[row]]
     warn("read, with a doubt", doubts)
-    seen = classifier.seen
-    trained_on = {row for row, digest in crops.digests.items() if seen.trained_on(digest)}
-    if trained_on:
-        counts = f"{len(trained_on)} of these {len(crops.files)} crops"
+    if scores.trained_on:
+        counts = f"{len(scores.trained_on)} of these {len(crops.files)} crops"
         print(f"warning: the model was trained on {counts}", file=sys.stderr)
+    return scores
+
+
+def score(
+    classifier: Classifier, model: "keras.Model", crops: Crops, done: Callable[[int], Any]
+) -> CropScores:
+    """Return the scores of crops, at least one, and print nothing.
+
+    Args:
+        model: the `scoring_model` of the classifier.
+        done: is called with the number of crops after each batch.
+    """
+    probability, features = [], []
+    for squares in crops.batches():
+        keep_freed_memory()
+        # Padded, because another batch size would trace the model anew.
+        padded = np.pad(squares, ((0, BATCH - len(squares)), (0, 0), (0, 0), (0, 0)))
+        output = model.predict_on_batch(padded)
+        first, *others = output if classifier.reference else [output]
+        probability.append(first[: len(squares)])
+        features += [one[: len(squares)] for one in others]
+        done(len(squares))
+    seen = classifier.seen
     return CropScores(
         classifier.decision.calibration(np.concatenate(probability)),
         crops.problems,
         classifier.reference.novelty(np.concatenate(features)) if features else None,
-        trained_on,
+        {row for row, digest in crops.digests.items() if seen.trained_on(digest)},
     )

@@ -4,6 +4,8 @@ import hashlib
 import io
 import re
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -12,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 from PIL.GifImagePlugin import GifImageFile
 
+from stages.base import arithmetic
 from stages.base.errors import UserError
 from stages.images.colors import SIXTEEN_BIT_MODES, as_8_bit, to_8_bits
 from stages.images.damage import (
@@ -39,12 +42,13 @@ SUFFIXES = frozenset(
 # A glomerulus of 300 µm scanned at 40x (0.25 µm per pixel) is 1,200 pixels wide. 100 megapixels are
 # 70 times that area; a small file that claims to be huge cannot fill the memory.
 PIXEL_LIMIT = 100_000_000
-# Pillow warns of damaged metadata; damaged pixels raise. Set globally, as catch_warnings() is not
-# thread-safe.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-# Printers' profiles have up to a few megabytes; Pillow refuses a PNG with more than one.
-PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
-Image.MAX_IMAGE_PIXELS = None  # PIXEL_LIMIT is checked instead, before any pixel is decoded.
+if not arithmetic.hosted:
+    # Pillow warns of damaged metadata; damaged pixels raise. Set globally, as catch_warnings() is
+    # not thread-safe.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    # Printers' profiles have up to a few megabytes; Pillow refuses a PNG with more than one.
+    PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
+    Image.MAX_IMAGE_PIXELS = None  # PIXEL_LIMIT is checked instead, before any pixel is decoded.
 
 DOUBTS = "doubts"
 # A picture with a lower mean opacity (of 1) is considered invisible.
@@ -64,8 +68,13 @@ def load_image(path: str | Path) -> Image.Image:
             that use only a few of their bits; it is fully transparent; or it holds one color
             channel of several.
     """
+    return finish(lambda: decode(Path(path).read_bytes(), path), path)
+
+
+def finish(decoded: Callable[[], Decoded], path: str | Path) -> Image.Image:
+    """Return a picture that `decoded` gives, checked as `load_image` says."""
     try:
-        image, bits, doubts = _decode(path)
+        image, bits, doubts = decoded()
     except UserError:
         raise
     except MemoryError:
@@ -76,6 +85,13 @@ def load_image(path: str | Path) -> Image.Image:
     image = _without_alpha(image, path)
     image.info = {DOUBTS: doubts}
     return image
+
+
+def check_size(width: int, height: int, path: str | Path) -> None:
+    """Refuse a picture of more than 100 megapixels; wait until there is room to decode it."""
+    if width * height > PIXEL_LIMIT:
+        raise UserError(f"{path} has {width} x {height} pixels; at most {PIXEL_LIMIT:,} are read")
+    take_room(width * height)
 
 
 def doubts_of(image: Image.Image, path: str | Path) -> list[str]:
@@ -90,22 +106,15 @@ def pixel_digest(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def _decode(path: str | Path) -> Decoded:
-    data = Path(path).read_bytes()
-
-    def check_size(width: int, height: int) -> None:
-        if width * height > PIXEL_LIMIT:
-            raise UserError(
-                f"{path} has {width} x {height} pixels; at most {PIXEL_LIMIT:,} are read"
-            )
-        take_room(width * height)
-
+def decode(data: bytes, path: str | Path) -> Decoded:
+    """Return the first picture in the bytes of a file; see `finish` for its errors."""
+    check = partial(check_size, path=path)
     if is_tiff(data[:4]):
-        return read_tiff(data, check_size)
+        return read_tiff(data, check)
     if data.startswith(PNG_SIGNATURE):
         refuse_damaged_png(data)
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        check_size(*image.size)
+        check(*image.size)
         doubts = _color_doubts(data) if image.format == "PNG" else []
         if decoded := _decode_plain_png(image, data):
             profile = image.info.get("icc_profile")

@@ -14,14 +14,16 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
+from stages.base import arithmetic
 from stages.images.colors import CHANNELS, CMYK, GRAYS, JPEG_COMPRESSIONS, LAB, PALETTE, as_rgb
 from stages.images.damage import NotReadError, refuse_damaged_jpeg
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
-# tifffile logs what is odd in irrelevant tags; what it cannot read it raises.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+if not arithmetic.hosted:
+    # tifffile logs what is odd in irrelevant tags; what it cannot read it raises.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 # Compressions whose strips or tiles are pictures that state their own size.
 PICTURES = (*JPEG_COMPRESSIONS, 33003, 33004, 33005, 34712, 50001)

@@ -1,10 +1,13 @@
 """Start Keras on the backend in KERAS_BACKEND (default TensorFlow): quiet, seeded, deterministic.
 
-This is the only module that knows backends by name. Import it before keras.
+This is the only module that knows backends by name. Import it before keras. In a hosted process
+(stages/base/arithmetic.py) Keras is imported with the settings of that process, which are replaced
+only inside `plain_settings`.
 """
 
 import importlib.util
 import os
+import random
 import re
 import sys
 import tempfile
@@ -99,22 +102,48 @@ def keras_home() -> Path:
     return Path(os.environ.get("KERAS_HOME") or default)
 
 
-# TensorFlow logs warnings and errors only.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-with _without_start_up_noise(), _without_settings_of_the_machine():
-    import keras as keras
-    from keras.src.backend import config as _config
-
-    # The defaults, unless the process had imported Keras before.
+def _set_defaults() -> None:
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
 
-    if keras.backend.backend() == "tensorflow" and arithmetic.choice() == "portable":
-        replace_operations()
-    # The first operation looks for a GPU and prints what it finds.
-    keras.ops.convert_to_numpy(keras.ops.zeros(1))
-_config._KERAS_DIR = str(keras_home())
+
+if arithmetic.hosted:
+    import keras as keras
+else:
+    # TensorFlow logs warnings and errors only.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    with _without_start_up_noise(), _without_settings_of_the_machine():
+        import keras as keras
+        from keras.src.backend import config as _config
+
+        _set_defaults()  # The process may have imported Keras before.
+        if keras.backend.backend() == "tensorflow" and arithmetic.choice() == "portable":
+            replace_operations()
+        # The first operation looks for a GPU and prints what it finds.
+        keras.ops.convert_to_numpy(keras.ops.zeros(1))
+    _config._KERAS_DIR = str(keras_home())
+
+
+@contextmanager
+def plain_settings() -> Iterator[None]:
+    """Give Keras its default settings, such as float32, and put back those of a hosted process.
+
+    Python's random numbers, of which Keras takes some for each layer, are put back as well.
+    """
+    config, random_state = keras.config, random.getstate()
+    policy, floatx, epsilon = config.dtype_policy(), config.floatx(), config.epsilon()
+    layout = config.image_data_format()
+    try:
+        _set_defaults()
+        config.set_dtype_policy("float32")
+        yield
+    finally:
+        config.set_image_data_format(layout)
+        config.set_floatx(floatx)
+        config.set_epsilon(epsilon)
+        config.set_dtype_policy(policy)
+        random.setstate(random_state)
 
 
 def make_deterministic(seed: int) -> None:
