@@ -203,7 +203,7 @@ else:
 HOSTED = """
 import random, warnings
 # They set variables and filters of their own when they are imported.
-import joblib, keras, numpy, PIL.Image, pydantic, scipy.stats
+import joblib, keras, numpy, PIL.Image, pydantic, ruamel.yaml, scipy.stats
 keras.config.set_image_data_format("channels_first")
 keras.config.set_dtype_policy("mixed_float16")
 keras.config.set_floatx("float16")
