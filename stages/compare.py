@@ -10,9 +10,8 @@ split.validation_offset and train.seed are its repetitions. The test predictions
 pooled: each glomerulus is predicted once, by a model that has not seen its slide. Each setting is
 compared with --against on the same glomeruli, with an interval of the difference over slides, or
 over sites with split.by site. ROC AUC is that of the pairs of one fold. With --margin a setting is
-also tested for non-inferiority. All settings are also compared by their ranks in each fold and
-seed. Writes comparison.md, settings.csv, differences.csv, pairs.csv and comparison.png into the
-folder --output.
+also tested for non-inferiority. Writes comparison.md, settings.csv, differences.csv and
+comparison.png into the folder --output.
 """
 
 import argparse
@@ -26,12 +25,11 @@ from stages.base.files import refuse_outputs, replacing, write_table
 from stages.comparison.chart import draw_comparison
 from stages.comparison.differences import SettingDifference, compare, deciding
 from stages.comparison.page import comparison_page, write_settings
-from stages.comparison.ranks import PairTest, rank
 from stages.comparison.settings import choose, find_reference, group, split_names, varying
 from stages.experiments.reading import read_experiments
 from stages.measures.scores import MEASURES
 
-WRITTEN = ("comparison.md", "settings.csv", "differences.csv", "pairs.csv", "comparison.png")
+WRITTEN = ("comparison.md", "settings.csv", "differences.csv", "comparison.png")
 
 
 def main() -> None:
@@ -45,16 +43,14 @@ def main() -> None:
     settings = group(experiments, by)
     reference = find_reference(settings, by, arguments.against)
     measured, found = compare(settings, reference, arguments.metric, arguments.margin)
-    ranks = rank(settings, arguments.metric)
-    text = comparison_page(settings, by, arguments.metric, measured, found, ranks)
+    text = comparison_page(settings, by, arguments.metric, measured, found)
     print(text)
     with replacing(output / "comparison.md") as file:
         file.write(text)
     write_settings(output / "settings.csv", settings, by, measured)
     write_table(output / "differences.csv", SettingDifference._fields, found)
-    write_table(output / "pairs.csv", PairTest._fields, ranks.pairs)
     decides = deciding(arguments.metric, settings)
-    draw_comparison(output / "comparison.png", settings, decides, measured, ranks)
+    draw_comparison(output / "comparison.png", settings, decides, measured)
     print(f"written to {output}/", file=sys.stderr)
 
 

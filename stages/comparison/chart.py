@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.comparison.page import values_of_runs
-from stages.comparison.ranks import Ranks
 from stages.comparison.settings import Setting
 from stages.experiments.charts import BLUE, GRAY, save_chart
 from stages.measures.intervals import Estimate
@@ -16,9 +15,8 @@ def draw_comparison(
     settings: Sequence[Setting],
     metric: str,
     measured: Sequence[dict[str, Estimate]],
-    ranks: Ranks,
 ) -> None:
-    """Draw each setting's measure with its interval, its folds and seeds, and letters of ranks.
+    """Draw each setting's measure with its interval, and its folds and seeds.
 
     Args:
         metric: one of `measured`.
@@ -35,8 +33,6 @@ def draw_comparison(
         for setting in settings
         for value in values_of_runs(setting, metric)
     ]
-    named = zip(ranks.names, ranks.letters) if ranks.pairs else ()
-    letters = [{"setting": name, "letters": some} for name, some in named]
     axis = {"labelFontSize": 13, "labelLimit": 300}
     y = {"field": "setting", "type": "nominal", "sort": order, "title": None, "axis": axis}
 
@@ -51,13 +47,8 @@ def draw_comparison(
     tick = {"type": "tick", "color": GRAY, "thickness": 2, "size": 14}
     rule = {"type": "rule", "color": BLUE, "strokeWidth": 3}
     point = {"type": "point", "color": BLUE, "filled": True, "size": 110, "opacity": 1}
-    text = {"type": "text", "align": "left", "x": {"expr": "width + 8"}, "fontSize": 13}
     unit = "sites" if settings[0].by_site else "slides"
-    subtitle = [
-        f"point and line: folds together, 95 % interval over {unit}; ticks: folds and seeds"
-    ]
-    if ranks.pairs:
-        subtitle.append("letters: settings with one in common are not distinguishable by ranks")
+    subtitle = f"point and line: folds together, 95 % interval over {unit}; ticks: folds and seeds"
     heading = {"text": f"{title(metric)} on the test glomeruli", "subtitle": subtitle}
     chart = {
         "title": {**heading, "anchor": "start"},
@@ -67,7 +58,6 @@ def draw_comparison(
             layer(runs, tick, x=x("value")),
             layer(spans, rule, x=x("low"), x2={"field": "high"}),
             layer(wholes, point, x=x("value")),
-            layer(letters, {**text, "fontWeight": "bold"}, text={"field": "letters"}),
         ],
     }
     save_chart(path, chart)

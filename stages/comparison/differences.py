@@ -7,13 +7,7 @@ import numpy as np
 
 from stages.comparison.settings import Setting
 from stages.measures.influence import Sample
-from stages.measures.intervals import (
-    Difference,
-    Estimate,
-    difference,
-    estimate,
-    of_enough_sites,
-)
+from stages.measures.intervals import Difference, Estimate, difference, estimate, of_enough_sites
 from stages.measures.scores import WITHIN_FOLDS, Outcome, outcome, sign, title
 
 # Measured for each setting, next to the measure that decides.
@@ -25,8 +19,7 @@ NonInferiority = Literal["non-inferior", "inferior", "not settled"]
 class SettingDifference(NamedTuple):
     """A setting against another: the measure of both, and the interval of the difference.
 
-    `difference`, `low` and `high` are None where there is no interval; `reason` then says why.
-    `margin` and `within_margin`, the answer to `--margin`, are None without it.
+    What is undefined is None, and `reason` says why. `margin` and `within_margin` are of --margin.
     """
 
     setting: str
@@ -82,17 +75,12 @@ class SettingDifference(NamedTuple):
 def deciding(metric: str, settings: Sequence[Setting]) -> str:
     """Return the measure that decides: for ROC AUC of several folds that of the pairs of one fold.
 
-    The ROC AUC of pooled folds also ranks crops of one fold against those of another, whose model
-    may be calibrated differently: it mixes ranking with calibration (Airola et al., Comput Stat
-    Data Anal 55:1828, 2011; Forman and Scholz, SIGKDD Explor 12:49, 2010).
+    The ROC AUC of pooled folds mixes ranking with how alike their models are calibrated (Airola et
+    al., Comput Stat Data Anal 55:1828, 2011; Forman and Scholz, SIGKDD Explor 12:49, 2010).
     """
-    return WITHIN_FOLDS if metric == "roc_auc" and has_folds(settings) else metric
-
-
-def has_folds(settings: Sequence[Setting]) -> bool:
-    """Return whether several folds are pooled, each of another model."""
     folds = settings[0].pooled[0].folds
-    return folds is not None and len(np.unique(folds)) > 1
+    has_several = folds is not None and len(np.unique(folds)) > 1
+    return WITHIN_FOLDS if metric == "roc_auc" and has_several else metric
 
 
 def compare(

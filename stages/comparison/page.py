@@ -7,8 +7,7 @@ import numpy as np
 
 from stages.base.files import write_table
 from stages.comparison.differences import SettingDifference
-from stages.comparison.ranks import Ranks, rank_section
-from stages.comparison.settings import Setting
+from stages.comparison.settings import FOLD, SEEDS, Setting
 from stages.experiments.markdown import markdown_table
 from stages.experiments.settings import as_yaml
 from stages.measures.influence import Sample, influence
@@ -27,9 +26,8 @@ def comparison_page(
     metric: str,
     measured: Sequence[dict[str, Estimate]],
     found: Sequence[SettingDifference],
-    ranks: Ranks,
 ) -> str:
-    """Return the comparison as Markdown: pooled measures, their spread, differences and ranks."""
+    """Return the comparison as Markdown: pooled measures, their spread and differences."""
     first = settings[0]
     params = next(iter(first.runs.values())).params
     sample, names = first.pooled[0], tuple(measured[0])
@@ -96,7 +94,7 @@ def comparison_page(
             "",
             f"With 95 %, the intervals of these {len(found)} differences all hold at once.",
         ]
-    lines += rank_section(ranks, metric)
+    lines += _runs_section(settings, metric)
     if repetitions == 1:
         lines += [
             "",
@@ -162,6 +160,20 @@ def _by_site(metric: str, sample: Sample) -> dict[str, float | None]:
 def _mean(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
     return f"{np.mean(known):.3f}" if len(known) == len(values) else "not defined"
+
+
+def _runs_section(settings: Sequence[Setting], metric: str) -> list[str]:
+    """Return the measure of each setting in each fold and seed."""
+    runs = settings[0].runs
+    if len(settings) < 2 or len(runs) < 2:
+        return []
+    rows = []
+    for key in sorted(runs, key=str):
+        values = [setting.runs[key].measures().get(metric) for setting in settings]
+        shown = ["not defined" if value is None else f"{value:.3f}" for value in values]
+        rows.append([", ".join(map(as_yaml, key)), *shown])
+    columns = [", ".join((FOLD, *SEEDS)), *(f"`{setting.name}`" for setting in settings)]
+    return ["", f"{title(metric)} in each fold and seed:", "", *markdown_table(columns, rows)]
 
 
 def values_of_runs(setting: Setting, measure: str) -> list[float]:

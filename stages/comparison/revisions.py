@@ -43,6 +43,10 @@ class Outputs(NamedTuple):
         assert self.sample.folds is not None
         return len(np.unique(self.sample.folds))
 
+    def is_wrong(self) -> np.ndarray:
+        """Return which crops are decided wrongly, bool (n,)."""
+        return self.decided & (self.sample.y_pred != self.sample.y_true)
+
     def sorted(self) -> "Outputs":
         """Return the same in the order of the crops."""
         order = np.argsort(self.crops)

@@ -226,7 +226,7 @@ def _refuse_other_glomeruli(
                     f"with the same parameters: {reason}"
                 )
             if experiment.data() != other.data():
-                pixels = [one.pixels() for one in (experiment, other)]
+                pixels = [one.manifest("pixels_sha256") for one in (experiment, other)]
                 if changed := [path for path in ours.paths if pixels[0][path] != pixels[1][path]]:
                     raise UserError(
                         f"not comparable: {len(changed)} test glomeruli of {names} have other "
@@ -248,7 +248,7 @@ def _pool(
         found = [predictions[experiment.commit] for experiment in folds]
         pooled.append(pool(found, thresholds))
         if folds[0].params["split.by"] == "site":
-            listed = [experiment.sites() for experiment in folds]
+            listed = [experiment.manifest("site") for experiment in folds]
             of_crops = [names[path] for names, one in zip(listed, found) for path in one.paths]
             sites.append(np.array(of_crops))
     return pooled, sites or None

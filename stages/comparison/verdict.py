@@ -1,6 +1,6 @@
 """Whether a change made the model better: the sentence and the table at the top of a report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -11,15 +11,9 @@ from stages.comparison.revisions import Outputs, read_external, read_test
 from stages.dataset.cohort import SINGLE, are_single
 from stages.experiments.commands import output_of
 from stages.experiments.markdown import markdown_table
-from stages.experiments.sides import (
-    State,
-    changed_pixels,
-    other_folds,
-    read_state,
-    refuse_stale,
-)
+from stages.experiments.sides import State, changed_pixels, other_folds, read_state, refuse_stale
 from stages.measures.influence import Sample
-from stages.measures.intervals import estimate, too_small
+from stages.measures.intervals import Difference, estimate, too_small
 from stages.measures.scores import WITHIN_FOLDS, Outcome, outcome, sign, title
 
 # Discrimination, calibration and decisions at the threshold; then coverage, and the errors that
@@ -42,23 +36,14 @@ class Group(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A measure before and after, and the interval of its difference; None if undefined."""
+    """A measure before and after; `sign` is 1 if higher is better, -1 if lower is better."""
 
     name: str
     before: float | None
     after: float | None
-    low: float | None
-    high: float | None
+    difference: Difference
     word: Outcome | Literal["the same"]
-    reason: str
-    # 1 if higher is better, -1 if lower is better.
     sign: int
-
-    def worst(self) -> float:
-        """Return by how much it may have become worse."""
-        if self.low is None or self.high is None:
-            return 0.0
-        return max(0.0, -min(self.sign * self.low, self.sign * self.high))
 
 
 def verdict(before: str, after: str | None) -> list[str]:
@@ -69,22 +54,19 @@ def verdict(before: str, after: str | None) -> list[str]:
         states = [read_state(side) for side in (before, after)]
         names = [_named(before), _named(after)]
         if states[0].by != states[1].by:
-            return [f"**Not comparable**: kept apart by {states[0].by} before, {states[1].by} now."]
+            raise UserError(f"kept apart by {states[0].by} before, {states[1].by} now")
         folds, notes = _common_folds(states, names)
         old, new = ([read_test(side)] for side in folds)
-        group = Group("", old, new, by_site=states[0].by == "site")
-        groups = [group]
-        if not _other_crops(group) and (
-            changed := changed_pixels(before, after, group.new[0].crops)
-        ):
-            return [
-                f"**Not comparable**: {len(changed)} test glomeruli have other pixels now, such as "
-                f"`{changed[0]}`."
-            ]
+        groups = [Group("", old, new, by_site=states[0].by == "site")]
+        refuse_other_crops(groups[0])
+        if changed := changed_pixels(before, after, new[0].crops):
+            example = f"such as `{changed[0]}`"
+            raise UserError(f"{len(changed)} test glomeruli have other pixels now, {example}")
         for name in states[0].external():
-            found, problem = _external(name, folds)
-            groups += found
-            notes += [problem] if problem else []
+            try:
+                groups.append(_external(name, folds))
+            except UserError as error:
+                notes.append(f"External dataset `{name}` is not compared: {error}.")
         whole = int(states[1].params["split"]["folds"])
         tested = [state.fold for state in folds[1]]
         notes.insert(
@@ -119,88 +101,82 @@ def _common_folds(
     return [[side[fold] for fold in common] for side in found], notes
 
 
-def _external(name: str, folds: Sequence[Sequence[State]]) -> tuple[list[Group], str]:
-    """Return a dataset in `external` as measured by the models of both sides, or why not."""
+def _external(name: str, folds: Sequence[Sequence[State]]) -> Group:
+    """Return a dataset in `external` as measured by the models of both sides.
+
+    Raises:
+        UserError: it was not measured on both sides, or on other crops.
+    """
     both = [pair for pair in zip(*folds) if all(name in state.external() for state in pair)]
     if not both:
-        return [], f"External dataset `{name}` was not measured on both sides."
+        raise UserError("it was not measured on both sides")
     used = [
         {one["path"]: one["md5"] for one in state.stages[f"external@{name}"]["deps"]}
         for pair in both
         for state in pair
     ]
     if len({(one.get(f"data/{name}"), one.get(f"data/{name}.yaml")) for one in used}) > 1:
-        return [], f"External dataset `{name}` has changed: not compared."
+        raise UserError("it has changed")
     old, new = (read_external(name, side) for side in zip(*both))
-    group = Group(name, old, new)
-    if problem := _other_crops(group):
-        return [], f"External dataset `{name}` is not compared: {problem}."
-    return [group], ""
+    refuse_other_crops(group := Group(name, old, new))
+    return group
 
 
 def verdict_on_groups(
     groups: Sequence[Group], before: str, after: str, notes: Sequence[str] = ()
 ) -> list[str]:
-    """Return the verdict on predictions of two sides with the names `before` and `after`."""
-    test = groups[0]
-    if problem := _other_crops(test):
-        return [f"**Not comparable**: {problem}."]
-    sample = test.new[0].sample
-    unit = "site" if test.by_site else "slide"
-    counts = f"{len(sample.y_true)} test glomeruli of {_count(len(np.unique(sample.slides)), unit)}"
+    """Return the verdict on predictions for the same crops of two sides, `before` and `after`."""
+    test, sample = groups[0], groups[0].new[0].sample
+    slides, positives = (
+        len(np.unique(one)) for one in (sample.slides, sample.slides[sample.y_true == 1])
+    )
+    unit = ("site" if test.by_site else "slide") + "s" * (slides != 1)
+    counts = f"{len(sample.y_true)} test glomeruli of {slides} {unit}"
     counts += "".join(
         f", {len(group.new[0].sample.y_true)} of `{group.where}`" for group in groups[1:]
     )
     on = " ".join([f"`{after}` against `{before}`, on {counts}.", *notes])
-    if all(_same(*pair) for group in groups for pair in zip(group.old, group.new)):
-        return [
-            f"**The same**: each of the {counts} has the same probability and predicted class as "
-            "before.",
-            "",
-            on,
-        ]
+    pairs = [pair for group in groups for pair in zip(group.old, group.new)]
+    if all(
+        np.array_equal(old.sample.y_score, new.sample.y_score)
+        and np.array_equal(old.sample.y_pred, new.sample.y_pred)
+        and np.array_equal(old.decided, new.decided)
+        for old, new in pairs
+    ):
+        same = "has the same probability and predicted class as before"
+        return [f"**The same**: each of the {counts} {same}.", "", on]
     changes = compare_groups(groups)
-    single = [f"Caution: {SINGLE}.", ""] if are_single(sample.slides) and not test.by_site else []
-    return [
-        sentence(changes),
-        "",
-        on,
-        "",
-        *single,
-        *_note(changes[: len(MEASURES)], sample, test.by_site),
-        *change_table(changes, before, after),
-    ]
+    notes = []
+    if not test.by_site:
+        notes = [f"Caution: {SINGLE}."] if are_single(sample.slides) else []
+        notes.append(too_small(slides, positives, _widths(changes)))
+    cautions = [line for note in notes if note for line in (note, "")]
+    table = change_table(changes, before, after)
+    return [sentence(changes), "", on, "", *cautions, *table]
 
 
-def _count(number: int, unit: str) -> str:
-    return f"{number} {unit}{'s' * (number != 1)}"
+def _widths(changes: Sequence[Change]) -> dict[str, float | None]:
+    """Return the widths of the intervals of the test set's measures, except of equal ones."""
+    return {
+        name: None if found.low is None or found.high is None else found.high - found.low
+        for name, (*_, found, word, _) in zip(MEASURES, changes)
+        if word != "the same"
+    }
 
 
-def _same(old: Outputs, new: Outputs) -> bool:
-    return all(
-        np.array_equal(a, b)
-        for a, b in (
-            (old.sample.y_score, new.sample.y_score),
-            (old.sample.y_pred, new.sample.y_pred),
-            (old.decided, new.decided),
-        )
-    )
-
-
-def _other_crops(group: Group) -> str:
-    """Return why the two sides have other glomeruli; empty if they are the same."""
+def refuse_other_crops(group: Group) -> None:
+    """Raise `UserError` if the two sides have other glomeruli, labels or slides."""
     old, new = group.old[0].sample, group.new[0].sample
     paths = [set(side[0].crops) for side in (group.old, group.new)]
     if paths[0] != paths[1]:
-        return (
+        raise UserError(
             f"the test sets differ, {len(paths[0])} glomeruli before and {len(paths[1])} now, "
             f"{len(paths[0] & paths[1])} of them in both"
         )
     if relabeled := np.sum(old.y_true != new.y_true):
-        return f"{relabeled} test glomeruli have another label now"
+        raise UserError(f"{relabeled} test glomeruli have another label now")
     if not np.array_equal(old.slides, new.slides):
-        return "test glomeruli belong to other slides now"
-    return ""
+        raise UserError("test glomeruli belong to other slides now")
 
 
 def compare_groups(groups: Sequence[Group]) -> list[Change]:
@@ -210,37 +186,25 @@ def compare_groups(groups: Sequence[Group]) -> list[Change]:
 
 
 def _changes(group: Group, level: float) -> list[Change]:
-    several = group.new[0].folds > 1
-    samples = [[one.sample for one in side] for side in (group.new, group.old)]
-    pairs: list[tuple[str, str, int, list[list[Sample]]]] = []
-    for name in MEASURES:
-        measure = WITHIN_FOLDS if name == "roc_auc" and several else name
-        pairs.append((title(measure), measure, sign(measure), samples))
-    for name, direction, share in ((COVERAGE, 1, _is_decided), (WRONG, -1, _is_wrong)):
-        shares = [[share(one) for one in side] for side in (group.new, group.old)]
-        pairs.append((name, "accuracy", direction, shares))
-    found = []
-    for name, measure, direction, (ours, theirs) in pairs:
-        one = paired(measure, ours, theirs, level, group.by_site)
-        before, after = (_value(measure, side) for side in (theirs, ours))
-        word = "the same" if one.low == one.high == 0 else outcome(direction, one.low, one.high)
-        where = f" on {group.where}" if group.where else ""
-        found.append(
-            Change(name + where, before, after, one.low, one.high, word, one.reason, direction)
-        )
-    return found
+    where = f" on {group.where}" if group.where else ""
 
+    def change(name: str, measure: str, direction: int, of: Callable[[Outputs], Sample]) -> Change:
+        old, new = ([of(one) for one in side] for side in (group.old, group.new))
+        found = paired(measure, new, old, level, group.by_site)
+        before, after = (estimate(measure, side).value for side in (old, new))
+        is_same = found.low == found.high == 0
+        word = "the same" if is_same else outcome(direction, found.low, found.high)
+        return Change(name + where, before, after, found, word, direction)
 
-def _value(measure: str, samples: Sequence[Sample]) -> float | None:
-    return estimate(measure, samples).value
-
-
-def _is_decided(tested: Outputs) -> Sample:
-    return _share(tested, tested.decided)
-
-
-def _is_wrong(tested: Outputs) -> Sample:
-    return _share(tested, tested.decided & (tested.sample.y_pred != tested.sample.y_true))
+    ranking = WITHIN_FOLDS if group.new[0].folds > 1 else "roc_auc"
+    return [
+        *(
+            change(title(name), name, sign(name), lambda tested: tested.sample)
+            for name in (ranking, *MEASURES[1:])
+        ),
+        change(COVERAGE, "accuracy", 1, lambda tested: _share(tested, tested.decided)),
+        change(WRONG, "accuracy", -1, lambda tested: _share(tested, tested.is_wrong())),
+    ]
 
 
 def _share(tested: Outputs, flags: np.ndarray) -> Sample:
@@ -251,43 +215,32 @@ def _share(tested: Outputs, flags: np.ndarray) -> Sample:
 
 def sentence(changes: Sequence[Change]) -> str:
     """Return the verdict on all changes together."""
-    known = [one for one in changes if one.low is not None]
-    if not known:
-        return f"**Not settled**: no difference has an interval ({changes[0].reason})."
+    # By how much each may have become worse.
+    worst = {
+        one.name: -min(one.sign * one.difference.low, one.sign * one.difference.high)
+        for one in changes
+        if one.difference.low is not None and one.difference.high is not None
+    }
+    if not worst:
+        return f"**Not settled**: no difference has an interval ({changes[0].difference.reason})."
     better, worse = (
-        [_numbers(one) for one in known if one.word == word] for word in ("better", "worse")
+        [f"{one.name} ({one.before:.3f} to {one.after:.3f})" for one in changes if one.word == word]
+        for word in ("better", "worse")
     )
     if better and worse:
         return f"**Better and worse**: better in {_and(better)}; worse in {_and(worse)}."
     if better or worse:
         word, found = ("better", better) if better else ("worse", worse)
         return f"**{word.capitalize()}** in {_and(found)}; no other difference is beyond chance."
-    open_ones = [f"{one.worst():.3f} in {one.name}" for one in known if one.worst()]
+    open_ones = [f"{most:.3f} in {name}" for name, most in worst.items() if most > 0]
     return (
         f"**Not settled**: no difference is beyond chance. The intervals allow it to be worse by "
         f"{_and(open_ones)}."
     )
 
 
-def _numbers(change: Change) -> str:
-    return f"{change.name} ({change.before:.3f} to {change.after:.3f})"
-
-
 def _and(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
-
-
-def _note(changes: Sequence[Change], sample: Sample, by_site: bool) -> list[str]:
-    widths = {
-        name: None if one.low is None or one.high is None else one.high - one.low
-        for name, one in zip(MEASURES, changes)
-        if one.word != "the same"
-    }
-    slides, positives = (
-        len(np.unique(one)) for one in (sample.slides, sample.slides[sample.y_true == 1])
-    )
-    text = "" if by_site else too_small(slides, positives, widths)
-    return [text, ""] if text else []
 
 
 def change_table(changes: Sequence[Change], before: str, after: str) -> list[str]:
@@ -298,10 +251,10 @@ def change_table(changes: Sequence[Change], before: str, after: str) -> list[str
         values = [
             "not defined" if value is None else f"{value:.3f}" for value in (one.before, one.after)
         ]
-        difference = None if one.before is None or one.after is None else one.after - one.before
-        arrow = "▲ " if difference and difference > 0 else "▼ " if difference else ""
-        text = "" if difference is None else f"{difference:+.3f}"
-        span = f" ({one.reason})" if one.low is None else f" ({one.low:+.3f} to {one.high:+.3f})"
+        _, value, low, high, *_, reason = one.difference
+        arrow = "▲ " if value and value > 0 else "▼ " if value else ""
+        text = "" if value is None else f"{value:+.3f}"
+        span = f" ({reason})" if low is None else f" ({low:+.3f} to {high:+.3f})"
         rows.append([one.name, *values, text + span, arrow + one.word])
     heading = f"difference ({100 * level:.3g} % interval)"
     return [

@@ -9,7 +9,8 @@ from cleanlab import filter as confident_learning
 from cleanlab.rank import get_self_confidence_for_each_label
 
 from stages.base.errors import UserError
-from stages.experiments.reading import Experiment
+from stages.dataset.predictions import VALIDATION
+from stages.experiments.reading import PREDICTIONS, Experiment
 
 
 class LabelIssue(NamedTuple):
@@ -33,7 +34,9 @@ def out_of_fold(
     probabilities: dict[str, list[float]] = defaultdict(list)
     about: dict[str, tuple[str, int]] = {}
     for experiment in experiments:
-        for path, slide, label, probability in zip(*experiment.unseen_predictions()):
+        # In both tables, each crop is predicted by a model that was not trained on it.
+        table = VALIDATION if experiment.has_no_test else PREDICTIONS
+        for path, slide, label, probability in zip(*experiment.predictions(table)):
             if about.setdefault(str(path), (str(slide), int(label))) != (str(slide), int(label)):
                 raise UserError(
                     f"the experiments have several labels or slides of {path}; choose experiments "

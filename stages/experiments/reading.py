@@ -19,7 +19,7 @@ from stages.base.files import parse_table
 from stages.base.parameters import read_yaml
 from stages.base.strict_json import parse_json
 from stages.dataset.cohort import MANIFEST
-from stages.dataset.predictions import VALIDATION, Predictions, parse_predictions
+from stages.dataset.predictions import Predictions, parse_predictions
 from stages.experiments.commands import find_repository, from_top, output_of
 from stages.experiments.inputs import digest, input_kind
 from stages.experiments.settings import Value, as_yaml, flatten, join_list, params_with
@@ -70,15 +70,8 @@ class Experiment(NamedTuple):
         paths = dataset, f"{dataset}.yaml"
         return {path: found for path, found in self.inputs.items() if path in paths}
 
-    def pixels(self) -> dict[str, str]:
-        """Return the digest of the pixels of each crop, by path."""
-        return self._listed("pixels_sha256")
-
-    def sites(self) -> dict[str, str]:
-        """Return the site of each crop, by path."""
-        return self._listed("site")
-
-    def _listed(self, column: str) -> dict[str, str]:
+    def manifest(self, column: str) -> dict[str, str]:
+        """Return a column of its manifest, by path."""
         where = f"{MANIFEST} of experiment {self.name}"
         return parse_manifest(self.read(MANIFEST), column, where)
 
@@ -96,10 +89,6 @@ class Experiment(NamedTuple):
         lines = io.StringIO(self.read(path), newline="")
         return parse_predictions(lines, f"{path} of experiment {self.name}")
 
-    def unseen_predictions(self) -> Predictions:
-        """Return its predictions for the glomeruli that the predicting model was not trained on."""
-        return self.predictions(VALIDATION if self.has_no_test else PREDICTIONS)
-
 
 def stages_in(lock: str) -> dict[str, dict]:
     """Return the stages in the text of a dvc.lock on which test predictions depend.
@@ -113,12 +102,24 @@ def without_external(stages: dict[str, dict]) -> dict[str, dict]:
     return {name: stage for name, stage in stages.items() if not name.startswith("external@")}
 
 
+def outputs_of(stages: dict[str, dict]) -> dict[str, str]:
+    """Return the digest of each output of some stages, by path."""
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+
+
+def inputs_of(stages: dict[str, dict]) -> dict[str, str]:
+    """Return the digest of each dependency of some stages that none of them makes, by path."""
+    made = outputs_of(stages)
+    dependencies = (one for stage in stages.values() for one in stage.get("deps", []))
+    return {one["path"]: one["md5"] for one in dependencies if one["path"] not in made}
+
+
 def partly_run(stages: dict[str, dict]) -> list[tuple[str, str]]:
     """Return (stage, dependency) for each dependency that was made again after the stage ran.
 
     Its digest in dvc.lock then differs from that of the output.
     """
-    made = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+    made = outputs_of(stages)
     return [
         (name, dependency["path"])
         for name, stage in stages.items()
@@ -202,7 +203,11 @@ def _experiment(row: dict, names: Sequence[str]) -> Experiment:
         name=row["Experiment"] or row["rev"],
         commit=row["rev"],
         params={name: join_list(row.get(name)) for name in names},
-        inputs={key: value for key, value in row.items() if value and is_input(key, row)},
+        inputs={
+            key: value
+            for key, value in row.items()
+            if value and input_kind(key, row.get("data"), row.get("model.weights"))
+        },
     )
 
 
@@ -214,11 +219,6 @@ def refuse_ambiguous(experiments: Sequence[Experiment], names: Sequence[str]) ->
         for name in dict.fromkeys(names)
         if counts[name] > 1
     )
-
-
-def is_input(path: str, params: dict) -> bool:
-    """Return whether a path in dvc.lock is an input of the experiment, not an output of a stage."""
-    return input_kind(path, params.get("data"), params.get("model.weights")) is not None
 
 
 def made_here(experiment: Experiment) -> bool:

@@ -17,6 +17,8 @@ from stages.experiments.inputs import digests
 from stages.experiments.reading import (
     MEASURES_FILE,
     PREDICTIONS,
+    inputs_of,
+    outputs_of,
     parse_manifest,
     partly_run,
     read_at,
@@ -53,14 +55,8 @@ def refuse_stale(revision: str | None) -> None:
             if found != value:
                 reasons.append(f"stage {stage} has not run with the current {key} of params.yaml")
     if revision is None:
-        made = _outputs(stages)
-        used = {
-            one["path"]: one["md5"]
-            for about in stages.values()
-            for one in about.get("deps", [])
-            if one["path"] not in made
-        }
-        used |= {path: made.get(path) for path in (PREDICTIONS, MEASURES_FILE)}
+        made = outputs_of(stages)
+        used = inputs_of(stages) | {path: made.get(path) for path in (PREDICTIONS, MEASURES_FILE)}
         # Data that are not checked out have not changed.
         reasons += [
             f"{path} has changed"
@@ -112,27 +108,13 @@ class State(NamedTuple):
 
     def external(self) -> list[str]:
         """Return the datasets of `external` on which its model was measured."""
-        made = _outputs(self.stages)
-        return [
-            name
-            for name in self.params["external"]
-            if (about := self.stages.get(f"external@{name}"))
-            and all(made.get(one["path"], one["md5"]) == one["md5"] for one in about["deps"])
-        ]
+        stale = {stage for stage, _ in partly_run(self.stages)}
+        stages = {name: f"external@{name}" for name in self.params["external"]}
+        return [name for name, stage in stages.items() if stage in self.stages.keys() - stale]
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of the code, packages, data and weights of its test predictions."""
-        stages = without_external(self.stages)
-        return {
-            one["path"]: one["md5"]
-            for about in stages.values()
-            for one in about.get("deps", [])
-            if one["path"] not in _outputs(stages)
-        }
-
-
-def _outputs(stages: dict[str, dict]) -> dict[str, str]:
-    return {out["path"]: out["md5"] for about in stages.values() for out in about.get("outs", [])}
+        return inputs_of(without_external(self.stages))
 
 
 def read_state(revision: str | None) -> State:

@@ -18,7 +18,6 @@ from stages.base.errors import UserError
 from stages.compare import parse_arguments
 from stages.comparison.differences import compare
 from stages.comparison.page import comparison_page
-from stages.comparison.ranks import mean_ranks, rank
 from stages.comparison.settings import (
     choose,
     find_reference,
@@ -55,10 +54,9 @@ class Made(Experiment):
     def predictions(self, path):
         return self.made[self.commit]
 
-    def pixels(self):
-        return self.crops[self.commit]
-
-    def sites(self):
+    def manifest(self, column):
+        if column == "pixels_sha256":
+            return self.crops[self.commit]
         return {path: path.split("-")[0] for path in self.made[self.commit].paths}
 
     def made_with(self):
@@ -177,7 +175,7 @@ def test_a_setting_whose_folds_are_calibrated_differently_ranks_the_same(make):
 
 def page(settings, by, metric):
     measured, found = compare(settings, settings[0], metric)
-    return comparison_page(settings, by, metric, measured, found, rank(settings, metric))
+    return comparison_page(settings, by, metric, measured, found)
 
 
 def test_non_inferiority_is_in_the_direction_of_the_measure(make):
@@ -251,7 +249,7 @@ def test_a_sentence_for_each_pair(make, zero, metric, verdict):
     assert (difference.setting, difference.against, difference.level) == ("zero", "white", 0.95)
     assert verdict in difference.sentence() and "`zero`" in difference.sentence()
     assert difference.sentence() in comparison_page(
-        settings, ["pad.mode"], metric, measured, [difference], rank(settings, metric)
+        settings, ["pad.mode"], metric, measured, [difference]
     )
 
 
@@ -266,11 +264,9 @@ def test_every_measure_prefers_the_better_setting(make, monkeypatch, metric):
         (sample,), (run,) = setting.pooled, setting.runs.values()
         Made.measured[run.name] |= score(sample.y_true, sample.y_score, sample.y_pred)
     measured, (difference,) = compare(settings, settings[0], metric)
-    ranks = rank(settings, metric)
-    text = comparison_page(settings, ["pad.mode"], metric, measured, [difference], ranks)
+    text = comparison_page(settings, ["pad.mode"], metric, measured, [difference])
     assert difference.difference * MEASURES[metric].sign > 0
     assert MEASURES[metric].title in difference.sentence() and difference.sentence() in text
-    assert ranks.letters == ["a", "a"] and mean_ranks(ranks, metric) == [2, 1]
     monkeypatch.setattr("sys.argv", ["compare", "--metric", metric])
     assert parse_arguments().metric == metric
 

@@ -8,7 +8,13 @@ import pytest
 from benchmarks.coverage import World, verdicts
 from stages.base.errors import UserError
 from stages.comparison.revisions import Outputs, read_test
-from stages.comparison.verdict import Group, compare_groups, sentence, verdict_on_groups
+from stages.comparison.verdict import (
+    Group,
+    compare_groups,
+    refuse_other_crops,
+    sentence,
+    verdict_on_groups,
+)
 from stages.dataset.predictions import Predictions
 from stages.experiments.sides import State
 from stages.measures.pooled import pool
@@ -116,16 +122,15 @@ def test_hospitals_left_out_have_no_interval_over_slides():
 def test_what_cannot_be_compared_is_said():
     now = side([0.1, 0.4, 0.2, 0.9], (0, 1, 0, 1), "aabb")
     fewer = side([0.1, 0.4, 0.2], (0, 1, 0), "aab")
-    (line,) = verdict_on_groups(of_test(fewer, now), "main", "change")
-    assert line == (
-        "**Not comparable**: the test sets differ, 3 glomeruli before and 4 now, 3 of them in both."
-    )
+    said = "the test sets differ, 3 glomeruli before and 4 now, 3 of them in both"
+    with pytest.raises(UserError, match=f"^{said}$"):
+        refuse_other_crops(*of_test(fewer, now))
     relabeled = side([0.1, 0.4, 0.2, 0.9], (1, 0, 1, 0), "aabb")
-    (line,) = verdict_on_groups(of_test(relabeled, now), "main", "change")
-    assert line == "**Not comparable**: 4 test glomeruli have another label now."
+    with pytest.raises(UserError, match=r"^4 test glomeruli have another label now$"):
+        refuse_other_crops(*of_test(relabeled, now))
     moved = side([0.1, 0.4, 0.2, 0.9], (0, 1, 0, 1), "abab")
-    (line,) = verdict_on_groups(of_test(moved, now), "main", "change")
-    assert line == "**Not comparable**: test glomeruli belong to other slides now."
+    with pytest.raises(UserError, match=r"^test glomeruli belong to other slides now$"):
+        refuse_other_crops(*of_test(moved, now))
     line = verdict_on_groups(of_test(now, now), "main", "change")[0]
     assert line == (
         "**The same**: each of the 4 test glomeruli of 2 slides has the same probability and "

@@ -2,7 +2,8 @@
 
 import pytest
 
-from stages.experiments.reading import Experiment, has_run, is_input
+from stages.experiments.inputs import input_kind
+from stages.experiments.reading import Experiment, has_run
 from stages.experiments.settings import IRRELEVANT, as_yaml
 from tests.repositories import dvc, git
 
@@ -61,4 +62,4 @@ def test_has_run_knows_seeds_apart_and_asks_for_the_code_of_this_folder(tmp_path
 )
 def test_what_an_experiment_is_made_of(path, wanted):
     """A dataset whose name begins with the name of this one is no input."""
-    assert is_input(path, {"data": "demo", "model.weights": "mine.weights.h5"}) == wanted
+    assert (input_kind(path, "demo", "mine.weights.h5") is not None) == wanted
