@@ -11,6 +11,7 @@ server's in what Python or a library reads at its start. Tests of what happens b
 imports start `sys.executable`. With NO_FORKS=1 in the environment every program does.
 """
 
+import _imp
 import atexit
 import contextlib
 import gc
@@ -27,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import stages  # noqa: F401  # Sets in the environment how numbers are rounded.
@@ -34,18 +36,39 @@ import stages  # noqa: F401  # Sets in the environment how numbers are rounded.
 FORKS = sys.platform == "linux" and not os.environ.get("NO_FORKS")
 CLIENT = Path(__file__).with_name("fork_client.py")
 LIBRARIES = """
-    numpy scipy.linalg scipy.ndimage scipy.optimize scipy.sparse.csgraph scipy.special scipy.stats
-    pandas cv2 joblib pydantic yaml sklearn.isotonic sklearn.linear_model sklearn.metrics
-    sklearn.model_selection sklearn.pipeline sklearn.preprocessing PIL.Image PIL.ImageDraw
-    PIL.ImageOps PIL.PngImagePlugin PIL.JpegImagePlugin PIL.TiffImagePlugin PIL.WebPImagePlugin
-    tqdm jinja2 vl_convert ruamel.yaml dvclive tensorflow keras keras.src.applications dvc.cli
-    dvc.cli.parser dvc.commands.completion dvc.repo dvc.repo.reproduce dvc.repo.experiments
-    dvc.repo.experiments.queue.tasks dvc.repo.experiments.show dvc.repo.experiments.executor.local
-    dvc.repo.plots dvc.repo.metrics.show dvc.repo.status dvc.repo.checkout
-    dvc.repo.experiments.run dvc.repo.experiments.save dvc.repo.experiments.remove dvc.repo.push
-    dvc.repo.pull dvc.repo.commit dvc.stage.run dvc.stage.loader dvc.api dvc.dependency.param
-    dvc_data.index dvc_data.hashfile.build dvc.render.match dvc_render dvc.scm dulwich.porcelain
-    pygit2 celery kombu.transport.filesystem networkx tabulate rich.table shtab pydot
+    numpy scipy.linalg scipy.ndimage scipy.optimize scipy.sparse.csgraph scipy.special
+    scipy.stats pandas cv2 joblib pydantic yaml sklearn.isotonic sklearn.linear_model
+    sklearn.metrics sklearn.model_selection sklearn.pipeline sklearn.preprocessing PIL.Image
+    PIL.ImageDraw PIL.ImageOps PIL.PngImagePlugin PIL.JpegImagePlugin PIL.TiffImagePlugin
+    PIL.WebPImagePlugin tqdm jinja2 vl_convert ruamel.yaml dvclive tensorflow keras
+    keras.src.applications dvc.cli dvc.cli.parser dvc.commands.completion dvc.repo
+    dvc.repo.reproduce dvc.repo.experiments dvc.repo.experiments.queue.tasks
+    dvc.repo.experiments.show dvc.repo.experiments.executor.local dvc.repo.plots
+    dvc.repo.metrics.show dvc.repo.status dvc.repo.checkout dvc.repo.experiments.run
+    dvc.repo.experiments.save dvc.repo.experiments.remove dvc.repo.push dvc.repo.pull
+    dvc.repo.commit dvc.stage.run dvc.stage.loader dvc.api dvc.dependency.param dvc_data.index
+    dvc_data.hashfile.build dvc.render.match dvc_render dvc.scm dulwich.porcelain pygit2 celery
+    kombu.transport.filesystem networkx tabulate rich.table shtab pydot pydantic.main
+    pydantic.types pydantic.json_schema pydantic.functional_validators
+    pydantic.plugin._schema_validator sklearn.neighbors imagecodecs._spng simplejpeg pyparsing
+    tensorflow.python.data.ops.from_generator_op tensorflow.python.data.ops.from_tensors_op
+    tensorflow.python.data.ops.flat_map_op dvc.utils.hydra dvc.utils.strictyaml
+    hydra._internal.hydra hydra.compose hydra.core.override_parser.overrides_parser
+    omegaconf.grammar_visitor dvc.repo.experiments.queue.celery
+    dvc.repo.experiments.queue.workspace dvc.repo.experiments.queue.tempdir
+    dvc.repo.experiments.brancher dvc.repo.index dvc.repo.stage dvc.repo.metrics.diff
+    dvc.repo.plots.diff dvc.repo.open_repo dvc.repo.artifacts dvc.repo.datasets
+    dvc.repo.worktree dvc.repo.collect dvc.repo.graph dvc.ui.table dvc.cachemgr dvc.data_cloud
+    dvc.daemon dvc_data.index.checkout dvc_data.index.fetch dvc_data.index.push dvc_data.fs
+    dvc_data.hashfile.db.local dvc_data.hashfile.status dvc_task.app.filesystem
+    dvc_task.proc.manager celery.app.control celery.app.events celery.backends.filesystem
+    celery.events.receiver celery.fixups.django celery.loaders.app celery.worker.worker
+    dulwich.stash dulwich.worktree dulwich.gc scmrepo.fs scmrepo.git.backend.pygit2.filter
+    fsspec.implementations.memory antlr4.LL1Analyzer celery.app.amqp dulwich.bitmap
+    dulwich.filters dulwich.line_ending dvc.dirs dvc.repo.brancher dvc.repo.trie
+    dvc_data.hashfile._progress encodings.cp437 rich.json multiprocessing.sharedctypes
+    pydantic.fields ruamel.yaml.mergevalue statsmodels.stats.multitest
+    scmrepo.git.backend.pygit2.callbacks platformdirs.unix
 """.split()
 
 _environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "1"}
@@ -87,15 +110,42 @@ def preload() -> list[str]:
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    import PIL.Image
+    import pydantic
     from dvc.cli.parser import get_main_parser
 
     get_main_parser()
+    # The first model looks for plugins in all that is installed; the first file, for its format.
+    pydantic.create_model("First")
+    PIL.Image.init()
     del sys.modules["jax"]
     for name in [name for name in sys.modules if name.split(".")[0] in ("stages", "tests")]:
         del sys.modules[name]
+    compile_stages()
     # A garbage collection in a fork would otherwise copy the pages of all that was imported.
     gc.freeze()
     return [path for path in sys.path if path not in ("", os.getcwd())]
+
+
+def compile_stages() -> None:
+    """Compile this project's code once, for all forks whose folder holds the same text.
+
+    A fork that ran in a copy of the project would otherwise compile each file: the tests copy it
+    hundreds of times, and Python keeps compiled code by the folder.
+    """
+    compiled = {}
+    compile_here = SourceFileLoader.source_to_code
+    for file in Path("stages").rglob("*.py"):
+        text = file.read_bytes()
+        compiled[text] = compile(text, file, "exec", dont_inherit=True)
+
+    def source_to_code(self, data, path, **options):
+        if code := compiled.get(bytes(data)):
+            _imp._fix_co_filename(code, path)
+            return code
+        return compile_here(self, data, path, **options)
+
+    SourceFileLoader.source_to_code = source_to_code  # type: ignore[method-assign]
 
 
 class Fork(Exception):
