@@ -25,28 +25,15 @@ DEFAULT = ("requirements.txt", "requirements-backbones.txt")
 def main() -> None:
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     parser = argument_parser(__doc__)
-    parser.add_argument("output", type=Path, help="the folder to write; it must not exist")
-    parser.add_argument("--python", default=here, help=f"of the other machine (default: {here})")
-    parser.add_argument(
-        "--platform",
-        action="append",
-        default=[],
-        help="of the other machine, as pip names it; repeatable",
-    )
-    parser.add_argument(
-        "--requirements",
-        nargs="+",
-        default=[*DEFAULT],
-        metavar="FILE",
-        help=f"(default: {' '.join(DEFAULT)})",
-    )
-    parser.add_argument(
-        "--dataset",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="such as data/mine.dvc; repeatable",
-    )
+    add = parser.add_argument
+    add("output", type=Path, help="the folder to write; it must not exist")
+    add("--python", default=here, help=f"of the other machine (default: {here})")
+    platform_help = "of the other machine, as pip names it; repeatable"
+    add("--platform", action="append", default=[], help=platform_help)
+    usual = f"(default: {' '.join(DEFAULT)})"
+    add("--requirements", nargs="+", default=[*DEFAULT], metavar="FILE", help=usual)
+    dataset_help = "such as data/mine.dvc; repeatable"
+    add("--dataset", action="append", default=[], metavar="FILE", help=dataset_help)
     arguments = parser.parse_args()
     if arguments.output.exists() or not arguments.output.name:
         raise UserError(f"{arguments.output} already exists; choose another name, or remove it")

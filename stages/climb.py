@@ -15,9 +15,8 @@ and does not use the test fold. Writes climb.md, climb.csv and climb.png into th
 """
 
 import sys
-from pathlib import Path
 
-from stages.base.arguments import argument_parser, output_folder
+from stages.base.arguments import add_output, argument_parser
 from stages.base.errors import run_program
 from stages.base.files import refuse_outputs, replacing
 from stages.base.parameters import check
@@ -35,20 +34,9 @@ WRITTEN = ("climb.md", "climb.csv", "climb.png")
 
 def main() -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument(
-        "-S",
-        "--set-param",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="as in `dvc exp run`",
-    )
-    parser.add_argument(
-        "--output",
-        type=output_folder,
-        default=Path("climb"),
-        help="the folder to write to (default: climb)",
-    )
+    add, how = parser.add_argument, "as in `dvc exp run`"
+    add("-S", "--set-param", action="append", default=[], metavar="NAME=VALUE", help=how)
+    add_output(parser, "climb")
     arguments = parser.parse_args()
     output = arguments.output
     refuse_outputs({str(output / name): output / name for name in WRITTEN})

@@ -17,9 +17,8 @@ comparison.png into the folder --output.
 import argparse
 import math
 import sys
-from pathlib import Path
 
-from stages.base.arguments import argument_parser, output_folder
+from stages.base.arguments import add_output, argument_parser
 from stages.base.errors import run_program
 from stages.base.files import refuse_outputs, replacing, write_table
 from stages.comparison.chart import draw_comparison
@@ -56,52 +55,21 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argument_parser(__doc__)
-    parser.add_argument(
-        "experiments", nargs="*", help="names of experiments (default: all that start from --rev)"
-    )
-    parser.add_argument(
-        "--by",
-        type=split_names,
-        help="grouping parameters (default: all that vary, except folds and seeds)",
-    )
-    parser.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="only experiments with this value",
-    )
-    parser.add_argument(
-        "--against",
-        metavar="VALUE[,VALUE]",
-        help="the setting to compare with (default: that of params.yaml)",
-    )
-    parser.add_argument(
-        "--metric",
-        choices=MEASURES,
-        default="roc_auc",
-        help="the measure of the verdicts (default: roc_auc, of the pairs of one fold)",
-    )
-    parser.add_argument(
-        "--margin",
-        type=_margin,
-        help="also say which settings are non-inferior: worse by less than this, if at all",
-    )
-    parser.add_argument(
-        "--rev",
-        action="append",
-        default=[],
-        help="the commit, branch or tag that the experiments start from",
-    )
-    parser.add_argument(
-        "--num", type=int, default=1, help="how many commits to go back from there (default: 1)"
-    )
-    parser.add_argument(
-        "--output",
-        type=output_folder,
-        default=Path("comparison"),
-        help="the folder to write to (default: comparison)",
-    )
+    add = parser.add_argument
+    add("experiments", nargs="*", help="names of experiments (default: all that start from --rev)")
+    add("--by", type=split_names, help="grouping parameters (default: all that vary)")
+    where_help = "only experiments with this value"
+    add("--where", action="append", default=[], metavar="NAME=VALUE", help=where_help)
+    against_help = "the setting to compare with (default: that of params.yaml)"
+    add("--against", metavar="VALUE[,VALUE]", help=against_help)
+    metric_help = "the measure of the verdicts (default: roc_auc, of the pairs of one fold)"
+    add("--metric", choices=MEASURES, default="roc_auc", help=metric_help)
+    margin_help = "also say which settings are non-inferior: worse by less than this, if at all"
+    add("--margin", type=_margin, help=margin_help)
+    rev_help = "the commit, branch or tag that the experiments start from"
+    add("--rev", action="append", default=[], help=rev_help)
+    add("--num", type=int, default=1, help="how many commits to go back from there (default: 1)")
+    add_output(parser, "comparison")
     return parser.parse_args()
 
 

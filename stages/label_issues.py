@@ -11,7 +11,7 @@ a correction is a line `path,label` in the table that the dataset's card names a
 import sys
 from pathlib import Path
 
-from stages.base.arguments import argument_parser, output_folder
+from stages.base.arguments import add_output, argument_parser
 from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import refuse_outputs, write_table
 from stages.dataset.card import read_dataset
@@ -29,25 +29,12 @@ def main() -> None:
     parser.add_argument(
         "experiments", nargs="+", help="names of experiments, such as one for each fold"
     )
-    parser.add_argument(
-        "--rev",
-        action="append",
-        default=[],
-        help="the commit, branch or tag that the experiments start from",
-    )
-    parser.add_argument(
-        "--output",
-        type=output_folder,
-        default=Path("label_issues"),
-        help="the folder to write to (default: label_issues)",
-    )
+    rev_help = "the commit, branch or tag that the experiments start from"
+    parser.add_argument("--rev", action="append", default=[], help=rev_help)
+    add_output(parser, "label_issues")
     arguments = parser.parse_args()
-    refuse_outputs(
-        {
-            str(arguments.output / name): arguments.output / name
-            for name in ("label_issues.csv", "label_issues.png")
-        }
-    )
+    table, picture = (arguments.output / f"label_issues.{suffix}" for suffix in ("csv", "png"))
+    refuse_outputs({str(path): path for path in (table, picture)})
     found = read_experiments(arguments.rev, 1)
     known = {experiment.name: experiment for experiment in found}
     refuse_ambiguous(found, arguments.experiments)
@@ -71,19 +58,16 @@ def main() -> None:
     dataset = read_dataset(names[0])
     paths, slides, y_true, y_score = out_of_fold(experiments)
     issues = find_label_issues(paths, slides, y_true, y_score)
-    write_table(arguments.output / "label_issues.csv", LabelIssue._fields, issues)
+    write_table(table, LabelIssue._fields, issues)
     crops = [load_image(dataset.folder / issue.path).convert("RGB") for issue in issues[:ON_SHEET]]
     captions = [
         f"label {issue.label}, p = {issue.probability:.3f}\n{Path(issue.path).name}"
         for issue in issues[:ON_SHEET]
     ]
     sheet = contact_sheet(crops, captions, columns=min(PER_ROW, max(1, len(crops))))
-    save_png(arguments.output / "label_issues.png", sheet)
-    print(
-        f"{len(issues)} of {len(paths)} labels are unlikely: {arguments.output}/label_issues.csv "
-        "and label_issues.png",
-        file=sys.stderr,
-    )
+    save_png(picture, sheet)
+    written = f"{table} and {picture.name}"
+    print(f"{len(issues)} of {len(paths)} labels are unlikely: {written}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ report begins with the stages that must run, and the exit code is 1.
 """
 
 import sys
-from pathlib import Path
 
-from stages.base.arguments import argument_parser, output_folder
+from stages.base.arguments import add_output, argument_parser
 from stages.base.errors import UserError, run_program
 from stages.base.files import refuse_outputs, replacing
 from stages.comparison.verdict import verdict
@@ -30,12 +29,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("base", help="the commit, branch, tag or experiment to compare with")
     parser.add_argument("revision", nargs="?", help="what to compare (default: the workspace)")
-    parser.add_argument(
-        "--output",
-        type=output_folder,
-        default=Path("report"),
-        help="the folder to write to (default: report)",
-    )
+    add_output(parser, "report")
     parser.add_argument(
         "--no-pictures",
         action="store_true",

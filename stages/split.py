@@ -14,7 +14,6 @@ from stages.base.files import read_table, write_json, write_table
 from stages.base.parameters import read_params
 from stages.dataset.cohort import CLASS_NAMES, MANIFEST, SINGLE, SPLIT, SPLITS, are_single
 from stages.intake.folds import (
-    Folds,
     folds_without_a_class,
     joined_by_copies,
     merge_groups,
@@ -51,15 +50,16 @@ def main() -> None:
     # Files with the same pixels stay together, whatever their slides.
     groups = merge_groups(keys, pixels)
     joined = joined_by_copies(paths, keys, pixels)
-    said = Folds("split.folds", f"{params.by}s", joined)
-    drawn = number_folds(y, groups, params.folds, params.seed, said)
+    unit = f"{params.by}s"
+    drawn = number_folds(y, groups, params.folds, params.seed, unit, joined=joined)
     numbers = (drawn - params.fold) % params.folds + (not params.has_test)
     if params.has_inner_slides:
         rest = numbers > 0
         inner = merge_groups(np.array(slides)[rest], np.array(pixels)[rest])
         why = "split.validation_by is 'slide', for which the number of folds"
-        said = Folds(why, "slides outside of the test set", joined)
-        numbers[rest] = 1 + number_folds(y[rest], inner, params.others, params.seed, said)
+        unit = "slides outside of the test set"
+        drawn = number_folds(y[rest], inner, params.others, params.seed, unit, why, joined)
+        numbers[rest] = 1 + drawn
     if not params.has_test:
         refuse_folds_without_a_class(params, y, groups, numbers)
     is_val = numbers == params.validation_offset

@@ -68,30 +68,18 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argument_parser(__doc__)
-    parser.add_argument(
-        "-S",
-        "--set-param",
-        action="append",
-        default=[],
-        metavar="NAME=VALUES",
-        help="as in `dvc exp run --queue`",
-    )
-    parser.add_argument(
-        "--name", default="sweep", help="the experiments' name, before a number (default: sweep)"
-    )
-    parser.add_argument(
+    add, how = parser.add_argument, "as in `dvc exp run --queue`"
+    add("-S", "--set-param", action="append", default=[], metavar="NAME=VALUES", help=how)
+    add("--name", default="sweep", help="the experiments' name, before a number (default: sweep)")
+    add(
         "--scheduler",
         default=scheduler_address(),
         metavar="ADDRESS",
         help="the Dask cluster, such as tcp://10.0.0.1:8786 (default: $DASK_SCHEDULER_ADDRESS, or "
         "processes of this machine)",
     )
-    parser.add_argument(
-        "--workers", type=int, default=2, help="how many processes of this machine (default: 2)"
-    )
-    parser.add_argument(
-        "--repository", help="where workers clone from and push to (default: this folder)"
-    )
+    add("--workers", type=int, default=2, help="how many processes of this machine (default: 2)")
+    add("--repository", help="where workers clone from and push to (default: this folder)")
     store = parser.add_mutually_exclusive_group()
     store.add_argument(
         "--cache", help="a DVC cache that workers can reach (default: that of this repository)"

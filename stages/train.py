@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.base.arithmetic import THREADS, is_portable
-from stages.base.errors import UserError, run_program
+from stages.base.errors import run_program
 from stages.base.files import sha256, write_json
 from stages.base.fingerprint import STAGES, code_files
 from stages.base.parameters import read_params
@@ -54,11 +54,6 @@ def main() -> None:
         )
 
     cohort, squares, padding = read_cohort(), open_squares(), read_squares_card()
-    if cohort.has_no_test and not params.ensemble:
-        raise UserError(
-            "params.yaml: split.test is 'none', so train.ensemble must be true: each member leaves "
-            "one fold out, on which calibration, threshold and measures rest"
-        )
     members, best = [], []
     validated = np.zeros(len(cohort.paths), dtype=bool)
     probability = np.zeros(len(cohort.paths), dtype=np.float32)

@@ -15,8 +15,13 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     )
 
 
-def output_folder(text: str) -> Path:
-    """Return the folder that --output names, for argparse."""
+def add_output(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add --output, the folder to write to."""
+    help = f"the folder to write to (default: {default})"
+    parser.add_argument("--output", type=_folder, default=Path(default), help=help)
+
+
+def _folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("it must name a folder")
     if Path(text).exists() and not Path(text).is_dir():

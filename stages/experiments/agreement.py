@@ -63,7 +63,10 @@ def compare_predictions(committed: str, here: str) -> Agreement:
 
 def compare_measures(committed: dict, here: dict) -> Agreement:
     """Compare two files of measures: counts and texts are equal, scores within tolerance."""
-    ours, theirs = (_compared(flatten(one)) for one in (committed, here))
+    ours, theirs = (
+        {name: value for name, value in flatten(one).items() if _is_compared(name, value)}
+        for one in (committed, here)
+    )
     if ours.keys() != theirs.keys():
         return Agreement(False, f"other measures: {', '.join(sorted(ours.keys() ^ theirs.keys()))}")
     found = []
@@ -81,12 +84,8 @@ def compare_measures(committed: dict, here: dict) -> Agreement:
     )
 
 
-def _compared(values: dict[str, Value]) -> dict[str, Value]:
-    """Return the counts, the texts and the measures that have a tolerance."""
-    return {name: value for name, value in values.items() if _is_compared(name, value)}
-
-
 def _is_compared(name: str, value: Value) -> bool:
+    """Return whether a value is a count, a text or a measure that has a tolerance."""
     if "confusion." in name or "interval_95." in name:
         return False
     measure = MEASURES.get(_last(name))

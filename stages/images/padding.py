@@ -1,7 +1,6 @@
 """Pad many crops, on all cores or on a cluster, and draw a picture of the result."""
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,8 +32,6 @@ def pad_all(
 ) -> None:
     """Write the squares of all `crops` to a .npy file, uint8 (N, size, size, 3), on all cores.
 
-    Each square is written to its row when it is done, so that memory does not grow with N.
-
     Args:
         scheduler: the address of a Dask cluster to use instead; its workers need the same paths.
 
@@ -42,30 +39,27 @@ def pad_all(
         UserError: some files cannot be read, or show another picture.
     """
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(crops), size, size, 3)}
+    problems: dict[int, str] = {}
+    padded: Iterable[tuple[int, np.ndarray | str]]
     with replacing(output, binary=True) as npy:
         np.lib.format.write_array_header_1_0(npy, header)
-        start, turn = npy.tell(), threading.Lock()
-
-        def write(row: int, square: np.ndarray) -> None:
-            # On a full disk a write raises, but a memory map would kill the process.
-            with turn:
-                npy.seek(start + row * square.nbytes)
-                npy.write(square.tobytes())
-
-        def pad_here(row: int) -> str | None:
-            square, problem = pad_one(crops[row], mode, size)
-            if square is not None:
-                write(row, square)
-            return problem
-
+        start = npy.tell()
         if scheduler is None:
-            rows = [(row,) for row in range(len(crops))]
-            refuse([problem for problem in on_all_cores(pad_here, rows, "padding") if problem])
+            items = [(crop, mode, size) for crop in crops]
+            padded = enumerate(on_all_cores(pad_one, items, "padding"))
         else:
-            pad_on_cluster(crops, mode, size, write, scheduler)
+            padded = pad_on_cluster(crops, mode, size, scheduler)
+        for row, square in padded:
+            if isinstance(square, str):
+                problems[row] = square
+                continue
+            # On a full disk a write raises, but a memory map would kill the process.
+            npy.seek(start + row * square.nbytes)
+            npy.write(square.tobytes())
+        refuse([problems[row] for row in sorted(problems)])
 
 
-def pad_one(crop: Crop, mode: Mode, size: int) -> tuple[np.ndarray | None, str | None]:
+def pad_one(crop: Crop, mode: Mode, size: int) -> np.ndarray | str:
     """Return the square of a crop, or what is wrong with its file."""
     try:
         image = load_image(crop.file)
@@ -74,22 +68,17 @@ def pad_one(crop: Crop, mode: Mode, size: int) -> tuple[np.ndarray | None, str |
                 f"{crop.file}: it shows another picture than when the manifest was written; "
                 "run `dvc repro`"
             )
-        return make_square(image, mode, size), None
+        return make_square(image, mode, size)
     except UserError as error:
-        return None, str(error)
+        return str(error)
 
 
 def pad_on_cluster(
-    crops: Sequence[Crop],
-    mode: Mode,
-    size: int,
-    write: Callable[[int, np.ndarray], None],
-    scheduler: str,
-) -> None:
-    """Pad crops on the workers of a Dask cluster, and `write` each square, with its row, here."""
+    crops: Sequence[Crop], mode: Mode, size: int, scheduler: str
+) -> Iterator[tuple[int, np.ndarray | str]]:
+    """Yield the row and `pad_one` of each crop, from the workers of a Dask cluster."""
     # Workers have other working folders.
     crops = [crop._replace(file=crop.file.absolute()) for crop in crops]
-    problems: dict[int, str] = {}
     with (
         connect(scheduler) as client,
         progress(total=len(crops), desc="padding", unit="image") as bar,
@@ -102,18 +91,11 @@ def pad_on_cluster(
                     f"the cluster at {scheduler} failed to pad {crops[first].file} and the next "
                     f"ones: {padded}"
                 )
-            for row, (square, problem) in enumerate(padded, start=first):
-                if square is not None:
-                    write(row, square)
-                else:
-                    problems[row] = problem or ""
+            yield from enumerate(padded, start=first)
             bar.update(len(padded))
-    refuse([problems[row] for row in sorted(problems)])
 
 
-def pad_group(
-    first: int, crops: Sequence[Crop], mode: Mode, size: int
-) -> list[tuple[np.ndarray | None, str | None]]:
+def pad_group(first: int, crops: Sequence[Crop], mode: Mode, size: int) -> list[np.ndarray | str]:
     """Return `pad_one` of each of some crops; `first` is the row of the first one."""
     return [pad_one(crop, mode, size) for crop in crops]
 

@@ -1,11 +1,7 @@
-"""Drawing folds that keep groups of images together.
-
-scikit-learn takes longer to import than everything else here, so it is imported where it is used.
-"""
+"""Drawing folds that keep groups of images together."""
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 import scipy
@@ -39,23 +35,6 @@ def merge_groups(*keys: Sequence[str] | np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first))[inverse]
 
 
-class Folds(NamedTuple):
-    """What an error says of folds that cannot be drawn.
-
-    Attributes:
-        parameter: the parameter that gives their number.
-        kept_apart: what they keep apart.
-        joined: lines of `joined_by_copies`.
-    """
-
-    parameter: str = "split.folds"
-    kept_apart: str = "groups"
-    joined: Sequence[str] = ()
-
-
-FOLDS = Folds()
-
-
 def joined_by_copies(
     paths: Sequence[str], groups: Sequence[str], pixels: Sequence[str]
 ) -> list[str]:
@@ -71,7 +50,13 @@ def joined_by_copies(
 
 
 def number_folds(
-    y: np.ndarray, groups: np.ndarray, folds: int, seed: int, said: Folds = FOLDS
+    y: np.ndarray,
+    groups: np.ndarray,
+    folds: int,
+    seed: int,
+    kept_apart: str = "groups",
+    parameter: str = "split.folds",
+    joined: Sequence[str] = (),
 ) -> np.ndarray:
     """Return the fold of each image, int (N,), from 0 to folds - 1.
 
@@ -82,16 +67,18 @@ def number_folds(
     Args:
         y: int array (N,) of labels 0 and 1.
         groups: int array (N,); equal numbers stay together.
-        said: for the error.
+        kept_apart, parameter, joined: for the error: what the groups are, which parameter gives
+            the number of folds, and lines of `joined_by_copies`.
 
     Raises:
         UserError: a class has fewer images, or there are fewer groups, than folds.
     """
+    # It takes longer to import than everything else here.
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    here = f"params.yaml: {said.parameter} is {folds}, but there are only"
+    here = f"params.yaml: {parameter} is {folds}, but there are only"
     if (present := len(np.unique(groups))) < folds:
-        refuse([f"{here} {present} {said.kept_apart} to keep apart", *said.joined])
+        refuse([f"{here} {present} {kept_apart} to keep apart", *joined])
     refuse(
         f"{here} {count} {CLASS_NAMES[label].replace('_', ' ')} glomeruli"
         for label, count in enumerate(np.bincount(y, minlength=2))

@@ -69,7 +69,8 @@ def read_laboratory_table(table: Path, wanted: Sequence[Wanted]) -> Table:
             assert_never(other)
     if lacking := missing(header, wanted):
         raise MissingColumn(table, lacking, header)
-    places = {name: _place(header, name, table) for name in _present(header, wanted)}
+    present = [name for one in wanted for name in _present(header, one)]
+    places = {name: _place(header, name, table) for name in present}
     for name, place in places.items():
         if place in hidden:
             raise UserError(f"{table}: the column {quoted(name)} is hidden; unhide or rename it")
@@ -134,12 +135,12 @@ def _alternatives(wanted: Wanted) -> tuple[str, ...]:
 
 def missing(header: Sequence[str], wanted: Sequence[Wanted]) -> Wanted | None:
     """Return the first of the `wanted` columns that is missing, or None."""
-    return next((one for one in wanted if not _present(header, [one])), None)
+    return next((one for one in wanted if not _present(header, one)), None)
 
 
-def _present(header: Sequence[str], wanted: Sequence[Wanted]) -> list[str]:
-    known = {column_key(name) for name in header}
-    return [name for one in wanted for name in _alternatives(one) if column_key(name) in known]
+def _present(header: Sequence[str], wanted: Wanted) -> list[str]:
+    known = set(map(column_key, header))
+    return [name for name in _alternatives(wanted) if column_key(name) in known]
 
 
 def column_key(name: str) -> str:

@@ -1,6 +1,7 @@
 """The rungs of the ladder, each trained as experiments: its validation results and overfitting."""
 
 import csv
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -52,13 +53,9 @@ class Trainings:
             "params.yaml",
         ]
         refuse_unrecorded(self.inputs)
-        self.began = self.states()
+        self.began = digests(self.inputs)
         self.found = read_experiments()
         self.names = {experiment.name for experiment in self.found}
-
-    def states(self) -> dict[str, str | None]:
-        """Return the digest of each input of a training, by path."""
-        return digests(self.inputs)
 
     def rung(self, step: str, reached_by: str) -> Rung:
         """Return the rung `step`, trained for each validation fold and seed of `params`."""
@@ -72,7 +69,10 @@ class Trainings:
         for seed in seeds:
             of_seed = []
             for validation in validations:
-                experiment = self.run(step, validation, seed, len(validations) > 1, len(seeds) > 1)
+                name = f"{self.wanted['data']}-{step}"
+                name += f"-validation{validation}" * (len(validations) > 1)
+                name += f"-seed{seed}" * (len(seeds) > 1)
+                experiment = self.run(name, step, validation, seed)
                 experiments.append(experiment.name)
                 of_seed.append(experiment.predictions(VALIDATION))
                 logs.append(overfitting(read_log(experiment), self.params.last_epochs))
@@ -83,24 +83,15 @@ class Trainings:
             step, reached_by, experiments, pooled, training_auc, validation_auc, upturn, overfits
         )
 
-    def run(
-        self, step: str, validation: Value, seed: Value, name_validation: bool, name_seed: bool
-    ) -> Experiment:
+    def run(self, name: str, step: str, validation: Value, seed: Value) -> Experiment:
         """Return the experiment of this folder with these parameters; run it if necessary."""
         changes = {"model.step": step, "split.validation_offset": validation, "train.seed": seed}
         if found := has_run(self.found, {**self.wanted, **changes}, AFTER_VALIDATION):
             return found
-        name = (
-            f"{self.wanted['data']}-{step}"
-            + f"-validation{validation}" * name_validation
-            + f"-seed{seed}" * name_seed
-        )
-        taken, number = name, 2
-        while name in self.names:
-            name, number = f"{taken}-{number}", number + 1
-        if changed := sorted(
-            path for path, state in self.states().items() if state != self.began[path]
-        ):
+        number = next(one for one in itertools.count(1) if _numbered(name, one) not in self.names)
+        name = _numbered(name, number)
+        states = digests(self.inputs)
+        if changed := sorted(path for path in states if states[path] != self.began[path]):
             raise UserError(
                 f"{', '.join(changed)}: changed since the climb began; begin it again, and "
                 "experiments that are still valid are kept"
@@ -110,6 +101,10 @@ class Trainings:
         )
         self.names.add(name)
         return Experiment(name, commit, {}, {})
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-{number}"
 
 
 def read_log(experiment: Experiment) -> dict[str, list[float]]:

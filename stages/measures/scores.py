@@ -27,32 +27,23 @@ class Confusion(NamedTuple):
 
 
 class Undefined(NamedTuple):
-    """A reason for which a measure is undefined, and whether it applies to these counts."""
+    """A reason for which a measure is undefined: the sum of these counts is 0."""
 
     reason: str
-    applies: Callable[[Confusion], bool]
+    counts: Callable[[int, int, int, int], int]
 
 
-NO_IMAGE = Undefined("there is no image", lambda counts: not any(counts))
-NO_POSITIVE = Undefined(
-    "there is no positive image",
-    lambda counts: counts.true_positive + counts.false_negative == 0,
-)
-NO_NEGATIVE = Undefined(
-    "there is no negative image",
-    lambda counts: counts.true_negative + counts.false_positive == 0,
-)
+NO_IMAGE = Undefined("there is no image", lambda tn, fp, fn, tp: tn + fp + fn + tp)
+NO_POSITIVE = Undefined("there is no positive image", lambda tn, fp, fn, tp: fn + tp)
+NO_NEGATIVE = Undefined("there is no negative image", lambda tn, fp, fn, tp: tn + fp)
 NONE_PREDICTED_POSITIVE = Undefined(
-    "no image is predicted positive",
-    lambda counts: counts.true_positive + counts.false_positive == 0,
+    "no image is predicted positive", lambda tn, fp, fn, tp: fp + tp
 )
 NONE_PREDICTED_NEGATIVE = Undefined(
-    "no image is predicted negative",
-    lambda counts: counts.true_negative + counts.false_negative == 0,
+    "no image is predicted negative", lambda tn, fp, fn, tp: tn + fn
 )
 ALL_TRUE_NEGATIVE = Undefined(
-    "no image is positive or predicted positive",
-    lambda counts: counts.true_negative == sum(counts),
+    "no image is positive or predicted positive", lambda tn, fp, fn, tp: fp + fn + tp
 )
 
 
@@ -88,7 +79,7 @@ class Measure(NamedTuple):
 
     def why_undefined(self, counts: Confusion) -> str:
         """Return the reason for which it is undefined on these images; empty if it is defined."""
-        return next((one.reason for one in self.undefined if one.applies(counts)), "")
+        return next((one.reason for one in self.undefined if not one.counts(*counts)), "")
 
 
 def calibration_error(y_true: np.ndarray, y_score: np.ndarray) -> float:

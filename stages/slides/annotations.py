@@ -1,6 +1,5 @@
 """Reading what was drawn on a slide, as QuPath, ImageScope and HistomicsUI export it."""
 
-import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -76,16 +75,6 @@ class SlideAnnotations(NamedTuple):
     from_bounds: bool
 
 
-class _Raw(NamedTuple):
-    """An annotation as in its file (see `Annotation`); `make` makes its outline, or raises."""
-
-    identifier: Any
-    classes: Sequence[Any]
-    name: Any
-    not_drawn: str
-    make: Callable[[], BaseGeometry]
-
-
 def read_annotations(path: Path) -> SlideAnnotations:
     """Return the annotations in a file; its content shows which program wrote it.
 
@@ -120,9 +109,8 @@ def read_annotations(path: Path) -> SlideAnnotations:
         IndexError,
     ) as error:
         raise _no_annotations(path, f"{type(error).__name__} {error}") from None
-    return SlideAnnotations(
-        [_annotation(number, one) for number, one in enumerate(found, start=1)], from_bounds
-    )
+    numbered = [one._replace(number=number) for number, one in enumerate(found, start=1)]
+    return SlideAnnotations(numbered, from_bounds)
 
 
 def _no_annotations(path: Path, reason: str) -> UserError:
@@ -131,27 +119,33 @@ def _no_annotations(path: Path, reason: str) -> UserError:
     return UserError(f"{path}: not valid annotations ({reason}); it must be {kinds}")
 
 
-def _annotation(number: int, raw: _Raw) -> Annotation:
-    classes = tuple(text for name in raw.classes if (text := _text(name)))
+def _annotation(
+    identifier: Any,
+    classes: Sequence[Any],
+    name: Any,
+    not_drawn: str,
+    make: Callable[[Any], BaseGeometry],
+    source: Any,
+) -> Annotation:
+    """Return an annotation, still without its number; `make` makes its outline of `source`."""
     outline, problem = None, ""
     try:
-        outline = raw.make()
+        outline = make(source)
         if outline.is_empty or not np.isfinite(shapely.get_coordinates(outline)).all():
             raise ValueError("it has no points, or some that are not numbers")
     except KeyError as error:
         outline, problem = None, f"{error} is missing"
     except INVALID as error:
         outline, problem = None, " ".join(str(error).split())[:120]
-    return Annotation(
-        number, _text(raw.identifier), classes, _text(raw.name), raw.not_drawn, outline, problem
-    )
+    named = tuple(text for one in classes if (text := _text(one)))
+    return Annotation(0, _text(identifier), named, _text(name), not_drawn, outline, problem)
 
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _of_qupath(content: Any) -> Iterator[_Raw]:
+def _of_qupath(content: Any) -> Iterator[Annotation]:
     """Read a FeatureCollection, a list of features (older versions), or one feature."""
     if isinstance(content, dict):
         content = content["features"] if content["type"] == "FeatureCollection" else [content]
@@ -169,9 +163,8 @@ def _of_qupath(content: Any) -> Iterator[_Raw]:
             kind = kind.get("name") or joined
         identifier = feature.get("id")
         object_type = properties.get("objectType") or properties.get("object_type") or identifier
-        make = functools.partial(_qupath_outline, feature)
-        not_drawn = NOT_DRAWN.get(str(object_type), "")
-        yield _Raw(identifier, [kind], properties.get("name"), not_drawn, make)
+        name, not_drawn = properties.get("name"), NOT_DRAWN.get(str(object_type), "")
+        yield _annotation(identifier, [kind], name, not_drawn, _qupath_outline, feature)
 
 
 def _qupath_outline(feature: dict) -> BaseGeometry:
@@ -180,7 +173,7 @@ def _qupath_outline(feature: dict) -> BaseGeometry:
     return shapely.geometry.shape(feature["geometry"])
 
 
-def _of_imagescope(root: Any) -> Iterator[_Raw]:
+def _of_imagescope(root: Any) -> Iterator[Annotation]:
     """Read the regions of layers.
 
     The class is the region's text, or its layer's name, or the name of the layer's only attribute.
@@ -198,8 +191,7 @@ def _of_imagescope(root: Any) -> Iterator[_Raw]:
         for region in layer.iterfind("Regions/Region"):
             classes, name = [region.get("Text"), own], attributes.get("Description")
             not_drawn = "negative region" if region.get("NegativeROA") == "1" else ""
-            make = functools.partial(_region_outline, region)
-            yield _Raw(region.get("Id"), classes, name, not_drawn, make)
+            yield _annotation(region.get("Id"), classes, name, not_drawn, _region_outline, region)
 
 
 def _region_outline(region: Any) -> BaseGeometry:
@@ -228,7 +220,7 @@ def _archive_layers(content: Any) -> list[dict] | None:
     return documents if found else None
 
 
-def _of_archive(layers: Sequence[dict]) -> Iterator[_Raw]:
+def _of_archive(layers: Sequence[dict]) -> Iterator[Annotation]:
     """Read the elements of layers; the class is the label, or the group, or the layer's name."""
     for layer in layers:
         for element in layer.get("elements") or []:
@@ -236,8 +228,8 @@ def _of_archive(layers: Sequence[dict]) -> Iterator[_Raw]:
             group = None if element.get("group") == "default" else element.get("group")
             label = element.get("label") or {}
             own = label.get("value") if isinstance(label, dict) else label
-            make = functools.partial(_archive_outline, element)
-            yield _Raw(element.get("id"), [own, group, layer.get("name")], None, "", make)
+            classes = [own, group, layer.get("name")]
+            yield _annotation(element.get("id"), classes, None, "", _archive_outline, element)
 
 
 def _archive_outline(element: dict) -> BaseGeometry:

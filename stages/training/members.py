@@ -45,24 +45,16 @@ def memberships(cohort: Cohort, ensemble: bool) -> list[tuple[np.ndarray, np.nda
     except those of the test set.
 
     Raises:
-        UserError: a class is missing where a member is trained or validated, so that its ROC AUC
-            would be undefined.
+        UserError: a fold that a member validates on lacks a class, so that its ROC AUC would be
+            undefined. (The split without `ensemble` has both.)
     """
-    problems = []
-    classes = [(label, name.replace("_", " ")) for label, name in enumerate(CLASS_NAMES)]
     if not ensemble:
-        for part in ("train", "val"):
-            for label, name in classes:
-                if label not in cohort.labels[cohort.rows(part)]:
-                    problems.append(
-                        f"{SPLIT}: {part} has no {name} glomerulus; `dvc repro` draws it anew"
-                    )
-        refuse(problems)
         return [(cohort.rows("train"), cohort.rows("val"))]
-    members = []
+    members, problems = [], []
     for fold in np.unique(cohort.folds[cohort.folds > 0]):
         val = cohort.folds == fold
-        for label, name in classes:
+        for label, class_name in enumerate(CLASS_NAMES):
+            name = class_name.replace("_", " ")
             if label not in cohort.labels[val]:
                 slides = len(np.unique(cohort.slides[cohort.labels == label]))
                 problems.append(

@@ -12,9 +12,9 @@ import joblib
 from stages.base.memory import keep_freed_memory
 from stages.workers.progress import progress
 
-# The most pixels that all threads together decode at a time: with pictures of 100 megapixels, one
-# per thread, many cores would fill the memory. Small pictures never wait.
-ROOM = 200_000_000
+# Pictures of more pixels are decoded one at a time: a hundred megapixels per thread would fill the
+# memory on many cores.
+LARGE = 10_000_000
 # The most results that wait to be taken, so that memory does not grow with the number of items.
 WAITING = 64
 
@@ -57,7 +57,7 @@ def ahead(function: Callable, items: Iterable[tuple], waiting: int = WAITING) ->
     def run(*item: Any) -> Any:
         # Each item submits the next one: Python waits for all submitted items before it exits.
         try:
-            with _room.for_an_item():
+            with _turn.of_an_item():
                 return function(*item)
         finally:
             begin()
@@ -67,48 +67,33 @@ def ahead(function: Callable, items: Iterable[tuple], waiting: int = WAITING) ->
     return _taken(pool, begun, begin)
 
 
-class _Room:
-    """How much of ROOM the running items use, each for its largest picture until it is done."""
+class _Turn:
+    """Whose turn it is to have a large picture, until its item is done."""
 
     def __init__(self) -> None:
-        self.taken = 0
-        self.freed = threading.Condition()
+        self.lock = threading.RLock()
         self.own = threading.local()
 
     def __reduce__(self) -> tuple:
-        # Functions are sent to a cluster's workers with their code, and there it is empty.
-        return _Room, ()
+        # Functions are sent to a cluster's workers with their code, and locks cannot be.
+        return _Turn, ()
 
     @contextlib.contextmanager
-    def for_an_item(self) -> Iterator[None]:
-        self.own.size = 0
-        try:
+    def of_an_item(self) -> Iterator[None]:
+        with contextlib.ExitStack() as self.own.held:
             yield
-        finally:
-            with self.freed:
-                self.taken -= self.own.size
-                self.freed.notify_all()
-            del self.own.size
-
-    def take(self, size: int) -> None:
-        if (own := getattr(self.own, "size", None)) is None or size <= own:
-            return
-        with self.freed:
-            # An item that already uses some never waits: two could wait for each other forever.
-            self.freed.wait_for(lambda: own or not self.taken or self.taken + size <= ROOM)
-            self.taken += size - own
-        self.own.size = size
 
 
-_room = _Room()
+_turn = _Turn()
 
 
-def take_room(size: int) -> None:
-    """Wait, in a thread of `ahead`, until all threads together may decode `size` more pixels.
+def take_room(pixels: int) -> None:
+    """Wait, in a thread of `ahead`, until no other item has a large picture, if this one is large.
 
-    They are free again when the item is done. Elsewhere this does nothing.
+    Elsewhere this does nothing.
     """
-    _room.take(size)
+    if pixels > LARGE and (held := getattr(_turn.own, "held", None)):
+        held.enter_context(_turn.lock)
 
 
 def _taken(

@@ -35,12 +35,3 @@ def test_refuses_a_fold_without_a_class():
         match=r"fold 2 of data/split.csv has no globally sclerotic glomerulus .*; 3 slides",
     ):
         memberships(cohort, ensemble=True)
-
-
-@pytest.mark.parametrize(
-    ("labels", "said"),
-    [([0, 1, 0, 0], "val has no globally"), ([0, 0, 0, 1], "train has no globally")],
-)
-def test_refuses_a_split_without_a_class(labels, said):
-    with pytest.raises(UserError, match=said):
-        memberships(a_cohort(labels, [2, 2, 1, 1]), ensemble=False)
