@@ -29,17 +29,12 @@ Key = tuple[Value, ...]
 
 
 class Setting(NamedTuple):
-    """The experiments with the same values of the grouping parameters.
-
-    Attributes:
-        runs: the experiments by (fold, *seeds).
-        pooled: for each combination of seeds, the predictions of all folds.
-        sites: with `split.by` site, the site of each crop of each of `pooled`, text (n,).
-    """
+    """The experiments with the same values of the grouping parameters."""
 
     values: Key
-    runs: dict[Key, Experiment]
-    pooled: list[Sample]
+    runs: dict[Key, Experiment]  # the experiments by (fold, *seeds)
+    pooled: list[Sample]  # for each combination of seeds, the predictions of all folds
+    # With `split.by` site, the site of each crop of each of `pooled`, text (n,).
     sites: list[np.ndarray] | None = None
 
     @property

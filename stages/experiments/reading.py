@@ -29,16 +29,12 @@ MADE_WITH = "metrics/plots/made_with.json"
 
 
 class Experiment(NamedTuple):
-    """A finished experiment.
-
-    Attributes:
-        params: by their dotted names.
-        inputs: the MD5 digests in dvc.lock of its code, packages, dataset and weights, by path.
-    """
+    """A finished experiment."""
 
     name: str
     commit: str
-    params: dict[str, Value]
+    params: dict[str, Value]  # by their dotted names
+    # The MD5 digests in dvc.lock of its code, packages, dataset and weights, by path.
     inputs: dict[str, str]
 
     @property

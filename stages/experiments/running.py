@@ -66,21 +66,15 @@ def run_experiment(name: str, overrides: Sequence[str]) -> str:
 
 
 class Home(NamedTuple):
-    """Where workers get code and data from, and push experiments to.
+    """Where workers get code and data from, and push experiments to."""
 
-    Attributes:
-        repository: a folder that workers can reach, or a URL for git.
-        inside: the path from its top to the project.
-        cache: a DVC cache that workers can reach; None with `remote`, the name of a DVC remote.
-        author: name and address for git's commits.
-    """
-
-    repository: str
-    inside: str
+    repository: str  # a folder that workers can reach, or a URL for git
+    inside: str  # the path from its top to the project
     commit: str
+    # A DVC cache that workers can reach; None with `remote`, the name of a DVC remote.
     cache: str | None
     remote: str | None
-    author: tuple[str, ...]
+    author: tuple[str, ...]  # name and address for git's commits
 
 
 def home(arguments: argparse.Namespace) -> Home:

@@ -30,21 +30,14 @@ READABLE = f"readable formats end in {', '.join(sorted(SUFFIXES))}"
 
 
 class Listing(NamedTuple):
-    """What is below a folder, as sorted relative paths with forward slashes on every system.
-
-    Attributes:
-        folder: the folder.
-        images: files with an image's suffix.
-        others: other files.
-        ignored: hidden and system files, and folders (with a / at the end) with all they hold.
-        problems: why a path is not read.
-    """
+    """What is below a folder, as sorted relative paths with forward slashes on every system."""
 
     folder: Path
-    images: list[str]
+    images: list[str]  # files with an image's suffix
     others: list[str]
+    # Hidden and system files, and folders (with a / at the end) with all they hold.
     ignored: list[str]
-    problems: dict[str, str]
+    problems: dict[str, str]  # why a path is not read
 
     def warn_of_ignored(self) -> None:
         """Print one line that counts the ignored files, if there are any."""

@@ -44,17 +44,11 @@ DATE = "a date, which Excel makes from names such as 1-2; format the column as t
 
 
 class Sheet(NamedTuple):
-    """A sheet.
+    """A sheet of a workbook."""
 
-    Attributes:
-        header: its first row that is not empty.
-        rows: its other rows that are not empty, each with its line.
-        hidden: its hidden columns, from 0.
-    """
-
-    header: list[str]
-    rows: list[tuple[int, list[str]]]
-    hidden: set[int]
+    header: list[str]  # its first row that is not empty
+    rows: list[tuple[int, list[str]]]  # its other rows that are not empty, each with its line
+    hidden: set[int]  # its hidden columns, from 0
 
 
 def read_workbook(path: Path, fits: Callable[[Sequence[str]], bool]) -> Sheet:

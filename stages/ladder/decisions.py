@@ -11,18 +11,14 @@ from stages.measures.scores import WITHIN_FOLDS, sign
 
 
 class RungDecision(NamedTuple):
-    """A rung's measure on validation, and whether it improves on the best rung before it.
-
-    Attributes:
-        low, high: the 95 % interval of `value`, over slides.
-        better: the confidence that it is better, from 0 to 1; None for the first rung.
-    """
+    """A rung's measure on validation, and whether it improves on the best rung before it."""
 
     rung: Rung
     value: float
+    # low, high: the 95 % interval of `value`, over slides.
     low: float
     high: float
-    better: float | None
+    better: float | None  # the confidence that it is better, from 0 to 1; None for the first rung
     improves: bool
 
 

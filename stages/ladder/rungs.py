@@ -23,17 +23,13 @@ EPOCH_LOGS = "metrics/train/plots/metrics"
 
 
 class Rung(NamedTuple):
-    """A step and the results of its trainings.
-
-    Attributes:
-        pooled: the validation predictions of each seed, over all validation folds.
-        training_auc, validation_auc, upturn: means over the trainings; see `overfitting`.
-    """
+    """A step and the results of its trainings."""
 
     step: str
     reached_by: str
     experiments: list[str]
-    pooled: list[Sample]
+    pooled: list[Sample]  # the validation predictions of each seed, over all validation folds
+    # training_auc, validation_auc, upturn: means over the trainings; see `overfitting`.
     training_auc: float
     validation_auc: float
     upturn: float

@@ -21,17 +21,13 @@ LEVEL = 2 * CONFIDENCE - 1
 
 
 class Side(NamedTuple):
-    """One side of the band.
+    """One side of the band."""
 
-    Attributes:
-        limit: in log-odds: positives below it, or negatives above it, are decided wrongly.
-        bound: the upper bound of the share of the class beyond the limit; None with one slide.
-        extrapolated: whether the crops are too few for the bound, so that the limit rests on a
-            normal distribution of the log-odds.
-    """
-
-    limit: float
+    limit: float  # in log-odds: positives below it, or negatives above it, are decided wrongly
+    # The upper bound of the share of the class beyond the limit; None with one slide.
     bound: float | None
+    # Whether the crops are too few for the bound, so that the limit rests on a normal distribution
+    # of the log-odds.
     extrapolated: bool
 
 

@@ -39,16 +39,13 @@ def unclipped_log_odds(probability: np.ndarray | float) -> np.ndarray:
 
 
 class Map(Parameters):
-    """The calibration of one model.
+    """The calibration of one model."""
 
-    Attributes:
-        slope, offset: `temperature` and `sigmoid` map log-odds to slope x log-odds + offset.
-        points: `isotonic` interpolates these pairs (model's, calibrated), in ascending order.
-    """
-
+    # slope, offset: `temperature` and `sigmoid` map log-odds to slope x log-odds + offset.
     slope: float = Field(default=1.0, ge=0)
     offset: float = 0.0
     # Not strict, because JSON has lists but no tuples.
+    # `isotonic` interpolates these pairs (model's, calibrated), in ascending order.
     points: list[Annotated[tuple[Share, Share], Field(strict=False)]] = Field(default=[])
 
     def is_by(self, method: Method) -> bool:
@@ -83,15 +80,11 @@ class Calibration(Parameters):
 
     Each member of an ensemble has its own map, fitted to crops that it has not seen; the mean is
     taken of the calibrated probabilities, as in scikit-learn's CalibratedClassifierCV.
-
-    Attributes:
-        members: one for a single model.
-        local: the further map of another site (`stages.recalibrate`).
     """
 
     method: Method
-    members: list[Map] = Field(min_length=1)
-    local: Shift | None = None
+    members: list[Map] = Field(min_length=1)  # one for a single model
+    local: Shift | None = None  # the further map of another site (`stages.recalibrate`)
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Calibration":

@@ -15,17 +15,14 @@ ONE_SPREAD = (0.158655, 0.841345)
 
 
 class ClassScores(Parameters):
-    """The log-odds of n crops of one class.
-
-    Attributes:
-        effective: the number of independent crops that would tell as much (Kish 1965).
-        median, spread: of the log-odds; `spread` is half the distance between the quantiles that
-            are one standard deviation below and above the mean of a normal distribution.
-    """
+    """The log-odds of n crops of one class."""
 
     crops: int = Field(ge=1)
     slides: int = Field(ge=1)
+    # The number of independent crops that would tell as much (Kish 1965).
     effective: float = Field(gt=0)
+    # median, spread: of the log-odds; `spread` is half the distance between the quantiles that are
+    # one standard deviation below and above the mean of a normal distribution.
     median: float
     spread: float = Field(ge=0)
 

@@ -109,15 +109,11 @@ class Interval(Parameters):
 
 
 class Bound(Parameters):
-    """How many of a class are decided wrongly, at most, with 95 % confidence over slides.
+    """How many of a class are decided wrongly, at most, with 95 % confidence over slides."""
 
-    Attributes:
-        at_most: the upper bound of their share; None with a single slide.
-        extrapolated: whether the crops are too few to show that `max_error_rate` holds, so that the
-            band rests on a normal distribution of the log-odds.
-    """
-
-    at_most: Share | None
+    at_most: Share | None  # the upper bound of their share; None with a single slide
+    # Whether the crops are too few to show that `max_error_rate` holds, so that the band rests on a
+    # normal distribution of the log-odds.
     extrapolated: bool
 
 
@@ -129,36 +125,22 @@ class Bounds(Parameters):
 
 
 class Decision(Parameters):
-    """How a model's probability becomes a decision; the content of models/calibration.json.
+    """How a model's probability becomes a decision; the content of models/calibration.json."""
 
-    Attributes:
-        calibration: applied to the model's probability first.
-        threshold: operating point, in calibrated probabilities.
-        threshold_interval: of the threshold, over slides; None if it is fixed.
-        target_sensitivity: of the rules about sensitivity; None for other rules.
-        uncertain: band of calibrated probabilities.
-        max_error_rate: of each class, the share that is allowed to be decided wrongly.
-        errors: the bounds of these shares.
-        validation: rates on the validation slides.
-        classes: the calibrated log-odds on the validation slides, by class.
-        prevalence: the share of positives on the validation slides.
-        model_sha256: of the model.json that this file belongs to.
-        slide_shift: of the log-odds, for the percentage of a slide.
-    """
-
-    threshold: Share
-    threshold_interval: Interval | None
+    threshold: Share  # the operating point, in calibrated probabilities
+    threshold_interval: Interval | None  # of the threshold, over slides; None if it is fixed
     threshold_rule: Rule
+    # Of the rules about sensitivity; None for other rules.
     target_sensitivity: float | None = Field(gt=0, le=1)
-    uncertain: Band
-    max_error_rate: Share
-    errors: Bounds
-    calibration: Calibration
-    validation: Rates
-    classes: Classes
-    prevalence: Share
-    model_sha256: Sha256
-    slide_shift: SlideShift
+    uncertain: Band  # band of calibrated probabilities
+    max_error_rate: Share  # of each class, the share that is allowed to be decided wrongly
+    errors: Bounds  # the bounds of these shares
+    calibration: Calibration  # applied to the model's probability first
+    validation: Rates  # rates on the validation slides
+    classes: Classes  # the calibrated log-odds on the validation slides, by class
+    prevalence: Share  # the share of positives on the validation slides
+    model_sha256: Sha256  # of the model.json that this file belongs to
+    slide_shift: SlideShift  # of the log-odds, for the percentage of a slide
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Decision":

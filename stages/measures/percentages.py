@@ -130,19 +130,15 @@ def _counts(shares: np.ndarray) -> np.ndarray:
 
 
 class Agreement(NamedTuple):
-    """How well percentages agree with those that were counted, over slides.
-
-    Attributes:
-        bias, low, high: mean of (ours - counted) and its limits of agreement, in percentage points
-            (Bland and Altman, Lancet 327:307, 1986); the limits are None for fewer than 3 slides.
-        same_category: the share of slides in the same category of `LIMITS`.
-    """
+    """How well percentages agree with those that were counted, over slides."""
 
     slides: int
+    # bias, low, high: mean of (ours - counted) and its limits of agreement, in percentage points
+    # (Bland and Altman, Lancet 327:307, 1986); the limits are None for fewer than 3 slides.
     bias: float
     low: float | None
     high: float | None
-    same_category: float
+    same_category: float  # the share of slides in the same category of `LIMITS`
 
 
 def agreement(counted: Sequence[float], ours: Sequence[float]) -> Agreement:

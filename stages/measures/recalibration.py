@@ -65,18 +65,13 @@ class Home(NamedTuple):
 
 
 class Site(NamedTuple):
-    """What is estimated of a site.
+    """What is estimated of a site."""
 
-    Attributes:
-        negative, positive: the centers of the classes' log-odds.
-        shifted: the probability that the threshold has moved.
-        threshold: in log-odds.
-    """
-
+    # negative, positive: the centers of the classes' log-odds.
     negative: float
     positive: float
-    shifted: float
-    threshold: float
+    shifted: float  # the probability that the threshold has moved
+    threshold: float  # in log-odds
 
     def shift(self, home: Home) -> Shift:
         """Return the map by which the threshold at home fits here."""

@@ -48,22 +48,19 @@ ALL_TRUE_NEGATIVE = Undefined(
 
 
 class Measure(NamedTuple):
-    """A row of `MEASURES`.
+    """A row of `MEASURES`."""
 
-    Attributes:
-        of: the input of `function`. `scores`: (y_true, y_score). `decisions`: the four counts of
-            `Confusion`.
-        undefined: all reasons for which it may be undefined, the first that applies being given.
-        tolerance: largest allowed difference between results that are rounded differently, twice
-            the largest measured (docs/reproducibility.md); None: not compared, as a single decision
-            that tips over can exceed any useful tolerance.
-    """
-
+    # The input of `function`. `scores`: (y_true, y_score). `decisions`: the four counts of
+    # `Confusion`.
     of: Literal["scores", "decisions"]
     function: Callable[..., float]
     better: Literal["higher", "lower"]
     title: str
+    # All reasons for which it may be undefined, the first that applies being given.
     undefined: tuple[Undefined, ...]
+    # Largest allowed difference between results that are rounded differently, twice the largest
+    # measured (docs/reproducibility.md); None: not compared, as a single decision that tips over
+    # can exceed any useful tolerance.
     tolerance: float | None = None
 
     @property

@@ -38,26 +38,17 @@ INVALID = (
 
 
 class Annotation(NamedTuple):
-    """An annotation of a slide.
+    """An annotation of a slide."""
 
-    Attributes:
-        number: its position in the file, from 1.
-        identifier: the identifier given by the program that wrote the file.
-        classes: the names of its class, the most specific first: its own, its group's, its
-            layer's. Empty if it has none.
-        name: its name, which is not a class.
-        not_drawn: what it is if nobody drew it as an outline: a cell, a tile, a hole.
-        outline: in pixels of the full resolution; None if it cannot be read.
-        problem: why the outline cannot be read.
-    """
-
-    number: int
-    identifier: str
+    number: int  # its position in the file, from 1
+    identifier: str  # the identifier given by the program that wrote the file
+    # The names of its class, the most specific first: its own, its group's, its layer's. Empty if
+    # it has none.
     classes: tuple[str, ...]
-    name: str
-    not_drawn: str
-    outline: BaseGeometry | None
-    problem: str
+    name: str  # its name, which is not a class
+    not_drawn: str  # what it is if nobody drew it as an outline: a cell, a tile, a hole
+    outline: BaseGeometry | None  # in pixels of the full resolution; None if it cannot be read
+    problem: str  # why the outline cannot be read
 
     @property
     def classification(self) -> str:

@@ -40,40 +40,25 @@ Origin = Literal["auto", "bounds", "slide"]
 
 
 class Cut(NamedTuple):
-    """How crops are cut.
+    """How crops are cut."""
 
-    Attributes:
-        resolution: of the crops, in µm per pixel.
-        margin: around a glomerulus, in µm.
-        of_slides: the resolution of the slides, in µm per pixel; None: what they state.
-        cut_at_edge: whether to cut off what lies beyond a slide's edge, instead of refusing it.
-        origin: whether annotations are counted from the corner of the slide or of its scanned
-            bounds; auto: as the program that wrote them does.
-    """
-
-    resolution: float
-    margin: float
-    of_slides: float | None
-    cut_at_edge: bool
+    resolution: float  # of the crops, in µm per pixel
+    margin: float  # around a glomerulus, in µm
+    of_slides: float | None  # the resolution of the slides, in µm per pixel; None: what they state
+    cut_at_edge: bool  # whether to cut off what lies beyond a slide's edge, instead of refusing it
+    # Whether annotations are counted from the corner of the slide or of its scanned bounds; auto:
+    # as the program that wrote them does.
     origin: Origin
 
 
 class Source(NamedTuple):
-    """A slide with its glomeruli.
-
-    Attributes:
-        slide: the open slide.
-        glomeruli: in the order of their annotations.
-        origin: the corner from which the annotations are counted.
-        patient: the patient of the slide.
-        empty: what its annotations hold instead of glomeruli, if it has no glomerulus.
-    """
+    """A slide with its glomeruli."""
 
     slide: Slide
-    glomeruli: list[Glomerulus]
-    origin: tuple[int, int]
+    glomeruli: list[Glomerulus]  # in the order of their annotations
+    origin: tuple[int, int]  # the corner from which the annotations are counted
     patient: str
-    empty: str
+    empty: str  # what its annotations hold instead of glomeruli, if it has no glomerulus
 
 
 def annotations_of(slides: Sequence[Path], annotations: Path) -> list[Path]:

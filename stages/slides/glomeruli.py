@@ -58,19 +58,12 @@ class Classes(NamedTuple):
 
 
 class Glomerulus(NamedTuple):
-    """A glomerulus of a slide.
+    """A glomerulus of a slide."""
 
-    Attributes:
-        annotation: what was drawn.
-        label: 0, 1, or None if it is unknown.
-        outline: in pixels of the slide's full resolution.
-        part: its number among the parts of its annotation, from 1; 0 for a single part.
-    """
-
-    annotation: Annotation
-    label: int | None
-    outline: BaseGeometry
-    part: int
+    annotation: Annotation  # what was drawn
+    label: int | None  # 0, 1, or None if it is unknown
+    outline: BaseGeometry  # in pixels of the slide's full resolution
+    part: int  # its number among the parts of its annotation, from 1; 0 for a single part
 
 
 def class_key(name: str) -> str:
@@ -263,17 +256,11 @@ def box_of(glomerulus: Glomerulus, slide: Slide, margin: float) -> Box:
 
 
 class Shares(NamedTuple):
-    """Fractions of a crop's pixels.
+    """Fractions of a crop's pixels."""
 
-    Attributes:
-        missing: of the glomerulus: those that were not scanned.
-        blank: of the glomerulus: those that are pure white or black.
-        around: of its surroundings: those that were not scanned.
-    """
-
-    missing: float
-    blank: float
-    around: float
+    missing: float  # of the glomerulus: those that were not scanned
+    blank: float  # of the glomerulus: those that are pure white or black
+    around: float  # of its surroundings: those that were not scanned
 
 
 def shares(glomerulus: Glomerulus, box: Box, region: Region) -> Shares:

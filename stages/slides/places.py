@@ -25,17 +25,11 @@ SLIDE_SUFFIX = re.compile(
 
 
 class Place(NamedTuple):
-    """Where a crop lies.
+    """Where a crop lies."""
 
-    Attributes:
-        image: the slide's file, or its name.
-        geometry: the outline, or the crop's rectangle, as GeoJSON.
-        identifier: QuPath's identifier, or empty.
-    """
-
-    image: str
-    geometry: dict[str, Any]
-    identifier: str
+    image: str  # the slide's file, or its name
+    geometry: dict[str, Any]  # the outline, or the crop's rectangle, as GeoJSON
+    identifier: str  # QuPath's identifier, or empty
 
 
 class CropPrediction(NamedTuple):

@@ -39,19 +39,14 @@ class Box(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A rectangle read from a slide.
+    """A rectangle read from a slide."""
 
-    Attributes:
-        picture: RGB, at the requested resolution; white where nothing was scanned.
-        level: the level of the slide that it was read from.
-        missing: bool (height, width), in pixels of that level: whether nothing was scanned.
-        blank: bool (height, width): whether the pixel is pure white or black, as programs fill
-            what was not scanned.
-    """
-
-    picture: Image.Image
-    level: int
+    picture: Image.Image  # RGB, at the requested resolution; white where nothing was scanned
+    level: int  # the level of the slide that it was read from
+    # bool (height, width), in pixels of that level: whether nothing was scanned.
     missing: np.ndarray
+    # bool (height, width): whether the pixel is pure white or black, as programs fill what was not
+    # scanned.
     blank: np.ndarray
 
 

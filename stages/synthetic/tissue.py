@@ -10,21 +10,13 @@ from stages.synthetic.textures import cells, noise, nuclei, smooth_step, wavy
 
 
 class Tuft(NamedTuple):
-    """What to draw.
+    """What to draw."""
 
-    Attributes:
-        open_share: the share of the tuft with open loops; the rest is scar.
-        filling: of Bowman's capsule by the tuft, as a share of its radius.
-        cellularity: nuclei, relative to a normal tuft.
-        loop_density: of PAS in the loops; high if cells close them.
-        scar_density: of PAS in scar.
-    """
-
-    open_share: float
-    filling: float
-    cellularity: float
-    loop_density: float
-    scar_density: float
+    open_share: float  # the share of the tuft with open loops; the rest is scar
+    filling: float  # of Bowman's capsule by the tuft, as a share of its radius
+    cellularity: float  # nuclei, relative to a normal tuft
+    loop_density: float  # of PAS in the loops; high if cells close them
+    scar_density: float  # of PAS in scar
 
 
 def make_tuft(random: np.random.Generator) -> tuple[Tuft, int]:
