@@ -17,7 +17,7 @@ from stages.base.files import refuse_outputs, write_table
 from stages.dataset.card import read_dataset
 from stages.experiments.inputs import digest
 from stages.experiments.label_issues import LabelIssue, find_label_issues, out_of_fold
-from stages.experiments.reading import read_experiments, refuse_ambiguous
+from stages.experiments.reading import named, read_experiments
 from stages.images.opening import load_image
 from stages.images.sheets import contact_sheet, save_png
 
@@ -35,15 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     table, picture = (arguments.output / f"label_issues.{suffix}" for suffix in ("csv", "png"))
     refuse_outputs({str(path): path for path in (table, picture)})
-    found = read_experiments(arguments.rev, 1)
-    known = {experiment.name: experiment for experiment in found}
-    refuse_ambiguous(found, arguments.experiments)
-    refuse(
-        f"there is no experiment {name}; there are {', '.join(known)}"
-        for name in arguments.experiments
-        if name not in known
-    )
-    experiments = [known[name] for name in arguments.experiments]
+    experiments = named(read_experiments(arguments.rev), arguments.experiments)
     for experiment in experiments:
         experiment.refuse_if_partial()
     names = sorted({str(experiment.params["data"]) for experiment in experiments})

@@ -10,7 +10,7 @@ import numpy as np
 from stages.base.errors import UserError, refuse
 from stages.dataset.predictions import Predictions
 from stages.experiments.inputs import input_kind
-from stages.experiments.reading import PREDICTIONS, Experiment, refuse_ambiguous
+from stages.experiments.reading import PREDICTIONS, Experiment, named
 from stages.experiments.settings import (
     IRRELEVANT,
     Value,
@@ -69,25 +69,14 @@ def choose(
     # Out-of-fold measures are no test measures, as calibration and threshold are fitted to them.
     without_test = [experiment.name for experiment in experiments if experiment.has_no_test]
     refuse(
-        [
-            f"{name} was trained on all slides and has no test set; it cannot be compared"
-            for name in names
-            if name in without_test
-        ]
+        f"{name} was trained on all slides and has no test set; it cannot be compared"
+        for name in names
+        if name in without_test
     )
     if without_test:
         print(f"left out, trained on all slides: {', '.join(without_test)}", file=sys.stderr)
     experiments = [experiment for experiment in experiments if not experiment.has_no_test]
-    known = {experiment.name for experiment in experiments}
-    refuse(
-        [
-            f"there is no finished experiment {name}; `dvc exp list` names them"
-            for name in names
-            if name not in known
-        ]
-    )
-    chosen = [experiment for experiment in experiments if not names or experiment.name in names]
-    refuse_ambiguous(chosen, names)
+    chosen = named(experiments, names) if names else experiments
     for condition in where:
         name, _, value = condition.partition("=")
         _refuse_unknown(chosen, [name], "--where")

@@ -207,14 +207,24 @@ def _experiment(row: dict, names: Sequence[str]) -> Experiment:
     )
 
 
-def refuse_ambiguous(experiments: Sequence[Experiment], names: Sequence[str]) -> None:
-    """Raise `UserError` if one of `names` is the name of several experiments."""
-    counts = Counter(experiment.name for experiment in experiments)
-    refuse(
-        f"several experiments are named {name}; --rev selects by the commit they start from"
-        for name in dict.fromkeys(names)
-        if counts[name] > 1
-    )
+def named(experiments: Sequence[Experiment], names: Sequence[str]) -> list[Experiment]:
+    """Return the experiments with these names.
+
+    Raises:
+        UserError: there is none, or several, with one of the names.
+    """
+    counts, problems = Counter(experiment.name for experiment in experiments), []
+    for name in dict.fromkeys(names):
+        if not counts[name]:
+            problems.append(
+                f"there is no finished experiment {name}; there are {', '.join(counts)}"
+            )
+        elif counts[name] > 1:
+            problems.append(
+                f"several experiments are named {name}; --rev selects by the commit they start from"
+            )
+    refuse(problems)
+    return [experiment for experiment in experiments if experiment.name in names]
 
 
 def made_here(experiment: Experiment) -> bool:
