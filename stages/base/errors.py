@@ -23,6 +23,11 @@ def refuse(problems: Iterable[str]) -> None:
         raise UserError("\n".join([*lines[:SHOWN], *more]))
 
 
+def one_line(message: object) -> str:
+    """Return what a library or program says as one line, of at most 400 characters."""
+    return " ".join(str(message).split())[:400]
+
+
 def warn(what: str, names: Sequence[str] | None = None) -> None:
     """Print a warning, or one for each of the first 20 `names`, and how many more there are."""
     if names is None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 
-from stages.base.errors import UserError, refuse
+from stages.base.errors import UserError, one_line, refuse
 
 # Characters, values with all aliases expanded, and brackets: far more than any card or params.yaml
 # has.
@@ -110,7 +110,7 @@ def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
     except RecursionError:
         raise UserError(f"{path} is not valid YAML: its brackets are nested too deeply") from None
     except Exception as error:  # A value that does not fit its tag (`!!int ''`) can raise anything.
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold `key: value` lines; it holds {quoted(content)}")
     return content

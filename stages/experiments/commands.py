@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.base.errors import UserError
+from stages.base.errors import UserError, one_line
 
 DVC = (sys.executable, "-m", "dvc")
 # Set by git's hooks: with them, a command for a clone would work on the repository of the hook.
@@ -68,9 +68,7 @@ def find_repository(whole: bool = False) -> Repository:
             f"`git config --global --add safe.directory {owned[1]}` allows its use"
         )
     if done.returncode:
-        raise UserError(
-            f"{Path.cwd()}: it is not in a git repository ({' '.join(done.stderr.split())})"
-        )
+        raise UserError(f"{Path.cwd()}: it is not in a git repository ({one_line(done.stderr)})")
     shallow, inside, top = done.stdout.split("\n", 2)
     if whole and shallow == "true":
         raise UserError(
@@ -139,7 +137,7 @@ def output_of(command: Sequence[str], last_lines: int | None = None) -> str:
     if done.returncode and last_lines:
         raise UserError("\n".join((done.stdout + done.stderr).strip().splitlines()[-last_lines:]))
     if done.returncode:
-        raise UserError(f"`{' '.join(command)}` failed: {' '.join(done.stderr.split())}")
+        raise UserError(f"`{' '.join(command)}` failed: {one_line(done.stderr)}")
     return done.stdout
 
 
@@ -161,7 +159,7 @@ def stages_to_run() -> list[str]:
         failed = re.findall(refused, done.stderr, flags=re.MULTILINE)
         names += re.findall(r"'([^']+)'", " ".join(failed))
         if not names:
-            raise UserError(f"`{' '.join(command)}` failed: {' '.join(done.stderr.split())}")
+            raise UserError(f"`{' '.join(command)}` failed: {one_line(done.stderr)}")
     return sorted(set(names))
 
 

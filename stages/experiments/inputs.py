@@ -13,7 +13,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc_data.hashfile.build import build
 
-from stages.base.errors import UserError, refuse
+from stages.base.errors import UserError, one_line, refuse
 from stages.experiments.commands import output_of
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ def refuse_unrecorded(paths: Iterable[str], from_cache: bool = True) -> None:
                 of_dvc = [os.path.relpath(out.fs_path) for out in here]
                 problems += _not_in_git(path, files, of_dvc, bool(added))
     except DvcException as error:
-        raise UserError(
-            f"DVC cannot say whether the data has changed: {' '.join(str(error).split())}"
-        ) from None
+        raise UserError(f"DVC cannot say whether the data has changed: {one_line(error)}") from None
     refuse(problems)
 
 

@@ -14,7 +14,7 @@ from dvc.exceptions import DvcException
 from dvc.scm import SCMError
 from ruamel.yaml import YAML
 
-from stages.base.errors import UserError, refuse
+from stages.base.errors import UserError, one_line, refuse
 from stages.base.files import parse_table
 from stages.base.parameters import read_yaml
 from stages.base.strict_json import parse_json
@@ -163,7 +163,7 @@ def read_at(path: str | Path, revision: str | None) -> str:
     except Exception as error:
         raise UserError(
             f"{path} of {revision or 'the workspace'} is neither in git nor in DVC's cache "
-            f"({' '.join(str(error).split())}); `dvc push` where it was made and `dvc fetch` here "
+            f"({one_line(error)}); `dvc push` where it was made and `dvc fetch` here "
             "bring it, with the keys of the remote, which the run of a fork does not have"
         ) from None
 

@@ -6,7 +6,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.base.errors import UserError
+from stages.base.errors import UserError, one_line
 from stages.base.parameters import read_yaml, refuse_wrong
 
 Value = str | float | None
@@ -74,9 +74,7 @@ def read_values(text: str, option: str) -> list[str]:
     try:
         values = YAML(typ="safe", pure=True).load(f"[{text}]")
     except YAMLError as error:
-        raise UserError(
-            f"{option} {text} is not a list of values: {' '.join(str(error).split())}"
-        ) from None
+        raise UserError(f"{option} {text} is not a list of values: {one_line(error)}") from None
     return [as_yaml(join_list(value)) for value in values]
 
 
@@ -94,7 +92,7 @@ def grid(overrides: Sequence[str]) -> list[tuple[str, ...]]:
         sweeps = get_hydra_sweeps({"params.yaml": list(overrides)})
         combinations = [tuple(one["params.yaml"]) for one in sweeps]
     except Exception as error:  # Hydra and its parser raise many kinds.
-        raise UserError(f"-S {' '.join(overrides)}: {' '.join(str(error).split())}") from None
+        raise UserError(f"-S {' '.join(overrides)}: {one_line(error)}") from None
     for one in combinations:
         params_with(one)
     return combinations

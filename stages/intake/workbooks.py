@@ -22,7 +22,7 @@ from openpyxl.worksheet._reader import (
     WorkSheetParser,
 )
 
-from stages.base.errors import UserError, warn
+from stages.base.errors import UserError, one_line, warn
 from stages.base.parameters import quoted
 from stages.intake.spreadsheets import Doubtful
 
@@ -74,8 +74,7 @@ def read_workbook(path: Path, fits: Callable[[Sequence[str]], bool]) -> Sheet:
     except UserError:
         raise
     except Exception as error:  # openpyxl raises many kinds on damaged files.
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a valid Excel workbook: {reason}") from None
+        raise UserError(f"{path}: not a valid Excel workbook: {one_line(error)}") from None
 
 
 @contextmanager

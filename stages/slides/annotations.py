@@ -11,7 +11,7 @@ import shapely.affinity
 from defusedxml import ElementTree
 from shapely.geometry.base import BaseGeometry
 
-from stages.base.errors import UserError
+from stages.base.errors import UserError, one_line
 from stages.slides.packed import unpacked
 
 # Objects that QuPath's measurements create, by their names today and before version 0.4.
@@ -106,7 +106,7 @@ def read_annotations(path: Path) -> SlideAnnotations:
 
 def _no_annotations(path: Path, reason: str) -> UserError:
     kinds = "QuPath GeoJSON, ImageScope XML or Digital Slide Archive JSON"
-    reason = " ".join(reason.split())[:200]
+    reason = one_line(reason)
     return UserError(f"{path}: not valid annotations ({reason}); it must be {kinds}")
 
 
@@ -127,7 +127,7 @@ def _annotation(
     except KeyError as error:
         outline, problem = None, f"{error} is missing"
     except INVALID as error:
-        outline, problem = None, " ".join(str(error).split())[:120]
+        outline, problem = None, one_line(error)
     named = tuple(text for one in classes if (text := _text(one)))
     return Annotation(0, _text(identifier), named, _text(name), not_drawn, outline, problem)
 

@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from stages.base.errors import UserError
+from stages.base.errors import UserError, one_line
 
 # Bytes that a file may unpack to: ten times the largest export of all cells of a slide.
 MOST_BYTES = 2**29
@@ -38,8 +38,7 @@ def unpacked(path: Path) -> bytes:
             return content
     # RuntimeError: password-protected; NotImplementedError: an unknown compression.
     except (EOFError, OSError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: cannot be unpacked: {reason}") from None
+        raise UserError(f"{path}: cannot be unpacked: {one_line(error)}") from None
     if len(content) > MOST_BYTES:
         raise UserError(f"{path}: unpacks to more than {MOST_BYTES:,} bytes; export less")
     return content

@@ -15,7 +15,7 @@ from defusedxml import ElementTree
 from PIL import Image
 from tifffile import PHOTOMETRIC, SAMPLEFORMAT
 
-from stages.base.errors import UserError
+from stages.base.errors import UserError, one_line
 
 # µm per pixel of a microscope's camera. A file saved as a picture says 72 or 96 pixels per inch.
 LEAST, MOST = 0.03, 20.0
@@ -76,7 +76,7 @@ class Slide:
         except UserError:
             raise
         except Exception as error:  # Both libraries raise many kinds on damaged files.
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             if isinstance(error, openslide.OpenSlideUnsupportedFormatError):
                 reason = "OpenSlide does not read its format"
             raise UserError(f"{path} does not open as a slide: {reason}") from None
@@ -127,7 +127,7 @@ class Slide:
                 _clear_missing_tiles(region, self.file, level, left, top)
         except Exception as error:  # Of many kinds: a damaged tile, or an unknown compression.
             where = f"{box.width} x {box.height} pixels at {box.x}, {box.y}"
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise UserError(f"{self.path}: {where} cannot be read: {reason}") from None
         # The last row and column may lie beyond the slide by a fraction of a pixel.
         pixels = np.asarray(region)[: max(1, int(down)), : max(1, int(across))]

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from stages.base.errors import UserError, refuse
+from stages.base.errors import UserError, one_line, refuse
 from stages.base.packages import pinned_versions
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
     try:
         client = Client(address, timeout=30)
     except (OSError, ValueError, TimeoutError) as error:
-        raise UserError(
-            f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}"
-        ) from None
+        raise UserError(f"no Dask scheduler answers at {address}: {one_line(error)}") from None
     with client:
         refuse_other_versions(client.get_versions(packages=[*pinned_versions()]))
         yield client
