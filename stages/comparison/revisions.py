@@ -10,9 +10,8 @@ from pydantic import BaseModel, ValidationError
 from stages.base.errors import UserError
 from stages.base.files import damaged
 from stages.base.strict_json import parse_json
-from stages.dataset.cohort import MANIFEST
 from stages.dataset.predictions import Predictions, parse_predictions
-from stages.experiments.reading import PREDICTIONS, parse_manifest, read_at
+from stages.experiments.reading import PREDICTIONS, manifest_at, read_at
 from stages.experiments.sides import State
 from stages.measures.calibration import Share
 from stages.measures.decision import CALIBRATION, Band
@@ -65,10 +64,7 @@ def read_test(folds: Sequence[State]) -> Outputs:
     cuts = [_cut(state) for state in folds]
     sample = pool(predictions, [cut.threshold for cut in cuts])
     if folds[0].by == "site":
-        sites = [
-            parse_manifest(read_at(MANIFEST, state.revision), "site", _where(MANIFEST, state))
-            for state in folds
-        ]
+        sites = [manifest_at(state.revision, "site") for state in folds]
         of_crops = [of[path] for of, one in zip(sites, predictions) for path in one.paths]
         sample = sample._replace(slides=np.array(of_crops))
     decided = [~cut.uncertain.contains(one.y_score) for cut, one in zip(cuts, predictions)]

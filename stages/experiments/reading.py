@@ -129,6 +129,12 @@ def parse_manifest(manifest: str, column: str, where: str) -> dict[str, str]:
     return dict(zip(*parse_table(io.StringIO(manifest, newline=""), ("path", column), where)))
 
 
+def manifest_at(revision: str | None, column: str) -> dict[str, str]:
+    """Return a column of the manifest at a revision, by path; see `read_at`."""
+    where = f"{MANIFEST} of {revision or 'the workspace'}"
+    return parse_manifest(read_at(MANIFEST, revision), column, where)
+
+
 @cache
 def _read(path: str, commit: str, folder: Path) -> str:
     top = Path(from_top(path)).as_posix()

@@ -11,15 +11,14 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 
 from stages.base.errors import UserError
-from stages.dataset.cohort import MANIFEST
 from stages.experiments.commands import from_top, output_of
 from stages.experiments.inputs import digests
 from stages.experiments.reading import (
     MEASURES_FILE,
     PREDICTIONS,
     inputs_of,
+    manifest_at,
     outputs_of,
-    parse_manifest,
     partly_run,
     read_at,
     stages_in,
@@ -79,12 +78,7 @@ def changed_pixels(before: str, after: str | None, paths: Iterable[str]) -> list
     made = [stages_in(read_at("dvc.lock", side)).get("manifest") for side in (before, after)]
     if made[0] == made[1]:
         return []
-    old, new = (
-        parse_manifest(
-            read_at(MANIFEST, side), "pixels_sha256", f"{MANIFEST} of {side or 'the workspace'}"
-        )
-        for side in (before, after)
-    )
+    old, new = (manifest_at(side, "pixels_sha256") for side in (before, after))
     return [path for path in paths if old.get(path) != new.get(path)]
 
 

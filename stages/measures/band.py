@@ -67,15 +67,26 @@ def fit_band(
 def _side(odds: np.ndarray, slides: np.ndarray, allowed: float) -> Side:
     """Return the highest limit such that at most a share `allowed` of a class lies below it."""
     odds, slides = odds[order := np.argsort(odds, kind="stable")], slides[order]
-    best: Side | None = None
-    lowest: float | None = None
-    for value in np.unique(odds):
-        bound = proportion(odds < value, slides, LEVEL).high
-        lowest = bound if lowest is None else lowest
-        if bound is None or bound > allowed:
-            break
-        best = Side(float(value), bound, False)
-    return best or Side(min(float(odds[0]), _normal_limit(odds, slides, allowed)), lowest, True)
+    limit, bound = highest_limit(odds, slides, allowed)
+    if limit is not None:
+        return Side(limit, bound, False)
+    return Side(min(float(odds[0]), _normal_limit(odds, slides, allowed)), bound, True)
+
+
+def highest_limit(
+    values: np.ndarray, slides: np.ndarray, allowed: float
+) -> tuple[float | None, float | None]:
+    """Return the highest value below which surely at most a share `allowed` lies, and its bound.
+
+    If there is none, it is None, with the bound of the lowest value; that is None with one slide.
+    """
+    limit, bound = None, None
+    for value in np.unique(values):
+        of_value = proportion(values < value, slides, LEVEL).high
+        if of_value is None or of_value > allowed:
+            return limit, of_value if limit is None else bound
+        limit, bound = float(value), of_value
+    return limit, bound
 
 
 def _normal_limit(odds: np.ndarray, slides: np.ndarray, allowed: float) -> float:

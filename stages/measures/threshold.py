@@ -5,12 +5,11 @@ from typing import assert_never
 import numpy as np
 import scipy
 
+from stages.measures.band import highest_limit
 from stages.measures.calibration import log_odds
 from stages.measures.intervals import proportion
 from stages.measures.parameters import Rule
 
-# The one-sided confidence of the rule `assured_sensitivity`, as the level of an interval.
-LEVEL = 0.9
 # Of a threshold that maximizes something: the replicates of its standard error.
 REPLICATES = 200
 
@@ -53,25 +52,19 @@ def choose_threshold(
             reached = np.arange(1, len(ascending) + 1) / len(ascending) >= target_sensitivity
             return float(ascending[np.argmax(reached)])
         case "assured_sensitivity":
-            # From the lowest threshold upwards, until the bound is too low.
-            best, most = None, None
-            for threshold in candidates[::-1]:
-                bound = proportion(y_score[positive] >= threshold, slides[positive], LEVEL).low
-                most = bound if most is None else most
-                if bound is None or bound < target_sensitivity:
-                    break
-                best = float(threshold)
-            if best is None:
+            missed = 1 - target_sensitivity
+            limit, bound = highest_limit(y_score[positive], slides[positive], missed)
+            if limit is None:
                 number = len(np.unique(slides[positive]))
                 reached_text = (
-                    "has no bound" if most is None else f"is only surely above {most:.3f}"
+                    "has no bound" if bound is None else f"is only surely above {1 - bound:.3f}"
                 )
                 raise ValueError(
                     f"the rule {rule} needs more positives than {int(positive.sum())} of {number} "
                     f"slide{'s' * (number != 1)}: even if all are found, the sensitivity "
                     f"{reached_text}; lower target_sensitivity, or take the rule sensitivity"
                 )
-            return best
+            return limit
         case "youden" | "balanced":
             from sklearn.metrics import roc_curve
 

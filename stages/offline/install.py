@@ -75,21 +75,18 @@ def install(folder: Path, about: dict[str, Any]) -> str:
 
 def check_digests(folder: Path) -> None:
     """Exit with an error if a file has changed, is missing, or is not listed."""
+    lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    listed = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    files = [path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS]
+    there = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
     problems = []
-    listed: dict[str, str] = {}
-    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
-        digest, name = line.split("  ", 1)
-        listed[name] = digest
-    there = {
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    } - {SUMS}
-    problems += [f"{name} is missing" for name in sorted(set(listed) - there)]
-    problems += [f"{name} is not listed" for name in sorted(there - set(listed))]
-    problems += [
-        f"{name} has changed"
-        for name in sorted(there & set(listed))
-        if sha256(folder / name) != listed[name]
-    ]
+    for name in sorted(listed.keys() | there):
+        if name not in there:
+            problems.append(f"{name} is missing")
+        elif name not in listed:
+            problems.append(f"{name} is not listed")
+        elif there[name] != listed[name]:
+            problems.append(f"{name} has changed")
     if problems:
         sys.exit("\n".join(f"error: {folder}: {one}" for one in problems[:20]))
 
