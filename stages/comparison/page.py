@@ -8,10 +8,9 @@ import numpy as np
 from stages.base.files import write_table
 from stages.comparison.differences import SettingDifference
 from stages.comparison.settings import FOLD, SEEDS, Setting
-from stages.experiments.markdown import markdown_table
+from stages.experiments.markdown import markdown_table, three_digits
 from stages.experiments.settings import as_yaml
-from stages.measures.influence import Sample, influence
-from stages.measures.intervals import Estimate, too_small
+from stages.measures.intervals import Estimate, estimate, too_small
 from stages.measures.scores import MEASURES, WITHIN_FOLDS, title
 
 COLUMNS = (
@@ -135,31 +134,17 @@ def _sites_section(
     """Return the measure of each site, which is what varies if each is left out in turn."""
     if not settings[0].by_site:
         return []
-    found = []
-    for setting in settings:
-        of_samples = [_by_site(metric, sample) for sample in setting.samples]
-        found.append({site: [one.get(site) for one in of_samples] for site in of_samples[0]})
-    sites = sorted(found[0])
-    rows = [[*row, *(_mean(one[site]) for site in sites)] for row, one in zip(values, found)]
+    sites = np.unique(settings[0].samples[0].slides)
+    rows = []
+    for row, setting in zip(values, settings):
+        of_sites = [[one.at(one.slides == site) for one in setting.samples] for site in sites]
+        rows.append([*row, *(three_digits(estimate(metric, one).value) for one in of_sites)])
     return [
         "",
         f"{title(metric)} of each site, by models that have not seen it:",
         "",
-        *markdown_table([*header, *sites], rows),
+        *markdown_table([*header, *map(str, sites)], rows),
     ]
-
-
-def _by_site(metric: str, sample: Sample) -> dict[str, float | None]:
-    found = {}
-    for site in np.unique(sample.slides):
-        one = influence(metric, sample.at(sample.slides == site))
-        found[str(site)] = None if one is None else one.value
-    return found
-
-
-def _mean(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{np.mean(known):.3f}" if len(known) == len(values) else "not defined"
 
 
 def _runs_section(settings: Sequence[Setting], metric: str) -> list[str]:
@@ -170,8 +155,7 @@ def _runs_section(settings: Sequence[Setting], metric: str) -> list[str]:
     rows = []
     for key in sorted(runs, key=str):
         values = [setting.runs[key].measures().get(metric) for setting in settings]
-        shown = ["not defined" if value is None else f"{value:.3f}" for value in values]
-        rows.append([", ".join(map(as_yaml, key)), *shown])
+        rows.append([", ".join(map(as_yaml, key)), *map(three_digits, values)])
     columns = [", ".join((FOLD, *SEEDS)), *(f"`{setting.name}`" for setting in settings)]
     return ["", f"{title(metric)} in each fold and seed:", "", *markdown_table(columns, rows)]
 
@@ -184,11 +168,8 @@ def values_of_runs(setting: Setting, measure: str) -> list[float]:
 
 
 def _with_interval(measured: Estimate) -> str:
-    if measured.value is None:
-        return "not defined"
-    if measured.low is None:
-        return f"{measured.value:.3f}"
-    return f"{measured.value:.3f} ({measured.low:.3f}-{measured.high:.3f})"
+    interval = "" if measured.low is None else f" ({measured.low:.3f}-{measured.high:.3f})"
+    return three_digits(measured.value) + interval
 
 
 def _with_deviation(values: Sequence[float]) -> str:

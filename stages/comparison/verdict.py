@@ -10,7 +10,7 @@ from stages.comparison.differences import LEVEL, paired
 from stages.comparison.revisions import Outputs, read_external, read_test
 from stages.dataset.cohort import SINGLE, are_single
 from stages.experiments.commands import output_of
-from stages.experiments.markdown import markdown_table
+from stages.experiments.markdown import markdown_table, three_digits
 from stages.experiments.sides import State, changed_pixels, other_folds, read_state, refuse_stale
 from stages.measures.influence import Sample
 from stages.measures.intervals import Difference, estimate, too_small
@@ -248,14 +248,12 @@ def change_table(changes: Sequence[Change], before: str, after: str) -> list[str
     level = 1 - (1 - LEVEL) / len(changes)
     rows = []
     for one in changes:
-        values = [
-            "not defined" if value is None else f"{value:.3f}" for value in (one.before, one.after)
-        ]
         _, value, low, high, *_, reason = one.difference
+        sides = three_digits(one.before), three_digits(one.after)
         arrow = "▲ " if value and value > 0 else "▼ " if value else ""
         text = "" if value is None else f"{value:+.3f}"
         span = f" ({reason})" if low is None else f" ({low:+.3f} to {high:+.3f})"
-        rows.append([one.name, *values, text + span, arrow + one.word])
+        rows.append([one.name, *sides, text + span, arrow + one.word])
     heading = f"difference ({100 * level:.3g} % interval)"
     return [
         *markdown_table(["", before, after, heading, ""], rows),

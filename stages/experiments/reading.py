@@ -12,7 +12,6 @@ from typing import NamedTuple
 import dvc.api
 from dvc.exceptions import DvcException
 from dvc.scm import SCMError
-from ruamel.yaml import YAML
 
 from stages.base.errors import UserError, one_line, refuse
 from stages.base.files import parse_table
@@ -22,7 +21,7 @@ from stages.dataset.cohort import MANIFEST
 from stages.dataset.predictions import Predictions, parse_predictions
 from stages.experiments.commands import find_repository, from_top, output_of
 from stages.experiments.inputs import digest, input_kind
-from stages.experiments.settings import Value, as_yaml, flatten, join_list, params_with
+from stages.experiments.settings import Value, as_yaml, flatten, join_list, params_with, parse_yaml
 
 PREDICTIONS, MEASURES_FILE = "metrics/predictions.csv", "metrics/measures.json"
 MADE_WITH = "metrics/plots/made_with.json"
@@ -91,7 +90,7 @@ def stages_in(lock: str) -> dict[str, dict]:
 
     `external` is left out: DVC keeps the entry of a dataset that is no longer measured.
     """
-    return without_external(YAML(typ="safe", pure=True).load(lock)["stages"])
+    return without_external(parse_yaml(lock)["stages"])
 
 
 def without_external(stages: dict[str, dict]) -> dict[str, dict]:
@@ -222,9 +221,7 @@ def named(experiments: Sequence[Experiment], names: Sequence[str]) -> list[Exper
     counts, problems = Counter(experiment.name for experiment in experiments), []
     for name in dict.fromkeys(names):
         if not counts[name]:
-            problems.append(
-                f"there is no finished experiment {name}; there are {', '.join(counts)}"
-            )
+            problems.append(f"there is no finished experiment {name}; `dvc exp list` names them")
         elif counts[name] > 1:
             problems.append(
                 f"several experiments are named {name}; --rev selects by the commit they start from"

@@ -21,6 +21,10 @@ IRRELEVANT = (
 )
 
 
+def parse_yaml(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
+
+
 def params_with(overrides: Sequence[str] = ()) -> dict:
     """Return params.yaml with some parameters changed, each `block.key=value`.
 
@@ -36,7 +40,7 @@ def params_with(overrides: Sequence[str] = ()) -> dict:
             block = block.get(part) if isinstance(block, dict) else None
         if not isinstance(block, dict) or key not in block:
             raise UserError(f"{override}: {name} is not a parameter of params.yaml")
-        block[key] = YAML(typ="safe", pure=True).load(value)
+        block[key] = parse_yaml(value)
     where = f"params.yaml with {' '.join(overrides)}" if overrides else "params.yaml"
     refuse_wrong(params, where, note="")
     return params
@@ -72,7 +76,7 @@ def read_values(text: str, option: str) -> list[str]:
         UserError: it is not a list in YAML.
     """
     try:
-        values = YAML(typ="safe", pure=True).load(f"[{text}]")
+        values = parse_yaml(f"[{text}]")
     except YAMLError as error:
         raise UserError(f"{option} {text} is not a list of values: {one_line(error)}") from None
     return [as_yaml(join_list(value)) for value in values]

@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-
 from stages.base.errors import UserError
 from stages.experiments.commands import from_top, output_of
 from stages.experiments.inputs import digests
@@ -24,7 +22,7 @@ from stages.experiments.reading import (
     stages_in,
     without_external,
 )
-from stages.experiments.settings import IRRELEVANT, as_yaml, flatten
+from stages.experiments.settings import IRRELEVANT, as_yaml, flatten, parse_yaml
 
 FOLD = "split.fold"
 
@@ -36,7 +34,7 @@ def refuse_stale(revision: str | None) -> None:
     """
     name = revision or "the workspace"
     # DVC keeps the entries of removed stages.
-    known = _parse(read_at("dvc.yaml", revision))["stages"]
+    known = parse_yaml(read_at("dvc.yaml", revision))["stages"]
     stages = {
         stage: about
         for stage, about in stages_in(read_at("dvc.lock", revision)).items()
@@ -45,7 +43,7 @@ def refuse_stale(revision: str | None) -> None:
     reasons = [
         f"stage {stage} has not run after {path} changed" for stage, path in partly_run(stages)
     ]
-    params = _parse(read_at("params.yaml", revision))
+    params = parse_yaml(read_at("params.yaml", revision))
     for stage, about in stages.items():
         for key, value in about.get("params", {}).get("params.yaml", {}).items():
             found: Any = params
@@ -113,12 +111,8 @@ class State(NamedTuple):
 
 def read_state(revision: str | None) -> State:
     """Return the state of a side. Raises `UserError` if it has no params.yaml or dvc.lock."""
-    params, lock = (_parse(read_at(path, revision)) for path in ("params.yaml", "dvc.lock"))
+    params, lock = (parse_yaml(read_at(path, revision)) for path in ("params.yaml", "dvc.lock"))
     return State(revision, params, lock["stages"])
-
-
-def _parse(text: str) -> Any:
-    return YAML(typ="safe", pure=True).load(text)
 
 
 def other_folds(side: State) -> list[State]:
@@ -133,11 +127,11 @@ def other_folds(side: State) -> list[State]:
     for ref in sorted(refs, key=lambda ref: (ref.rsplit("/", 1)[-1], ref)):
         if not re.match(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/", ref):
             continue
-        params = _parse(output_of(["git", "show", f"{ref}:{from_top('params.yaml')}"]))
+        params = parse_yaml(output_of(["git", "show", f"{ref}:{from_top('params.yaml')}"]))
         if _without_fold(params) != wanted or params["split"]["fold"] in {side.fold, *found}:
             continue
         lock = output_of(["git", "show", f"{ref}:{from_top('dvc.lock')}"])
-        state = State(ref, params, _parse(lock)["stages"])
+        state = State(ref, params, parse_yaml(lock)["stages"])
         if state.inputs() == side.inputs() and not partly_run(stages_in(lock)):
             found[state.fold] = state
     return [found[fold] for fold in sorted(found)]

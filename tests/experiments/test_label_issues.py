@@ -96,5 +96,5 @@ def test_with_experiments_of_dvc_and_external_data_beside(repository):
     done = subprocess.run([*command, "nothing"], capture_output=True, text=True)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         1,
-        "error: there is no finished experiment nothing; there are beside, partial",
+        "error: there is no finished experiment nothing; `dvc exp list` names them",
     )
