@@ -40,7 +40,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, doubts: list[str]) -> Ima
             doubts.append("it is CMYK without a color profile; its colors are approximate")
         return plain
     try:
-        transform = _transform(profile, mode)
+        transform = _known.transform(profile, mode)
     except Exception as error:  # ImageCms raises many kinds on damaged profiles.
         transform = f"its color profile is not applied: {error}"
     if isinstance(transform, str):
@@ -56,7 +56,18 @@ def to_srgb(image: Image.Image, profile: bytes | None, doubts: list[str]) -> Ima
     return converted
 
 
-@lru_cache(maxsize=16)
+class _Known:
+    """The results of `_transform` for the last profiles: it takes longer than a crop."""
+
+    def __init__(self) -> None:
+        self.transform = lru_cache(maxsize=16)(_transform)
+
+    def __reduce__(self) -> tuple:
+        # Functions are sent to a cluster's workers with their code; a cached one would be sent by
+        # its name.
+        return _Known, ()
+
+
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | None:
     """Return how to convert pixels of `mode`, or why not to; None if they are nearly sRGB."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -76,3 +87,6 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | 
     if source.profile.device_class == "scnr":
         return f"{name} is not applied: it is a scanner's, up to {apart} levels from sRGB"
     return transform
+
+
+_known = _Known()
