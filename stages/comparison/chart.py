@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stages.comparison.page import values_of_runs
 from stages.comparison.settings import Setting
-from stages.experiments.charts import BLUE, GRAY, save_chart
+from stages.experiments.charts import BLUE, GRAY, layer, measure, save_chart
 from stages.measures.intervals import Estimate
 from stages.measures.scores import title
 
@@ -36,13 +36,8 @@ def draw_comparison(
     axis = {"labelFontSize": 13, "labelLimit": 300}
     y = {"field": "setting", "type": "nominal", "sort": order, "title": None, "axis": axis}
 
-    def layer(values: list[dict], mark: dict, **encoding: dict) -> dict:
-        return {"data": {"values": values}, "mark": mark, "encoding": {"y": y, **encoding}}
-
     def x(field: str) -> dict:
-        scale, axis = {"zero": False, "nice": True}, {"tickCount": 8}
-        of_metric = {"type": "quantitative", "scale": scale, "title": title(metric), "axis": axis}
-        return {"field": field, **of_metric}
+        return measure(field, title(metric), axis={"tickCount": 8})
 
     tick = {"type": "tick", "color": GRAY, "thickness": 2, "size": 14}
     rule = {"type": "rule", "color": BLUE, "strokeWidth": 3}
@@ -55,9 +50,9 @@ def draw_comparison(
         "width": 520,
         "height": {"step": 34},
         "layer": [
-            layer(runs, tick, x=x("value")),
-            layer(spans, rule, x=x("low"), x2={"field": "high"}),
-            layer(wholes, point, x=x("value")),
+            layer(runs, tick, y=y, x=x("value")),
+            layer(spans, rule, y=y, x=x("low"), x2={"field": "high"}),
+            layer(wholes, point, y=y, x=x("value")),
         ],
     }
     save_chart(path, chart)
