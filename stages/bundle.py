@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from stages.base.arguments import argument_parser
-from stages.base.errors import UserError, refuse, run_program
+from stages.base.errors import UserError, refuse, run_program, warn
 from stages.experiments.commands import find_repository, output_of
 from stages.experiments.inputs import refuse_unrecorded
 from stages.offline.packing import pack
@@ -59,7 +59,7 @@ def main() -> None:
             f"{changed[3:]} is changed and not committed; a bundle has only the last commit"
         )
     if output_of(["git", "status", "--porcelain", "--untracked-files=no"]).strip():
-        print("warning: uncommitted changes are not in the bundle", file=sys.stderr)
+        warn("uncommitted changes are not in the bundle")
     pack(
         arguments.output,
         arguments.requirements,

@@ -161,12 +161,19 @@ def read_json(path: str | Path) -> Any:
 
 def read_record(path: str | Path, schema: type[Record]) -> Record:
     """Read a JSON file that an earlier stage wrote. Raises `UserError` if it is damaged."""
+    return parse_record(Path(path).read_bytes(), schema, path)
+
+
+def parse_record(content: str | bytes, schema: type[Record], where: object) -> Record:
+    """Return the content of such a file like `read_record`; errors name it `where`."""
     try:
-        return schema.model_validate(read_json(path))
+        return schema.model_validate(parse_json(content))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) + ": " * bool(first["loc"])
-        raise damaged(path, f"{where}{first['msg'].removeprefix('Value error, ')}") from None
+        field = ".".join(map(str, first["loc"])) + ": " * bool(first["loc"])
+        raise damaged(where, f"{field}{first['msg'].removeprefix('Value error, ')}") from None
+    except ValueError as error:
+        raise damaged(where, error) from None
 
 
 def read_json_as(path: str | Path, schema: type[Record]) -> Record:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from stages.base.errors import UserError
-from stages.base.files import damaged
-from stages.base.strict_json import parse_json
+from stages.base.files import parse_record
 from stages.dataset.predictions import Predictions, parse_predictions
 from stages.experiments.reading import PREDICTIONS, manifest_at, read_at
 from stages.experiments.sides import State
@@ -91,13 +90,8 @@ def _predictions(path: str, state: State) -> Predictions:
 
 
 def _cut(state: State) -> Cut:
-    text = read_at(CALIBRATION, state.revision)
-    try:
-        return Cut.model_validate(parse_json(text))
-    except ValidationError as error:
-        raise damaged(_where(CALIBRATION, state), error.errors()[0]["msg"]) from None
-    except ValueError as error:
-        raise damaged(_where(CALIBRATION, state), error) from None
+    content = read_at(CALIBRATION, state.revision)
+    return parse_record(content, Cut, _where(CALIBRATION, state))
 
 
 def _where(path: object, state: State) -> str:

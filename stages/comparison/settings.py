@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.base.errors import UserError, refuse
+from stages.base.errors import UserError, refuse, warn
 from stages.dataset.predictions import Predictions
 from stages.experiments.inputs import input_kind
 from stages.experiments.reading import PREDICTIONS, Experiment, named
@@ -156,7 +156,7 @@ def group(experiments: Sequence[Experiment], by: Sequence[str]) -> list[Setting]
     _refuse_missing(runs, by)
     _refuse_other_glomeruli(runs, predictions)
     if differ := other_differences(experiments):
-        print(f"warning: the experiments differ in more than parameters: {differ}", file=sys.stderr)
+        warn(f"the experiments differ in more than parameters: {differ}")
     return [
         Setting(values, runs[values], *_pool(runs[values], predictions))
         for values in sorted(runs, key=_order)

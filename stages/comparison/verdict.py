@@ -146,21 +146,23 @@ def verdict_on_groups(
         same = "has the same probability and predicted class as before"
         return [f"**The same**: each of the {counts} {same}.", "", on]
     changes = compare_groups(groups)
-    notes = []
+    cautions = []
     if not test.by_site:
-        notes = [f"Caution: {SINGLE}."] if are_single(sample.slides) else []
-        notes.append(too_small(slides, positives, _widths(changes)))
-    cautions = [line for note in notes if note for line in (note, "")]
-    table = change_table(changes, before, after)
-    return [sentence(changes), "", on, "", *cautions, *table]
+        cautions += [f"Caution: {SINGLE}."] * are_single(sample.slides)
+        cautions.append(too_small(slides, positives, _widths(changes)))
+    lines = [sentence(changes), "", on, ""]
+    for caution in filter(None, cautions):
+        lines += [caution, ""]
+    return lines + change_table(changes, before, after)
 
 
 def _widths(changes: Sequence[Change]) -> dict[str, float | None]:
     """Return the widths of the intervals of the test set's measures, except of equal ones."""
+    found = {name: one for name, one in zip(MEASURES, changes) if one.word != "the same"}
+    limits = {name: (one.difference.low, one.difference.high) for name, one in found.items()}
     return {
-        name: None if found.low is None or found.high is None else found.high - found.low
-        for name, (*_, found, word, _) in zip(MEASURES, changes)
-        if word != "the same"
+        name: None if low is None or high is None else high - low
+        for name, (low, high) in limits.items()
     }
 
 
