@@ -17,7 +17,7 @@ from stages.base.parameters import read_yaml
 from stages.experiments.agreement import EXACT_FILES, EXACT_STAGES, TABLES, compare_contents
 from stages.experiments.commands import DVC, clone_at, find_repository, from_top, output_of, run_dvc
 from stages.experiments.inputs import digest, input_paths
-from stages.experiments.reading import MADE_WITH
+from stages.experiments.reading import MADE_WITH, inputs_of
 
 LOCKS = ("dvc.lock", "data/dvc.lock")
 COMPARED = (".csv", ".json")
@@ -50,11 +50,10 @@ def make_clone(commit: str, folder: Path) -> Path:
     repository = find_repository()
     clone_at(str(repository.top), commit, folder)
     clone = folder / repository.inside
-    locked = locked_dependencies(clone)
-    made = {path for _, path in locked_outputs(clone)}
+    locked = inputs_of(_stages(clone))
     problems = []
     for path in input_paths(read_yaml(clone / "params.yaml")):
-        if path not in locked or path in made or _is_in_git(path, clone):
+        if path not in locked or _is_in_git(path, clone):
             continue
         (clone / path).parent.mkdir(parents=True, exist_ok=True)
         if digest(path) == locked[path]:
@@ -73,15 +72,6 @@ def make_clone(commit: str, folder: Path) -> Path:
             )
     refuse(problems)
     return clone
-
-
-def locked_dependencies(folder: Path) -> dict[str, str]:
-    """Return the hash of each dependency in the lock files of a folder, by path."""
-    return {
-        dependency["path"]: dependency["md5"]
-        for stage in _stages(folder).values()
-        for dependency in stage.get("deps", [])
-    }
 
 
 def locked_outputs(folder: Path) -> Outputs:
