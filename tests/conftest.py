@@ -14,6 +14,7 @@ from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
+from tests.fork_server import FOLDER, FORKS, SHARED, python
 from tests.repositories import (
     PROJECT,
     STAGES,
@@ -44,8 +45,14 @@ SLOW_FIXTURES = {
 }
 
 
-def pytest_configure():
-    """Heed Ctrl-C, which a shell's background processes ignore: tests send it to programs."""
+def pytest_configure(config):
+    """Start the server of forks for all workers of pytest-xdist.
+
+    Also heed Ctrl-C, which a shell's background processes ignore: tests send it to programs.
+    """
+    if config.getoption("numprocesses", None) and FORKS:
+        python()
+        os.environ[SHARED] = FOLDER
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -3,6 +3,7 @@
 fork_client.py PYTHON SOCKET ARGUMENT ...
 """
 
+import fcntl
 import json
 import os
 import resource
@@ -43,6 +44,9 @@ def ask(address: str, arguments: list[str]) -> None:
     """Have the server run a program and exit as it exits; return if the server refuses it."""
     with socket.socket(socket.AF_UNIX) as server:
         try:
+            # Locked until the server has started.
+            with open(os.path.join(os.path.dirname(address), "starting")) as starting:
+                fcntl.flock(starting, fcntl.LOCK_SH)
             server.connect(address)
         except OSError:
             return

@@ -14,6 +14,7 @@ imports start `sys.executable`. With NO_FORKS=1 in the environment every program
 import _imp
 import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
@@ -73,9 +74,13 @@ LIBRARIES = """
 
 _environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "1"}
 _started: list[subprocess.Popen] = []
+# Names, for the workers of pytest-xdist, the folder of the server that all of them use.
+SHARED = "TESTS_FORK_SERVER"
+_shared = os.environ.pop(SHARED, "")
 # Comes first on PATH; holds `python` and `dvc`.
-FOLDER = tempfile.mkdtemp(prefix="fork-server-")
-atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+FOLDER = _shared or tempfile.mkdtemp(prefix="fork-server-")
+if not _shared:
+    atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
 def python() -> str:
@@ -83,13 +88,16 @@ def python() -> str:
     if not FORKS:
         return sys.executable
     path = Path(FOLDER) / "python"
-    if not _started:
+    if not _started and not _shared:
         for name, beginning in (("python", ""), ("dvc", "-m dvc ")):
             client = f'"{sys.executable}" -IS "{CLIENT}" "{sys.executable}" "{FOLDER}/socket"'
             path.with_name(name).write_text(f'#!/bin/sh\nexec {client} {beginning}"$@"\n')
             path.with_name(name).chmod(0o755)
         command = [sys.executable, "-m", "tests.fork_server", f"{FOLDER}/socket", str(path)]
-        with open(f"{FOLDER}/log.txt", "w") as log:
+        with open(f"{FOLDER}/log.txt", "w") as log, open(f"{FOLDER}/starting", "w") as starting:
+            # Clients wait for this lock, which goes with the server's copy of the file.
+            fcntl.flock(starting, fcntl.LOCK_EX)
+            command.append(str(starting.fileno()))
             # It ends with this process, which closes its input.
             server = subprocess.Popen(
                 command,
@@ -98,6 +106,7 @@ def python() -> str:
                 env=_environment,
                 cwd=CLIENT.parents[1],
                 start_new_session=True,
+                pass_fds=[starting.fileno()],
             )
         _started.append(server)
     return str(path)
@@ -152,10 +161,13 @@ class Fork(Exception):
     """Raised in the child to leave the server; holds the request and the caller's open files."""
 
 
-def serve(address: str) -> None:
+def serve(address: str, starting: int) -> None:
     """Fork for each caller, and tell it the process id and the exit code.
 
     A fork whose caller is gone is killed.
+
+    Args:
+        starting: a locked file, which is closed when callers can connect.
 
     Raises:
         Fork: in each child.
@@ -169,6 +181,7 @@ def serve(address: str) -> None:
         selector.register(listener, selectors.EVENT_READ, "caller")
         selector.register(0, selectors.EVENT_READ, "end")
         os.rename(f"{address}.new", address)
+        os.close(starting)
         # Process id and caller, by the file descriptor of the process.
         running: dict[int, tuple[int, socket.socket]] = {}
         while True:
@@ -251,10 +264,10 @@ def become(request: dict, files: list[int], executable: str, path: list[str]) ->
 
 
 def main() -> None:
-    address, executable = sys.argv[1:]
+    address, executable, starting = sys.argv[1:]
     path = preload()
     try:
-        serve(address)
+        serve(address, int(starting))
     except Fork as fork:
         request, files = fork.args
     else:

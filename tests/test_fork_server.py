@@ -8,18 +8,9 @@ import time
 
 import pytest
 
-from tests.fork_server import FOLDER, FORKS, python
+from tests.fork_server import FORKS, python
 
 pytestmark = pytest.mark.skipif(not FORKS, reason="NO_FORKS is set, or this is not Linux")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ready():
-    python()
-    deadline = time.monotonic() + 600
-    while not os.path.exists(f"{FOLDER}/socket"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def both(*arguments, **how):

@@ -62,6 +62,8 @@ def fit(
     learner = to_log_odds(model)
     accuracy = keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")
     learner.compile(optimizer, cross_entropy, metrics=[accuracy])
+    # TensorFlow would otherwise trace twice, once to create the variables of the optimizer.
+    optimizer.build(learner.trainable_variables)
     logger = Live(str(record.log), save_dvc_exp=False, dvcyaml=None) if record.log else None
     with logger or nullcontext() as live:
         measure = MeasureEpochs(images, y, train, val, weight, params)
