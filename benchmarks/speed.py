@@ -1,7 +1,7 @@
 """Measure the pipeline's speed against a peer and against a limit.
 
     python -m benchmarks.speed                     all rows (half an hour on two cores)
-    python -m benchmarks.speed pad train           some of pad, train, predict, dvc, startup, growth
+    python -m benchmarks.speed pad train           some of pad, train, predict, export, ...
     python -m benchmarks.speed --compare OLD.json  then old, new and goal of each row
 
 Each row has a peer, the usual way to do the same, and a limit. They take turns, and the row has
@@ -365,17 +365,27 @@ def default_parameters() -> tuple:
 
 def predict(folder: Path, rounds: int) -> Iterator[Row]:
     """From files to a table, with conv3-dense1 at 128 pixels and EfficientNet-Lite0 at 224."""
-    from stages.model.backbone import build_backbone
-    from stages.model.networks import build_head, build_model, join
-
-    small = build_model(default_parameters()[1], 128, [128] * 3, [5000] * 3)
+    small = _from_scratch()
     yield predict_from_the_command(small, folder, rounds)
     yield predict_with(small, folder, rounds)
+    yield predict_with(_with_backbone(), folder, rounds)
+
+
+def _from_scratch():
+    from stages.model.networks import build_model
+
+    return build_model(default_parameters()[1], 128, [128] * 3, [5000] * 3)
+
+
+def _with_backbone():
+    from stages.model.backbone import build_backbone
+    from stages.model.networks import build_head, join
+
     backbone = build_backbone("efficientnet_lite0", "none", 224, [], 0.7)
     head = build_head(
         np.random.default_rng(0).normal(size=(10, backbone.output_shape[1])).astype(np.float32)
     )
-    yield predict_with(join(backbone, head, "efficientnet_lite0"), folder, rounds)
+    return join(backbone, head, "efficientnet_lite0")
 
 
 def write_model_folder(model, folder: Path) -> None:
@@ -473,6 +483,38 @@ def predict_with(model, folder: Path, rounds: int) -> Row:
     first, second, third = medians(rounds, ours, one_at_a_time, limit)
     speeds = len(files) / first, len(few) / second, len(files) / third
     return Row(f"predict, {model.name}, {size}", "crops/s", *speeds, goal=5, floor_goal=0.95)
+
+
+def export(folder: Path, rounds: int) -> Iterator[Row]:
+    """Ours is onnxruntime on the squares of an exported model, the peer Keras on the same ones.
+
+    Needs requirements-export.txt.
+    """
+    import onnxruntime
+
+    from stages.evaluation.classifier import read_classifier
+    from stages.evaluation.exporting import INPUT, OUTPUT, write_export
+
+    for model in (_from_scratch(), _with_backbone()):
+        write_model_folder(model, folder / model.name)
+        exported = folder / f"{model.name}.onnx"
+        write_export(read_classifier(folder / model.name), "onnx", exported)
+        session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+        size = model.input_shape[1]
+        random = np.random.default_rng(0)
+        squares = random.integers(0, 256, (256, size, size, 3), dtype=np.uint8)
+
+        def ours(session=session, squares=squares) -> None:
+            for batch in np.split(squares, len(squares) // 32):
+                session.run([OUTPUT], {INPUT: batch})
+
+        def keras(model=model, squares=squares) -> None:
+            model.predict(squares, batch_size=32, verbose=0)
+
+        for work in (ours, keras):  # The first call compiles.
+            work()
+        speeds = [len(squares) / seconds for seconds in medians(rounds, ours, keras)]
+        yield Row(f"export, {model.name}, {size}, onnxruntime", "crops/s", *speeds)
 
 
 def dvc(folder: Path, rounds: int) -> Iterator[Row]:
@@ -595,6 +637,7 @@ ROWS = {
     "pad": pad,
     "train": train,
     "predict": predict,
+    "export": export,
     "dvc": dvc,
     "startup": startup,
     "growth": growth,
