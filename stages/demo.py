@@ -9,6 +9,7 @@ tuft with hardly any open capillary loop is globally sclerotic.
 import shutil
 from pathlib import Path
 
+import joblib
 import numpy as np
 
 from stages.base.errors import run_program
@@ -16,7 +17,7 @@ from stages.base.parameters import read_params
 from stages.synthetic.parameters import SITES, DemoParameters
 from stages.synthetic.stains import make_slide
 from stages.synthetic.tissue import draw_glomerulus, make_tuft
-from stages.workers.cores import on_all_cores
+from stages.workers.progress import progress
 
 FOLDER = Path("data/demo")
 CLASSES = ("non_globally_sclerotic", "globally_sclerotic")  # as in data/demo.yaml
@@ -38,7 +39,10 @@ def main() -> None:
         for site, number, count in slides
         for index in range(1, count + 1)
     ]
-    for _ in on_all_cores(_draw_one, jobs, "drawing synthetic glomeruli", prefer="processes"):
+    # In processes, because Python does most of the work.
+    parallel = joblib.Parallel(n_jobs=joblib.cpu_count(), return_as="generator_unordered")
+    drawn = parallel(joblib.delayed(_draw_one)(*job) for job in jobs)
+    for _ in progress(drawn, total=len(jobs), desc="drawing synthetic glomeruli", unit="image"):
         pass
 
 

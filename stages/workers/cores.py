@@ -19,22 +19,13 @@ LARGE = 10_000_000
 WAITING = 64
 
 
-def on_all_cores(
-    function: Callable, items: Sequence[tuple], what: str, prefer: str = "threads"
-) -> Iterator[Any]:
-    """Yield `function(*item)` for each of `items`, in their order, with a progress bar.
+def on_all_cores(function: Callable, items: Sequence[tuple], what: str) -> Iterable[Any]:
+    """Return `function(*item)` for each of `items`, in their order, under a bar with a text.
 
-    Args:
-        what: the text of the bar.
-        prefer: `threads` if libraries such as Pillow do the work, which release Python's lock;
-            `processes` if Python does.
+    The work is done on threads, so `function` should leave it to libraries such as Pillow, which
+    release Python's lock.
     """
-    if prefer == "threads":
-        results = ahead(function, items)
-    else:
-        parallel = joblib.Parallel(n_jobs=joblib.cpu_count(), prefer=prefer, return_as="generator")
-        results = parallel(joblib.delayed(function)(*item) for item in items)
-    yield from progress(results, total=len(items), desc=what, unit="image")
+    return progress(ahead(function, items), total=len(items), desc=what, unit="image")
 
 
 def ahead(function: Callable, items: Iterable[tuple], waiting: int = WAITING) -> Iterator[Any]:
