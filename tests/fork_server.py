@@ -68,7 +68,7 @@ LIBRARIES = """
     fsspec.implementations.memory antlr4.LL1Analyzer celery.app.amqp dulwich.bitmap
     dulwich.filters dulwich.line_ending dvc.dirs dvc.repo.brancher dvc.repo.trie
     dvc_data.hashfile._progress encodings.cp437 rich.json multiprocessing.sharedctypes
-    pydantic.fields ruamel.yaml.mergevalue statsmodels.stats.multitest
+    pydantic.fields ruamel.yaml.mergevalue
     scmrepo.git.backend.pygit2.callbacks platformdirs.unix
 """.split()
 
