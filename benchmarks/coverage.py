@@ -14,7 +14,7 @@ neither, and their share is printed.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,8 @@ from stages.comparison.revisions import Outputs
 from stages.comparison.settings import Setting
 from stages.comparison.verdict import Group, compare_groups
 from stages.measures.influence import Sample, influence
-from stages.measures.intervals import difference, estimate
+from stages.measures.intervals import Estimate, difference, estimate
+from stages.measures.readers import cohen_kappa, fleiss_kappa
 from stages.measures.scores import WITHIN_FOLDS
 
 MEASURES = (
@@ -115,6 +116,29 @@ def coverage(
     return {name: _rate(values, draws) for name, values in found.items()}
 
 
+def readers_coverage(world: World, draws: int = 500, seed: int = 0) -> dict[str, Rate]:
+    """Return how often the intervals of the kappas of three readers hold those of 5,000 slides.
+
+    A reader is a model that decides at `THRESHOLD`.
+    """
+
+    def kappas(world: World, random: np.random.Generator) -> dict[str, Estimate]:
+        samples = world.draw(random, models=3)
+        labels, slides = np.stack([one.y_pred for one in samples], axis=1), samples[0].slides
+        two = cohen_kappa(labels[:, 0], labels[:, 1], slides)
+        return {"Fleiss' kappa": fleiss_kappa(labels, slides), "Cohen's kappa": two}
+
+    truth = kappas(world._replace(slides=5_000), np.random.default_rng([seed, 1]))
+    random = np.random.default_rng([seed, 2])
+    found: dict[str, list[tuple[bool, float]]] = {name: [] for name in truth}
+    for _ in range(draws):
+        for name, one in kappas(world, random).items():
+            true = truth[name].value
+            if true is not None and one.low is not None and one.high is not None:
+                found[name].append((one.low <= true <= one.high, one.high - one.low))
+    return {name: _rate(values, draws) for name, values in found.items()}
+
+
 def false_alarms(
     world: World, measures: Sequence[str] = MEASURES, draws: int = 500, seed: int = 0
 ) -> dict[str, Rate]:
@@ -185,7 +209,12 @@ def main() -> None:
         for icc in options.icc.split(",")
         for slides in options.slides.split(",")
     ]
-    for what, simulate in (("coverage", coverage), ("false alarms", false_alarms)):
+    simulations: tuple[tuple[str, Callable[..., dict[str, Rate]]], ...] = (
+        ("coverage", coverage),
+        ("coverage", readers_coverage),
+        ("false alarms", false_alarms),
+    )
+    for what, simulate in simulations:
         print(f"{what} (%) and mean width of the interval, {options.draws} draws")
         for world in worlds:
             for name, rate in simulate(world, draws=options.draws, seed=options.seed).items():

@@ -21,6 +21,7 @@ from stages.evaluation.classifier import of_another_model, read_card, read_netwo
 from stages.evaluation.curves import METRICS, write_coverage, write_curves, write_slides
 from stages.evaluation.out_of_fold import write_out_of_fold
 from stages.evaluation.pictures import attention_picture, mistakes_picture, worst_mistakes
+from stages.evaluation.readers import print_readers, readers_of_cohort
 from stages.evaluation.results import (
     FOLDS_TELL_MORE,
     SITES,
@@ -75,6 +76,7 @@ def main() -> None:
     seen = cohort.seen_by(ensemble=len(decision.calibration.members) > 1)
     results["leakage"] = leakage(cohort.slides, seen)
     results["corrected_labels"] = int(np.sum(y_true != cohort.published[rows]))
+    results |= readers_of_cohort(tested, rows)
     if found := write_slides(y_true, y_score, slides, decision, key):
         results["slide_percentages"] = found._asdict()
     write_json(METRICS / "test.json", headline(results))
@@ -90,6 +92,7 @@ def main() -> None:
     save_png(METRICS / "plots/attention.png", looks)
     print_results(results, FOLDS_TELL_MORE)
     print_sites(of_sites, SITES)
+    print_readers(results, "test slides")
     print("see `dvc metrics show` and metrics/plots/; `python -m stages.report HEAD` draws a page")
 
 

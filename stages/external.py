@@ -20,6 +20,7 @@ from stages.dataset.card import Dataset, read_dataset
 from stages.dataset.seen import Seen
 from stages.evaluation.classifier import Crops, read_classifier, score_crops
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
+from stages.evaluation.readers import crops_read, measure_readers, print_readers
 from stages.evaluation.results import (
     as_tested,
     by_site,
@@ -30,7 +31,7 @@ from stages.evaluation.results import (
     write_sites,
 )
 from stages.images.sheets import save_png
-from stages.intake.crops import ManifestRow, Unreadable, make_manifest
+from stages.intake.crops import ManifestRow, Unreadable, make_manifest, write_no_consensus
 from stages.intake.parameters import ManifestParameters
 from stages.measures.parameters import EvaluateParameters
 
@@ -50,9 +51,8 @@ def main() -> None:
             f"{dataset.folder}: it is the dataset that the model was trained on; `external` needs "
             "another"
         )
-    crops, unreadable = make_manifest(dataset, unreadable_list, manifest.skips_unreadable)
-    listed = len(crops)
-    crops = without_training_crops(dataset, crops, classifier.seen, params.trained_on)
+    made = make_manifest(dataset, unreadable_list, manifest.skips_unreadable, manifest.rule)
+    crops = without_training_crops(dataset, made.rows, classifier.seen, params.trained_on)
     files = [dataset.folder / crop.path for crop in crops]
     y_score, problems, _, _ = score_crops(classifier, Crops(files, classifier.made))
     refuse([problems[row] for row in sorted(problems)])
@@ -65,12 +65,20 @@ def main() -> None:
     y_pred, of_sites = tested.sample.y_pred, by_site(tested)
     results = measure(tested, decision, params.prevalence)
     results["corrected_labels"] = sum(crop.label != crop.published for crop in crops)
-    results["trained_on"] = listed - len(crops)
+    results["trained_on"] = len(made.rows) - len(crops)
+    if readers := dataset.card.readers:
+        labeled, left_out = (
+            crops_read(readers, [one.readings for one in some], [one.slide for one in some])
+            for some in (crops, made.no_consensus)
+        )
+        missed, everything = len(made.no_consensus), labeled.joined(left_out)
+        results["readers"] = measure_readers(tested, labeled, everything, missed, missed)
     write_json(OUTPUT / f"{dataset.name}.json", headline(results))
     write_json(OUTPUT / f"{dataset.name}.measures.json", results)
     table_of_sites = OUTPUT / f"{dataset.name}.sites.csv"
     write_sites(table_of_sites, of_sites)
-    write_table(unreadable_list, Unreadable._fields, unreadable)
+    write_table(unreadable_list, Unreadable._fields, made.unreadable)
+    write_no_consensus(OUTPUT / f"{dataset.name}.no_consensus.csv", readers, made.no_consensus)
     columns = ("path", "slide", "label", "probability", "predicted")
     rows = [
         (crop.path, crop.slide, crop.label, np.float32(p), predicted)
@@ -87,6 +95,7 @@ def main() -> None:
     )
     print_results(results)
     print_sites(of_sites, table_of_sites)
+    print_readers(results, "this dataset")
 
 
 def without_training_crops(

@@ -7,14 +7,22 @@ one go. The rows are sorted by path. `split` is another stage, so that another f
 
 from pathlib import Path
 
-from stages.base.errors import run_program
+from stages.base.errors import UserError, run_program
 from stages.base.files import write_table
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
 from stages.dataset.cohort import MANIFEST
+from stages.dataset.readings import NO_CONSENSUS, NOT_READ
 from stages.dataset.used_card import write_used_card
-from stages.intake.crops import ManifestRow, Unreadable, make_manifest
+from stages.intake.crops import (
+    Manifest,
+    Unreadable,
+    make_manifest,
+    write_manifest,
+    write_no_consensus,
+)
 from stages.intake.parameters import ManifestParameters
+from stages.intake.readers import Consensus
 
 UNREADABLE = Path("metrics/unreadable.csv")
 CROP_SIZES = Path("metrics/plots/crop_sizes.csv")
@@ -25,10 +33,17 @@ def main() -> None:
     params = read_params("manifest", ManifestParameters)
     dataset = read_dataset(read_dataset_name())
     card = dataset.card
-    rows, unreadable = make_manifest(dataset, UNREADABLE, params.skips_unreadable)
-    write_table(MANIFEST, ManifestRow._fields, rows)
+    if params.rule.reader and not card.readers:
+        raise UserError(
+            f"params.yaml: manifest.consensus is {params.consensus!r}; it must be majority or "
+            f"agreement, as {dataset.card_path} names no readers (columns.readers)"
+        )
+    made = make_manifest(dataset, UNREADABLE, params.skips_unreadable, params.rule)
+    rows = made.rows
+    write_manifest(MANIFEST, card.readers, rows)
     write_used_card(dataset.name, card.title, card.classes, card.group)
-    write_table(UNREADABLE, Unreadable._fields, unreadable)
+    write_table(UNREADABLE, Unreadable._fields, made.unreadable)
+    write_no_consensus(NO_CONSENSUS, card.readers, made.no_consensus)
     drawn = rows[:: -(-len(rows) // DRAWN_SIZES)]
     sizes = ((row.width, row.height, row.label) for row in drawn)
     write_table(CROP_SIZES, ("width", "height", "label"), sizes)
@@ -38,6 +53,29 @@ def main() -> None:
     labels = f"; {corrected} labels corrected by {card.corrections}" if corrected else ""
     counts = f"{len(rows)} glomeruli, {positives} of them globally sclerotic, {slides} slides"
     print(f"{card.title}: {counts}{labels}")
+    if card.readers:
+        print(about_readers(card.readers, made, params.rule))
+
+
+def about_readers(readers: list[str], made: Manifest, rule: Consensus) -> str:
+    """Return how many crops the readers have read, and on how many labels they agree."""
+    read = [[one for one in crop.readings if one != NOT_READ] for crop in made.crops_read]
+    each = zip(*(crop.readings for crop in made.crops_read))
+    counts = [f"{name} {len(one) - one.count(NOT_READ)}" for name, one in zip(readers, each)]
+    several = [labels for labels in read if len(labels) > 1]
+    same = sum(len(set(labels)) == 1 for labels in several)
+    decided = sum(rule.label(readers, row.readings) is None for row in made.rows)
+    parts = [
+        f"readers (crops): {', '.join(counts)}",
+        f"all agree on {same} of the {len(several)} crops that two or more have read",
+    ]
+    if single := sum(len(labels) == 1 for labels in read):
+        parts.append(f"one has read {single}")
+    if decided:
+        parts.append(f"{decided} without a consensus are labeled by corrections")
+    if made.no_consensus:
+        parts.append(f"{len(made.no_consensus)} without a consensus are left out")
+    return "; ".join(parts)
 
 
 if __name__ == "__main__":

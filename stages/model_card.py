@@ -11,9 +11,11 @@ import numpy as np
 
 from stages.base.errors import run_program
 from stages.base.files import read_json, read_table, replacing, sha256
+from stages.base.parameters import read_params
 from stages.dataset.card import Dataset, read_dataset
 from stages.dataset.cohort import CLASS_NAMES, SPLITS, Cohort, read_cohort
 from stages.dataset.used_card import read_used_card
+from stages.intake.parameters import ManifestParameters
 from stages.measures.decision import Decision, read_decision
 from stages.measures.scores import title
 from stages.model.folder import CARD, FOLDER
@@ -28,11 +30,15 @@ def main() -> None:
     cohort = read_cohort()
     cohort = cohort._replace(splits=cohort.seen_by(len(decision.calibration.members) > 1))
     made, results = read_json(FOLDER / CARD), read_json(METRICS / "measures.json")
-    (unreadable,) = read_table(METRICS / "unreadable.csv", ["path"])
+    unreadable, no_consensus = (
+        len(read_table(METRICS / table, ["path"])[0])
+        for table in ("unreadable.csv", "no_consensus.csv")
+    )
+    consensus = read_params("manifest", ManifestParameters).consensus
     sites = list(zip(*read_table(METRICS / "sites.csv", BY_SITE)))
     sections = (
         introduction(made, dataset),
-        training_data(dataset, cohort, len(unreadable)),
+        training_data(dataset, cohort, unreadable, no_consensus, consensus),
         operating_point(decision),
         performance(results, sites),
         LIMITS,
@@ -57,15 +63,22 @@ From a crop of one PAS-stained glomerulus to the probability that it is globally
 """
 
 
-def training_data(dataset: Dataset, cohort: Cohort, unreadable: int) -> str:
-    """Return where the crops come from, and their flow from files to the sets."""
+def training_data(
+    dataset: Dataset, cohort: Cohort, unreadable: int, no_consensus: int, consensus: str
+) -> str:
+    """Return where the crops and labels come from, and the flow from files to the sets."""
     card = dataset.card
     lines = ["## Training data", "", f"{card.title}.", ""]
     for name in ("source", "license", "citation"):
         if value := getattr(card, name):
             lines.append(f"- {name}: {' '.join(value.split())}")
-    files = len(cohort.paths) + unreadable
+    files = len(cohort.paths) + unreadable + no_consensus
     lines.append(f"- {files} files, of which {unreadable} were left out because they do not open")
+    if card.readers:
+        lines.append(
+            f"- labels: `{consensus}` of {len(card.readers)} readers; {no_consensus} files without "
+            "a consensus were left out"
+        )
     if corrected := int(np.sum(cohort.labels != cohort.published)):
         lines.append(f"- {corrected} labels are corrections of the published ones")
     lines += ["", "| set | crops | globally sclerotic | slides | sites |"]
@@ -126,7 +139,38 @@ def performance(results: dict[str, Any], sites: list[tuple[str, ...]]) -> str:
         shown = f"{float(value):.3f}" if value else "not defined"
         limits = f"{float(low):.3f} to {float(high):.3f}" if low else "none"
         lines.append(f"| {site} | {title(measure)} | {shown} | {limits} | {crops} | {slides} |")
+    if "readers" in results:
+        lines += agreement(results["readers"])
     return "\n".join(lines) + "\n"
+
+
+def agreement(readers: dict[str, Any]) -> list[str]:
+    """Return how well the readers agree, with each other and with the model."""
+    lines = ["", "| kappa (95 % interval) | all crops | crops as above |", "| -- | -- | -- |"]
+    everything, above = readers["of_all"], readers["of_tested"]
+    both = [_shown(one["fleiss_kappa"]) for one in (everything, above)]
+    lines.append(f"| all readers (Fleiss) | {' | '.join(both)} |")
+    for pairs in zip(everything["pairs"], above["pairs"]):
+        both = [_shown(pair["cohen_kappa"]) for pair in pairs]
+        lines.append(f"| {' and '.join(pairs[0]['readers'])} | {' | '.join(both)} |")
+    for one in readers["model"]:
+        lines.append(f"| the model and {one['reader']} |  | {_shown(one['cohen_kappa'])} |")
+    if left_out := above["no_consensus"]:
+        lines += ["", f"The crops as above are without those that have no consensus ({left_out}), "]
+        lines[-1] += "which flatters readers and model."
+    lines += ["", "| reader | crops | sensitivity of the model | specificity |"]
+    lines.append("| -- | -- | -- | -- |")
+    for one in readers["model"]:
+        rates = _shown(one["sensitivity"]), _shown(one["specificity"])
+        lines.append(f"| {one['reader']} | {one['crops']} | {' | '.join(rates)} |")
+    return lines
+
+
+def _shown(one: dict[str, Any]) -> str:
+    if one["value"] is None:
+        return "not defined"
+    limits = "none" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
+    return f"{one['value']:.3f} ({limits})"
 
 
 LIMITS = """## Limits

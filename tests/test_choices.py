@@ -23,6 +23,7 @@ from stages.external import without_training_crops
 from stages.images.squares import make_square
 from stages.intake.crops import make_manifest
 from stages.intake.parameters import ManifestParameters
+from stages.intake.readers import Consensus
 from stages.ladder.parameters import ClimbParameters
 from stages.measures.calibration import fit_calibration
 from stages.measures.scores import MEASURES
@@ -145,7 +146,7 @@ def of_encoder(name: str) -> Callable[[Any], object]:
 def trained_on(member: Any) -> object:
     make_classes(slides=3)
     dataset = read_dataset("small")
-    crops, _ = make_manifest(dataset, Path("list.csv"))
+    crops, *_ = make_manifest(dataset, Path("list.csv"))
     try:
         seen = Seen({crops[0].pixels_sha256[:16]: "train"})
         return without_training_crops(dataset, crops, seen, member)
@@ -161,6 +162,7 @@ def measured(member: str) -> object:
 # How the code is run with a name of each parameter.
 RUN: dict[str, Callable[[Any], object]] = {
     "manifest.unreadable": unreadable,
+    "manifest.consensus": lambda member: Consensus.parse(member).label("ab", (1, -1)),
     "split.test": lambda member: drawn(**{"split.test": member, "train.ensemble": True}),
     "split.by": lambda member: drawn(**{"split.by": member}),
     "split.validation_by": lambda member: drawn(

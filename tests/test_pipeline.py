@@ -2,6 +2,7 @@
 what DVC then shows.
 """
 
+import csv
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from stages.dataset.cohort import CLASS_NAMES
 from stages.experiments.clone import compare_hashes
 from stages.experiments.settings import flatten
 from tests.conftest import PROJECT, save_crop, set_params
@@ -271,6 +273,45 @@ def test_own_data_in_five_lines(workspace):
     assert stages_run(output)[0] == "manifest" and "drawing synthetic glomeruli" not in output
     assert "Our own: 27 glomeruli, 9 of them globally sclerotic, 9 slides" in output
     assert "Ran experiment(s): own" in output
+
+
+def test_three_readers(workspace):
+    """Two of whom err on every fifth crop, and one has not read every seventh."""
+    crops = sorted(path.relative_to("data/demo") for path in Path("data/demo").rglob("*.png"))
+    shutil.copytree("data/demo", "data/read")
+    lines = ["name,a,b,c"]
+    for number, crop in enumerate(crops):
+        true = int(crop.parts[0] == CLASS_NAMES[1])
+        labels = (
+            true,
+            true ^ (number % 5 == 0),
+            "" if number % 7 == 0 else true ^ (number % 5 == 1),
+        )
+        lines.append(",".join(map(str, (crop, *labels))))
+    Path("data/read/labels.csv").write_text("\n".join(lines) + "\n")
+    card = Path("data/demo.yaml").read_text()
+    card = re.sub(
+        "^classes.*$",
+        "labels: labels.csv\ncolumns: {name: name, readers: [a, b, c]}",
+        card,
+        flags=re.M,
+    )
+    Path("data/read.yaml").write_text(card)
+    set_params({"data": "read"})
+    dvc("repro")
+    with open("metrics/no_consensus.csv", newline="") as file:
+        ties = [row["path"] for row in csv.DictReader(file)]
+    assert ties == [str(crop) for number, crop in enumerate(crops) if number % 35 == 0]
+    found = json.loads(Path("metrics/measures.json").read_text())["readers"]
+    assert found["of_all"]["crops"] == len(crops) and found["of_all"]["no_consensus"] == len(ties)
+    assert [one["reader"] for one in found["model"]] == ["a", "b", "c"]
+    pair = found["of_all"]["pairs"][0]
+    assert pair["readers"] == ["a", "b"] and pair["agreement"]["value"] == pytest.approx(
+        1 - len(crops[::5]) / len(crops)
+    )
+    model = Path("models/README.md").read_text()
+    assert f"`majority` of 3 readers; {len(ties)} files without a consensus" in model
+    assert "| a and b |" in model and "| the model and c |" in model
 
 
 def test_experiments_side_by_side_do_not_disturb_each_other(workspace):

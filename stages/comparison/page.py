@@ -10,8 +10,9 @@ from stages.comparison.differences import SettingDifference
 from stages.comparison.settings import FOLD, SEEDS, Setting
 from stages.experiments.markdown import markdown_table, three_digits
 from stages.experiments.settings import as_yaml
-from stages.measures.intervals import Estimate, estimate, too_small
+from stages.measures.intervals import Estimate, estimate
 from stages.measures.scores import MEASURES, WITHIN_FOLDS, title
+from stages.measures.sizes import too_small
 
 COLUMNS = (
     *("measure", "experiments", "mean", "standard_deviation", "least", "most"),

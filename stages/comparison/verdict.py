@@ -13,8 +13,9 @@ from stages.experiments.commands import output_of
 from stages.experiments.markdown import markdown_table, three_digits
 from stages.experiments.sides import State, changed_pixels, other_folds, read_state, refuse_stale
 from stages.measures.influence import Sample
-from stages.measures.intervals import Difference, estimate, too_small
+from stages.measures.intervals import Difference, estimate
 from stages.measures.scores import WITHIN_FOLDS, Outcome, outcome, sign, title
+from stages.measures.sizes import too_small
 
 # Discrimination, calibration and decisions at the threshold; then coverage, and the errors that
 # buy it.

@@ -16,20 +16,47 @@ Name = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is
 
 
 class Columns(Parameters):
-    """The columns of the table of labels: file name, label (0 or 1), perhaps slide and site."""
+    """The columns of the table of labels: file name, label (0 or 1), perhaps slide and site.
+
+    Instead of `label`, several `readers` may each have a column, empty where they have no label.
+    """
 
     name: Name
-    label: Name
+    label: Name | None = None
+    readers: list[Name] | None = Field(default=None, min_length=2)
     slide: Name | None = None
     site: Name | None = None
 
     @model_validator(mode="after")
-    def _label_is_apart(self) -> "Columns":
-        if self.label in (self.name, self.slide, self.site):
+    def _labels_are_apart(self) -> "Columns":
+        if (self.label is None) == (self.readers is None):
+            raise ValueError(
+                "it must have either `label:` or `readers:`, the columns of several readers' labels"
+            )
+        others = [one for one in (self.name, self.slide, self.site) if one is not None]
+        if self.label in others:
             raise ValueError(
                 f"label is {self.label!r}, as another column is; labels need a separate column"
             )
+        # Columns are found in another case, too: two spellings could be one reader.
+        keys = [" ".join(nfc(name).split()).casefold() for name in [*others, *self.of_readers]]
+        for place, reader in enumerate(self.of_readers, len(others)):
+            if keys[place] in keys[:place]:
+                raise ValueError(
+                    f"readers has {reader!r}, as another column is; each reader needs a separate "
+                    "column"
+                )
         return self
+
+    @property
+    def of_readers(self) -> list[str]:
+        """The columns of the readers; empty if there is one column of labels."""
+        return self.readers or []
+
+    @property
+    def of_labels(self) -> list[str]:
+        """The columns that hold labels."""
+        return [self.label] if self.label is not None else self.of_readers
 
 
 class CardFields(Parameters):
@@ -110,9 +137,10 @@ class CardFields(Parameters):
                 f"and {second!r} label 1; write [{second}, {first}], or which folder is the "
                 f"sclerotic one: `positive: {name}`"
             )
-        elif self.columns and names_the_others(self.columns.label):
+        elif self.columns and (others := [*filter(names_the_others, self.columns.of_labels)]):
+            key = "label is" if self.columns.label else "readers has"
             raise ValueError(
-                f"columns.label is {self.columns.label!r}, whose 1 seems to be for glomeruli that "
+                f"columns.{key} {others[0]!r}, whose 1 seems to be for glomeruli that "
                 "are not sclerotic; say which value is for the sclerotic ones: `positive: 0`, or "
                 "`positive: 1`"
             )
@@ -122,6 +150,11 @@ class CardFields(Parameters):
     def inverted(self) -> bool:
         """Whether 0 in the table is the label of the sclerotic ones."""
         return self.labels is not None and self.positive == "0"
+
+    @property
+    def readers(self) -> list[str]:
+        """The columns of several readers' labels; empty if each crop has one label."""
+        return self.columns.of_readers if self.columns else []
 
     @property
     def pattern(self) -> SlidePattern | None:

@@ -10,6 +10,7 @@ from stages.dataset.cohort import Cohort
 from stages.dataset.predictions import read_validation, write_predictions
 from stages.evaluation.curves import METRICS, write_coverage, write_curves, write_slides
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
+from stages.evaluation.readers import print_readers, readers_of_cohort
 from stages.evaluation.results import (
     SITES,
     as_tested,
@@ -48,6 +49,7 @@ def write_out_of_fold(
     of_sites = by_site(tested)
     results = measure(tested, decision, params.prevalence)
     results["corrected_labels"] = int(np.sum(cohort.labels != cohort.published))
+    results |= readers_of_cohort(tested, np.array(rows))
     write_json(METRICS / "test.json", {NAME: headline(results)})
     write_json(METRICS / "measures.json", {NAME: results})
 
@@ -67,3 +69,4 @@ def write_out_of_fold(
     print("no test set; out of fold, each crop by a member that has not seen its slide:")
     print_results(results)
     print_sites(of_sites, SITES)
+    print_readers(results, "out of fold")

@@ -11,8 +11,9 @@ from stages.base.files import write_table
 from stages.measures.calibration_line import calibration_line
 from stages.measures.decision import Decision, measure_rates
 from stages.measures.influence import Sample
-from stages.measures.intervals import Estimate, estimate, over_sites, proportion, too_small
+from stages.measures.intervals import Estimate, estimate, over_sites, proportion
 from stages.measures.scores import MEASURES, WITHIN_FOLDS, confusion, sign
+from stages.measures.sizes import too_small
 from stages.measures.usefulness import LEVEL_OF_TWO, predictive_values
 
 SITES = Path("metrics/sites.csv")
@@ -119,7 +120,7 @@ def measure(tested: Tested, decision: Decision, prevalence: float = 0) -> dict:
     }
     if tested.over == "slides":
         line = calibration_line(sample.y_true, sample.y_score, sample.slides)
-        results["calibration_line"] = {name: _record(one) for name, one in line._asdict().items()}
+        results["calibration_line"] = {name: record(one) for name, one in line._asdict().items()}
     if prevalence:
         ppv, npv = predictive_values(
             tested.estimate("sensitivity", LEVEL_OF_TWO),
@@ -128,8 +129,8 @@ def measure(tested: Tested, decision: Decision, prevalence: float = 0) -> dict:
         )
         results["at_prevalence"] = {
             "prevalence": prevalence,
-            "precision": _record(ppv),
-            "npv": _record(npv),
+            "precision": record(ppv),
+            "npv": record(npv),
         }
     return results
 
@@ -147,7 +148,8 @@ def _limits(one: Estimate) -> dict[str, float] | None:
     return None if one.low is None or one.high is None else {"low": one.low, "high": one.high}
 
 
-def _record(one: Estimate) -> dict:
+def record(one: Estimate) -> dict:
+    """Return an estimate as in metrics/measures.json."""
     found = {"value": one.value, "low": one.low, "high": one.high}
     return found | ({"reason": one.reason} if one.reason else {})
 
@@ -184,15 +186,15 @@ def print_results(results: dict, advice: str = "") -> None:
     """
     for name in PRINTED:
         if name in results:
-            print(f"{name}: {_with_interval(_entry(results, name))}")
+            print(f"{name}: {with_interval(_entry(results, name))}")
     if line := results.get("calibration_line"):
-        intercept, slope = (_with_interval(line[name]) for name in ("intercept", "slope"))
+        intercept, slope = (with_interval(line[name]) for name in ("intercept", "slope"))
         print(f"calibration intercept: {intercept}; 0 at best")
         print(f"calibration slope: {slope}; 1 at best")
     if values := results.get("at_prevalence"):
         for name in ("precision", "npv"):
             share = f"{100 * values['prevalence']:g} %"
-            print(f"{name} at a prevalence of {share}: {_with_interval(values[name])}")
+            print(f"{name} at a prevalence of {share}: {with_interval(values[name])}")
     decided = [
         f"{name} {'not defined' if value is None else f'{value:.3f}'}"
         for name in ("sensitivity", "specificity")
@@ -232,7 +234,8 @@ def _entry(results: dict, name: str) -> dict:
     }
 
 
-def _with_interval(one: dict) -> str:
+def with_interval(one: dict) -> str:
+    """Return a `record` as text."""
     if one["value"] is None:
         return "not defined"
     if one["low"] is None:

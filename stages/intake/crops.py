@@ -2,19 +2,22 @@
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from stages.base.errors import UserError, refuse, warn
-from stages.base.files import sha256
+from stages.base.files import sha256, write_table
 from stages.base.parameters import quoted
 from stages.dataset.card import Dataset
+from stages.dataset.readings import CropReadings, as_cells, reader_columns
 from stages.dataset.slides import NO_GROUP, is_no_name, nfc, written_alike
 from stages.images.opening import doubts_of, load_image, pixel_digest
-from stages.intake.labels import Groups, labels_from_folders, labels_from_table, read_corrections
+from stages.intake.label_table import Groups, TableLabels, labels_from_table
+from stages.intake.labels import labels_from_folders, read_corrections
 from stages.intake.listing import list_images, no_image
 from stages.intake.names import refuse_twins
+from stages.intake.readers import MAJORITY, Consensus
 from stages.intake.source import LEFT_OUT
 from stages.workers.cores import on_all_cores
 
@@ -31,7 +34,8 @@ class ManifestRow(NamedTuple):
         label: the label that is used.
         sha256: the digest of the file.
         pixels_sha256: the digest of the picture; files of one picture may differ in the first only.
-        published: the label before the card's corrections.
+        published: the label before the card's corrections, if it had one.
+        readings: the label by each reader, if the card names several.
     """
 
     path: str
@@ -43,6 +47,16 @@ class ManifestRow(NamedTuple):
     sha256: str
     pixels_sha256: str
     published: int
+    readings: CropReadings = ()
+
+
+class NoConsensus(NamedTuple):
+    """A crop without a label, because its readers have no consensus."""
+
+    path: str
+    slide: str
+    site: str
+    readings: CropReadings
 
 
 class Unreadable(NamedTuple):
@@ -53,18 +67,37 @@ class Unreadable(NamedTuple):
     reason: str
 
 
+class Manifest(NamedTuple):
+    """The crops of a dataset, each list sorted by path."""
+
+    rows: list[ManifestRow]
+    unreadable: list[Unreadable]
+    no_consensus: list[NoConsensus]
+
+    @property
+    def crops_read(self) -> list[ManifestRow | NoConsensus]:
+        """The crops with readings, also those that are left out for lack of a consensus."""
+        return [*self.rows, *self.no_consensus]
+
+
 def make_manifest(
-    dataset: Dataset, unreadable_list: Path, skip_unreadable: bool = False
-) -> tuple[list[ManifestRow], list[Unreadable]]:
-    """Return a row per image of `dataset`, sorted by path, and the images that do not open.
+    dataset: Dataset,
+    unreadable_list: Path,
+    skip_unreadable: bool = False,
+    consensus: Consensus = MAJORITY,
+) -> Manifest:
+    """Return a row per image of `dataset`, and the images that do not open or have no consensus.
 
     Args:
-        unreadable_list: the file that will list the latter, for the warning.
+        unreadable_list: the file that will list the images that do not open, for the warning.
         skip_unreadable: whether to skip them with a warning instead of an error.
+        consensus: how a label follows from those of several readers, except where the card's
+            corrections have one.
 
     Raises:
         UserError: images and labels do not match one to one, a label is neither 0 nor 1, some
-            images do not open, or the same image has both labels; names all of them.
+            images do not open, no image has a label, or the same image has both labels; names all
+            of them.
     """
     listing = list_images(dataset.folder)
     listing.refuse_problems()
@@ -74,16 +107,33 @@ def make_manifest(
     if not listing.images:
         raise no_image(dataset.folder)
     refuse_twins(listing.images, dataset.folder)
-    groups: Groups = {}
-    if dataset.card.classes:
-        labels = labels_from_folders(dataset, listing.images)
-    else:
-        labels, groups = labels_from_table(dataset, listing)
-    slides = assign_slides(dataset, sorted(labels), groups)
-    corrected = labels | read_corrections(dataset, labels)
+    labels, groups, readings = (
+        TableLabels(labels_from_folders(dataset, listing.images), {}, {})
+        if dataset.card.classes
+        else labels_from_table(dataset, listing, consensus)
+    )
+    slides = assign_slides(dataset, listing.images, groups)
+    corrected = labels | read_corrections(dataset, listing.images)
+    no_consensus = [
+        NoConsensus(path, *slides[path], readings[path])
+        for path in listing.images
+        if path not in corrected
+    ]
+    if not corrected:
+        raise UserError(
+            f"{dataset.folder}: no crop has a label by manifest.consensus {str(consensus)!r}; use "
+            "another rule, or name a table of corrections in the card"
+        )
     jobs = [
-        (dataset.folder, path, corrected[path], *slides[path], labels[path])
-        for path in sorted(labels)
+        (
+            dataset.folder,
+            path,
+            corrected[path],
+            *slides[path],
+            labels.get(path, corrected[path]),
+            readings.get(path, ()),
+        )
+        for path in sorted(corrected)
     ]
     rows: list[ManifestRow] = []
     unreadable: list[Unreadable] = []
@@ -96,11 +146,30 @@ def make_manifest(
     warn(f"skipped, listed in {unreadable_list}", [image.reason for image in unreadable])
     warn("read, but check it", doubts)
     _check_copies(rows)
-    return rows, unreadable
+    return Manifest(rows, unreadable, no_consensus)
+
+
+def write_manifest(path: Path, readers: Sequence[str], rows: Iterable[ManifestRow]) -> None:
+    """Write the manifest, with a column per reader if there are several."""
+    columns = (*ManifestRow._fields[:-1], *reader_columns(readers))
+    write_table(path, columns, ((*row[:-1], *as_cells(row.readings)) for row in rows))
+
+
+def write_no_consensus(path: Path, readers: Sequence[str], crops: Sequence[NoConsensus]) -> None:
+    """Write the crops that are left out because their readers have no consensus, and warn."""
+    columns = (*NoConsensus._fields[:-1], *reader_columns(readers))
+    write_table(path, columns, ((*crop[:-1], *as_cells(crop.readings)) for crop in crops))
+    warn(f"no consensus, left out, listed in {path}", [crop.path for crop in crops])
 
 
 def _open_crop(
-    folder: Path, path: str, label: int, slide: str, site: str, published: int
+    folder: Path,
+    path: str,
+    label: int,
+    slide: str,
+    site: str,
+    published: int,
+    readings: CropReadings,
 ) -> tuple[ManifestRow | Unreadable, list[str]]:
     file = folder / path
     try:
@@ -108,7 +177,7 @@ def _open_crop(
         digests = sha256(file), pixel_digest(image)
     except (UserError, OSError) as error:
         return Unreadable(path, label, str(error)), []
-    row = ManifestRow(path, label, slide, site, *image.size, *digests, published)
+    row = ManifestRow(path, label, slide, site, *image.size, *digests, published, readings)
     return row, doubts_of(image, file)
 
 

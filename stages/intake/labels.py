@@ -11,17 +11,16 @@ from stages.base.parameters import quoted
 from stages.dataset.card import Dataset
 from stages.dataset.cohort import CLASS_NAMES
 from stages.dataset.polarity import names_the_others
+from stages.dataset.readings import NOT_READ, CropReadings
 from stages.dataset.slides import nfc
-from stages.intake.listing import Listing, is_ignored, refuse_leading_out
+from stages.intake.listing import is_ignored, refuse_leading_out
 from stages.intake.names import Names
-from stages.intake.spreadsheets import check_names
-from stages.intake.tables import MissingColumn, read_laboratory_table
+from stages.intake.tables import read_laboratory_table
 
 # What spreadsheets and databases write for 1 and 0.
 WORDS = {"true": 1, "false": 0, "t": 1, "f": 0, "yes": 1, "no": 0, "y": 1, "n": 0}
 # The columns of names and of labels, unless others are given. Every table may have either or both.
 NAME_COLUMNS, LABEL_COLUMNS = ("name", "path"), ("label", "ground truth")
-Groups = dict[str, tuple[str | None, str | None]]
 
 
 class Labels:
@@ -30,6 +29,7 @@ class Labels:
     def __init__(self, table: Path, names: Names):
         self.table, self.names = table, names
         self.labels: dict[str, int] = {}
+        self.readings: dict[str, CropReadings] = {}
         self.problems: list[str] = []
         self.texts: dict[str, int] = {}
         # Files that a row nearly names; the problem of that row already mentions them.
@@ -37,13 +37,10 @@ class Labels:
 
     def add(self, line: int, name: str, text: str) -> str | None:
         """Take a row, or note what is wrong with it; return the path of the file that it labels."""
-        found = self.names.find(name)
-        if len(found) != 1:
-            self.note(line, self.names.problem(name))
-            self.nearly.update(self.names.likely(name))
-            return None
-        path, text = found[0], text.strip()
+        path, text = self._find(line, name), text.strip()
         label = as_label(text)
+        if path is None:
+            return None
         if label is None:
             self.note(line, f"the label of {name} is {quoted(text)}; it must be 0 or 1")
         elif path in self.labels:
@@ -52,6 +49,32 @@ class Labels:
         else:
             self.labels[path] = self.texts[text] = label
         return path
+
+    def add_readings(self, line: int, name: str, texts: dict[str, str]) -> str | None:
+        """Take a row like `add`, with the text of each reader, empty without a label."""
+        if (path := self._find(line, name)) is None:
+            return None
+        labels = {reader: as_label(text.strip()) for reader, text in texts.items()}
+        for reader, text in texts.items():
+            if (label := labels[reader]) is not None:
+                self.texts[text.strip()] = label
+            elif text.strip():
+                said = f"the label of {name} by {reader} is {quoted(text.strip())}"
+                self.note(line, f"{said}; it must be 0 or 1, or empty")
+        if path in self.readings:
+            self.note(line, f"{name} appears twice")
+        elif not any(map(str.strip, texts.values())):
+            self.note(line, f"no reader has a label of {name}; at least one must")
+        self.readings[path] = tuple(NOT_READ if one is None else one for one in labels.values())
+        return path
+
+    def _find(self, line: int, name: str) -> str | None:
+        found = self.names.find(name)
+        if len(found) == 1:
+            return found[0]
+        self.note(line, self.names.problem(name))
+        self.nearly.update(self.names.likely(name))
+        return None
 
     def note(self, line: int, problem: str) -> None:
         self.problems.append(f"{self.table}, line {line}: {problem}")
@@ -152,7 +175,7 @@ def _agreed(fields: dict[str, str], meanings: Callable[[str], set]) -> tuple[str
     return min(zip(texts, possible), key=lambda pair: len(pair[1]))[0], ""
 
 
-def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]:
+def read_corrections(dataset: Dataset, images: Iterable[str]) -> dict[str, int]:
     """Return the labels, by path, in the table of corrections that the card names, if it does."""
     if dataset.card.corrections is None:
         return {}
@@ -160,7 +183,7 @@ def read_corrections(dataset: Dataset, labels: dict[str, int]) -> dict[str, int]
     refuse_leading_out(dataset, "corrections", table)
     if not table.exists():
         raise dataset.error("corrections", f"{table} does not exist")
-    return read_labels(table, Names(labels, dataset.folder))
+    return read_labels(table, Names(images, dataset.folder))
 
 
 def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, int]:
@@ -200,11 +223,11 @@ def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, in
             for paths in by_name.values()
             if len({labels[path] for path in paths}) == 2
         )
-    _print_counts(labels, [f"in {dataset.folder / name}" for name in classes])
+    print_counts(labels, [f"in {dataset.folder / name}" for name in classes])
     return labels
 
 
-def _print_counts(labels: dict[str, int], where: Sequence[str]) -> None:
+def print_counts(labels: dict[str, int], where: Sequence[str]) -> None:
     """Print what each label stands for, with an example: nothing else shows an inversion."""
     for label, name in enumerate(CLASS_NAMES):
         paths = [path for path, one in labels.items() if one == label]
@@ -242,50 +265,3 @@ def _refuse_missing_folders(dataset: Dataset, labels: dict[str, int]) -> None:
             hint = f"write '*/{name}' for deeper ones" if deeper else f"the folders are {there}"
             raise dataset.error("classes", f"{dataset.folder / name} does not exist; {hint}")
         warn(f"no image of label {label}", [str(dataset.folder / name)])
-
-
-def labels_from_table(dataset: Dataset, listing: Listing) -> tuple[dict[str, int], Groups]:
-    """Return the label of each image, and its (slide, site) if the table has columns for them."""
-    table, columns = dataset.folder / str(dataset.card.labels), dataset.card.columns
-    assert columns is not None
-    named = {key: column for key, column in columns.model_dump().items() if column is not None}
-    refuse_leading_out(dataset, "labels", table)
-    try:
-        rows = read_laboratory_table(table, list(dict.fromkeys(named.values()))).rows
-    except FileNotFoundError:
-        raise dataset.error("labels", f"{table} does not exist") from None
-    except MissingColumn as error:
-        key = next(key for key, column in named.items() if column == error.wanted)
-        raise dataset.error(
-            f"columns.{key}", f"{table} has no such column; {error.columns}"
-        ) from None
-    for key in ("slide", "site"):
-        if column := named.get(key):
-            cells = ((row.fields[column].strip(), f"{table}, line {row.line}") for row in rows)
-            check_names(column, cells)
-    labels = Labels(table, Names(listing.images, "the folder", unread=listing.unread))
-    groups: Groups = {}
-    without_row, problems = set(listing.images), []
-    for line, fields in rows:
-        slide, site = (
-            nfc(fields[named[key]].strip()) if key in named else None for key in ("slide", "site")
-        )
-        if slide == "" or site == "":
-            problems.append(f"{table}, line {line}: no {'slide' if slide == '' else 'site'}")
-        if path := labels.add(line, fields[named["name"]], fields[named["label"]]):
-            without_row.discard(path)
-            groups[path] = (slide, site)
-    problems += [
-        f"{dataset.folder / path} has no row in {table}"
-        for path in sorted(without_row - labels.nearly)
-    ]
-    found, inverted = labels.finish(problems), dataset.card.inverted
-    if inverted:
-        found = {path: 1 - label for path, label in found.items()}
-    texts = [
-        " or ".join(text for text, meant in sorted(labels.texts.items()) if meant == one ^ inverted)
-        for one in (0, 1)
-    ]
-    where = f"in the column {quoted(columns.label)} of {table}"
-    _print_counts(found, [f"with {text or 'nothing'} {where}" for text in texts])
-    return found, groups

@@ -1,16 +1,34 @@
 """`manifest` and `split` in params.yaml."""
 
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stages.base.parameters import Parameters
+from stages.intake.readers import Consensus
 
 
 class ManifestParameters(Parameters):
-    """`manifest` in params.yaml: what to do with an image that does not open."""
+    """`manifest` in params.yaml.
+
+    Attributes:
+        unreadable: what to do with an image that does not open.
+        consensus: how the labels of several readers become one, see `Consensus.parse`.
+    """
 
     unreadable: Literal["refuse", "skip"]
+    consensus: Literal["majority", "agreement"] | str
+
+    @field_validator("consensus", mode="before")
+    @classmethod
+    def _is_a_rule(cls, rule: Any) -> Any:
+        Consensus.parse(rule)
+        return rule
+
+    @property
+    def rule(self) -> Consensus:
+        """`consensus` as a rule."""
+        return Consensus.parse(self.consensus)
 
     @property
     def skips_unreadable(self) -> bool:

@@ -10,7 +10,7 @@ Methodol 3:484, 2015). So no interval has zero width, and no random number is dr
 `python -m benchmarks.coverage` measures how often the intervals hold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -18,14 +18,11 @@ from scipy.special import betaincinv, stdtr, stdtrit
 
 from stages.measures.design_effect import EXPECTED_SLIDES, design, design_effect
 from stages.measures.influence import OF_ALL, OF_ONE_CLASS, Sample, flips, influence
-from stages.measures.scores import title
 
 FEWEST_SLIDES, FEWEST_SITES = 2, 5
 # A smaller variance comes only from rounding.
 NO_SPREAD = 1e-15
 UNDEFINED = "it is undefined on these crops"
-# A test set of fewer slides, or with a wider interval, tells little.
-FEW_SLIDES, WIDE = 10, 0.2
 
 
 class Estimate(NamedTuple):
@@ -93,18 +90,10 @@ def estimate(name: str, samples: Sequence[Sample], level: float = 0.95) -> Estim
         return Estimate(slides, value, reason="its bias is as large as its spread")
     if slides < FEWEST_SLIDES:
         return Estimate(slides, value, reason=_too_few(name, slides))
-    bottom, width = _range(name)
-    share = (value - bottom) / width
     # A class without an error, as yet: as if one more crop of it had been predicted wrong.
     unseen = float((found.flips**2)[found.uniform].sum())
-    spread = _spread(found, slides, unseen)
-    if 0 < share < 1 and spread.variance > NO_SPREAD:
-        crops = share * (1 - share) * width**2 / spread.variance
-        crops *= (stdtrit(np.inf, 0.5 + level / 2) / stdtrit(spread.degrees, 0.5 + level / 2)) ** 2
-    else:
-        crops = _crops(name, samples, found) / design(_crops_per_slide(found))
-    low, high = (bottom + width * limit for limit in clopper_pearson(share, crops, level))
-    return Estimate(slides, value, low, high)
+    crops = _crops(name, samples, found)
+    return _bounded(found, slides, crops, _range(name), level, unseen)
 
 
 def difference(
@@ -179,21 +168,30 @@ def of_enough_sites(found: Measured) -> Measured:
 
 
 def from_influence(
-    value: float, of_crops: np.ndarray, y_true: np.ndarray, slides: np.ndarray, level: float = 0.95
+    value: float,
+    of_crops: np.ndarray,
+    y_true: np.ndarray,
+    slides: np.ndarray,
+    level: float = 0.95,
+    range_: tuple[int, int] | None = None,
 ) -> Estimate:
-    """Return an estimate without bounds, such as a slope, with its interval by Student's t.
+    """Return an estimate that rests on both classes with its interval: by Student's t if it has no
+    bounds, such as a slope.
 
     Args:
         of_crops: float (n,), the influence of each crop; they sum to 0.
+        range_: of an estimate with bounds: the lowest value, and how far the highest is from it.
     """
     codes, nothing = np.unique(slides, return_inverse=True)[1], np.zeros(2)
     y_true = np.asarray(y_true, dtype=np.int64)
     found = _Gathered(
         np.array([value]), np.arange(len(y_true)), y_true, codes, of_crops, nothing, nothing > 0
     )
-    number = min(len(np.unique(codes[y_true == label])) for label in (0, 1))
+    number = _slides("", found)
     if number < FEWEST_SLIDES:
         return Estimate(number, value, reason=_too_few("", number))
+    if range_:
+        return _bounded(found, number, _crops("", [], found), range_, level)
     spread = _spread(found, number, 0)
     reach = float(stdtrit(spread.degrees, 0.5 + level / 2) * np.sqrt(spread.variance))
     return Estimate(number, value, value - reach, value + reach)
@@ -207,26 +205,6 @@ def clopper_pearson(share: float, crops: float, level: float = 0.95) -> tuple[fl
     low = float(betaincinv(right, wrong + 1, tail)) if right > 0 else 0.0
     high = float(betaincinv(right + 1, wrong, 1 - tail)) if wrong > 0 else 1.0
     return low, high
-
-
-def too_small(slides: int, slides_with_positives: int, widths: Mapping[str, float | None]) -> str:
-    """Return a sentence on a test set that is too small to tell much, or nothing.
-
-    Args:
-        widths: of the 95 % intervals of measures, or of their differences, by the measures' names;
-            None where there is no interval.
-    """
-    known = {name: width for name, width in widths.items() if width}
-    widest = max(known, key=lambda name: known[name], default="")
-    none = [title(name) for name in widths if name not in known]
-    if slides_with_positives >= FEW_SLIDES and not none and known.get(widest, 0) <= WIDE:
-        return ""
-    parts = [f"{slides} slide{'s' * (slides != 1)}, {slides_with_positives} with positives"]
-    if none:
-        parts.append(f"no interval of {' and '.join(none)}")
-    if widest and known[widest] > WIDE:
-        parts.append(f"the interval of {title(widest)} is {known[widest]:.2f} wide")
-    return f"This is too small to tell much: {'; '.join(parts)}."
 
 
 def _range(name: str) -> tuple[int, int]:
@@ -258,6 +236,32 @@ def _gather(name: str, samples: Sequence[Sample]) -> _Gathered | None:
             ]
         ),
     )
+
+
+def _bounded(
+    found: _Gathered,
+    slides: int,
+    crops: float,
+    range_: tuple[int, int],
+    level: float,
+    unseen: float = 0,
+) -> Estimate:
+    """Return a measure with its interval.
+
+    Args:
+        crops: on how many it rests, for one without a variance, such as at its bound.
+        range_: as by `_range`.
+        unseen: as of `_spread`.
+    """
+    (bottom, width), value = range_, float(found.values.mean())
+    share, spread = (value - bottom) / width, _spread(found, slides, unseen)
+    if 0 < share < 1 and spread.variance > NO_SPREAD:
+        crops = share * (1 - share) * width**2 / spread.variance
+        crops *= (stdtrit(np.inf, 0.5 + level / 2) / stdtrit(spread.degrees, 0.5 + level / 2)) ** 2
+    else:
+        crops /= design(_crops_per_slide(found))
+    low, high = (bottom + width * limit for limit in clopper_pearson(share, crops, level))
+    return Estimate(slides, value, low, high)
 
 
 def _slides(name: str, found: _Gathered) -> int:

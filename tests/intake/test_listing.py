@@ -180,7 +180,7 @@ def test_accepts_any_other_character(workplace, character):
         dataset.card_path,
         dataset.card.model_copy(update={"group": "(?P<slide>s\\d)"}),
     )
-    rows, _ = make_manifest(dataset, Path("unreadable.csv"))
+    rows, *_ = make_manifest(dataset, Path("unreadable.csv"))
     assert f"nonGS/s0-{character}9.png" in [row.path for row in rows]
 
 

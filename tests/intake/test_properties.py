@@ -28,7 +28,8 @@ from stages.dataset.polarity import order_doubt
 from stages.dataset.slides import slide_pattern
 from stages.images.opening import SUFFIXES, load_image
 from stages.intake.crops import FEW_SLIDES, assign_slides
-from stages.intake.labels import labels_from_folders, labels_from_table
+from stages.intake.label_table import labels_from_table
+from stages.intake.labels import labels_from_folders
 from stages.intake.listing import Listing, list_images
 from stages.intake.tables import read_laboratory_table
 
@@ -221,7 +222,7 @@ def test_a_table_is_read_exactly_or_refused_with_its_line(tmp_path_factory, case
             folder, sorted(disk), ["is not.heic", "sub/is not.heic"], [".hidden.png"], {}
         )
         if fault is None:
-            labels, groups = labels_from_table(dataset, listing)
+            labels, groups, _ = labels_from_table(dataset, listing)
             assert {path: (label, groups[path][0]) for path, label in labels.items()} == truth
             # The opposite, where the card says that 0 is for the sclerotic ones.
             opposite = dataset_of(folder, labels="labels.csv", columns=columns, positive="0")

@@ -12,9 +12,9 @@ from stages.measures.intervals import (
     estimate,
     over_sites,
     proportion,
-    too_small,
 )
 from stages.measures.scores import WITHIN_FOLDS, score
+from stages.measures.sizes import too_small
 
 WORLD = World(slides=12, icc=0.1)
 OF_WEIGHTS = {

@@ -108,7 +108,7 @@ def test_the_crops_of_a_slide_are_a_dataset(slide):
         )
     # The card is one that the pipeline takes.
     dataset = read_dataset("mine")
-    found, unreadable = make_manifest(dataset, Path("unreadable.csv"), skip_unreadable=False)
+    found, unreadable, _ = make_manifest(dataset, Path("unreadable.csv"), skip_unreadable=False)
     assert [(crop.path, crop.label, crop.slide) for crop in found] == [
         ("S1_0001.png", 1, "S1"),
         ("S1_0002.png", 0, "S1"),
