@@ -21,7 +21,14 @@ from stages.dataset.cohort import MANIFEST
 from stages.dataset.predictions import Predictions, parse_predictions
 from stages.experiments.commands import find_repository, from_top, output_of
 from stages.experiments.inputs import digest, input_kind
-from stages.experiments.settings import Value, as_yaml, flatten, join_list, params_with, parse_yaml
+from stages.experiments.settings import (
+    Value,
+    as_yaml,
+    flatten,
+    join_list,
+    params_with,
+    parse_stages,
+)
 
 PREDICTIONS, MEASURES_FILE = "metrics/predictions.csv", "metrics/measures.json"
 MADE_WITH = "metrics/plots/made_with.json"
@@ -90,7 +97,7 @@ def stages_in(lock: str) -> dict[str, dict]:
 
     `external` is left out: DVC keeps the entry of a dataset that is no longer measured.
     """
-    return without_external(parse_yaml(lock)["stages"])
+    return without_external(parse_stages(lock))
 
 
 def without_external(stages: dict[str, dict]) -> dict[str, dict]:

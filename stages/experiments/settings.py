@@ -25,6 +25,15 @@ def parse_yaml(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
 
 
+def parse_stages(text: str) -> dict[str, dict]:
+    """Return the stages in the text of a dvc.lock or dvc.yaml.
+
+    The parser is the one in C by which DVC reads both, several times as fast.
+    """
+    stages: dict[str, dict] = YAML(typ="safe").load(text)["stages"]
+    return stages
+
+
 def params_with(overrides: Sequence[str] = ()) -> dict:
     """Return params.yaml with some parameters changed, each `block.key=value`.
 

@@ -22,7 +22,7 @@ from stages.experiments.reading import (
     stages_in,
     without_external,
 )
-from stages.experiments.settings import IRRELEVANT, as_yaml, flatten, parse_yaml
+from stages.experiments.settings import IRRELEVANT, as_yaml, flatten, parse_stages, parse_yaml
 
 FOLD = "split.fold"
 
@@ -34,7 +34,7 @@ def refuse_stale(revision: str | None) -> None:
     """
     name = revision or "the workspace"
     # DVC keeps the entries of removed stages.
-    known = parse_yaml(read_at("dvc.yaml", revision))["stages"]
+    known = parse_stages(read_at("dvc.yaml", revision))
     stages = {
         stage: about
         for stage, about in stages_in(read_at("dvc.lock", revision)).items()
@@ -111,8 +111,8 @@ class State(NamedTuple):
 
 def read_state(revision: str | None) -> State:
     """Return the state of a side. Raises `UserError` if it has no params.yaml or dvc.lock."""
-    params, lock = (parse_yaml(read_at(path, revision)) for path in ("params.yaml", "dvc.lock"))
-    return State(revision, params, lock["stages"])
+    params, lock = (read_at(path, revision) for path in ("params.yaml", "dvc.lock"))
+    return State(revision, parse_yaml(params), parse_stages(lock))
 
 
 def other_folds(side: State) -> list[State]:
@@ -131,7 +131,7 @@ def other_folds(side: State) -> list[State]:
         if _without_fold(params) != wanted or params["split"]["fold"] in {side.fold, *found}:
             continue
         lock = output_of(["git", "show", f"{ref}:{from_top('dvc.lock')}"])
-        state = State(ref, params, parse_yaml(lock)["stages"])
+        state = State(ref, params, parse_stages(lock))
         if state.inputs() == side.inputs() and not partly_run(stages_in(lock)):
             found[state.fold] = state
     return [found[fold] for fold in sorted(found)]
