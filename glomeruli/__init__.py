@@ -3,7 +3,7 @@
 >>> import glomeruli
 >>> model = glomeruli.load("published/aidpath")
 >>> model.classes
-('not globally sclerotic', 'globally sclerotic')
+('nonGS', 'GS')
 >>> for one in model.predict(["a.png", "b.png"]):
 ...     print(one.predicted, f"{one.probability:.2f}", one.uncertain)
 0 0.02 False

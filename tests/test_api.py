@@ -85,8 +85,7 @@ def model_folder(tmp_path_factory):
     kernel, bias = model.get_layer("log_odds").get_weights()
     model.get_layer("log_odds").set_weights([0 * kernel + 2 / kernel.size, bias + 1])
     save_model(model, folder / "model.keras")
-    names = ["not_globally_sclerotic", "globally_sclerotic"]
-    write_beside(folder, step="logistic", size=SIZE, classes=names)
+    write_beside(folder, step="logistic", size=SIZE, classes=["nonGS", "GS"])
     for name, gray in (("a", 12), ("b", 240)):
         Image.new("RGB", (20, 20), (gray, gray, gray)).save(place / f"{name}.png")
     for number in range(3):
