@@ -176,11 +176,19 @@ def _head(predictions: Sequence[Prediction], about: dict[str, Any], of: str = ""
         f"{unsure:,} of these {len(predictions):,} crops are uncertain: the threshold may not hold "
         "here. Label a dozen of them, and see python -m stages.recalibrate --help."
     )
+    learned = sum(one.trained_on for one in predictions)
+    trained_on = (
+        f"The model was trained on {learned:,} of these {len(predictions):,} crops: their "
+        "predictions do not show how good it is."
+    )
     return {
         "title": f"Glomeruli{of}",
         "counts": f"{len(predictions):,} crops{of_slides}: "
         f"{positive:,} {about['classes'][1]}, {unsure:,} uncertain.",
-        "abstains": abstains if 2 * unsure > len(predictions) else "",
+        "warnings": [
+            *[trained_on] * (learned > 0),
+            *[abstains] * (2 * unsure > len(predictions)),
+        ],
     }
 
 
