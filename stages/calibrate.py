@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 from stages.base.errors import UserError, refuse, run_program
-from stages.base.files import read_json_as, sha256, write_json
+from stages.base.files import sha256, write_json
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, MANIFEST, SPLIT, open_features, read_cohort
 from stages.dataset.predictions import VALIDATION, read_validation
@@ -29,7 +29,7 @@ from stages.measures.novelty import NoveltyReference, empty_reference, fit_novel
 from stages.measures.parameters import CalibrateParameters
 from stages.measures.percentages import fit_slide_shift
 from stages.measures.threshold import choose_threshold, threshold_interval
-from stages.model.folder import CARD, FOLDER, Trained
+from stages.model.folder import CARD, FOLDER, Trained, read_model_json
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def rates_text(*rates: float | None) -> str:
 
 def decide(params: CalibrateParameters) -> Decision:
     """Return the calibration, threshold and band fitted on the validation predictions."""
-    trained = read_json_as(FOLDER / CARD, Trained)
+    trained = read_model_json(FOLDER, Trained)
     refuse(trained.of_another(FOLDER, [VALIDATION.name]))
     _, slides, y_true, probability, member = read_validation()
     calibration = fit_calibration(y_true, probability, params.method, member)

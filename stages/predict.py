@@ -63,12 +63,12 @@ def main() -> None:
         f"--geojson of {image}": file for image, file in files_of(arguments.geojson, places).items()
     }
     outputs = output_files(options, proposes=arguments.propose is not None)
-    encoder = arguments.weights.glob("*") if arguments.weights else ()
+    weights = [arguments.weights, *arguments.weights.glob("*")] if arguments.weights else []
     read = [
         arguments.source,
         arguments.labels or arguments.source,
         *arguments.model.glob("*"),
-        *encoder,
+        *weights,
         *crops,
     ]
     refuse_outputs(outputs, [path for path in (*read, *place_files(folder)) if path.is_file()])

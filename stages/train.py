@@ -23,10 +23,10 @@ from stages.dataset.cohort import (
 from stages.dataset.predictions import VALIDATION, write_predictions
 from stages.dataset.seen import write_crops
 from stages.dataset.used_card import read_used_card
+from stages.model.backbone_card import backbone_card
 from stages.model.backend import keras, make_deterministic, runtime_environment
-from stages.model.encoder_card import encoder_card
 from stages.model.file import MODEL, save_model
-from stages.model.folder import CARD, FOLDER, digests
+from stages.model.folder import CARD, FOLDER, FORMAT_VERSION, digests
 from stages.model.steps import ModelParameters
 from stages.training.members import (
     assemble,
@@ -69,7 +69,7 @@ def main() -> None:
         validated[val], validated_by[val] = True, number
         # Each member has its own copy of an encoder's frozen blocks, which can be gigabytes.
         members.append(member.kept)
-    model = assemble(members, model_params, squares.shape[1], params.test_time_augmentation)
+    model = assemble(members, model_params, params.test_time_augmentation)
     save_model(model, MODEL)
     epochs = ", ".join(str(one["epoch"]) for one in best)
     took = f"trained for {time.perf_counter() - start:.0f} s"
@@ -85,9 +85,10 @@ def main() -> None:
     write_crops(cohort.pixels_sha256, cohort.seen_by(params.ensemble))
     packages = ("keras", keras.backend.backend(), "numpy", "pillow")
     card = {
+        "format_version": FORMAT_VERSION,
         "step": model_params.step,
         "weights": model.count_params(),
-        **pretrained(model_params, params),
+        **pretrained(model_params, params, padding.size),
         "padding": padding.mode,
         "size": padding.size,
         "classes": CLASS_NAMES,
@@ -114,10 +115,11 @@ def main() -> None:
     forget_states(len(members))
 
 
-def pretrained(model: ModelParameters, params: TrainParameters) -> dict[str, Any]:
-    """Return what model.json says of pretrained weights that the user supplied."""
-    if model.is_encoder:
-        return {"encoder": encoder_card(model, params.test_time_augmentation).model_dump()}
+def pretrained(model: ModelParameters, params: TrainParameters, size: int) -> dict[str, Any]:
+    """Return what model.json says of a frozen part, or of the file that training began with."""
+    if model.has_frozen_part:
+        card = backbone_card(model, size, params.test_time_augmentation)
+        return {"backbone": card.model_dump()}
     return {"pretrained_sha256": sha256(model.weights_file)} if model.own_weights else {}
 
 

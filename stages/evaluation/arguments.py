@@ -13,7 +13,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="the folder of the model (default: models)",
     )
     parser.add_argument(
-        "--weights", type=Path, metavar="FOLDER", help="the encoder of the model, if it needs one"
+        "--weights",
+        type=Path,
+        metavar="PATH",
+        help="the encoder's folder, or the backbone's file of weights, if the model needs one",
     )
     parser.add_argument(
         "--slide",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stages.base import arithmetic
 from stages.base.errors import UserError, refuse, warn
-from stages.base.files import is_number, read_json_as, sha256
+from stages.base.files import is_number, sha256
 from stages.base.memory import keep_freed_memory
 from stages.base.packages import warn_of_other_versions
 from stages.dataset.seen import CROPS, Seen, read_crops
@@ -24,9 +24,9 @@ from stages.images.parameters import Mode
 from stages.images.squares import make_square
 from stages.measures.decision import CALIBRATION, Decision, read_decision
 from stages.measures.novelty import NOVELTY, NoveltyReference, read_novelty
-from stages.model.encoder_card import EncoderCard, join_encoder
+from stages.model.backbone_card import BackboneCard, join_backbone
 from stages.model.file import MODEL, load_model
-from stages.model.folder import CARD, WHOLE, Trained
+from stages.model.folder import CARD, WHOLE, Trained, read_model_json
 from stages.workers.cores import ahead
 from stages.workers.progress import progress
 
@@ -56,7 +56,7 @@ class ModelCard(Trained):
     size: int = Field(ge=8, le=4096)
     classes: list[str] = Field(min_length=2, max_length=2)
     dataset: Dataset
-    encoder: EncoderCard | None = None
+    backbone: BackboneCard | None = None
     recalibrated: dict | None = None
 
     @property
@@ -76,8 +76,8 @@ class ModelCard(Trained):
 
 
 def read_card(folder: Path) -> ModelCard:
-    """Return the model.json of a model's folder; raise `UserError` if it is missing or damaged."""
-    return read_json_as(folder / CARD, ModelCard)
+    """Return the model.json of a model's folder; raise `UserError` as `read_model_json` does."""
+    return read_model_json(folder, ModelCard)
 
 
 def of_another_model(folder: Path, decision: Decision) -> list[str]:
@@ -105,7 +105,8 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
     """Return the classifier in a model's folder, such as models/.
 
     Args:
-        weights: the folder of the encoder, if the model needs one; None for data/weights/.
+        weights: the file or folder of the backbone's weights, if it needs one; None for
+            data/weights/.
 
     Raises:
         UserError: a file is missing or damaged, or belongs to another model.
@@ -130,18 +131,18 @@ def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
 
 
 def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> "keras.Model":
-    """Return the model in a folder, from pixels to the probability, joined to its encoder if any.
+    """Return the model in a folder, from pixels to the probability, joined to its backbone if any.
+
+    Args:
+        weights: those of the backbone, if the model needs a file or folder of them.
 
     Raises:
-        UserError: a file is missing or damaged, or the encoder is another one.
+        UserError: a file is missing or damaged, or the backbone is another one.
     """
-    if made.encoder is None:
-        if weights:
-            raise UserError(
-                f"--weights: the model in {folder} contains its weights; omit --weights"
-            )
-        return load_model(folder / MODEL.name)
-    return join_encoder(made.encoder, load_model(folder / MODEL.name), made.size, weights)
+    if weights and not (made.backbone and made.backbone.has_own_weights):
+        raise UserError(f"--weights: the model in {folder} needs no others; omit --weights")
+    saved = load_model(folder / MODEL.name)
+    return join_backbone(made.backbone, saved, made.size, weights) if made.backbone else saved
 
 
 class CropScores(NamedTuple):
@@ -219,7 +220,11 @@ def score_crops(classifier: Classifier, crops: Crops) -> CropScores:
     warn("read, with a doubt", doubts)
     if scores.trained_on:
         counts = f"{len(scores.trained_on)} of these {len(crops.files)} crops"
-        print(f"warning: the model was trained on {counts}", file=sys.stderr)
+        print(
+            f"warning: the model was trained on {counts}: their predictions do not show how good "
+            "it is",
+            file=sys.stderr,
+        )
     return scores
 
 

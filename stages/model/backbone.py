@@ -3,15 +3,16 @@
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import assert_never
 
 import numpy as np
 
 from stages.base.errors import UserError, refuse
-from stages.model.backend import keras, keras_home
+from stages.model.backend import fresh_names, keras, keras_home
 from stages.model.efficientnet_lite0 import efficientnet_lite0
 from stages.model.encoder import build_encoder
-from stages.model.steps import PACKAGED, WEIGHTS, ModelParameters, Trainable
+from stages.model.steps import PACKAGED, WEIGHTS, BackboneParameters, Trainable
 
 # Outputs of efficientnet_lite0 at a 16th and a 32nd of the size: more discriminative on glomeruli
 # than the last layer, and they transferred better to an unseen hospital (docs/backbones.md).
@@ -21,6 +22,7 @@ INNER_LAYERS = ("block10_add", "block14_add", "block15_project_batch_norm")
 BLOCK = re.compile(r"(conv\d+_|stage_\d+_)?(expanded_conv_|block_?)\d+[a-z]?(?![a-z0-9])")
 
 
+@fresh_names()
 def build_backbone(
     name: str, weights: str, size: int, feature_layers: Sequence[str] = (), center: float = 1.0
 ) -> keras.Model:
@@ -28,11 +30,11 @@ def build_backbone(
 
     Args:
         weights: `imagenet`; `none` for random ones; or a file in data/weights/ that the backbone's
-            `save_weights` wrote (.weights.h5).
+            `save_weights` wrote (.weights.h5), or an absolute path of one.
         size: pixels per side.
         feature_layers: the layers whose averaged outputs are the features, concatenated. Inner
             layers describe structure and texture, the last one the kinds of things in photographs.
-            Without any: the last layer; for the packaged backbone `INNER_LAYERS`.
+            Without any: `own_layers`.
         center: the share of the height and width, about the center, that is averaged. The
             glomerulus is there, so that it matters less how loosely it was cropped.
 
@@ -43,8 +45,6 @@ def build_backbone(
         UserError: the weights cannot be found, downloaded or loaded; the backbone does not take
             this size; or it has no such layer.
     """
-    # Keras numbers unnamed layers, and goes on counting from model to model.
-    keras.utils.clear_session(free_memory=False)
     inputs = keras.Input((size, size, 3), dtype="uint8", name="pixels")
     # A scale of one: to floating point, in a named layer.
     x = keras.layers.Rescaling(1.0, name="colors")(inputs)
@@ -63,7 +63,7 @@ def build_backbone(
     except Exception as error:  # Keras raises many kinds: no network, a wrong file, too small.
         what = f"model.step {name} with model.weights {weights}"
         raise UserError(f"params.yaml: {what}: {_explain(error)}") from None
-    network = _up_to(network, feature_layers or (INNER_LAYERS if name == PACKAGED else ()), name)
+    network = _up_to(network, feature_layers or own_layers(name), name)
     maps = network(x)
     averages = []
     for number, one in enumerate(maps if isinstance(maps, list) else [maps], start=1):
@@ -76,19 +76,37 @@ def build_backbone(
     return keras.Model(inputs, features, name="features")
 
 
-def backbone_parts(params: ModelParameters, size: int) -> tuple[keras.Model, keras.Model | None]:
+def own_layers(name: str) -> Sequence[str]:
+    """Return the layers that are a backbone's features by default; none: its last layer."""
+    return INNER_LAYERS if name == PACKAGED else ()
+
+
+def backbone_parts(
+    params: BackboneParameters, size: int, weights: Path | None = None
+) -> tuple[keras.Model, keras.Model | None]:
     """Return a backbone and None, or the frozen and the trained part (if any) of an encoder.
 
     `model.trainable` decides what is trained. For errors see `build_backbone` and `build_encoder`.
+
+    Args:
+        size: pixels per side of the squares.
+        weights: the file or folder of weights; None for the one in data/weights/.
     """
     if params.is_encoder:
         frozen, trained = build_encoder(
-            params.weights_file, size, params.tokens, params.precision, params.trainable
+            weights or params.weights_file, size, params.tokens, params.precision, params.trainable
         )
         frozen.trainable = False
         return frozen, trained
+    if params.weights == "none":
+        # Random weights are the same in all stages, whatever train.seed is.
+        keras.utils.set_random_seed(0)
     backbone = build_backbone(
-        params.step, params.weights, size, params.feature_layers, params.center_fraction
+        params.step,
+        str(weights.resolve()) if weights else params.weights,
+        size,
+        params.feature_layers,
+        params.center_fraction,
     )
     set_trainable(backbone, params.trainable)
     return backbone, None

@@ -11,6 +11,7 @@ import random
 import re
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,6 +145,26 @@ def plain_settings() -> Iterator[None]:
         config.set_epsilon(epsilon)
         config.set_dtype_policy(policy)
         random.setstate(random_state)
+
+
+@contextmanager
+def fresh_names() -> Iterator[None]:
+    """Number unnamed layers from 1: Keras goes on counting, and names are bytes of saved models.
+
+    A hosted process keeps its numbers; otherwise layers of its own could have the same name.
+    """
+    if not arithmetic.hosted:
+        keras.utils.clear_session(free_memory=False)
+        yield
+        return
+    from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
+
+    numbers = get_global_attribute("object_name_uids")
+    set_global_attribute("object_name_uids", defaultdict(int))
+    try:
+        yield
+    finally:
+        set_global_attribute("object_name_uids", numbers)
 
 
 def make_deterministic(seed: int) -> None:

@@ -1,7 +1,7 @@
 """Build pathology encoders: vision transformers from a folder of weights that may not be shared.
 
 Layers and the converter from transformers' names are those of keras-hub. An encoder has two parts;
-the first, frozen one is never saved (stages/model/encoder_card.py).
+the first, frozen one is never saved (stages/model/backbone_card.py).
 """
 
 from contextlib import suppress

@@ -6,24 +6,34 @@ from. `calibrate` records in its own files what these were made from.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from stages.base.errors import refuse
-from stages.base.files import Sha256, sha256
+from stages.base.errors import UserError, refuse
+from stages.base.files import Sha256, read_json_as, sha256
 
 FOLDER = Path("models")
 CARD = "model.json"
+# Of all files in the folder. A change that other code would misread needs the next number, and a
+# folder in tests/formats/.
+FORMAT_VERSION = 1
 # The files whose SHA-256 model.json holds.
 TRAINED = ("model.keras", "validation.csv", "crops.csv")
 WHOLE = "run dvc repro, or copy the model's folder as a whole"
 STRICT = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Trained(BaseModel):
-    """The part of model.json with the SHA-256 of the training's inputs and outputs."""
+class _Format(BaseModel):
+    """The format of a model's folder, in its model.json."""
 
     model_config = STRICT
+
+    format_version: int
+
+
+class Trained(_Format):
+    """The part of model.json with the SHA-256 of the training's inputs and outputs."""
 
     class Dataset(BaseModel):
         """The dataset that the model learned from."""
@@ -62,6 +72,24 @@ class Trained(BaseModel):
             for path, digest in known.items()
             if sha256(path) != digest
         )
+
+
+Card = TypeVar("Card", bound=Trained)
+
+
+def read_model_json(folder: Path, schema: type[Card]) -> Card:
+    """Return the model.json of a model's folder.
+
+    Raises:
+        UserError: it is missing, damaged, or of another format.
+    """
+    found = read_json_as(folder / CARD, _Format).format_version
+    if found != FORMAT_VERSION:
+        raise UserError(
+            f"{folder / CARD}: format_version is {found}, but this code reads {FORMAT_VERSION}; "
+            "use the code that the model was made with"
+        )
+    return read_json_as(folder / CARD, schema)
 
 
 def digests(folder: Path, names: Sequence[str] = TRAINED) -> dict[str, str]:

@@ -33,23 +33,16 @@ Tokens = Literal["card", "class", "mean", "class_and_mean"]
 Precision = Literal["float32", "bfloat16"]
 
 
-class ModelParameters(Parameters):
-    """`model` in params.yaml."""
+class BackboneParameters(Parameters):
+    """The part of `model` in params.yaml that describes a backbone."""
 
     step: str
-    conv_filters: int = Field(ge=1, le=1024)
-    dense_units: int = Field(ge=1, le=8192)
-    batch_norm: bool
-    pooling: Literal["max", "average", "none"]
-    initializer: Literal["he_normal", "he_uniform", "glorot_normal", "glorot_uniform"]
     weights: str
     trainable: Trainable = Field(union_mode="left_to_right")
     feature_layers: list[str]
     center_fraction: float = Field(gt=0, le=1)
-    jittered_views: int = Field(ge=0, le=1000)
     tokens: Tokens
     precision: Precision
-    head: Literal["logistic", "knn"]
 
     @field_validator("step")
     @classmethod
@@ -78,9 +71,46 @@ class ModelParameters(Parameters):
             )
         return trainable
 
+    @property
+    def is_encoder(self) -> bool:
+        """Whether the step is a pathology encoder in a folder."""
+        return self.step == ENCODER
+
+    @property
+    def frozen(self) -> bool:
+        """Whether only a head is trained, on features that are computed once."""
+        return is_backbone(self.step) and self.trainable == "frozen"
+
+    @property
+    def has_frozen_part(self) -> bool:
+        """Whether models/model.keras leaves out a frozen part, which `join_backbone` adds."""
+        return self.frozen or self.is_encoder
+
+    @property
+    def has_own_weights(self) -> bool:
+        """Whether `weights` names a file or folder of the user's."""
+        return self.weights not in ("imagenet", "none")
+
+    @property
+    def weights_file(self) -> Path:
+        """The file or folder that `weights` names; `imagenet` and `none` have one as well."""
+        return WEIGHTS / self.weights
+
+
+class ModelParameters(BackboneParameters):
+    """`model` in params.yaml."""
+
+    conv_filters: int = Field(ge=1, le=1024)
+    dense_units: int = Field(ge=1, le=8192)
+    batch_norm: bool
+    pooling: Literal["max", "average", "none"]
+    initializer: Literal["he_normal", "he_uniform", "glorot_normal", "glorot_uniform"]
+    jittered_views: int = Field(ge=0, le=1000)
+    head: Literal["logistic", "knn"]
+
     @model_validator(mode="after")
     def _fit_together(self) -> "ModelParameters":
-        if self.is_encoder and self.weights in ("imagenet", "none"):
+        if self.is_encoder and not self.has_own_weights:
             raise ValueError(
                 f"with step {ENCODER}, weights must be the name of a folder in {WEIGHTS}/; "
                 f"it is {self.weights!r}"
@@ -107,24 +137,9 @@ class ModelParameters(Parameters):
         return self
 
     @property
-    def is_encoder(self) -> bool:
-        """Whether the step is a pathology encoder in a folder."""
-        return self.step == ENCODER
-
-    @property
-    def frozen(self) -> bool:
-        """Whether only a head is trained, on features that are computed once."""
-        return is_backbone(self.step) and self.trainable == "frozen"
-
-    @property
-    def weights_file(self) -> Path:
-        """The file or folder that `weights` names; `imagenet` and `none` have one as well."""
-        return WEIGHTS / self.weights
-
-    @property
     def own_weights(self) -> list[Path]:
         """The files in data/weights/ with a backbone's weights; none for `imagenet` and `none`."""
-        if not is_backbone(self.step) or self.weights in ("imagenet", "none"):
+        if not (is_backbone(self.step) and self.has_own_weights):
             return []
         folder = self.is_encoder and self.weights_file.is_dir()
         files = self.weights_file.iterdir() if folder else [self.weights_file]

@@ -114,7 +114,7 @@ def train_member(
                 assert_never(model_params.head)
         log_once(best, log)
         return Member(head, best["val"] | {"epoch": 1}, head)
-    backbone, trained = _backbone(model_params, size)
+    backbone, trained = backbone_parts(model_params, size)
     keras.utils.set_random_seed(params.seed)
     whole = join(backbone, trained, "features") if trained else backbone
     features = np.zeros((len(squares), 1, whole.output_shape[1]), dtype=np.float32)
@@ -126,12 +126,6 @@ def train_member(
     rate = params.learning_rate * params.backbone_learning_rate_factor
     tuned = params.model_copy(update={"learning_rate": rate})
     return Member(model, fit(model, squares, y, train, val, tuned, record), kept)
-
-
-def _backbone(params: ModelParameters, size: int) -> tuple[keras.Model, keras.Model | None]:
-    """Return `backbone_parts`; random weights are those of the stage `features` for any seed."""
-    keras.utils.set_random_seed(0)
-    return backbone_parts(params, size)
 
 
 def _numbered(path: Path, number: int) -> Path:
@@ -169,22 +163,18 @@ def predict_member(
 
 
 def assemble(
-    members: Sequence[keras.Model], params: ModelParameters, size: int, test_time_augmentation: bool
+    members: Sequence[keras.Model], params: ModelParameters, test_time_augmentation: bool
 ) -> keras.Model:
     """Return the model that is saved: a column per member, the mean over the orientations.
 
-    With an encoder it is only the members: `join_encoder` adds the rest.
+    After a frozen part it is only the members: `join_backbone` adds the rest.
 
     Args:
         members: the part of each that is kept.
-        size: pixels per side of the squares.
     """
     model = side_by_side(members, "head" if params.frozen else params.step)
-    if params.is_encoder:
+    if params.has_frozen_part:
         return model
-    if params.frozen:
-        backbone, _ = _backbone(params, size)
-        model = join(backbone, model, params.step)
     return mean_of_orientations(model) if test_time_augmentation else model
 
 

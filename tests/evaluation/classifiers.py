@@ -5,7 +5,7 @@ from stages.dataset.seen import write_crops
 from stages.evaluation.classifier import ModelCard
 from stages.measures.decision import Decision, Rates
 from stages.measures.novelty import empty_reference
-from stages.model.folder import digests
+from stages.model.folder import FORMAT_VERSION, digests
 
 DIGEST = 64 * "0"
 CLASSES = {
@@ -23,6 +23,7 @@ def a_card(card, **changes):
         "card": card,
     }
     fields = {
+        "format_version": FORMAT_VERSION,
         "step": "logistic",
         "padding": "white",
         "size": 16,

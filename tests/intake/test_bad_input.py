@@ -1665,6 +1665,11 @@ MODEL_FOLDERS = {
         changed(**{"files_sha256__model.keras": f'"{64 * "1"}"'}),
         NOT_THIS_TRAINING,
     ),
+    "a later format": (
+        "model.json",
+        changed(format_version="2"),
+        "model.json: format_version is 2, but this code reads 1; use the code that the model was",
+    ),
     "a card without digests": ("model.json", changed(files_sha256="{}"), NOT_THIS_TRAINING),
     "a card of another split": (
         "model.json",

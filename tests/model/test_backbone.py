@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,13 @@ from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, open_features, open_squares, read_cohort
 from stages.evaluation.attention import Attention
-from stages.evaluation.classifier import Crops, read_classifier, score_crops
+from stages.evaluation.classifier import (
+    Crops,
+    read_card,
+    read_classifier,
+    read_network,
+    score_crops,
+)
 from stages.manifest import main as make_manifest
 from stages.model.backbone import build_backbone, orientations, set_trainable
 from stages.model.backend import keras
@@ -221,13 +228,13 @@ def test_frozen_backbone_is_computed_once_and_saved_with_its_head(small):
 
     set_params({"train.seed": 7})
     train.main()
-    model = load_model("models/model.keras")
-    rows = read_cohort().rows("val")
-    probability = predict(model, squares, rows)
-    head = model.get_layer("head").predict(np.array(found[rows, 0]), verbose=0)[:, 0]
-    assert probability == pytest.approx(head, abs=1e-4)
-    card = json.loads(Path("models/model.json").read_text())
-    assert card["step"] == "VGG16" and card["parameters"]["model"]["trainable"] == "frozen"
+    rows, head = read_cohort().rows("val"), load_model("models/model.keras")
+    assert head.input_shape == (None, 512) and Path("models/model.keras").stat().st_size < 50_000
+    made = read_card(Path("models"))
+    probability = predict(read_network(Path("models"), made), squares, rows)
+    by_head = head.predict(np.array(found[rows, 0]), verbose=0)[:, 0]
+    assert probability == pytest.approx(by_head, abs=1e-4)
+    assert made.backbone.step == "VGG16" and made.backbone.package == f"keras=={keras.__version__}"
 
 
 @pytest.mark.parametrize("averaged", [False, True])
@@ -254,14 +261,56 @@ def test_saved_model_also_outputs_the_features_of_the_upright_square(small, aver
 
 
 @pytest.mark.slow
+def test_refuses_another_backbone_in_one_line(small, tmp_path, monkeypatch):
+    train.main()
+    made, here = read_card(Path("models")), f"keras=={keras.__version__}"
+    for change, said in [
+        (
+            {"package": "keras==2.0"},
+            f"the model needs the package keras==2.0; installed is {keras.__version__}: "
+            "pip install keras==2.0",
+        ),
+        (
+            {"sha256": {"values of the weights": 64 * "1"}},
+            f"{here}: values of the weights is not what the model was made with: its SHA-256 is "
+            f"{made.backbone.sha256['values of the weights']}, not {64 * '1'}",
+        ),
+        (
+            {"weights": "mine.weights.h5"},
+            "data/weights/mine.weights.h5 does not exist; the model needs the weights "
+            "mine.weights.h5: give them with --weights",
+        ),
+    ]:
+        other = made.model_copy(update={"backbone": made.backbone.model_copy(update=change)})
+        with pytest.raises(UserError, match=f"^{re.escape(said)}$"):
+            read_network(Path("models"), other)
+    monkeypatch.setattr("stages.model.backbone_card.PACKAGES", {"VGG16": "no-such-package"})
+    with pytest.raises(UserError, match="the model needs the package keras==.*; installed is none"):
+        read_network(Path("models"), made)
+    with pytest.raises(UserError, match="the model in models needs no others; omit --weights"):
+        read_network(Path("models"), made, tmp_path)
+
+
+@pytest.mark.slow
+def test_takes_a_file_of_weights_from_anywhere(small, tmp_path):
+    train.main()
+    made = read_card(Path("models"))
+    model, file = read_network(Path("models"), made), tmp_path / "elsewhere.weights.h5"
+    model.get_layer("vgg16").save_weights(file)
+    own = made.backbone.model_copy(update={"weights": "mine.weights.h5"})
+    found = read_network(Path("models"), made.model_copy(update={"backbone": own}), file)
+    squares, rows = open_squares(), np.arange(4)
+    assert np.array_equal(predict(found, squares, rows), predict(model, squares, rows))
+
+
+@pytest.mark.slow
 def test_frozen_ensemble_averages_its_heads_over_the_orientations(small):
     """These are the recommended settings for real crops."""
     set_params({"train.ensemble": True, "train.test_time_augmentation": True})
     train.main()
-    model, squares, found = load_model("models/model.keras"), open_squares(), open_features()
+    heads, squares, found = load_model("models/model.keras"), open_squares(), open_features()
+    model = read_network(Path("models"), read_card(Path("models")))
     rows = read_cohort().rows("test")
-    (joined,) = [layer for layer in model.layers if layer.name == "one_orientation"]
-    heads = joined.get_layer("head")
     views = np.array(found[rows]).reshape(-1, found.shape[-1])
     # A column per member.
     expected = heads.predict(views, verbose=0).reshape(len(rows), 8, -1).mean(axis=(1, 2))
@@ -384,7 +433,8 @@ def test_jittered_views_are_added_to_the_orientations(small):
     assert np.array_equal(found[:, :8], before)
     assert not np.array_equal(found[:, 8], found[:, 9])
     train.main()
-    assert load_model("models/model.keras").input_shape == (None, 32, 32, 3)
+    made = read_card(Path("models"))
+    assert read_network(Path("models"), made).input_shape == (None, 32, 32, 3)
 
 
 def test_neighbors_head_matches_scikit_learn(tmp_path):

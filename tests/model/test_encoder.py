@@ -370,7 +370,7 @@ def test_refuses_another_encoder_and_takes_the_right_one_from_anywhere(small, tm
     with_tensors(lambda tensors: tensors["norm.bias"].__iadd__(1))(tmp_path / "elsewhere")
     with pytest.raises(
         UserError,
-        match=r"model.safetensors is not the file that the model was made with: its SHA-256",
+        match=r"model.safetensors is not what the model was made with: its SHA-256",
     ):
         read_classifier(Path("models"), tmp_path / "elsewhere")
 

