@@ -22,6 +22,7 @@ MEAN_PROBABILITY = 0.03
 # No network computes these, so they are the same integers and tables on every processor.
 EXACT_STAGES, EXACT_FILES = ("demo", "manifest", "split", "pad"), ("models/crops.csv",)
 TABLES = (str(PREDICTIONS), str(VALIDATION))
+READERS = ("readers.model", "readers.of_all.pairs", "readers.of_tested.pairs")
 
 
 class Agreement(NamedTuple):
@@ -86,7 +87,8 @@ def compare_measures(committed: dict, here: dict) -> Agreement:
 
 def _is_compared(name: str, value: Value) -> bool:
     """Return whether a value is a count, a text or a measure that has a tolerance."""
-    if "confusion." in name or "interval_95." in name:
+    # The lists of readers hold numbers that rest on single decisions.
+    if "confusion." in name or "interval_95." in name or name.endswith(READERS):
         return False
     measure = MEASURES.get(_last(name))
     return not isinstance(value, float) if measure is None else measure.tolerance is not None

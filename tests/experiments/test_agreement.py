@@ -74,6 +74,15 @@ def test_decisions_may_tip_over_and_counts_may_not():
     assert compare_measures(
         RESULTS, RESULTS | {"sensitivity": 0.7, "threshold": 0.9, "confusion": {"true_negative": 3}}
     ).agree
+    agree, one = {"crops": 9, "pairs": [{"low": 0.1}]}, {"reader": "r", "sensitivity": 0.9}
+    readers = {"of_all": agree, "of_tested": agree, "model": [one]}
+    file = RESULTS | {"readers": readers}
+    tipped = readers | {"model": [one | {"sensitivity": 0.7}]}
+    rounded = readers | {"of_all": agree | {"pairs": [{"low": 0.1 + 1e-15}]}}
+    for other in (tipped, rounded):
+        assert readers != other and compare_measures(file, RESULTS | {"readers": other}).agree
+    more = readers | {"of_all": agree | {"crops": 10}}
+    assert not compare_measures(file, RESULTS | {"readers": more}).agree
     for other in ({"images": 99}, {"undefined": {"roc_auc": "other"}}, {"roc_auc": None}):
         assert not compare_measures(RESULTS, RESULTS | other).agree, other
     assert not compare_measures(RESULTS, {"roc_auc": 0.5}).agree
