@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -65,7 +64,7 @@ class Prediction(NamedTuple):
 
 
 class Model:
-    """A trained model, by `load`. It may be used by several threads, which take turns.
+    """A trained model, by `load`. Several threads may use it, or several models: they take turns.
 
     Attributes:
         classes: the names of classes 0 and 1.
@@ -76,7 +75,6 @@ class Model:
         from stages.evaluation.classifier import scoring_model
 
         self._classifier, self._scoring = classifier, scoring_model(classifier)
-        self._turn = threading.Lock()
         first, second = classifier.made.class_names
         self.classes: tuple[str, str] = first, second
         self.threshold: float = classifier.decision.threshold
@@ -103,7 +101,7 @@ class Model:
             return []
         names = [_name(crop, place) for place, crop in enumerate(given)]
         made, decision = self._classifier.made, self._classifier.decision
-        with self._turn, plain_settings():
+        with plain_settings():
             opened = Crops(names, made, lambda row: _picture(given[row], names[row]))
             scores = score(self._classifier, self._scoring, opened, lambda number: None)
         refuse(scores.problems[row] for row in sorted(scores.problems))
@@ -171,7 +169,7 @@ def use_portable_arithmetic() -> None:
 
 def _list_of(crops: Iterable[Crop]) -> list[Crop]:
     # An array of one crop would be taken for its rows, and a path for its letters.
-    is_one = isinstance(crops, str) or getattr(crops, "ndim", 1) in (2, 3)
+    is_one = isinstance(crops, str) or getattr(crops, "ndim", 1) in (0, 2, 3)
     if is_one or not isinstance(crops, Iterable):
         raise Error("crops is one crop; give a list of crops")
     return list(crops)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from PIL import Image
 
 import glomeruli
 from stages.evaluation.classifier import Crops, read_classifier, score_crops
+from stages.model.backend import keras, plain_settings
 from stages.model.file import save_model
 from tests.conftest import save_crop
 from tests.evaluation.classifiers import write_beside
@@ -120,7 +122,14 @@ def test_paths_images_and_arrays_are_predicted_alike(model, model_folder, expect
 
 
 @pytest.mark.parametrize(
-    "crops", ["a.png", Path("a.png"), np.zeros((9, 9, 3), np.uint8), Image.new("RGB", (9, 9))]
+    "crops",
+    [
+        "a.png",
+        Path("a.png"),
+        np.zeros((9, 9, 3), np.uint8),
+        np.array("a.png"),
+        Image.new("RGB", (9, 9)),
+    ],
 )
 def test_one_crop_is_not_taken_for_many(model, crops):
     with pytest.raises(glomeruli.Error, match="^crops is one crop; give a list of crops$"):
@@ -134,6 +143,23 @@ def test_all_that_cannot_be_predicted_is_named(model, tmp_path):
     assert first == f"{tmp_path}/a.png does not open as an image: No such file or directory"
     assert second == "crop 1 is an array of float64; give uint8, 0 to 255"
     assert third == "crop 2 has the type int; give a path, an image of Pillow or an array"
+
+
+def test_threads_do_not_put_back_the_settings_of_each_other():
+    layout = keras.config.image_data_format()
+
+    def enter(number):
+        with plain_settings():
+            os.listdir()  # Another thread runs meanwhile.
+            return keras.config.image_data_format()
+
+    try:
+        keras.config.set_image_data_format("channels_first")
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(enter, range(2000))) == {"channels_last"}
+        assert keras.config.image_data_format() == "channels_first"
+    finally:
+        keras.config.set_image_data_format(layout)
 
 
 def test_a_folder_that_holds_no_model_is_one_line(tmp_path):

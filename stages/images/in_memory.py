@@ -52,6 +52,10 @@ def _image_of(array: np.ndarray, name: str) -> Image.Image:
 
 
 def _decode(image: Image.Image, name: str) -> Decoded:
+    if 0 in image.size:
+        raise UserError(f"{name} has {image.width} x {image.height} pixels; it is empty")
+    if isinstance(image, ImageFile.ImageFile) and image.tile and not image.fp:
+        raise UserError(f"{name} was closed before its pixels were read; load it before")
     with _reading:
         if (data := _unread_file(image)) is None:
             image.load()

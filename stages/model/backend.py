@@ -11,6 +11,7 @@ import random
 import re
 import sys
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -126,25 +127,31 @@ else:
     _config._KERAS_DIR = str(keras_home())
 
 
+# Two threads that overlap would put back each other's settings.
+_settings = threading.Lock()
+
+
 @contextmanager
 def plain_settings() -> Iterator[None]:
     """Give Keras its default settings, such as float32, and put back those of a hosted process.
 
-    Python's random numbers, of which Keras takes some for each layer, are put back as well.
+    Python's random numbers, of which Keras takes some for each layer, are put back as well. The
+    settings are those of the process, so threads take turns.
     """
-    config, random_state = keras.config, random.getstate()
-    policy, floatx, epsilon = config.dtype_policy(), config.floatx(), config.epsilon()
-    layout = config.image_data_format()
-    try:
-        _set_defaults()
-        config.set_dtype_policy("float32")
-        yield
-    finally:
-        config.set_image_data_format(layout)
-        config.set_floatx(floatx)
-        config.set_epsilon(epsilon)
-        config.set_dtype_policy(policy)
-        random.setstate(random_state)
+    with _settings:
+        config, random_state = keras.config, random.getstate()
+        policy, floatx, epsilon = config.dtype_policy(), config.floatx(), config.epsilon()
+        layout = config.image_data_format()
+        try:
+            _set_defaults()
+            config.set_dtype_policy("float32")
+            yield
+        finally:
+            config.set_image_data_format(layout)
+            config.set_floatx(floatx)
+            config.set_epsilon(epsilon)
+            config.set_dtype_policy(policy)
+            random.setstate(random_state)
 
 
 @contextmanager

@@ -110,6 +110,18 @@ def test_other_arrays_are_refused(array, said):
         take_image(array, "crop 0")
 
 
+def test_empty_and_closed_images_are_refused(tmp_path):
+    image = Image.fromarray(PIXELS)
+    with pytest.raises(UserError, match="^crop 0 has 0 x 9 pixels; it is empty$"):
+        take_image(image.crop((5, 0, 5, 9)), "crop 0")
+    for kind in ("png", "jpg"):
+        image.save(file := tmp_path / f"a.{kind}")
+        with Image.open(file) as opened:
+            pass
+        with pytest.raises(UserError, match="^crop 0 was closed before its pixels were read"):
+            take_image(opened, "crop 0")
+
+
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_32_bit_images_are_refused(mode):
     with pytest.raises(UserError, match=f"it has 32-bit pixels \\({mode}\\)"):
