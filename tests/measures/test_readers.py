@@ -67,6 +67,16 @@ def test_the_order_of_readers_does_not_matter(rows, order):
     assert found == cohen_kappa(both[:, 1], both[:, 0], of_both)
 
 
+def test_which_class_is_1_does_not_matter():
+    labels, slides = drawn()
+    ones = np.ones_like(labels[:, 0])
+    for one, other in (labels[:, :2].T, (ones, labels[:, 2])):
+        found, swapped = cohen_kappa(one, other, slides), cohen_kappa(1 - one, 1 - other, slides)
+        assert found.low is not None and found[:4] == pytest.approx(swapped[:4])
+    found, swapped = fleiss_kappa(labels[:, :2], slides), fleiss_kappa(1 - labels[:, :2], slides)
+    assert found[:4] == pytest.approx(swapped[:4])
+
+
 def test_readers_who_agree_on_all_crops_have_no_interval_of_zero_width():
     labels, slides = drawn()
     one = labels[:, 0]
