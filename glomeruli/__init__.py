@@ -125,7 +125,7 @@ def load(folder: str | os.PathLike[str], weights: str | os.PathLike[str] | None 
     """Return the model in a folder, such as `models/` after `dvc repro`.
 
     Args:
-        weights: the folder of the encoder, if the model needs one.
+        weights: the encoder's folder, or the backbone's file of weights, if the model needs one.
 
     Raises:
         Error: a file is missing or damaged, or belongs to another model.

@@ -6,7 +6,7 @@
 The exported model takes square crops, uint8 (n, size, size, 3), and gives the calibrated
 probability of global sclerosis, float32 (n,). It contains the normalization of pixels, the mean
 over orientations and over the members of an ensemble, and the calibration. It does not contain
-what makes crops square (docs/export.md), and no novelty.
+what makes crops square (docs/api.md), and no novelty.
 
 Before anything gets its final name, the exported model runs in a Python without this project, on
 drawn crops, whose probabilities must be within 0.00001 of those of `predict`. OUTPUT holds the
@@ -49,7 +49,10 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="a folder that does not exist yet")
     parser.add_argument("--format", choices=get_args(Format), required=True)
     parser.add_argument(
-        "--weights", type=Path, metavar="FOLDER", help="the encoder of the model, if it needs one"
+        "--weights",
+        type=Path,
+        metavar="PATH",
+        help="the encoder's folder, or the backbone's file of weights, if the model needs one",
     )
     arguments = parser.parse_args()
     model, output, form = arguments.model, arguments.output, arguments.format
