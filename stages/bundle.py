@@ -19,7 +19,7 @@ from stages.experiments.commands import find_repository, output_of
 from stages.experiments.inputs import refuse_unrecorded
 from stages.offline.packing import pack
 
-DEFAULT = ("requirements.txt", "requirements-backbones.txt")
+DEFAULT = ("requirements.txt",)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from stages.offline.packing import SOURCE_ONLY
 
 PROJECT = Path(__file__).resolve().parent.parent
 # What pins the packages in pins/.
-PINNED = ("requirements.txt", "requirements-backbones.txt", "requirements-encoders.txt")
+PINNED = ("requirements.txt", "requirements-encoders.txt")
 PYTHONS = ("3.11", "3.12", "3.13")
 # The tags of pip's --platform, and what a requirement's condition sees of the system.
 SYSTEMS = {

