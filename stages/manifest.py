@@ -58,15 +58,21 @@ def main() -> None:
 
 
 def about_readers(readers: list[str], made: Manifest, rule: Consensus) -> str:
-    """Return how many crops the readers have read, and on how many labels they agree."""
+    """Return how many crops the readers have read, and on how many labels they agree.
+
+    The sclerotic ones of each reader show an inversion even if readers share no crops.
+    """
     read = [[one for one in crop.readings if one != NOT_READ] for crop in made.crops_read]
     each = zip(*(crop.readings for crop in made.crops_read))
-    counts = [f"{name} {len(one) - one.count(NOT_READ)}" for name, one in zip(readers, each)]
+    counts = [
+        f"{name} {len(one) - one.count(NOT_READ)} ({one.count(1)})"
+        for name, one in zip(readers, each)
+    ]
     several = [labels for labels in read if len(labels) > 1]
     same = sum(len(set(labels)) == 1 for labels in several)
     decided = sum(rule.label(readers, row.readings) is None for row in made.rows)
     parts = [
-        f"readers (crops): {', '.join(counts)}",
+        f"readers, crops (globally sclerotic): {', '.join(counts)}",
         f"all agree on {same} of the {len(several)} crops that two or more have read",
     ]
     if single := sum(len(labels) == 1 for labels in read):

@@ -64,7 +64,7 @@ def test_the_label_follows_from_the_readers_and_the_rest_is_left_out_by_name(
         assert f"no consensus, left out, listed in {NO_CONSENSUS}: {path}\n" in printed.err
     assert f"{len(left_out)} without a consensus are left out" in printed.out
     assert f"'anna', 'ben', 'chris' of data/table/labels.csv, by {rule}" in printed.out
-    assert "anna 8, ben 8, chris 6; all agree on 5 of the 8 crops" in printed.out
+    assert "anna 8 (4), ben 8 (4), chris 6 (2); all agree on 5 of the 8 crops" in printed.out
     # All labels are kept.
     read = {
         row["path"]: [row[f"reader:{name}"] for name in ("anna", "ben", "chris")]
