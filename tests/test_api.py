@@ -163,8 +163,10 @@ def test_threads_do_not_put_back_the_settings_of_each_other():
 
 
 def test_a_folder_that_holds_no_model_is_one_line(tmp_path):
-    with pytest.raises(glomeruli.Error, match=r"model\.json"):
-        glomeruli.load(tmp_path)
+    (tmp_path / "model.keras").touch()
+    for folder in (tmp_path, tmp_path / "model.keras"):
+        with pytest.raises(glomeruli.Error, match=r"model\.json does not exist; the folder of a"):
+            glomeruli.load(folder)
 
 
 @pytest.fixture(scope="module")

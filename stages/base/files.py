@@ -180,7 +180,7 @@ def read_json_as(path: str | Path, schema: type[Record]) -> Record:
     """Read a JSON file of a model. Raises `UserError` if it is missing or damaged."""
     try:
         return read_record(path, schema)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise missing_of_model(path) from None
 
 

@@ -38,6 +38,8 @@ def take_image(source: Image.Image | np.ndarray, name: str) -> Image.Image:
 
 
 def _image_of(array: np.ndarray, name: str) -> Image.Image:
+    if isinstance(array, np.ma.MaskedArray):
+        raise UserError(f"{name} is a masked array; fill what is masked")
     if array.dtype != np.uint8:
         raise UserError(f"{name} is an array of {array.dtype}; give uint8, 0 to 255")
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):

@@ -97,6 +97,7 @@ def test_arrays_are_taken_like_files_with_their_pixels(tmp_path, shape):
         (PIXELS / 255, "is an array of float64; give uint8, 0 to 255"),
         (PIXELS.astype(np.uint16), "is an array of uint16; give uint8, 0 to 255"),
         (PIXELS > 99, "is an array of bool; give uint8, 0 to 255"),
+        (np.ma.masked_array(PIXELS, PIXELS > 99), "is a masked array; fill what is masked"),
         ((PIXELS > 99).astype(np.uint8), "is an array whose brightest value is 1; give 0 to 255"),
         (PIXELS.transpose(2, 0, 1), r"is an array of shape \(3, 17, 24\); give \(height, width, 3"),
         (PIXELS[None], r"is an array of shape \(1, 17, 24, 3\); give \(height, width, 3\)"),
