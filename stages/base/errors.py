@@ -24,8 +24,9 @@ def refuse(problems: Iterable[str]) -> None:
 
 
 def one_line(message: object) -> str:
-    """Return what a library or program says as one line, of at most 400 characters."""
-    return " ".join(str(message).split())[:400]
+    """Return what a library or program says as one line, a long one without its middle."""
+    line = " ".join(str(message).split())
+    return line if len(line) <= 400 else f"{line[:200]} ... {line[-200:]}"
 
 
 def warn(what: str, names: Sequence[str] | None = None) -> None:

@@ -10,6 +10,8 @@ from stages.dataset.readings import NOT_READ, PREFIX, CropReadings
 
 # Two readers who agree on less than half of their crops may mean opposite classes by 1.
 OPPOSITE = 0.5
+# Of fewer crops that both have read, it may be chance.
+LEAST_READ = 5
 
 
 class Consensus(NamedTuple):
@@ -71,7 +73,7 @@ def warn_of_opposite(
     for (one, first), (other, second) in combinations(enumerate(readers), 2):
         pairs = Counter((labels[one], labels[other]) for labels in readings.values())
         both = pairs[0, 0] + pairs[1, 1] + pairs[0, 1] + pairs[1, 0]
-        if pairs[0, 0] + pairs[1, 1] < OPPOSITE * both:
+        if both >= LEAST_READ and pairs[0, 0] + pairs[1, 1] < OPPOSITE * both:
             warn(
                 f"{table}: {first} and {second} agree on {pairs[0, 0] + pairs[1, 1]} of {both} "
                 "crops; is 1 globally sclerotic in both columns?"

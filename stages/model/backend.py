@@ -135,11 +135,11 @@ _settings = threading.Lock()
 def plain_settings() -> Iterator[None]:
     """Give Keras its default settings, such as float32, and put back those of a hosted process.
 
-    Python's random numbers, of which Keras takes some for each layer, are put back as well. The
-    settings are those of the process, so threads take turns.
+    The random states of Python, of which Keras takes numbers for each layer, and of NumPy are put
+    back as well. The settings are those of the process, so threads take turns.
     """
     with _settings:
-        config, random_state = keras.config, random.getstate()
+        config, random_states = keras.config, (random.getstate(), np.random.get_state())
         policy, floatx, epsilon = config.dtype_policy(), config.floatx(), config.epsilon()
         layout = config.image_data_format()
         try:
@@ -151,7 +151,8 @@ def plain_settings() -> Iterator[None]:
             config.set_floatx(floatx)
             config.set_epsilon(epsilon)
             config.set_dtype_policy(policy)
-            random.setstate(random_state)
+            random.setstate(random_states[0])
+            np.random.set_state(random_states[1])
 
 
 @contextmanager
