@@ -1,9 +1,10 @@
 """Sharing with DVC: push and pull of data, models and experiments through a folder and through S3;
-get and import.
+versions and import.
 """
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import tests.repositories
 from tests.repositories import dvc, git, make_repository, set_params, stages_run
 
+ARTIFACT = "sclerosis-classifier"
 KEYS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -65,7 +67,7 @@ def test_through_s3(repository, s3):
     pull()
 
 
-def test_through_a_folder_with_get_and_import(repository):
+def test_through_a_folder_with_versions_and_import(repository):
     """Data, models and an experiment."""
     dvc("remote", "add", "-d", "store", str(repository.parent / "store"))
     publish()
@@ -86,8 +88,18 @@ def test_through_a_folder_with_get_and_import(repository):
     assert stages_run(dvc("repro")) == []
 
     os.chdir(repository.parent)
-    dvc("get", "shared.git", "models/model.keras", "--out", "got.keras")
-    assert Path("got.keras").read_bytes() == Path("mine/models/model.keras").read_bytes()
+    # As docs/sharing.md says: register a version, and get it by its name.
+    os.chdir("mine")
+    for key, value in (("name", "t"), ("email", "t@example.org")):
+        git("config", f"user.{key}", value)
+    subprocess.run([Path(sys.executable).with_name("gto"), "register", ARTIFACT], check=True)
+    git("push", "-q", "--tags", "origin")
+    os.chdir("..")
+    dvc("artifacts", "get", "shared.git", ARTIFACT, "--rev", "v0.0.1", "--out", "models-v1")
+    names = [file.name for file in Path("models-v1").iterdir() if file.name != ".gitignore"]
+    assert {"model.keras", "calibration.json"} < set(names)
+    for name in names:
+        assert Path("models-v1", name).read_bytes() == Path("mine/models", name).read_bytes()
     Path("other").mkdir()
     os.chdir("other")
     git("init", "-q")
@@ -99,7 +111,7 @@ def test_through_a_folder_with_get_and_import(repository):
         == len(list(Path("../mine/data/demo").rglob("*.png")))
         > 0
     )
-    assert Path("model.keras").read_bytes() == Path("../got.keras").read_bytes()
+    assert Path("model.keras").read_bytes() == Path("../models-v1/model.keras").read_bytes()
     assert "frozen: true" in Path("glomeruli.dvc").read_text()
 
 
