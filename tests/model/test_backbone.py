@@ -277,6 +277,18 @@ def test_refuses_another_backbone_in_one_line(small, tmp_path, monkeypatch):
         other = made.model_copy(update={"backbone": made.backbone.model_copy(update=change)})
         with pytest.raises(UserError, match=f"^{re.escape(said)}$"):
             read_network(Path("models"), other)
+    of_training = r"^VGG16 gives other features than when the model was trained: .* of the largest"
+    for answer in (np.multiply(made.backbone.answer, 1.02), made.backbone.answer[1:]):
+        card = made.backbone.model_copy(update={"answer": list(answer)})
+        with pytest.raises(UserError, match=of_training):
+            read_network(Path("models"), made.model_copy(update={"backbone": card}))
+    rounded = made.backbone.model_copy(update={"answer": [0.999 * x for x in made.backbone.answer]})
+    read_network(Path("models"), made.model_copy(update={"backbone": rounded}))
+    with monkeypatch.context() as edited:
+        # As an edit of `build_backbone` would: no preprocessing.
+        edited.setattr("keras.src.applications.vgg16.preprocess_input", lambda x: x)
+        with pytest.raises(UserError, match=of_training):
+            read_network(Path("models"), made)
     monkeypatch.setattr("stages.model.backbone_card.PACKAGES", {"VGG16": "no-such-package"})
     with pytest.raises(UserError, match="the model needs the package keras==.*; installed is none"):
         read_network(Path("models"), made)
