@@ -1,5 +1,6 @@
 """Run the pipeline again in a clone, and compare its outputs with the committed ones."""
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ from stages.experiments.inputs import digest, input_paths
 from stages.experiments.reading import MADE_WITH, inputs_of
 
 LOCKS = ("dvc.lock", "data/dvc.lock")
+FOLDER = "models"
 COMPARED = (".csv", ".json")
 Outputs = dict[tuple[str, str], str]
 
@@ -36,10 +38,26 @@ def find_commit(revision: str) -> str:
         ) from None
 
 
-def make_clone(commit: str, folder: Path) -> Path:
+def find_publication(model: Path) -> str:
+    """Return the hash of the commit that published a model's folder.
+
+    Raises:
+        UserError: git has no such commit.
+    """
+    command = ["git", "log", "-1", "--format=%H", "--", str(model / LOCKS[0])]
+    if not (commit := output_of(command).strip()):
+        raise UserError(f"{model / LOCKS[0]}: git does not have it; commit the folder first")
+    return commit
+
+
+def make_clone(commit: str, folder: Path, model: Path | None = None) -> Path:
     """Clone this repository at a commit, with the datasets and weights of its results.
 
     They are copied from here if they have not changed, and otherwise come from DVC's cache.
+
+    Args:
+        model: the folder of a published model, whose params.yaml and dvc.lock replace those of the
+            commit.
 
     Returns:
         The project in the clone: `folder`, or its subfolder if the project here is in one.
@@ -50,6 +68,10 @@ def make_clone(commit: str, folder: Path) -> Path:
     repository = find_repository()
     clone_at(str(repository.top), commit, folder)
     clone = folder / repository.inside
+    if model:
+        (clone / LOCKS[1]).unlink(missing_ok=True)
+        for name in ("params.yaml", LOCKS[0]):
+            shutil.copyfile(model / name, clone / name)
     locked = inputs_of(_stages(clone))
     problems = []
     for path in input_paths(read_yaml(clone / "params.yaml")):
@@ -81,6 +103,24 @@ def locked_outputs(folder: Path) -> Outputs:
         for name, stage in _stages(folder).items()
         for out in stage.get("outs", [])
     }
+
+
+def published_contents(model: Path, locked: Outputs) -> dict[str, bytes]:
+    """Return the files of a published model, by the paths at which the pipeline writes them.
+
+    Raises:
+        UserError: a file is missing, or is not the one that the model's dvc.lock names.
+    """
+    contents, problems = {}, []
+    for (_, path), md5 in locked.items():
+        if not path.startswith(f"{FOLDER}/"):
+            continue
+        file = model / Path(path).name
+        contents[path] = file.read_bytes() if file.is_file() else b""
+        if hashlib.md5(contents[path], usedforsecurity=False).hexdigest() != md5:
+            problems.append(f"{file}: it is not the file that {model / LOCKS[0]} names")
+    refuse(problems)
+    return contents
 
 
 def _stages(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from stages.base.errors import UserError
-from stages.experiments.clone import find_commit, make_clone
+from stages.experiments.clone import (
+    find_commit,
+    find_publication,
+    locked_outputs,
+    make_clone,
+    published_contents,
+)
 from stages.experiments.inputs import digest
 from stages.experiments.reading import read_at
 from tests.experiments.conftest import edit
@@ -89,3 +95,41 @@ def test_a_revision_is_a_commit_a_branch_a_tag_or_an_experiment(here):
         UserError, match="^nowhere: there is no commit, branch, tag or experiment of this name"
     ):
         find_commit("nowhere")
+
+
+@pytest.fixture
+def published(locked):
+    """The folder of a model, with the dvc.lock of its run, that a commit published."""
+    folder = Path("published/ours")
+    folder.mkdir(parents=True)
+    (folder / "model.json").write_text("{}")
+    shutil.copy("params.yaml", folder)
+    lock = Path("dvc.lock").read_text()
+    made = f"    - {{path: models/model.json, md5: {digest(str(folder / 'model.json'))}}}\n"
+    (folder / "dvc.lock").write_text(f"{lock}    outs:\n{made}")
+    git("add", "-A")
+    git("commit", "-q", "-m", "Publish")
+    return folder
+
+
+def test_a_published_model_has_its_own_parameters_data_and_commit(published, tmp_path):
+    commit = find_commit("HEAD")
+    set_params({"data": "demo", "external": []})
+    Path("dvc.lock").unlink()
+    git("commit", "-qam", "Other results, other parameters")
+    assert find_publication(published) == commit
+    clone = make_clone(commit, tmp_path / "clone", published)
+    assert (clone / "data/small").is_dir() and not (clone / "data/dvc.lock").exists()
+    assert (clone / "params.yaml").read_bytes() == (published / "params.yaml").read_bytes()
+    outputs = locked_outputs(clone)
+    assert published_contents(published, outputs) == {"models/model.json": b"{}"}
+    for change in (lambda file: file.write_text("{} "), Path.unlink):
+        change(published / "model.json")
+        with pytest.raises(UserError, match="^published/ours/model.json: it is not the file that"):
+            published_contents(published, outputs)
+
+
+def test_a_model_that_is_not_committed_is_refused(published):
+    other = shutil.copytree(published, "published/other")
+    with pytest.raises(UserError, match="^published/other/dvc.lock: git does not have it; commit"):
+        find_publication(Path(other))
