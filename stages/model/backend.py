@@ -188,22 +188,31 @@ def make_deterministic(seed: int) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def runtime_environment() -> dict[str, Any]:
-    """Return what the bytes of a training depend on besides code, data and parameters."""
+def device() -> str:
+    """Return what Keras computes on: CPU, GPU or TPU."""
     match keras.backend.backend():
         case "tensorflow":
             import tensorflow
 
-            device = "GPU" if tensorflow.config.list_logical_devices("GPU") else "CPU"
+            return "GPU" if tensorflow.config.list_logical_devices("GPU") else "CPU"
         case "jax":
             import jax
 
-            device = jax.default_backend().upper()
+            return jax.default_backend().upper()
         case _:
             import torch
 
-            device = "GPU" if torch.cuda.is_available() else "CPU"
-    here = {**arithmetic.description(), "backend": keras.backend.backend(), "device": device}
+            return "GPU" if torch.cuda.is_available() else "CPU"
+
+
+def has_accelerator() -> bool:
+    """Return whether Keras computes on another device than the CPU."""
+    return device() != "CPU"
+
+
+def runtime_environment() -> dict[str, Any]:
+    """Return what the bytes of a training depend on besides code, data and parameters."""
+    here = {**arithmetic.description(), "backend": keras.backend.backend(), "device": device()}
     if others := other_versions():
         here["packages"] = ", ".join(others)
     # Environment variables do not matter where results are portable.

@@ -11,7 +11,8 @@ from dvclive.live import Live
 from sklearn.metrics import roc_auc_score
 
 from stages.base.errors import UserError
-from stages.model.backend import keras
+from stages.model.augment_on_device import augmented
+from stages.model.backend import has_accelerator, keras
 from stages.model.batches import Batches, outputs
 from stages.model.networks import to_log_odds
 from stages.training.checkpoint import Checkpoint
@@ -59,14 +60,17 @@ def fit(
     optimizer = keras.optimizers.AdamW(params.learning_rate, weight_decay=params.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     weight = balanced_class_weight(y[train]) if params.is_balanced else None
-    learner = to_log_odds(model)
+    predictor = learner = to_log_odds(model)
+    # A GPU augments by itself; it would wait for the cores.
+    if accelerated := has_accelerator():
+        learner = augmented(predictor, params.augment)
     accuracy = keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")
     learner.compile(optimizer, cross_entropy, metrics=[accuracy])
     # TensorFlow would otherwise trace twice, once to create the variables of the optimizer.
     optimizer.build(learner.trainable_variables)
     logger = Live(str(record.log), save_dvc_exp=False, dvcyaml=None) if record.log else None
     with logger or nullcontext() as live:
-        measure = MeasureEpochs(images, y, train, val, weight, params)
+        measure = MeasureEpochs(predictor, images, y, train, val, weight, params)
         log = LogEpochs(live)
         halving = max(1, params.patience // 2)
         reduction = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=halving)
@@ -81,7 +85,16 @@ def fit(
             callbacks.append(checkpoint)
             done = params.epochs if checkpoint.has_ended() else checkpoint.first_epoch
         learner.fit(
-            Batches(images, train, y, params.batch_size, params.augment, params.seed, done),
+            Batches(
+                images,
+                train,
+                y,
+                params.batch_size,
+                params.augment,
+                params.seed,
+                epoch=done,
+                for_accelerator=accelerated,
+            ),
             # Batches shuffles the images. Keras would also shuffle the batches, by a state that a
             # resumed run does not have.
             shuffle=False,
@@ -115,6 +128,7 @@ class MeasureEpochs(keras.callbacks.Callback):
 
     def __init__(
         self,
+        predictor: keras.Model,
         images: np.ndarray,
         y: np.ndarray,
         train: np.ndarray,
@@ -123,7 +137,7 @@ class MeasureEpochs(keras.callbacks.Callback):
         params: TrainParameters,
     ):
         super().__init__()
-        self.images, self.y, self.val = images, y, val
+        self.predictor, self.images, self.y, self.val = predictor, images, y, val
         self.batch_size, self.learning_rate = params.batch_size, params.learning_rate
         self.weight = [weight[label] if weight else 1.0 for label in y[val]]
         by_class = train[np.argsort(y[train], kind="stable")]
@@ -132,7 +146,7 @@ class MeasureEpochs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         rows = np.concatenate([self.val, self.train])
-        log_odds = outputs(self.model, self.images, rows, self.batch_size)
+        log_odds = outputs(self.predictor, self.images, rows, self.batch_size)
         validated, trained = np.split(log_odds, [len(self.val)])
         y_val = self.y[self.val]
         losses = np.asarray(cross_entropy(y_val[:, None].astype(np.float32), validated))

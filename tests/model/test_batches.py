@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
-from stages.model.augment import augment, change_stains
+from stages.model import batches as batches_module
+from stages.model.augment import augment, change_stains, draw
+from stages.model.augment_on_device import augmented, changes_as_arrays
 from stages.model.backend import keras
 from stages.model.batches import Batches, predict
+from stages.model.draws import draws
 from stages.model.parameters import AugmentParameters
 
 NONE = {
@@ -75,6 +78,64 @@ def test_resumed_training_sees_the_same_batches():
     straight.on_epoch_end()
     for index in range(3):
         assert (straight[index][0] == later[index][0]).all()
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (3, 1), (2**32 - 1, 99_999)])
+def test_draws_are_those_of_a_numpy_generator_per_row(seed, epoch):
+    rows = np.array([0, 1, 2, 977, 2**31, 2**32 - 1])
+    orientations, numbers = draws(seed, epoch, rows, 12)
+    for place, row in enumerate(rows):
+        random = np.random.default_rng([seed, epoch, int(row)])
+        assert orientations[place] == random.integers(8)
+        assert (numbers[place] == random.uniform(-1, 1, 12)).all()
+
+
+def test_each_row_is_augmented_with_its_own_generator():
+    images, params = squares(), AugmentParameters(**ALL)
+    pixels, _ = Batches(images, np.arange(10), np.arange(10), 10, params, seed=3, epoch=2)[0]
+    _, labels = Batches(images, np.arange(10), np.arange(10), 10, params, seed=3, epoch=2)[0]
+    for square, row in zip(pixels, labels[:, 0].astype(int)):
+        random = np.random.default_rng([3, 2, row])
+        assert (square == augment(images[row], params, random)).all()
+
+
+@pytest.mark.parametrize(
+    "changes", [NONE, NONE | {"orientations": True}, NONE | {"stain": 0.2}, ALL, ALL | {"stain": 0}]
+)
+def test_a_device_augments_like_opencv(changes):
+    images, params = squares(20, 32), AugmentParameters(**changes)
+    images[:, :5], images[:, -3:] = 255, 0
+    inputs = keras.Input((32, 32, 3), dtype="uint8")
+    model = augmented(keras.Model(inputs, keras.layers.Identity()(inputs)), params)
+    drawn = [draw(params, 32, np.random.default_rng(row)) for row in range(20)]
+    found = model.predict_on_batch({"pixels": images, **changes_as_arrays(drawn, 32)})
+    by_opencv = [augment(images[row], params, np.random.default_rng(row)) for row in range(20)]
+    difference = np.abs(np.asarray(found).astype(int) - np.stack(by_opencv))
+    moves = params.rotation > 0
+    # Light and stain can make a level of difference two.
+    assert difference.max() <= 2 * moves
+    assert (difference > 0).mean() <= 0.001 * moves
+
+
+def test_batches_for_an_accelerator_have_the_same_order_and_changes():
+    arguments = (squares(), np.arange(10), np.arange(10), 4, AugmentParameters(**ALL), 5)
+    ours, theirs = Batches(*arguments), Batches(*arguments, for_accelerator=True)
+    for _ in range(2):
+        for index in range(3):
+            pixels, labels = theirs[index]
+            inputs = keras.Input((16, 16, 3), dtype="uint8")
+            model = augmented(keras.Model(inputs, keras.layers.Identity()(inputs)), arguments[4])
+            found = np.asarray(model.predict_on_batch(pixels)).astype(int)
+            assert np.abs(found - ours[index][0]).max() <= 2
+            assert (labels == ours[index][1]).all()
+        ours.on_epoch_end()
+        theirs.on_epoch_end()
+
+
+def test_predict_on_an_accelerator_keeps_the_order_of_the_rows(monkeypatch):
+    monkeypatch.setattr(batches_module, "has_accelerator", lambda: True)
+    monkeypatch.setattr(batches_module, "PIXELS", 3 * 8 * 8)
+    test_predict_keeps_the_order_of_the_rows()
 
 
 def test_number_of_workers_does_not_change_the_training():

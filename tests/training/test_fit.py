@@ -19,10 +19,12 @@ from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import open_squares, read_cohort
 from stages.dataset.predictions import read_predictions
+from stages.model import batches
 from stages.model.backbone import orientations
 from stages.model.backend import keras
 from stages.model.file import load_model
 from stages.model.networks import to_log_odds
+from stages.training import fit as fit_module
 from stages.training.fit import Record, balanced_class_weight, channel_statistics, fit
 from stages.training.members import CHECKPOINT, LOG
 from stages.training.parameters import TrainParameters
@@ -170,6 +172,24 @@ def test_same_seed_gives_the_same_bytes_and_another_does_not(workplace):
         )
     assert contents[0] == contents[1]
     assert contents[0] != contents[2]
+
+
+def test_training_is_the_same_if_the_device_augments(workplace, monkeypatch):
+    random = np.random.default_rng(0)
+    squares = random.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    y, rows = np.arange(40) % 2, np.arange(40)
+    params = read_params("train", TrainParameters).model_copy(update={"epochs": 2})
+    found = []
+    for accelerated in (False, True):
+        for module in (fit_module, batches):
+            monkeypatch.setattr(module, "has_accelerator", lambda found=accelerated: found)
+        inputs = keras.Input((8, 8, 3), dtype="uint8")
+        flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+        log_odds = keras.layers.Dense(1, kernel_initializer="zeros")(flat)
+        model = keras.Model(inputs, probability(log_odds))
+        best = fit(model, squares, y, rows[:30], rows[30:], params, Record(None))
+        found.append([best["loss"], *model.get_weights()[0].ravel()])
+    assert found[0] == pytest.approx(found[1], abs=1e-4)
 
 
 def probability(log_odds):
