@@ -30,8 +30,15 @@ from stages.evaluation.results import (
     print_sites,
     write_sites,
 )
+from stages.images.opening import load_image, pixel_digest
 from stages.images.sheets import save_png
-from stages.intake.crops import ManifestRow, Unreadable, make_manifest, write_no_consensus
+from stages.intake.crops import (
+    ManifestRow,
+    NoConsensus,
+    Unreadable,
+    make_manifest,
+    write_no_consensus,
+)
 from stages.intake.parameters import ManifestParameters
 from stages.measures.parameters import EvaluateParameters
 
@@ -69,9 +76,9 @@ def main() -> None:
     if readers := dataset.card.readers:
         labeled, left_out = (
             crops_read(readers, [one.readings for one in some], [one.slide for one in some])
-            for some in (crops, made.no_consensus)
+            for some in (crops, never_seen(dataset, made.no_consensus, classifier.seen))
         )
-        missed, everything = len(made.no_consensus), labeled.joined(left_out)
+        missed, everything = len(left_out.slides), labeled.joined(left_out)
         results["readers"] = measure_readers(tested, labeled, everything, missed, missed)
     write_json(OUTPUT / f"{dataset.name}.json", headline(results))
     write_json(OUTPUT / f"{dataset.name}.measures.json", results)
@@ -129,6 +136,19 @@ def without_training_crops(
                 print(f"warning: {found}; they are left out", file=sys.stderr)
             case _:
                 assert_never(trained_on)
+    return rest
+
+
+def never_seen(dataset: Dataset, crops: list[NoConsensus], seen: Seen) -> list[NoConsensus]:
+    """Return the crops that the model was not trained on; those that do not open are kept."""
+    rest = []
+    for crop in crops:
+        try:
+            digest = pixel_digest(load_image(dataset.folder / crop.path))
+        except (UserError, OSError):
+            digest = ""
+        if not seen.trained_on(digest):
+            rest.append(crop)
     return rest
 
 

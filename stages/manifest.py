@@ -7,7 +7,7 @@ one go. The rows are sorted by path. `split` is another stage, so that another f
 
 from pathlib import Path
 
-from stages.base.errors import UserError, run_program
+from stages.base.errors import run_program, warn
 from stages.base.files import write_table
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
@@ -34,9 +34,10 @@ def main() -> None:
     dataset = read_dataset(read_dataset_name())
     card = dataset.card
     if params.rule.reader and not card.readers:
-        raise UserError(
-            f"params.yaml: manifest.consensus is {params.consensus!r}; it must be majority or "
-            f"agreement, as {dataset.card_path} names no readers (columns.readers)"
+        # An external dataset may have this reader.
+        warn(
+            f"params.yaml: manifest.consensus {params.consensus} does not matter here: "
+            f"{dataset.card_path} names no readers"
         )
     made = make_manifest(dataset, UNREADABLE, params.skips_unreadable, params.rule)
     rows = made.rows

@@ -38,6 +38,8 @@ class Columns(Parameters):
             raise ValueError(
                 f"label is {self.label!r}, as another column is; labels need a separate column"
             )
+        if any(not name.strip() for name in self.of_readers):
+            raise ValueError("readers has an empty name; each must name a column")
         # Columns are found in another case, too: two spellings could be one reader.
         keys = [" ".join(nfc(name).split()).casefold() for name in [*others, *self.of_readers]]
         for place, reader in enumerate(self.of_readers, len(others)):

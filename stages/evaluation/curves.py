@@ -55,7 +55,8 @@ def write_slides(
     resolved = sorted(zip(shown, names)) if key else []
     write_table(METRICS / "slide_names.csv", ("pseudonym", "slide"), resolved)
     reached, probability = [row[4] >= DECISIVE for row in rows], [row[8] for row in rows]
-    benefit = _benefit(np.array(reached), np.array(probability))
+    some = 0 < sum(reached) < len(reached)
+    benefit = _benefit(np.array(reached), np.array(probability)) if some else []
     write_table(METRICS / "plots/net_benefit_slides.csv", BENEFIT, benefit)
     return agreement([row[4] for row in rows], [row[5] for row in rows]) if rows else None
 
@@ -121,10 +122,8 @@ def _calibration(tested: Tested) -> list[tuple]:
 def _benefit(y_true: np.ndarray, y_score: np.ndarray) -> list[tuple]:
     """Return the net benefit of the model, and where it is above 0 that of taking all as positive.
 
-    Returns nothing if a class is missing.
+    Both classes must be there.
     """
-    if len(np.unique(y_true)) < 2:
-        return []
     thresholds = np.arange(1, 100) / 100
     of_model, of_all = (
         net_benefit(y_true, scores, thresholds) for scores in (y_score, np.ones(len(y_score)))

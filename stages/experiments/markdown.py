@@ -10,4 +10,10 @@ def three_digits(value: float | None) -> str:
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table."""
-    return [f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows)]
+    lines = [columns, ["---"] * len(columns), *rows]
+    return [f"| {' | '.join(map(as_cell, cells))} |" for cells in lines]
+
+
+def as_cell(text: str) -> str:
+    """Return a text as it can be in a table: a vertical bar would begin the next cell."""
+    return text.replace("|", r"\|")

@@ -61,8 +61,7 @@ def build_backbone(
     except UserError:
         raise
     except Exception as error:  # Keras raises many kinds: no network, a wrong file, too small.
-        what = f"model.step {name} with model.weights {weights}"
-        raise UserError(f"params.yaml: {what}: {_explain(error)}") from None
+        raise UserError(f"{name} with weights {weights}: {_explain(error)}") from None
     network = _up_to(network, feature_layers or own_layers(name), name)
     maps = network(x)
     averages = []
@@ -175,7 +174,7 @@ def _explain(error: Exception) -> str:
     if found := re.search(r"URL fetch failure on (\S+?):? ", text):
         file, folder = found[1].rsplit("/", 1)[1], keras_home() / "models"
         bring = f"bring the file {file} (from {found[1]}) to {folder}/"
-        return f"the weights cannot be downloaded; {bring}"
+        return f"the weights, which training and predicting need, cannot be downloaded; {bring}"
     return text[:300]
 
 

@@ -41,7 +41,9 @@ def fit(
     Adam with decoupled weight decay (Loshchilov and Hutter 2019; none on offsets and batch
     normalization) minimizes binary cross-entropy. The learning rate is halved after half the
     patience without a lower validation loss, and training ends after all of it. Every epoch is
-    logged. Both losses weight the classes as `class_weight` says.
+    logged. Both losses weight the classes as `class_weight` says. The loss and accuracy in training
+    are of augmented crops and of the weights during the epoch, those in validation of plain crops
+    and of the weights at its end.
 
     Args:
         images: squares, uint8 (N, size, size, 3).

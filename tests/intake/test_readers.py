@@ -10,7 +10,12 @@ from stages import manifest
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
 from stages.dataset.readings import NO_CONSENSUS, read_readings
+from stages.dataset.seen import DIGITS, Seen
+from stages.external import never_seen
+from stages.images.opening import load_image, pixel_digest
+from stages.intake.crops import NoConsensus
 from stages.intake.readers import Consensus
+from stages.model_card import agreement
 from tests.conftest import make_table, set_params
 
 NAMES = [f"{slide}{number}.png" for slide in "abc" for number in range(3)]
@@ -108,15 +113,18 @@ def test_the_order_of_the_readers_does_not_matter():
             assert len(found) == 1
 
 
-def test_a_card_with_one_reader_has_no_column_of_readers(workplace):
+def test_a_card_with_one_reader_has_no_column_of_readers(workplace, capsys):
     make_table("name,truth\na1.png,1\na2.png,0\nb1.png,0\n", ["a1.png", "a2.png", "b1.png"])
     manifest.main()
     header = Path("data/manifest.csv").read_text().splitlines()[0]
     assert header == "path,label,slide,site,width,height,sha256,pixels_sha256,published"
     assert NO_CONSENSUS.read_text() == "path,slide,site\n"
+    before = Path("data/manifest.csv").read_bytes()
+    # A dataset in `external` may have this reader.
     set_params({"manifest.consensus": "reader:anna"})
-    with pytest.raises(UserError, match="it must be majority or agreement, as data"):
-        manifest.main()
+    manifest.main()
+    assert "manifest.consensus reader:anna does not matter here" in capsys.readouterr().err
+    assert Path("data/manifest.csv").read_bytes() == before
 
 
 def test_readers_who_seem_to_mean_opposite_classes_are_named(workplace, capsys):
@@ -127,11 +135,22 @@ def test_readers_who_seem_to_mean_opposite_classes_are_named(workplace, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_readers_go_with_a_table_and_not_with_folders(workplace):
+    make_readers(more="classes: [a, b]\n")
+    with pytest.raises(UserError, match="a card has either `classes: .*` or `labels: "):
+        read_dataset("table")
+    card = Path("data/table.yaml")
+    card.write_text(card.read_text().replace("labels: labels.csv\n", ""))
+    with pytest.raises(UserError, match="`columns:` .* goes with `labels:`, and only with it"):
+        read_dataset("table")
+
+
 @pytest.mark.parametrize(
     ("readers", "said"),
     [
         ("[anna, anna]", "readers has 'anna', as another column is; each reader needs a separate"),
         ("[anna, ' Anna']", "readers has ' Anna', as another column is"),
+        ("[anna, ' ']", "readers has an empty name; each must name a column"),
         ("[anna, file]", "readers has 'file', as another column is"),
         ("[anna]", "columns.readers is ['anna']; list should have at least 2 items"),
         ("[anna, non_sclerotic]", "columns.readers has 'non_sclerotic', whose 1 seems to be for"),
@@ -188,6 +207,22 @@ def test_readers_without_any_consensus_are_refused(workplace):
     assert not Path("data/manifest.csv").exists()
 
 
-def test_readers_go_with_a_table(workplace):
+def test_ties_on_crops_that_the_model_was_trained_on_do_not_count(workplace):
     make_readers()
-    assert read_dataset("table").card.readers == ["anna", "ben", "chris"]
+    dataset = read_dataset("table")
+    ties = [NoConsensus(path, path[0], "", ()) for path in NAMES[:3]]
+    digest = pixel_digest(load_image(dataset.folder / NAMES[1]))
+    for split, left in (("train", [NAMES[0], NAMES[2]]), ("test", NAMES[:3])):
+        seen = Seen({digest[:DIGITS]: split})
+        assert [crop.path for crop in never_seen(dataset, ties, seen)] == left
+
+
+def test_a_vertical_bar_in_a_name_does_not_add_a_cell(workplace):
+    nothing = {"value": None, "low": None, "high": None}
+    pairs = [{"readers": ["a|b", "c"], "cohen_kappa": nothing}]
+    both = {"fleiss_kappa": nothing, "pairs": pairs, "no_consensus": 0}
+    rates = {"crops": 3, "sensitivity": nothing, "specificity": nothing, "cohen_kappa": nothing}
+    model = [{"reader": "a|b", **rates}]
+    lines = agreement({"of_all": both, "of_tested": both, "model": model})
+    assert r"| a\|b | 3 | not defined | not defined |" in lines
+    assert all("a|b" not in line for line in lines)

@@ -121,7 +121,7 @@ def test_lists_the_backbones_of_keras_and_loads_weights_from_a_file(workplace):
     loaded = build_backbone("MobileNetV3Small", "mine.weights.h5", 32)
     expected = run(network, pixels.astype(np.float32)).mean((1, 2))
     assert run(loaded, pixels) == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    with pytest.raises(UserError, match="with model.weights nowhere.weights.h5: "):
+    with pytest.raises(UserError, match="^MobileNetV3Small with weights nowhere.weights.h5: "):
         build_backbone("MobileNetV3Small", "nowhere.weights.h5", 32)
 
 
