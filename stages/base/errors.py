@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from stages.base.arguments import argument_parser
 from stages.base.packages import warn_of_other_versions
+from stages.base.run_log import logged_run
 
 SHOWN = 20
 
@@ -43,6 +44,8 @@ def warn(what: str, names: Sequence[str] | None = None) -> None:
 def run_program(main: Callable[[], None], description: str | None = "") -> None:
     """Run `main`; turn a `UserError` or `OSError`, such as a full disk, into text and exit code 1.
 
+    If GLOMERULI_RUN_LOG names a file, the run is one line of it (stages/base/run_log.py).
+
     If the reader of the output stops reading, like `head`, the program ends silently with the
     shell's code for that, 141.
 
@@ -50,6 +53,11 @@ def run_program(main: Callable[[], None], description: str | None = "") -> None:
         description: of a program without arguments, for --help. Empty if `main` reads arguments;
             None under `python -OO`, which removes docstrings.
     """
+    with logged_run():
+        _run(main, description)
+
+
+def _run(main: Callable[[], None], description: str | None) -> None:
     # Until here, Ctrl-C ended the process at once (stages/__init__.py).
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
