@@ -1,8 +1,11 @@
 """Resume a killed training after its last saved epoch, with the bytes of an uninterrupted one."""
 
 import json
+import math
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +22,7 @@ class Checkpoint(keras.callbacks.Callback):
     `others` have counted (patience, halvings of the learning rate, the log) follows from the
     history, which is replayed to them. The callback must come last. The file is an .npz archive of
     plain arrays and no output of the pipeline. Epochs that are shorter than saving, as on a GPU,
-    are not all saved: saving takes at most a twentieth of the time.
+    are not all saved: saving takes at most a twentieth of the time, in a thread.
 
     Args:
         path: of the state.
@@ -41,7 +44,8 @@ class Checkpoint(keras.callbacks.Callback):
         self.early_stopping, self.others = early_stopping, others
         self.history: list[dict[str, float]] = []
         self.saved: dict[str, np.ndarray] = {}
-        self.next_save = 0.0
+        self.writer, self.next_save = ThreadPoolExecutor(1), 0.0
+        self.writing: Future | None = None
         try:
             with np.load(path, allow_pickle=False) as archive:
                 state = json.loads(str(archive["state"]))
@@ -80,16 +84,27 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         self.history.append({name: float(value) for name, value in logs.items()})
         is_last = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        if self.writing and (is_last or self.writing.done()):
+            self.writing.result()  # Raises the error of the thread, if there was one.
         start = time.monotonic()
         if start < self.next_save and not is_last:
             return
-        arrays = {
-            name: keras.ops.convert_to_numpy(variable)
+        # Copied, as training goes on while the thread writes.
+        arrays: dict[str, Any] = {
+            name: np.array(keras.ops.convert_to_numpy(variable))
             for name, variable in self._variables().items()
         }
         for number, weight in enumerate(self.early_stopping.best_weights):
             arrays[f"best{number}"] = weight
         state = json.dumps({"fingerprint": self.fingerprint, "history": self.history})
+        self.writing = self.writer.submit(self._write, state, arrays, start)
+        self.next_save = math.inf
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        if self.writing:
+            self.writing.result()
+
+    def _write(self, state: str, arrays: dict[str, Any], start: float) -> None:
         with replacing(self.path, binary=True) as file:
             np.savez(file, state=np.array(state), **arrays)
         end = time.monotonic()
