@@ -141,6 +141,13 @@ def output_of(command: Sequence[str], last_lines: int | None = None) -> str:
     return done.stdout
 
 
+def file_at(commit: str, path: str) -> bytes | None:
+    """Return a file of a commit that git keeps, by its path from here; None if git has none."""
+    command = ["git", "cat-file", "blob", f"{commit}:./{path}"]
+    done = subprocess.run(command, capture_output=True, env=environment())
+    return None if done.returncode else done.stdout
+
+
 def stages_to_run() -> list[str]:
     """Return the stages whose code, parameters or data have changed since they ran; runs nothing.
 

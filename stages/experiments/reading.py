@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dvc.api
 from dvc.exceptions import DvcException
+from dvc.repo import Repo
 from dvc.scm import SCMError
 
 from stages.base.errors import UserError, one_line, refuse
@@ -19,7 +20,7 @@ from stages.base.parameters import read_yaml
 from stages.base.strict_json import parse_json
 from stages.dataset.cohort import MANIFEST
 from stages.dataset.predictions import Predictions, parse_predictions
-from stages.experiments.commands import find_repository, from_top, output_of
+from stages.experiments.commands import file_at, find_repository, from_top, output_of
 from stages.experiments.inputs import digest, input_kind
 from stages.experiments.settings import (
     Value,
@@ -30,6 +31,7 @@ from stages.experiments.settings import (
     parse_stages,
 )
 
+LOCK = "dvc.lock"
 PREDICTIONS, MEASURES_FILE = "metrics/predictions.csv", "metrics/measures.json"
 MADE_WITH = "metrics/plots/made_with.json"
 
@@ -83,8 +85,7 @@ class Experiment(NamedTuple):
 
     def measures(self) -> dict[str, float]:
         """Return its defined measures on the test set by dotted names (`interval_95.f1.low`)."""
-        found = flatten(parse_json(self.read(MEASURES_FILE)))
-        return {name: value for name, value in found.items() if isinstance(value, (int, float))}
+        return _measures(self.read(MEASURES_FILE))
 
     def predictions(self, path: str | Path) -> Predictions:
         """Return its predictions in `PREDICTIONS` (test) or `VALIDATION`."""
@@ -143,8 +144,44 @@ def manifest_at(revision: str | None, column: str) -> dict[str, str]:
 
 @cache
 def _read(path: str, commit: str, folder: Path) -> str:
+    """Return the text of a file of a commit.
+
+    DVC takes half a second to open a commit. So a file in git, or of which dvc.lock says the digest
+    and the cache holds the content, is read without it.
+
+    Args:
+        folder: the current one, so that two repositories are not confused.
+    """
+    outputs = {} if path == LOCK else _outputs(commit, folder)
+    if digest := outputs.get(Path(path).as_posix()):
+        cached = Path(_cache(folder).oid_to_path(digest))
+        if cached.is_file():
+            return cached.read_text(encoding="utf-8")
+    if (content := file_at(commit, path)) is not None:
+        return content.decode()
     top = Path(from_top(path)).as_posix()
     return str(_files(commit, folder).read_text(top, encoding="utf-8"))
+
+
+@cache
+def _measures(text: str) -> dict[str, float]:
+    found = flatten(parse_json(text))
+    return {name: value for name, value in found.items() if isinstance(value, (int, float))}
+
+
+@cache
+def _outputs(commit: str, folder: Path) -> dict[str, str]:
+    """Return the digest of each output in the dvc.lock of a commit, by path; {} without one."""
+    content = file_at(commit, LOCK)
+    try:
+        return {} if content is None else outputs_of(parse_stages(content.decode()))
+    except Exception:  # A damaged one, which DVC explains.
+        return {}
+
+
+@cache
+def _cache(folder: Path) -> Any:
+    return Repo(str(folder)).cache.local
 
 
 @cache

@@ -1,6 +1,7 @@
 """Parameters of experiments by dotted names: as text, with changes, and as a grid."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -25,6 +26,7 @@ def parse_yaml(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
 
 
+@cache
 def parse_stages(text: str) -> dict[str, dict]:
     """Return the stages in the text of a dvc.lock or dvc.yaml.
 
