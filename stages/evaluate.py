@@ -66,7 +66,7 @@ def main() -> None:
         )
     y_score = decision.calibration(outputs(model, squares, rows))
     sites, threshold = cohort.sites[rows], decision.threshold
-    elsewhere = cohort.sites[cohort.splits != "test"]
+    elsewhere = cohort.sites[cohort.folds > 0]
     tested = as_tested(
         decision, y_true, y_score, slides, sites, unseen=not np.isin(sites, elsewhere).any()
     )

@@ -13,7 +13,7 @@ from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
 from stages.dataset.cohort import MANIFEST
 from stages.dataset.readings import NO_CONSENSUS, NOT_READ
-from stages.dataset.used_card import write_used_card
+from stages.dataset.used_card import UsedCard, write_used_card
 from stages.intake.crops import (
     Manifest,
     Unreadable,
@@ -42,7 +42,8 @@ def main() -> None:
     made = make_manifest(dataset, UNREADABLE, params.skips_unreadable, params.rule)
     rows = made.rows
     write_manifest(MANIFEST, card.readers, rows)
-    write_used_card(dataset.name, card.title, card.classes, card.group)
+    fields = {name: getattr(card, name) for name in UsedCard.Card.model_fields}
+    write_used_card(dataset.name, UsedCard.Card(**fields))
     write_table(UNREADABLE, Unreadable._fields, made.unreadable)
     write_no_consensus(NO_CONSENSUS, card.readers, made.no_consensus)
     drawn = rows[:: -(-len(rows) // DRAWN_SIZES)]

@@ -13,7 +13,7 @@ from stages.base.errors import run_program
 from stages.base.files import read_json, read_table, replacing, sha256
 from stages.base.parameters import read_params
 from stages.dataset.card import Dataset, read_dataset
-from stages.dataset.cohort import CLASS_NAMES, SPLITS, Cohort, read_cohort
+from stages.dataset.cohort import CLASS_NAMES, LOCKED, SPLITS, Cohort, read_cohort
 from stages.dataset.used_card import read_used_card
 from stages.intake.parameters import ManifestParameters
 from stages.measures.decision import Decision, read_decision
@@ -83,7 +83,7 @@ def training_data(
         lines.append(f"- {corrected} labels are corrections of the published ones")
     lines += ["", "| set | crops | globally sclerotic | slides | sites |"]
     lines.append("| -- | -- | -- | -- | -- |")
-    for name in SPLITS:
+    for name in (*SPLITS, LOCKED):
         if not len(rows := cohort.rows(name)):
             continue
         positive, slides = int(cohort.labels[rows].sum()), len(np.unique(cohort.slides[rows]))

@@ -76,13 +76,15 @@ def read_with(block: str, schema: Any, **changes: str) -> Any:
 
 
 def drawn(**changes: object) -> str:
-    """Three sites of six slides, split."""
+    """Three sites of six slides, two of them locked, split."""
     for number in range(18 * 4):
         slide, site = divmod(number // 4, 3)
         kind = "GS" if number % 4 == 0 else "nonGS"
         save_crop(Path(f"data/sites/{kind}/{'abc'[site]}{slide}-{number}.png"), number)
     pattern = r"(?P<slide>(?P<site>[abc])\d)-\d+\.png$"
-    Path("data/sites.yaml").write_text(f"title: t\nclasses: [nonGS, GS]\ngroup: '{pattern}'\n")
+    locked = "" if changes.get("split.by") == "site" else "locked_test: [a0, b0]\n"
+    card = f"title: t\nclasses: [nonGS, GS]\ngroup: '{pattern}'\n{locked}"
+    Path("data/sites.yaml").write_text(card)
     set_params({"data": "sites", "split.folds": 3} | changes)
     manifest.main()
     split.main()

@@ -45,10 +45,13 @@ class Outputs(NamedTuple):
         """Return which crops are decided wrongly, bool (n,)."""
         return self.decided & (self.sample.y_pred != self.sample.y_true)
 
+    def at(self, rows: np.ndarray) -> "Outputs":
+        """Return those of some rows."""
+        return Outputs(self.sample.at(rows), self.decided[rows])
+
     def sorted(self) -> "Outputs":
         """Return the same in the order of the crops."""
-        order = np.argsort(self.crops)
-        return Outputs(self.sample.at(order), self.decided[order])
+        return self.at(np.argsort(self.crops))
 
 
 def read_test(folds: Sequence[State]) -> Outputs:

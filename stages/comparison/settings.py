@@ -24,7 +24,7 @@ from stages.measures.pooled import pool
 from stages.workers.progress import progress
 
 FOLD, SEEDS = "split.fold", ("split.seed", "split.validation_offset", "train.seed")
-SAME_GLOMERULI = ("data", "split.by", "split.folds")
+SAME_GLOMERULI = ("data", "split.test", "split.by", "split.folds")
 Key = tuple[Value, ...]
 
 

@@ -56,11 +56,15 @@ def verdict(before: str, after: str | None) -> list[str]:
         names = [_named(before), _named(after)]
         if states[0].by != states[1].by:
             raise UserError(f"kept apart by {states[0].by} before, {states[1].by} now")
+        if states[0].is_locked != states[1].is_locked:
+            raise UserError("the test set is a fold on one side, and locked on the other")
         folds, notes = _common_folds(states, names)
-        old, new = ([read_test(side)] for side in folds)
-        groups = [Group("", old, new, by_site=states[0].by == "site")]
+        old, new = (read_test(side) for side in folds)
+        old, new, others = on_common_crops(old, new)
+        notes += others
+        groups = [Group("", [old], [new], by_site=states[0].by == "site")]
         refuse_other_crops(groups[0])
-        if changed := changed_pixels(before, after, new[0].crops):
+        if changed := changed_pixels(before, after, new.crops):
             example = f"such as `{changed[0]}`"
             raise UserError(f"{len(changed)} test glomeruli have other pixels now, {example}")
         for name in states[0].external():
@@ -70,9 +74,8 @@ def verdict(before: str, after: str | None) -> list[str]:
                 notes.append(f"External dataset `{name}` is not compared: {error}.")
         whole = int(states[1].params["split"]["folds"])
         tested = [state.fold for state in folds[1]]
-        notes.insert(
-            0, f"Test fold{'s' * (len(tested) > 1)} {', '.join(map(str, tested))} of {whole}."
-        )
+        of_folds = f"fold{'s' * (len(tested) > 1)} {', '.join(map(str, tested))} of {whole}"
+        notes.insert(0, "Locked test set." if states[0].is_locked else f"Test {of_folds}.")
         return verdict_on_groups(groups, names[0], names[1], notes)
     except UserError as error:
         return [f"**Not comparable**: {error}."]
@@ -165,6 +168,29 @@ def _widths(changes: Sequence[Change]) -> dict[str, float | None]:
         name: None if low is None or high is None else high - low
         for name, (low, high) in limits.items()
     }
+
+
+def on_common_crops(old: Outputs, new: Outputs) -> tuple[Outputs, Outputs, list[str]]:
+    """Return what both sides tested, and a note on the rest, as after slides were added.
+
+    Raises:
+        UserError: they have no test glomerulus in common, or one was tested in another fold: then
+            the folds were drawn anew, and the pairs within folds are others.
+    """
+    common, rows, now = np.intersect1d(old.crops, new.crops, return_indices=True)
+    if not len(common):
+        raise UserError("the test sets have no glomerulus in common")
+    alone = len(old.crops) - len(common), len(new.crops) - len(common)
+    if not any(alone):
+        return old, new, []
+    old, new = old.at(rows), new.at(now)
+    assert old.sample.folds is not None
+    if moved := np.sum(old.sample.folds != new.sample.folds):
+        raise UserError(
+            f"{alone[0]} test glomeruli were tested before only and {alone[1]} now only, and "
+            f"{moved} are in another fold now; split.kept_folds keeps the folds"
+        )
+    return old, new, [f"{alone[0]} glomeruli were tested before only, {alone[1]} now only."]
 
 
 def refuse_other_crops(group: Group) -> None:

@@ -69,6 +69,8 @@ class CardFields(Parameters):
         positive: the folder, or the value in the table, of the sclerotic ones.
         corrections: a table of labels to use instead, in the dataset's folder.
         group: a `SlidePattern`, or `none` if each crop is of another patient.
+        locked_test: names of slides, or patterns such as `S26-*`, that no fold contains; see
+            `split.test`.
     """
 
     title: str
@@ -78,6 +80,7 @@ class CardFields(Parameters):
     positive: Name | None = None
     corrections: str | None = None
     group: str | None = None
+    locked_test: list[Name] | None = Field(default=None, min_length=1)
     source: str | None = None
     license: str | None = None
     citation: str | None = None

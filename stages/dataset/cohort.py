@@ -12,11 +12,14 @@ from stages.base.files import damaged, read_record, read_table, write_json
 
 MANIFEST = Path("data/manifest.csv")
 SPLIT = Path("data/split.csv")
+FOLDS = Path("data/folds.csv")
 IMAGES = Path("data/padded/images.npy")
 FEATURES = Path("data/features/features.npy")
 # Next to each array is a card: how it was made.
 SQUARES_CARD, FEATURES_CARD = IMAGES.with_name("card.json"), FEATURES.with_name("card.json")
 SPLITS = ("train", "val", "test")
+# Of slides that the card locks, unless they are the test set.
+LOCKED = "locked"
 # Printed if no two images share a slide.
 SINGLE = (
     "each crop is a separate slide: nothing keeps a patient's crops together, and leakage is "
@@ -30,7 +33,7 @@ class Cohort(NamedTuple):
 
     `paths`, `slides`, `sites` (empty if unknown), `splits` and `pixels_sha256` (digests of the
     decoded pixels) are text arrays (N,); `labels`, `published` (before the card's corrections) and
-    `folds` (0: the test set) are int64 (N,).
+    `folds` (0: the test set, -1: locked) are int64 (N,).
     """
 
     paths: np.ndarray
@@ -49,7 +52,7 @@ class Cohort(NamedTuple):
 
     def seen_by(self, ensemble: bool) -> np.ndarray:
         """Return `splits` as the model sees them: an ensemble's members train on `val`, too."""
-        return np.where(self.folds > 0, "train", "test") if ensemble else self.splits
+        return np.where(self.folds > 0, "train", self.splits) if ensemble else self.splits
 
     def rows(self, split: str) -> np.ndarray:
         """Return the rows of `train`, `val` or `test`, int64 (n,), ascending."""
@@ -85,8 +88,9 @@ def read_cohort() -> Cohort:
             f"{SPLIT}: it was drawn for other crops, labels or slides than {MANIFEST} lists; "
             "run `dvc repro`"
         )
-    if unknown := sorted({*splits} - {*SPLITS}):
-        raise damaged(SPLIT, f"a split is {unknown[0]!r}; it must be one of {', '.join(SPLITS)}")
+    known = (*SPLITS, LOCKED)
+    if unknown := sorted({*splits} - {*known}):
+        raise damaged(SPLIT, f"a split is {unknown[0]!r}; it must be one of {', '.join(known)}")
     return Cohort(
         paths=np.array(paths),
         labels=np.array(labels, dtype=np.int64),

@@ -10,7 +10,7 @@ CROPS = Path("models/crops.csv")
 # Hexadecimal digits of the digest of a crop's pixels: among a million crops, two are equal by
 # chance once in forty million.
 DIGITS = 16
-SPLITS = ("train", "val", "test")
+LEARNED_FROM, NOT_LEARNED_FROM = ("train", "val"), ("test", "locked")
 
 
 def write_crops(pixels: Iterable[str], splits: Iterable[str], path: Path = CROPS) -> None:
@@ -18,7 +18,7 @@ def write_crops(pixels: Iterable[str], splits: Iterable[str], path: Path = CROPS
 
     Args:
         pixels: digests by `pixel_digest`.
-        splits: `train` or `val` for crops that the model learned from, otherwise `test`.
+        splits: `train` or `val` for crops that the model learned from, else `test` or `locked`.
     """
     seen = {digest[:DIGITS]: split for digest, split in zip(pixels, splits)}
     write_table(path, ("pixels_sha256", "split"), sorted(seen.items()))
@@ -35,7 +35,7 @@ class Seen(NamedTuple):
 
     def trained_on(self, digest: str) -> bool:
         """Return whether a crop was used to fit the model or to choose the epoch or threshold."""
-        return self.splits.get(digest[:DIGITS], "test") != "test"
+        return self.splits.get(digest[:DIGITS]) in LEARNED_FROM
 
 
 def read_crops(path: Path) -> Seen:
@@ -44,6 +44,6 @@ def read_crops(path: Path) -> Seen:
         pixels, splits = read_table(path, ("pixels_sha256", "split"))
     except FileNotFoundError:
         raise missing_of_model(path) from None
-    if not set(splits) <= set(SPLITS):
-        raise damaged(path, f"split must be one of {', '.join(SPLITS)}")
+    if not set(splits) <= {*(known := (*LEARNED_FROM, *NOT_LEARNED_FROM))}:
+        raise damaged(path, f"split must be one of {', '.join(known)}")
     return Seen(dict(zip(pixels, splits)))

@@ -27,6 +27,7 @@ class UsedCard(BaseModel):
         title: str
         classes: list[str] | None = None
         group: str | None = None
+        locked_test: list[str] | None = None
 
     name: DatasetName
     card: Card
@@ -38,9 +39,8 @@ class UsedCard(BaseModel):
         return Path("data", self.name)
 
 
-def write_used_card(name: str, title: str, classes: list[str] | None, group: str | None) -> None:
+def write_used_card(name: str, card: UsedCard.Card) -> None:
     """Write data/card.json for the manifest that exists."""
-    card = UsedCard.Card(title=title, classes=classes, group=group)
     used = UsedCard(name=name, card=card, manifest_sha256=sha256(MANIFEST))
     write_json(USED_CARD, used.model_dump(exclude_none=True))
 

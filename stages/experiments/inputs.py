@@ -19,19 +19,21 @@ from stages.experiments.commands import output_of
 if TYPE_CHECKING:
     from dvc.output import Output
 
-InputKind = Literal["data", "card", "weights", "code", "packages"]
+InputKind = Literal["data", "card", "folds", "weights", "code", "packages"]
 # Files of file managers; git need not know them, nor names that begin with a dot.
 LITTER = ("thumbs.db", "desktop.ini")
 
 
 def input_paths(params: Mapping[str, Any]) -> list[str]:
-    """Return the paths of the datasets, cards, weights and the key that parameters name."""
+    """Return the paths of the datasets, cards, folds, weights and the key that parameters name."""
     external = params.get("external")
     names = [params.get("data"), *(external if isinstance(external, list) else [])]
     datasets = [path for name in names for path in (f"data/{name}", f"data/{name}.yaml")]
     key = params.get("evaluate", {}).get("pseudonyms", "none")
     keys = [f"data/keys/{key}"] if key != "none" else []
-    return [*dict.fromkeys(datasets), f"data/weights/{params['model']['weights']}", *keys]
+    folds = params.get("split", {}).get("kept_folds", "none")
+    tables = [f"data/{folds}"] if folds != "none" else []
+    return [*dict.fromkeys(datasets), f"data/weights/{params['model']['weights']}", *tables, *keys]
 
 
 def input_kind(path: str, data: object, weights: object) -> InputKind | None:
@@ -50,6 +52,8 @@ def input_kind(path: str, data: object, weights: object) -> InputKind | None:
             return "data"
         case ["data", name] if name == f"{data}.yaml":
             return "card"
+        case ["data", name] if name.endswith(".folds.csv"):
+            return "folds"
         case ["data", "weights", name] if name == weights:
             return "weights"
     return None

@@ -98,6 +98,11 @@ class State(NamedTuple):
         """What is kept apart: slide, site or image."""
         return str(self.params["split"]["by"])
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether the test set is what the dataset's card locks, and no fold."""
+        return bool(self.params["split"]["test"] == "locked")
+
     def external(self) -> list[str]:
         """Return the datasets of `external` on which its model was measured."""
         stale = {stage for stage, _ in partly_run(self.stages)}
@@ -119,9 +124,11 @@ def other_folds(side: State) -> list[State]:
     """Return the experiments, of any commit, that tested the model of a side on other folds.
 
     They have the same parameters, code and data, and ran completely. There is one of each fold,
-    the first by name.
+    the first by name. A locked test set is no fold.
     """
     found: dict[int, State] = {}
+    if side.is_locked:
+        return []
     wanted = _without_fold(side.params)
     refs = output_of(["git", "for-each-ref", "--format=%(refname)", "refs/exps"]).split()
     for ref in sorted(refs, key=lambda ref: (ref.rsplit("/", 1)[-1], ref)):

@@ -8,7 +8,6 @@ from typing import Literal, assert_never, cast
 
 import imagecodecs
 import numpy as np
-import simplejpeg
 from PIL import Image, ImageFile
 from PIL.GifImagePlugin import GifImageFile
 
@@ -138,6 +137,9 @@ def refuse_damaged_jpeg(data: bytes, mode: str, doubts: list[str]) -> np.ndarray
 
 
 def _decode_strictly(data: bytes, mode: str) -> np.ndarray:
+    # Only JPEG needs it: the demo runs where it is not installed.
+    import simplejpeg
+
     return simplejpeg.decode_jpeg(data, colorspace="gray" if mode == "L" else mode, strict=True)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import scipy
 
 from stages.base.errors import refuse
-from stages.dataset.cohort import CLASS_NAMES, SPLITS, leakage
+from stages.dataset.cohort import CLASS_NAMES, LOCKED, SPLITS, leakage
 
 
 def merge_groups(*keys: Sequence[str] | np.ndarray) -> np.ndarray:
@@ -99,6 +99,33 @@ def number_folds(
     return fold_of_part[followers]
 
 
+def extend_folds(y: np.ndarray, groups: np.ndarray, kept: np.ndarray, folds: int) -> np.ndarray:
+    """Return the fold of each image, int (N,): those that are kept, and others for new groups.
+
+    A new group goes where it balances the classes best, by the rule of scikit-learn's
+    StratifiedGroupKFold, the groups of the most uneven classes first.
+
+    Args:
+        y, groups: as for `number_folds`.
+        kept: int (N,), of each image its fold, or -1 for a new one; a group with any keeps it.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), 2), dtype=np.int64)
+    np.add.at(counts, (member, y), 1)
+    fold_of, of_folds = np.full(len(names), -1), np.zeros((folds, 2), dtype=np.int64)
+    np.maximum.at(fold_of, member, kept)
+    old, new = np.flatnonzero(fold_of >= 0), np.flatnonzero(fold_of < 0)
+    np.add.at(of_folds, fold_of[old], counts[old])
+    totals = np.maximum(counts.sum(axis=0), 1)
+    for group in new[np.argsort(-counts[new].std(axis=1), kind="stable")]:
+        tried = of_folds + np.eye(folds, dtype=np.int64)[:, :, None] * counts[group]
+        imbalance = (tried / totals).std(axis=1).mean(axis=1)
+        best = np.flatnonzero(np.isclose(imbalance, imbalance.min()))
+        fold_of[group] = best[np.argmin(of_folds[best].sum(axis=1))]
+        of_folds[fold_of[group]] += counts[group]
+    return fold_of[member]
+
+
 def folds_without_a_class(y: np.ndarray, numbers: np.ndarray) -> list[tuple[int, int]]:
     """Return (fold, label) for each fold without an image of a label, which has no ROC AUC.
 
@@ -132,14 +159,15 @@ def seeds_that_work(y: np.ndarray, groups: np.ndarray, folds: int) -> list[int]:
 
 def summarize(y: np.ndarray, slides: np.ndarray, splits: np.ndarray) -> dict:
     """Count images by split and class and slides by split, and measure the leakage."""
+    names = [*SPLITS, *([LOCKED] if LOCKED in splits else [])]
     return {
         "images": {
             name: {
                 kind: int(np.sum((splits == name) & (y == label)))
                 for label, kind in enumerate(CLASS_NAMES)
             }
-            for name in SPLITS
+            for name in names
         },
-        "slides": {name: len(np.unique(slides[splits == name])) for name in SPLITS},
+        "slides": {name: len(np.unique(slides[splits == name])) for name in names},
         "leakage": leakage(slides, splits),
     }

@@ -50,10 +50,14 @@ class SplitParameters(Parameters):
     """`split` in params.yaml: fold `fold` of `folds` is the test set.
 
     The fold `validation_offset` after it is the validation set. With `test: none` there is no test
-    set: all folds are for training and, in turn, for validation.
+    set, and with `test: locked` it is what the dataset's card locks: all folds are then for
+    training and, in turn, for validation.
+
+    Attributes:
+        kept_folds: a table in data/ of the folds of earlier slides, or `none`.
     """
 
-    test: Literal["fold", "none"]
+    test: Literal["fold", "none", "locked"]
     by: Literal["slide", "site", "image"]
     validation_by: Literal["same", "slide"]
     # Each slide is tried in each fold: for thousands of slides a hundred folds take a minute, a
@@ -62,6 +66,7 @@ class SplitParameters(Parameters):
     fold: int = Field(ge=0)
     validation_offset: int = Field(ge=1)
     seed: int = Field(ge=0, lt=2**32)
+    kept_folds: str = Field(pattern=r"^(none|[A-Za-z0-9][A-Za-z0-9._-]*\.folds\.csv)$")
 
     @model_validator(mode="after")
     def _fold_exists(self) -> "SplitParameters":
@@ -73,29 +78,34 @@ class SplitParameters(Parameters):
         if self.validation_offset > self.others:
             given = f"validation_offset is {self.validation_offset}"
             raise ValueError(f"{given}; it must be from 1 to {self.others}")
-        if not self.has_test and self.validation_by == "slide":
+        if not self.tests_a_fold and self.validation_by == "slide":
             raise ValueError(
-                "test is 'none', which leaves no site out: validation_by must be 'same'"
+                f"test is {self.test!r}, which leaves no site out: validation_by must be 'same'"
             )
         if self.validation_by == "slide" and self.by == "image":
             raise ValueError("validation_by is 'slide', but by is 'image'; it must be 'same'")
         return self
 
     @property
-    def has_test(self) -> bool:
+    def tests_a_fold(self) -> bool:
         """Whether a fold is the test set."""
         match self.test:
             case "fold":
                 return True
-            case "none":
+            case "none" | "locked":
                 return False
             case _:
                 assert_never(self.test)
 
     @property
+    def has_test(self) -> bool:
+        """Whether there is a test set."""
+        return self.test != "none"
+
+    @property
     def others(self) -> int:
         """The number of folds besides the test set."""
-        if not self.has_test:
+        if not self.tests_a_fold:
             return self.folds
         match self.validation_by:
             case "same":

@@ -11,6 +11,7 @@ from stages.comparison.revisions import Outputs, read_test
 from stages.comparison.verdict import (
     Group,
     compare_groups,
+    on_common_crops,
     refuse_other_crops,
     sentence,
     verdict_on_groups,
@@ -117,6 +118,23 @@ def test_hospitals_left_out_have_no_interval_over_slides():
         "**Not settled**: no difference has an interval (3 sites; 5 are the least)."
     )
     assert "of 3 sites" in "\n".join(verdict_on_groups(of_test(*pair, by_site=True), "a", "b"))
+
+
+def test_added_slides_are_left_out_of_a_comparison():
+    more = np.append(RIGHT, [0.9] * 4), (0, 0, 1, 1) * 25
+    old, new = side(HALF), side(*more)
+    before, now, notes = on_common_crops(old, new)
+    assert notes == ["0 glomeruli were tested before only, 4 now only."]
+    assert before.crops.tolist() == now.crops.tolist() == old.crops.tolist()
+    assert words(before, now) == words(old, side(RIGHT))
+    assert on_common_crops(old, old) == (old, old, [])
+    # Drawn anew for three folds: other models have seen other slides.
+    with pytest.raises(UserError, match=r"before only and 4 now only, and \d+ are in another fold"):
+        on_common_crops(
+            side(HALF, folds=2), side(np.append(RIGHT, [0.9] * 4), (0, 0, 1, 1) * 25, folds=3)
+        )
+    with pytest.raises(UserError, match="no glomerulus in common"):
+        on_common_crops(old, new.at(np.arange(96, 100)))
 
 
 def test_what_cannot_be_compared_is_said():

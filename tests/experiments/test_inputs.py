@@ -158,6 +158,8 @@ def test_the_paths_that_parameters_name():
         input_paths(params) == input_paths(params | {"evaluate": {"pseudonyms": "none"}}) == paths
     )
     assert input_paths(params | {"evaluate": {"pseudonyms": "k"}}) == [*paths, "data/keys/k"]
+    kept = {"split": {"kept_folds": "a.folds.csv"}}
+    assert input_paths(params | kept) == [*paths, "data/a.folds.csv"]
 
 
 @pytest.mark.parametrize(
@@ -166,6 +168,7 @@ def test_the_paths_that_parameters_name():
         ("data/a", "data"),
         ("data/a.yaml", "card"),
         ("data/a2", None),
+        ("data/a.folds.csv", "folds"),
         ("data/weights/w.h5", "weights"),
         ("data/padded", None),
         ("stages/base", "code"),
@@ -184,7 +187,7 @@ def test_digests_are_those_of_dvc(here):
         f"md5: {digest('data/weights/mine.weights.h5')}\n"
         in Path("data/weights/mine.weights.h5.dvc").read_text()
     )
-    assert digest("data/none") is None
+    assert digest("data/nowhere") is None
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.model_selection import StratifiedGroupKFold
 
 from stages import manifest, split
 from stages.base.errors import UserError
 from stages.intake.folds import (
+    extend_folds,
     folds_without_a_class,
     merge_groups,
     number_folds,
@@ -313,3 +315,149 @@ def test_seeds_that_give_each_fold_both_classes_are_found():
         assert not folds_without_a_class(y, number_folds(y, groups, 3, seed))
     assert seeds_that_work(y, groups, 3) and not seeds_that_work(y, groups, 6)
     assert folds_without_a_class(np.array([0, 1, 0, 0]), np.array([1, 1, 2, 2])) == [(2, 1)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=6, max_size=30),
+    folds=st.integers(3, 5),
+    kept=st.integers(0, 30),
+    data=st.data(),
+)
+def test_kept_folds_stay_and_new_groups_stay_whole(sizes, folds, kept, data):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    y = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(groups), max_size=len(groups))))
+    assume(np.bincount(y, minlength=2).min() >= folds)
+    before = number_folds(y, groups, folds, 0)
+    extended = extend_folds(y, groups, np.where(groups < kept, before, -1), folds)
+    assert (extended[groups < kept] == before[groups < kept]).all()
+    assert all(len(set(extended[groups == group])) == 1 for group in groups)
+
+
+def test_new_groups_are_balanced_as_by_scikit_learn():
+    """Not always alike: where two folds are as good, its choice depends on how sums are rounded."""
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        groups = np.repeat(np.arange(40), random.integers(5, 60, 40))
+        y = (random.random(len(groups)) < random.beta(1, 3, 40)[groups]).astype(int)
+        theirs = np.empty(len(y), dtype=np.int64)
+        for fold, (_, test) in enumerate(StratifiedGroupKFold(5).split(y, y, groups)):
+            theirs[test] = fold
+        ours = extend_folds(y, groups, np.full(len(y), -1), 5)
+        counts = [np.sort(np.bincount(found[y == 1])) for found in (ours, theirs)]
+        assert np.allclose(*counts, atol=3), counts
+
+
+def test_a_new_slide_goes_where_its_class_is_rare():
+    y = np.array([1, 1, 0, 0, 1, 0, 0, 0, 1])
+    groups = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2])
+    kept = np.array([0, 0, 0, 0, 1, 1, 1, -1, -1])
+    # Two positives are in fold 0, one in fold 1, none in fold 2.
+    assert extend_folds(y, groups, kept, 3).tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2]
+
+
+def folds_of_slides():
+    with open("data/folds.csv", newline="") as file:
+        return {row["slide"]: row["fold"] for row in csv.DictReader(file)}
+
+
+def keep(text=None):
+    """Keep the folds of the last run, or other ones."""
+    text = Path("data/folds.csv").read_text() if text is None else text
+    Path("data/small.folds.csv").write_text(text)
+
+
+def test_added_slides_leave_the_folds_of_the_others(workplace, capsys):
+    make_classes(slides=11)
+    run()
+    before = folds_of_slides()
+    keep()
+    make_classes(slides=14)
+    run(kept_folds="small.folds.csv", seed=3)
+    after = folds_of_slides()
+    assert before.items() <= after.items() and len(after) == 14
+    assert Counter(after.values()) == {"0": 3, "1": 3, "2": 3, "3": 3, "4": 2}
+    said = "data/small.folds.csv lacks 3 slides: `cp data/folds.csv data/small.folds.csv` keeps"
+    assert said in capsys.readouterr().out
+    keep()
+    capsys.readouterr()
+    for fold in range(5):
+        run(fold=fold)
+        tested = {Path(path).name.split("-")[0] for path, part in parts().items() if part == "test"}
+        assert tested == {slide for slide, number in after.items() if number == str(fold)}
+    assert "lacks" not in capsys.readouterr().out
+
+
+def test_kept_folds_of_other_slides_are_refused(workplace):
+    folder = make_classes(slides=6)
+    assert refused(kept_folds="small.folds.csv", folds=3).startswith(
+        "data/small.folds.csv does not exist; params.yaml: split.kept_folds must be none, or"
+    )
+    with pytest.raises(UserError, match="kept_folds is '../mine.folds.csv'"):
+        run(kept_folds="../mine.folds.csv")
+    table = "slide,fold\ns0,0\ns1,1\ns2,2\ns3,0\n"
+    where = "data/small.folds.csv"
+    no_table = ": not CSV in UTF-8 with the columns slide and fold"
+    outside = "is not in the dataset, or locked; delete the line if that is intended"
+    without_2 = "slide,fold\n" + "".join(f"s{slide},{slide % 2}\n" for slide in range(6))
+    for text, said in {
+        f"{table}s9,1\n": f", line 6: slide 's9' {outside}",
+        f"{table}\ns4,3\n": ", line 7: slide 's4' has fold '3'; with split.folds 3 it must be "
+        "from 0 to 2",
+        f"{table}s4,1\ns4,2\n": ", line 6: slide 's4' is there 2 times",
+        table.replace(",", ";"): no_table,
+        table.replace("slide", "site"): no_table,
+        "": no_table,
+        without_2: ": fold 2 has no slide; split.folds is 3",
+    }.items():
+        keep(text)
+        assert refused(kept_folds="small.folds.csv", folds=3).startswith(where + said)
+    keep(table)
+    (folder / "nonGS/s1-9.png").write_bytes((folder / "nonGS/s0-1.png").read_bytes())
+    line = f"{where}: 's1' and 's0' have different folds, but share a picture"
+    assert refused(kept_folds="small.folds.csv", folds=3) == line
+
+
+def lock(*patterns):
+    card = Path("data/small.yaml")
+    text = card.read_text().split("locked_test")[0]
+    card.write_text(f"{text}locked_test: [{', '.join(patterns)}]\n")
+
+
+def test_a_locked_test_set_is_in_no_fold(workplace):
+    make_classes(slides=14)
+    lock("'s1[0-2]'", "s7")
+    seen = Counter()
+    for fold in range(5):
+        metrics = run(fold=fold)
+        found = {Path(path).name.split("-")[0]: part for path, part in parts().items()}
+        locked = {slide for slide, part in found.items() if part == "locked"}
+        assert locked == {"s7", "s10", "s11", "s12"} and locked.isdisjoint(folds_of_slides())
+        assert metrics["slides"]["locked"] == 4
+        seen.update(slide for slide, part in found.items() if part == "test")
+    assert seen == Counter({f"s{n}": 1 for n in (0, 1, 2, 3, 4, 5, 6, 8, 9, 13)})
+    metrics = run(test="locked")
+    assert metrics["slides"] == {"train": 8, "val": 2, "test": 4} and metrics["leakage"] == 0
+
+
+def test_a_lock_that_does_not_hold_is_refused(workplace):
+    folder = make_classes(slides=8)
+    set_params({"train.ensemble": True})
+    assert refused(test="locked") == (
+        "params.yaml: split.test is 'locked', but data/small.yaml has no `locked_test:`, a list of "
+        "slides; it must be fold or none"
+    )
+    lock("s1", "S26-*")
+    assert refused(test="fold") == (
+        "data/small.yaml: locked_test has 'S26-*', which is none of the 8 slides, such as s0, s1, "
+        "s2, s3, s4"
+    )
+    lock("'*'")
+    assert "locks all 8 slides" in refused()
+    lock("s1")
+    (folder / "nonGS/s1-9.png").write_bytes((folder / "nonGS/s0-1.png").read_bytes())
+    assert refused().splitlines() == [
+        "data/small.yaml: locked_test has slide 's1', which split.by slide keeps together with "
+        "slides that are not locked",
+        "nonGS/s0-1.png and nonGS/s1-9.png are the same image, of s0 and s1",
+    ]
