@@ -71,6 +71,7 @@ class CardFields(Parameters):
         group: a `SlidePattern`, or `none` if each crop is of another patient.
         locked_test: names of slides, or patterns such as `S26-*`, that no fold contains; see
             `split.test`.
+        drawn: whether the crops are drawn, so that a model of them must not predict patients'.
     """
 
     title: str
@@ -84,6 +85,7 @@ class CardFields(Parameters):
     source: str | None = None
     license: str | None = None
     citation: str | None = None
+    drawn: bool = False
 
     @field_validator("classes")
     @classmethod
