@@ -119,6 +119,7 @@ def main() -> None:
         recalibrated = Recalibrated(
             decision, y_true, y_score, of_slide, novelty, arguments.sampling
         )
+        recalibrated.refuse_useless(arguments.labels)
     write_model(arguments.output, arguments.model, recalibrated, folder, names)
     recalibrated.print_rates()
     print(f"written to {arguments.output}/", file=sys.stderr)

@@ -5,11 +5,15 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.special import expit
 
 import stages.recalibrate
 from stages.base.errors import UserError
 from stages.base.files import read_table, sha256
+from stages.evaluation.recalibrated import Recalibrated
+from tests.evaluation.classifiers import a_decision
 from tests.repositories import make_another_laboratory, run_program
 
 
@@ -285,3 +289,27 @@ def test_recalibrates_on_real_crops(repository, real_data):
     else:
         assert code == 0, error
         assert printed.startswith("12 labeled crops of 3 slides: 7 positive, 5 negative")
+
+
+def recalibrated(odds, positive):
+    """Return crops of three slides, recalibrated; at home the classes are about -4 and 3."""
+    y_true = np.repeat([0, 1], [len(odds) - positive, positive])
+    y_score = expit(np.array(odds, dtype=np.float64)).astype(np.float32)
+    slides = ["a", "b", "c"] * (len(odds) // 3)
+    return Recalibrated(a_decision(), y_true, y_score, slides, None, "proposed")
+
+
+def test_refuses_what_would_not_work():
+    good = recalibrated([-5, -4.5, -4, -3.5, -3, -5, 2, 2.5, 3, 3.5, 4, 5], 6)
+    good.refuse_useless(Path("few.csv"))
+    chance = recalibrated([*[-50] * 5, -20, -40, -41, -42, -39, -38, 10], 6)
+    with pytest.raises(UserError, match="few.csv: .*hardly better than chance"):
+        chance.refuse_useless(Path("few.csv"))
+    # Moved by more than 40, the two highest are 1.0 to 32 bits.
+    equal = recalibrated([-40, -39, -38, -37, -36, 14, -22, -21, -20, -19, -18, 15], 6)
+    with pytest.raises(UserError, match="different probabilities would become equal"):
+        equal.refuse_useless(Path("few.csv"))
+    of_class = good.rates["sensitivity"]
+    of_class["after"] = of_class["after"]._replace(value=0.9)
+    with pytest.raises(UserError, match="would predict these crops worse .sensitivity 1.000"):
+        good.refuse_useless(Path("few.csv"))
