@@ -106,7 +106,10 @@ class Labels:
         """Return a line for each text that is no label, or one line for all if they are many."""
         if len(self.of_others) <= LISTED:
             return self.of_others
-        listed = [f"{quoted(text)} ({count})" for text, count in self.others.most_common(LISTED)]
+        listed = [
+            f"{quoted(text) if text else 'empty'} ({count})"
+            for text, count in self.others.most_common(LISTED)
+        ]
         more = f" and {rest} more" if (rest := len(self.others) - LISTED) > 0 else ""
         return [
             f"{self.table}: {self.others.total()} labels are not {self.allowed}: "
