@@ -147,16 +147,13 @@ class CardFields(Parameters):
                 f"and {second!r} label 1; write [{second}, {first}], or which folder is the "
                 f"sclerotic one: `positive: {name}`"
             )
-        elif (
-            not self.classes
-            and self.columns
-            and (others := [*filter(names_the_others, self.columns.of_labels)])
-        ):
+        elif self.columns and (others := [*filter(names_the_others, self.columns.of_labels)]):
             key = "label is" if self.columns.label else "readers has"
+            values = self.classes or ["0", "1"]
             raise ValueError(
                 f"columns.{key} {others[0]!r}, whose 1 seems to be for glomeruli that "
-                "are not sclerotic; say which value is for the sclerotic ones: `positive: 0`, or "
-                "`positive: 1`"
+                "are not sclerotic; say which value is for the sclerotic ones: `positive: "
+                f"{values[0]}`, or `positive: {values[1]}`"
             )
         return self
 
