@@ -121,14 +121,22 @@ class Model:
         ]
 
 
-def load(folder: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None) -> Model:
+def load(
+    folder: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    allow_drawn: bool = False,
+) -> Model:
     """Return the model in a folder, such as `models/` after `dvc repro`.
 
     Args:
         weights: the encoder's folder, or the backbone's file of weights, if the model needs one.
+        allow_drawn: whether the model may have been trained on drawn glomeruli, as of data/demo;
+            its predictions of patients' crops mean nothing.
 
     Raises:
-        Error: a file is missing or damaged, or belongs to another model.
+        Error: a file is missing or damaged, or belongs to another model; or the model was trained
+            on drawn glomeruli.
     """
     from stages.evaluation.classifier import read_classifier
 
@@ -138,7 +146,8 @@ def load(folder: str | os.PathLike[str], weights: str | os.PathLike[str] | None 
         raise Error(str(error).removeprefix("error: ")) from None
 
     with plain_settings():
-        return Model(read_classifier(Path(folder), None if weights is None else Path(weights)))
+        own = None if weights is None else Path(weights)
+        return Model(read_classifier(Path(folder), own, allow_drawn=allow_drawn))
 
 
 def use_portable_arithmetic() -> None:

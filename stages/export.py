@@ -24,7 +24,8 @@ import numpy as np
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, run_program, warn
 from stages.base.files import write_json
-from stages.evaluation.classifier import BATCH, Classifier, read_classifier
+from stages.evaluation.arguments import add_allow_drawn
+from stages.evaluation.classifier import BATCH, Classifier, read_classifier, warn_if_drawn
 from stages.evaluation.exporting import (
     INPUT,
     OUTPUT,
@@ -54,12 +55,14 @@ def main() -> None:
         metavar="PATH",
         help="the encoder's folder, or the backbone's file of weights, if the model needs one",
     )
+    add_allow_drawn(parser)
     arguments = parser.parse_args()
     model, output, form = arguments.model, arguments.output, arguments.format
     if output.exists():
         raise UserError(f"{output} already exists; name a new folder")
     refuse_missing(form)
-    classifier = read_classifier(model, arguments.weights)
+    classifier = read_classifier(model, arguments.weights, allow_drawn=arguments.allow_drawn)
+    warn_if_drawn(classifier.made)
     crops = check_crops(classifier)
     expected = probabilities(classifier, crops)
     low, high = float(expected.min()), float(expected.max())

@@ -18,7 +18,7 @@ from stages.base.files import write_json, write_table
 from stages.base.parameters import read_params
 from stages.dataset.card import Dataset, read_dataset
 from stages.dataset.seen import Seen
-from stages.evaluation.classifier import Crops, read_classifier, score_crops
+from stages.evaluation.classifier import Crops, read_classifier, score_crops, warn_if_drawn
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
 from stages.evaluation.readers import crops_read, measure_readers, print_readers
 from stages.evaluation.results import (
@@ -51,7 +51,9 @@ def main() -> None:
     dataset = read_dataset(parser.parse_args().name)
     params = read_params("evaluate", EvaluateParameters)
     manifest = read_params("manifest", ManifestParameters)
-    classifier = read_classifier(Path("models"))
+    classifier = read_classifier(Path("models"), allow_drawn=True)
+    if not dataset.card.drawn:
+        warn_if_drawn(classifier.made)
     unreadable_list = OUTPUT / f"{dataset.name}.unreadable.csv"
     if dataset.name == classifier.made.dataset.name:
         raise UserError(

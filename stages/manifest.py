@@ -14,6 +14,7 @@ from stages.dataset.card import read_dataset
 from stages.dataset.cohort import MANIFEST
 from stages.dataset.readings import NO_CONSENSUS, NOT_READ
 from stages.dataset.used_card import UsedCard, write_used_card
+from stages.intake.committed import warn_if_uncommitted
 from stages.intake.crops import (
     Manifest,
     Unreadable,
@@ -39,6 +40,7 @@ def main() -> None:
             f"params.yaml: manifest.consensus {params.consensus} does not matter here: "
             f"{dataset.card_path} names no readers"
         )
+    warn_if_uncommitted(dataset)
     made = make_manifest(dataset, UNREADABLE, params.skips_unreadable, params.rule)
     rows = made.rows
     write_manifest(MANIFEST, card.readers, rows)

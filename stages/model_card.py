@@ -51,10 +51,11 @@ def main() -> None:
 
 def introduction(made: dict[str, Any], dataset: Dataset) -> str:
     """Return what the model is and what it is for."""
+    warning = DRAWN if dataset.card.drawn else ""
     return f"""# Global sclerosis of glomeruli: {made["step"]}, trained on {dataset.name}
 
 From a crop of one PAS-stained glomerulus to the probability that it is globally sclerotic (label
-1, `{CLASS_NAMES[1]}`).
+1, `{CLASS_NAMES[1]}`).{warning}
 
 - **Intended for** research on crops of single glomeruli, at the scale and in the stain of those
   that it was trained on, with a pathologist who looks at the uncertain ones.
@@ -179,6 +180,7 @@ def _shown(one: dict[str, Any]) -> str:
     return f"{one['value']:.3f} ({limits})"
 
 
+DRAWN = "\n\n**Trained on drawn glomeruli, none of a patient: of use to try the software only.**"
 LIMITS = """## Limits
 
 - These numbers hold for the laboratories of the training data. Elsewhere the stain and

@@ -19,8 +19,16 @@ from pathlib import Path
 from stages.base.arguments import argument_parser
 from stages.base.errors import refuse, run_program
 from stages.base.files import refuse_outputs, write_table
+from stages.evaluation.about_model import about_model
 from stages.evaluation.arguments import add_column_arguments, add_model_arguments
-from stages.evaluation.classifier import Crops, read_card, read_classifier, score_crops
+from stages.evaluation.classifier import (
+    Crops,
+    read_card,
+    read_classifier,
+    refuse_drawn,
+    score_crops,
+    warn_if_drawn,
+)
 from stages.evaluation.gallery import refuse_pages, write_gallery
 from stages.evaluation.predictions import (
     MEASURES,
@@ -79,9 +87,16 @@ def main() -> None:
         crop_names = Names(names, folder, what="crops")
         label_columns = arguments.name_column, arguments.label_column
         labels = read_labels(arguments.labels, crop_names, *label_columns, of_all=True)
+    made = read_card(arguments.model)
+    if not arguments.allow_drawn:
+        refuse_drawn(arguments.model, made)
+    warn_if_drawn(made)
     # Crops are prefetched while Keras is imported and the model is read.
-    opened = Crops(crops, read_card(arguments.model))
-    classifier = read_classifier(arguments.model, arguments.weights)
+    opened = Crops(crops, made)
+    classifier = read_classifier(
+        arguments.model, arguments.weights, allow_drawn=arguments.allow_drawn
+    )
+    print(f"model: {about_model(arguments.model, classifier)}", file=sys.stderr)
     of_table = columns.of("slide") if columns else None
     slides = find_slides(
         names,

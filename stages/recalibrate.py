@@ -24,7 +24,12 @@ import numpy as np
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
 from stages.evaluation.arguments import add_column_arguments, add_model_arguments
-from stages.evaluation.classifier import Crops, read_classifier, score_crops
+from stages.evaluation.classifier import (
+    Crops,
+    read_classifier,
+    score_crops,
+    warn_if_drawn,
+)
 from stages.evaluation.recalibrated import (
     Recalibrated,
     Unlabeled,
@@ -75,7 +80,10 @@ def main() -> None:
         labels = read_labels(arguments.labels, named, *table_columns)
         if arguments.sampling != "corrections":
             refuse_few(labels, arguments.labels)
-    classifier = read_classifier(arguments.model, arguments.weights)
+    classifier = read_classifier(
+        arguments.model, arguments.weights, allow_drawn=arguments.allow_drawn
+    )
+    warn_if_drawn(classifier.made)
     decision = classifier.decision
     if decision.calibration.local is not None:
         raise UserError(
@@ -111,6 +119,7 @@ def main() -> None:
         recalibrated = Recalibrated(
             decision, y_true, y_score, of_slide, novelty, arguments.sampling
         )
+        recalibrated.refuse_useless(arguments.labels)
     write_model(arguments.output, arguments.model, recalibrated, folder, names)
     recalibrated.print_rates()
     print(f"written to {arguments.output}/", file=sys.stderr)

@@ -82,7 +82,8 @@ def main() -> None:
         probability[validated],
         member=validated_by[validated],
     )
-    write_crops(cohort.pixels_sha256, cohort.seen_by(params.ensemble))
+    seen = cohort.seen_by(params.ensemble)
+    write_crops(cohort.pixels_sha256, seen)
     packages = ("keras", keras.backend.backend(), "numpy", "pillow")
     card = {
         "format_version": FORMAT_VERSION,
@@ -94,11 +95,12 @@ def main() -> None:
         "classes": CLASS_NAMES,
         "validation": best,
         "dataset": {
-            **dataset.model_dump(exclude_none=True),
+            **dataset.as_written(),
             "images": len(cohort.paths),
             "corrected_labels": int(np.sum(cohort.labels != cohort.published)),
             "split_sha256": sha256(SPLIT),
             "features_sha256": sha256(FEATURES) if model_params.frozen else None,
+            "trained_slides": len(np.unique(cohort.slides[seen != "test"])),
             "test_slides": len(np.unique(cohort.slides[cohort.rows("test")])),
         },
         "files_sha256": digests(FOLDER),

@@ -138,6 +138,9 @@ def make_repository(folder, left_out=LEFT_OUT):
         if (PROJECT / name).is_file() and not name.startswith(left_out):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, folder / name)
+    # Here the drawn crops stand for those of a laboratory.
+    card = folder / "data/demo.yaml"
+    card.write_text(re.sub("^drawn: .*\n", "", card.read_text(), flags=re.MULTILINE))
     for lock in ("dvc.lock", "data/dvc.lock"):
         (folder / lock).unlink(missing_ok=True)
     set_params(SMALL)

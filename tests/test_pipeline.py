@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from stages import feature_settings
 from stages.dataset.cohort import CLASS_NAMES
 from stages.experiments.clone import compare_hashes
 from stages.experiments.settings import flatten
@@ -138,7 +139,8 @@ def test_nothing_is_computed_twice(repository):
     set_params(changes | {"calibrate.threshold_rule": "youden", "external": ["theirs"]})
     output = dvc("repro")
     # Without a backbone there are no features.
-    assert {*stages_run(output), "features", "demo"} == {*STAGES, "external@theirs"}, output
+    ran = {*stages_run(output), "features", "feature_settings", "demo"}
+    assert ran == {*STAGES, "external@theirs"}, output
     own = [stage for stage in STAGES if stage != "demo"]  # `demo` is in another dvc.yaml.
     git("add", "-A")
     git("commit", "-q", "-m", "Other results")
@@ -197,7 +199,8 @@ def test_no_output_keeps_its_stage_out_of_the_run_cache():
 
 def test_an_experiment_shows_and_compares(workspace):
     output = dvc("exp", "run", "-n", "another-step", "-S", "model.step=conv0-dense1")
-    assert stages_run(output) == ["features", "train", "calibrate", "evaluate", "model_card"]
+    expected = ["feature_settings", "train", "calibrate", "evaluate", "model_card"]
+    assert stages_run(output) == expected
     shown = json.loads(dvc("exp", "show", "--json"))
     experiments = [experiment for row in shown for experiment in row.get("experiments") or []]
     assert [experiment["name"] for experiment in experiments] == ["another-step"]
@@ -299,6 +302,8 @@ def test_three_readers(workspace):
     Path("data/read.yaml").write_text(card)
     set_params({"data": "read"})
     dvc("repro")
+    Path("data/read/notes.txt").write_text("Scanned twice.")
+    assert stages_run(dvc("repro")) == ["manifest"]
     with open("metrics/no_consensus.csv", newline="") as file:
         ties = [row["path"] for row in csv.DictReader(file)]
     assert ties == [str(crop) for number, crop in enumerate(crops) if number % 35 == 0]
@@ -402,6 +407,23 @@ def test_a_mistake_of_the_user_is_one_line_and_no_traceback(workspace):
     assert "failed to reproduce 'pad'" in output
 
 
+def test_features_depend_on_what_changes_them(workplace):
+    set_params({"model.step": "efficientnet_lite0"})
+
+    def settings(**changes):
+        set_params(changes)
+        feature_settings.main()
+        return feature_settings.SETTINGS.read_text()
+
+    first = settings()
+    of_the_head = {"model.dense_units": 7, "model.conv_filters": 7, "model.head": "knn"}
+    assert settings(**of_the_head, **{"train.augment.rotation": 7}) == first
+    jittered = settings(**{"model.jittered_views": 1})
+    assert jittered != first
+    assert settings(**{"train.augment.rotation": 8}) != jittered
+    assert settings(**{"model.step": "logistic", "model.head": "logistic"}) == "{}\n"
+
+
 def append(file, line):
     with open(file, "a", encoding="utf-8") as lines:
         lines.write(f"{line}\n")
@@ -471,6 +493,9 @@ def test_each_stage_depends_on_the_parameters_it_reads(monkeypatch):
         read_blocks = set(re.findall(r"read_params\(\"([\w.]+)\"", code))
         if "read_dataset_name()" in code:
             read_blocks.add("data")
+        if name == "features":
+            # By data/feature_settings.json.
+            read_blocks -= {"model", "train.augment"}
         listed = stage.get("params", [])
         covered = {
             parameter
@@ -483,10 +508,7 @@ def test_each_stage_depends_on_the_parameters_it_reads(monkeypatch):
         ), name
         for block in read_blocks - {"evaluate"}:
             # Every parameter of the block, be it by the name of the block or by its own.
-            # But for the head, of which features are made for any.
-            read_there = {key for key in params if f"{key}.".startswith(f"{block}.")} - (
-                {"model.head"} if name == "features" else set()
-            )
+            read_there = {key for key in params if f"{key}.".startswith(f"{block}.")}
             assert all(key.startswith(tuple(listed)) for key in read_there), (name, block)
         # DVC's run cache leaves out what is called size or nfiles inside a block, and would take up
         # the results of another size.

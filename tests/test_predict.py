@@ -425,7 +425,7 @@ def test_the_page_needs_no_network(repository, tmp_path):
     assert not re.findall(r"https?:|//[a-z]", re.sub(r"base64,[^\"]+", "", page))
     shown = [float(value) for value in re.findall(r"<b>([\d.]+)</b></p>", page)]
     assert len(shown) == len(predictions) and shown == sorted(shown, reverse=True)
-    assert "globally sclerotic <b>" in page and "trained on Synthetic PAS-like glomeruli" in page
+    assert "globally sclerotic <b>" in page and "Synthetic PAS-like glomeruli" in page
 
 
 def test_predicts_real_crops(repository, real_data, tmp_path):

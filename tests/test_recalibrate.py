@@ -5,11 +5,15 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.special import expit
 
 import stages.recalibrate
 from stages.base.errors import UserError
 from stages.base.files import read_table, sha256
+from stages.evaluation.recalibrated import Recalibrated
+from tests.evaluation.classifiers import a_decision
 from tests.repositories import make_another_laboratory, run_program
 
 
@@ -19,11 +23,22 @@ def trained_on():
     return [Path("data/demo") / path for path, part in parts.items() if part != "test"]
 
 
-def ranked(folder):
-    """Return the paths of crops, the least probably sclerotic first, as the model sees them."""
+def ranked(folder, share=None):
+    """Return the paths of crops, the least probably sclerotic first, as the model sees them.
+
+    Args:
+        share: of the crops, which the model's threshold then has below it; None leaves it as it is.
+    """
     assert run_program("predict", folder)[0] == 0
     names, probability = read_table("evaluation.csv", ("name", "probability"))
-    return [Path(folder) / name for _, name in sorted(zip(map(float, probability), names))]
+    crops = sorted(zip(map(float, probability), names))
+    if share is not None:
+        decision = json.loads(Path("models/calibration.json").read_text())
+        decision["threshold"] = crops[int(share * len(crops))][0]
+        decision["uncertain"] = {"low": None, "high": None}
+        Path("models/calibration.json").write_text(json.dumps(decision))
+        assert run_program("predict", folder)[0] == 0
+    return [Path(folder) / name for _, name in crops]
 
 
 def table(rows, name="few.csv"):
@@ -35,7 +50,7 @@ def table(rows, name="few.csv"):
 
 def test_writes_a_recalibrated_model_folder(repository):
     theirs = make_another_laboratory()
-    crops = ranked(theirs)
+    crops = ranked(theirs, share=0.5)
     chosen = {crop: number // 7 for number, crop in enumerate(crops[:7] + crops[-5:])}
     labels = table([(crop.name, label) for crop, label in chosen.items()])
     code, printed, error = run_program(
@@ -97,7 +112,7 @@ def test_writes_a_recalibrated_model_folder(repository):
 
 def test_crops_without_a_correction_are_labeled_as_predicted(repository):
     theirs = make_another_laboratory()
-    crops = ranked(theirs)
+    crops = ranked(theirs, share=0.3)
     predicted = dict(zip(*read_table("evaluation.csv", ("name", "predicted"))))
     names = [crop.relative_to(theirs).as_posix() for crop in crops]
     corrected = [(name, 0) for name in names[: len(names) // 2]] + [(names[-1], 1)]
@@ -135,8 +150,8 @@ def test_predict_proposes_crops_to_label(repository):
         "--output",
         "models-ours",
     )
-    assert code == 1 and "line 2: the label of" in error and "is ''; it must be 0 or 1" in error
-    of_both = [crop.relative_to(theirs).as_posix() for crop in ranked(theirs)[-20:]]
+    assert code == 1 and "24 labels are not 0 or 1: empty (24)" in error
+    of_both = [crop.relative_to(theirs).as_posix() for crop in ranked(theirs, share=0.5)[-20:]]
     truth = [f"{line.rstrip(',')},{int(line.rstrip(',') in of_both)}" for line in lines[1:]]
     Path("evaluation.propose.csv").write_text("\n".join([lines[0], *truth]) + "\n")
     code, printed, error = run_program(
@@ -217,7 +232,7 @@ def test_leaves_out_crops_that_were_trained_on(repository):
     theirs, seen = make_another_laboratory(), trained_on()
     for crop in seen[:5]:
         shutil.copy(crop, theirs / crop.parent.name / f"copy-{crop.name}")
-    crops = [crop for crop in ranked(theirs) if not crop.name.startswith("copy")][::4]
+    crops = [crop for crop in ranked(theirs, share=0.4) if not crop.name.startswith("copy")][::4]
     labels = [(crop.name, int(number >= 5)) for number, crop in enumerate(crops)]
     labels = table(labels + [(crop.name, 0) for crop in theirs.rglob("copy-*")])
     code, printed, error = run_program(
@@ -285,3 +300,27 @@ def test_recalibrates_on_real_crops(repository, real_data):
     else:
         assert code == 0, error
         assert printed.startswith("12 labeled crops of 3 slides: 7 positive, 5 negative")
+
+
+def recalibrated(odds, positive):
+    """Return crops of three slides, recalibrated; at home the classes are about -4 and 3."""
+    y_true = np.repeat([0, 1], [len(odds) - positive, positive])
+    y_score = expit(np.array(odds, dtype=np.float64)).astype(np.float32)
+    slides = ["a", "b", "c"] * (len(odds) // 3)
+    return Recalibrated(a_decision(), y_true, y_score, slides, None, "proposed")
+
+
+def test_refuses_what_would_not_work():
+    good = recalibrated([-5, -4.5, -4, -3.5, -3, -5, 2, 2.5, 3, 3.5, 4, 5], 6)
+    good.refuse_useless(Path("few.csv"))
+    chance = recalibrated([*[-50] * 5, -20, -40, -41, -42, -39, -38, 10], 6)
+    with pytest.raises(UserError, match="few.csv: .*hardly better than chance"):
+        chance.refuse_useless(Path("few.csv"))
+    # Moved by more than 40, the two highest are 1.0 to 32 bits.
+    equal = recalibrated([-40, -39, -38, -37, -36, 14, -22, -21, -20, -19, -18, 15], 6)
+    with pytest.raises(UserError, match="different probabilities would become equal"):
+        equal.refuse_useless(Path("few.csv"))
+    of_class = good.rates["sensitivity"]
+    of_class["after"] = of_class["after"]._replace(value=0.9)
+    with pytest.raises(UserError, match="would predict these crops worse .sensitivity 1.000"):
+        good.refuse_useless(Path("few.csv"))

@@ -3,6 +3,7 @@ versions and import.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import tests.repositories
-from tests.repositories import dvc, git, make_repository, set_params, stages_run
+from tests.repositories import dvc, git, make_repository, run_program, set_params, stages_run
 
 ARTIFACT = "sclerosis-classifier"
 KEYS = {
@@ -196,3 +197,28 @@ def test_results_of_two_branches_leave_no_markers_and_repro_makes_those_of_both(
     git("add", "-A")
     git("commit", "-q", "-m", "Both")
     assert "up to date" in dvc("status") and git("status", "--short") == ""
+
+
+def test_the_way_back_keeps_what_was_not_added(repository):
+    """And `manifest` says that the folder differs from what git knows."""
+    shutil.copytree("data/demo", "data/mine")
+    shutil.copy("data/demo.yaml", "data/mine.yaml")
+    dvc("add", "data/mine")
+    git("add", "-A")
+    git("commit", "-q", "-m", "Mine")
+    table = Path("data/mine/labels.csv")
+    table.write_text("name,label\n")
+    set_params({"data": "mine"})
+    model = Path("models/model.keras").read_bytes()
+    Path("models/model.keras").unlink()
+    git("checkout", "-q", "params.yaml", "dvc.lock", "metrics")
+    dvc("checkout", "dvc.yaml")
+    assert Path("models/model.keras").read_bytes() == model and table.is_file()
+    assert "data: demo" in Path("params.yaml").read_text()
+
+    set_params({"data": "mine"})
+    code, _, error = run_program("manifest")
+    assert code == 0 and "warning: data/mine has " in error and "`dvc add data/mine`" in error
+    table.unlink()
+    code, _, error = run_program("manifest")
+    assert code == 0 and "in git" not in error, error

@@ -41,7 +41,7 @@ class Columns(Parameters):
         if any(not name.strip() for name in self.of_readers):
             raise ValueError("readers has an empty name; each must name a column")
         # Columns are found in another case, too: two spellings could be one reader.
-        keys = [" ".join(nfc(name).split()).casefold() for name in [*others, *self.of_readers]]
+        keys = [as_key(name) for name in [*others, *self.of_readers]]
         for place, reader in enumerate(self.of_readers, len(others)):
             if keys[place] in keys[:place]:
                 raise ValueError(
@@ -62,15 +62,17 @@ class Columns(Parameters):
 
 
 class CardFields(Parameters):
-    """The fields of a card: exactly one of `classes` and `labels`; `group` or `columns.slide`.
+    """The fields of a card: `classes`, `labels` or both; `group` or `columns.slide`.
 
     Attributes:
         classes: folders of labels 0 and 1; `*/sclerotic` is a folder in the folder of any patient.
+            With `labels`, the words that the table has for labels 0 and 1.
         positive: the folder, or the value in the table, of the sclerotic ones.
         corrections: a table of labels to use instead, in the dataset's folder.
         group: a `SlidePattern`, or `none` if each crop is of another patient.
         locked_test: names of slides, or patterns such as `S26-*`, that no fold contains; see
             `split.test`.
+        drawn: whether the crops are drawn, so that a model of them must not predict patients'.
     """
 
     title: str
@@ -84,6 +86,7 @@ class CardFields(Parameters):
     source: str | None = None
     license: str | None = None
     citation: str | None = None
+    drawn: bool = False
 
     @field_validator("classes")
     @classmethod
@@ -91,7 +94,7 @@ class CardFields(Parameters):
         for name in classes or []:
             _check_inside(name)
         if classes and len({PurePosixPath(nfc(name)) for name in classes}) == 1:
-            raise ValueError("the folders of label 0 and of label 1 must differ")
+            raise ValueError("label 0 and label 1 must differ")
         return classes
 
     @field_validator("labels", "corrections")
@@ -110,11 +113,13 @@ class CardFields(Parameters):
 
     @model_validator(mode="after")
     def _labels_and_slides(self) -> "CardFields":
-        if (self.classes is None) == (self.labels is None):
+        if self.classes is None and self.labels is None:
             raise ValueError(
                 "a card has either `classes: [folder of label 0, folder of label 1]` or "
                 "`labels: <table>.csv`"
             )
+        if self.labels and self.classes and len({as_key(name) for name in self.classes}) == 1:
+            raise ValueError("the words of `classes` must differ by more than case and spaces")
         if (self.labels is None) != (self.columns is None):
             raise ValueError(
                 "`columns:` (name and label, perhaps slide and site) goes with `labels:`, and only "
@@ -144,17 +149,25 @@ class CardFields(Parameters):
             )
         elif self.columns and (others := [*filter(names_the_others, self.columns.of_labels)]):
             key = "label is" if self.columns.label else "readers has"
+            values = self.classes or ["0", "1"]
             raise ValueError(
                 f"columns.{key} {others[0]!r}, whose 1 seems to be for glomeruli that "
-                "are not sclerotic; say which value is for the sclerotic ones: `positive: 0`, or "
-                "`positive: 1`"
+                "are not sclerotic; say which value is for the sclerotic ones: `positive: "
+                f"{values[0]}`, or `positive: {values[1]}`"
             )
         return self
 
     @property
     def inverted(self) -> bool:
         """Whether 0 in the table is the label of the sclerotic ones."""
-        return self.labels is not None and self.positive == "0"
+        return self.words is None and self.labels is not None and self.positive == "0"
+
+    @property
+    def words(self) -> dict[str, int] | None:
+        """The labels that words in the table mean, by `as_key`; None if it has 0 and 1."""
+        if self.labels is None or self.classes is None:
+            return None
+        return {as_key(name): label for label, name in enumerate(self.classes)}
 
     @property
     def readers(self) -> list[str]:
@@ -165,6 +178,11 @@ class CardFields(Parameters):
     def pattern(self) -> SlidePattern | None:
         """The pattern of slides, if the card has one."""
         return None if self.group in (None, NO_GROUP) else slide_pattern(str(self.group))
+
+
+def as_key(text: str) -> str:
+    """Return a text without what spellings of one word differ by: case, spaces, Unicode forms."""
+    return " ".join(nfc(text).split()).casefold()
 
 
 def _check_inside(name: str) -> None:

@@ -16,6 +16,13 @@ from stages.base.files import is_number
 GROUPS = {"slide", "site"}
 # The `group` of a card if each crop is of another patient.
 NO_GROUP = "none"
+# What the parts of a template match; {site} ends before the first separator. All else is literal.
+TEMPLATE = {
+    "{slide}": "(?P<slide>[^/]+)",
+    "{site}": r"(?P<site>[^/_.\- ]+)",
+    "{number}": r"\d+",
+    "*": "[^/]*",
+}
 # The time limit of a pattern on all names. A good pattern takes microseconds per name.
 SECONDS, SECONDS_PER_NAME = 10, 0.001
 _MATCH_ALL = """
@@ -97,11 +104,16 @@ def _slide_and_site(groups: dict[str, str | None]) -> tuple[str, str]:
 def slide_pattern(text: str) -> SlidePattern:
     """Return a pattern.
 
+    Args:
+        text: a regular expression, or a template of whole names, such as `{slide}_{number}`.
+
     Raises:
         ValueError: `text` is not a regular expression, lacks the group `slide`, or has other named
-            groups.
+            groups; or it is a template with other parts than those of `TEMPLATE`.
     """
     text = nfc(text)
+    if "{slide}" in text:
+        text = _of_template(text)
     try:
         expression = re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
@@ -113,6 +125,21 @@ def slide_pattern(text: str) -> SlidePattern:
         )
     # A character class such as [^/] is also common in patterns of file names.
     return SlidePattern(expression, "/" in re.sub(r"\[\^?\]?[^\]]*\]", "", text))
+
+
+def _of_template(text: str) -> str:
+    """Return the regular expression of a template.
+
+    >>> print(_of_template("{slide}_{number}"))
+    (?P<slide>[^/]+)_\\d+\\.\\w+$
+    """
+    parts = re.split(r"(\{[^}]*\}|\*)", text)
+    if others := [one for one in parts if re.fullmatch(r"\{.*\}", one) and one not in TEMPLATE]:
+        raise ValueError(f"it has {others[0]}; {' and '.join(TEMPLATE)} are the parts of a name")
+    if parts.count("{slide}") > 1 or parts.count("{site}") > 1:
+        raise ValueError("it has {slide} or {site} twice")
+    suffix = "" if re.search(r"\.\w+$", text) else r"\.\w+"
+    return "".join(TEMPLATE.get(one, re.escape(one)) for one in parts) + suffix + "$"
 
 
 def is_no_name(text: str) -> bool:

@@ -28,10 +28,15 @@ class UsedCard(BaseModel):
         classes: list[str] | None = None
         group: str | None = None
         locked_test: list[str] | None = None
+        drawn: bool = False
 
     name: DatasetName
     card: Card
     manifest_sha256: Sha256
+
+    def as_written(self) -> dict:
+        """Return what JSON files hold of it: no field that says nothing."""
+        return self.model_dump(exclude_defaults=True)
 
     @property
     def folder(self) -> Path:
@@ -42,7 +47,7 @@ class UsedCard(BaseModel):
 def write_used_card(name: str, card: UsedCard.Card) -> None:
     """Write data/card.json for the manifest that exists."""
     used = UsedCard(name=name, card=card, manifest_sha256=sha256(MANIFEST))
-    write_json(USED_CARD, used.model_dump(exclude_none=True))
+    write_json(USED_CARD, used.as_written())
 
 
 def read_used_card() -> UsedCard:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --weights and --slide: which model, and how it finds the slide of a crop."""
+    """Add --model, --weights, --allow-drawn and --slide: the model, and how it finds slides."""
     parser.add_argument(
         "--model",
         type=Path,
@@ -18,10 +18,20 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="the encoder's folder, or the backbone's file of weights, if the model needs one",
     )
+    add_allow_drawn(parser)
     parser.add_argument(
         "--slide",
         metavar="REGEX",
         help="with (?P<slide>...), for file names (default: the model's)",
+    )
+
+
+def add_allow_drawn(parser: argparse.ArgumentParser) -> None:
+    """Add --allow-drawn: use a model that was trained on drawn crops."""
+    parser.add_argument(
+        "--allow-drawn",
+        action="store_true",
+        help="use a model that was trained on drawn glomeruli, as of data/demo",
     )
 
 

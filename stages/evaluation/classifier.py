@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 BATCH = 32
 # Bytes of squares that are prefetched: a few seconds' work, done while Keras is imported.
 READY = 2**26
+DRAWN = "The model was trained on drawn glomeruli, none of a patient."
 
 
 class ModelCard(Trained):
@@ -48,8 +49,11 @@ class ModelCard(Trained):
             title: str
             classes: list[str] | None = None
             group: str | None = None
+            drawn: bool = False
 
         card: Card
+        # None if model.json does not say it.
+        trained_slides: int | None = None
 
     step: str
     padding: Mode
@@ -80,6 +84,22 @@ def read_card(folder: Path) -> ModelCard:
     return read_model_json(folder, ModelCard)
 
 
+def refuse_drawn(folder: Path, made: ModelCard) -> None:
+    """Raise `UserError` if the model in a folder was trained on drawn crops."""
+    if made.dataset.card.drawn:
+        raise UserError(
+            f"{folder}: this model was trained on drawn glomeruli (data/{made.dataset.name}.yaml: "
+            "`drawn: true`), and its predictions of patients' crops mean nothing; give another "
+            "model, such as published/aidpath; --allow-drawn uses this one nevertheless"
+        )
+
+
+def warn_if_drawn(made: ModelCard) -> None:
+    """Print a warning if the model was trained on drawn crops."""
+    if made.dataset.card.drawn:
+        warn(f"{DRAWN} Its predictions of patients' crops mean nothing.")
+
+
 def of_another_model(folder: Path, decision: Decision) -> list[str]:
     """Return an error line if the decision was not made for the model.json in the folder."""
     if decision.model_sha256 == sha256(folder / CARD):
@@ -101,17 +121,23 @@ class Classifier(NamedTuple):
     seen: Seen
 
 
-def read_classifier(folder: Path, weights: Path | None = None) -> Classifier:
+def read_classifier(
+    folder: Path, weights: Path | None = None, *, allow_drawn: bool = False
+) -> Classifier:
     """Return the classifier in a model's folder, such as models/.
 
     Args:
         weights: the file or folder of the backbone's weights, if it needs one; None for
             data/weights/.
+        allow_drawn: whether the model may have been trained on drawn crops.
 
     Raises:
-        UserError: a file is missing or damaged, or belongs to another model.
+        UserError: a file is missing or damaged, or belongs to another model; or the model was
+            trained on drawn crops.
     """
     made, decision = read_card(folder), read_decision(folder / CALIBRATION.name)
+    if not allow_drawn:
+        refuse_drawn(folder, made)
     reference, seen = read_novelty(folder / NOVELTY.name), read_crops(folder / CROPS.name)
     problems = [*made.of_another(folder), *of_another_model(folder, decision)]
     if reference.made_from != made.dataset.made_from:

@@ -4,7 +4,6 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -13,8 +12,9 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stages.base.errors import UserError
-from stages.base.files import replacing, sha256
-from stages.evaluation.classifier import Classifier
+from stages.base.files import replacing
+from stages.evaluation.about_model import about_model
+from stages.evaluation.classifier import DRAWN, Classifier
 from stages.evaluation.predictions import Prediction, SlideCount, count_slides
 from stages.evaluation.thumbnails import thumbnails
 from stages.measures.decision import Decision, confidence
@@ -141,18 +141,18 @@ def _parts(predictions: Sequence[Prediction], slides: Sequence[SlideCount]) -> I
 
 def _about(classifier: Classifier, model: Path) -> dict[str, Any]:
     """Return what all pages say about the model."""
-    made, decision, file = classifier.made, classifier.decision, model / MODEL.name
+    made, decision = classifier.made, classifier.decision
     return {
         "classes": made.class_names,
         "model": {
-            "step": made.step,
+            "line": about_model(model, classifier),
             "title": made.dataset.card.title,
+            "drawn": made.dataset.card.drawn,
             "threshold": f"{decision.threshold:.3f}",
             "rule": RULES[decision.threshold_rule].format(target=decision.target_sensitivity),
             "uncertain": _band(decision),
             "file": MODEL.name,
-            "date": f"{datetime.fromtimestamp(file.stat().st_mtime, UTC):%Y-%m-%d}",
-            "sha256": sha256(file),
+            "sha256": made.files_sha256[MODEL.name],
             "recalibrated": made.recalibrated is not None,
         },
         "up": None,
@@ -186,6 +186,7 @@ def _head(predictions: Sequence[Prediction], about: dict[str, Any], of: str = ""
         "counts": f"{len(predictions):,} crops{of_slides}: "
         f"{positive:,} {about['classes'][1]}, {unsure:,} uncertain.",
         "warnings": [
+            *[DRAWN] * about["model"]["drawn"],
             *[trained_on] * (learned > 0),
             *[abstains] * (2 * unsure > len(predictions)),
         ],

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.base.errors import UserError
 from stages.base.files import write_json, write_table
 from stages.evaluation.classifier import CropScores
 from stages.evaluation.results import as_tested, measure, print_results
@@ -18,6 +19,8 @@ from stages.measures.novelty import OUT_OF_DISTRIBUTION
 from stages.measures.percentages import ADEQUATE, percentage
 from stages.measures.recalibration import evenly_spaced
 
+# Suffixes of files that a spreadsheet would not open with CSV in them.
+OTHER_TABLES = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers", ".parquet", ".json")
 SKIPPED, MEASURES = "the list of what does not open", "the file of measures"
 
 
@@ -51,7 +54,16 @@ def output_files(options: Mapping[str, Path | None], proposes: bool) -> dict[str
 
     Args:
         proposes: whether crops to label are proposed, in a file next to the table.
+
+    Raises:
+        UserError: a table would be CSV in a file that is named as a workbook.
     """
+    for option in ("--output", "--per-slide"):
+        if (table := options.get(option)) and table.suffix.lower() in OTHER_TABLES:
+            raise UserError(
+                f"{option} is {table}: tables are written as CSV, which every spreadsheet opens; "
+                f"name it {table.with_suffix('.csv').name}"
+            )
     output = options["--output"]
     # Nothing is written next to a device, such as /dev/stdout.
     is_file = output is not None and output.name and not output.is_char_device()

@@ -1,13 +1,13 @@
 """A model folder that is recalibrated for another site, and the model's rates there."""
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
 
 import numpy as np
+from scipy.special import expit
 
 from stages.base.errors import UserError
 from stages.base.files import MODEL_FILES, read_json, sha256, write_json
@@ -52,6 +52,8 @@ LEAST_UNLABELED = 12
 MOST_WRONG = 2 / 3
 # The model does not rank crops with a lower ROC AUC.
 LEAST_ROC_AUC = 0.7
+# The mean of sensitivity and specificity, 0.5 by chance, at which a model is of no use.
+LEAST_MEAN_RATE = 0.6
 
 
 def home_of(decision: Decision) -> Home:
@@ -66,9 +68,13 @@ def is_novel(novelty: np.ndarray | None) -> bool:
     return novelty is not None and bool(np.median(novelty) > OUT_OF_DISTRIBUTION)
 
 
+def _roc_auc(y_true: np.ndarray, y_score: np.ndarray) -> float | None:
+    return score(y_true, y_score, y_score > 0, names=["roc_auc"])["roc_auc"]
+
+
 def refuse_unlike(y_true: np.ndarray, y_score: np.ndarray, decision: Decision, table: Path) -> None:
     """Raise `UserError` if the labels do not look like those of crops that the model can rank."""
-    roc_auc = score(y_true, y_score, decision.is_positive(y_score), names=["roc_auc"])["roc_auc"]
+    roc_auc = _roc_auc(y_true, y_score)
     wrong = int(np.sum(decision.is_positive(y_score) != (y_true == 1)))
     if wrong > MOST_WRONG * len(y_true):
         raise UserError(
@@ -122,7 +128,36 @@ class Recalibrated:
             }
             for label in (1, 0)
         }
+        moved = expit(odds + self.site.shift(self.home).offset).astype(np.float32)
+        self.ranks = _roc_auc(y_true, moved) == _roc_auc(y_true, y_score)
         self.crops, self.slides = np.bincount(y_true, minlength=2), len(set(filter(None, slides)))
+
+    def refuse_useless(self, table: Path) -> None:
+        """Raise `UserError` if the labels say that the recalibrated model would not work here."""
+        before, after = (
+            sum(found[when].value or 0 for found in self.rates.values()) / 2
+            for when in ("before", "after")
+        )
+        rates = " and ".join(
+            f"{name} {_text(found['before'])} before, {_text(found['after'])} after"
+            for name, found in self.rates.items()
+        )
+        if after < before:
+            raise UserError(
+                f"{table}: recalibrated, the model would predict these crops worse ({rates}); use "
+                "it as it is, or label more crops"
+            )
+        if after < LEAST_MEAN_RATE:
+            raise UserError(
+                f"{table}: recalibrated with the labels of other slides, the model would predict "
+                f"these crops hardly better than chance ({rates}); label more slides, or train on "
+                "crops of this site"
+            )
+        if not self.ranks:
+            raise UserError(
+                f"{table}: these crops lie so far from those of the training that different "
+                "probabilities would become equal; train on crops of this site"
+            )
 
     def print_rates(self) -> None:
         """Print how the threshold moves, and the rates with their intervals."""
@@ -135,16 +170,6 @@ class Recalibrated:
             print(f"{name}: {', '.join(f'{_text(one)} {when}' for when, one in found.items())}")
         print("95 % intervals over slides; after: each slide by the labels of the others")
         print(f"these are rates {_sampled(self.sampling)}")
-        means = [
-            sum(found[when].value or 0 for found in self.rates.values())
-            for when in ("before", "after")
-        ]
-        if means[1] < means[0]:
-            print(
-                "warning: the labeled crops are predicted worse than before; use the model as it "
-                "was, or label more crops",
-                file=sys.stderr,
-            )
 
     def record(self) -> dict:
         """Return the content of recalibration.json."""

@@ -109,7 +109,7 @@ def make_manifest(
     refuse_twins(listing.images, dataset.folder)
     labels, groups, readings = (
         TableLabels(labels_from_folders(dataset, listing.images), {}, {})
-        if dataset.card.classes
+        if dataset.card.labels is None
         else labels_from_table(dataset, listing, consensus)
     )
     slides = assign_slides(dataset, listing.images, groups)
@@ -297,7 +297,7 @@ def _check_sizes(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> None:
 
 def _refuse_class_in_slide(dataset: Dataset, slides: Iterable[str]) -> None:
     """Refuse a pattern that takes the class folder into the slide: a patient would become two."""
-    names = dataset.card.classes or []
+    names = dataset.card.classes or [] if dataset.card.labels is None else []
     classes = {nfc(part) for name in names for part in PurePosixPath(name).parts} - {"*"}
     without: dict[str, str] = {}
     for slide in sorted(slides):

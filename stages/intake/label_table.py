@@ -16,6 +16,10 @@ from stages.intake.readers import MAJORITY, Consensus, warn_of_opposite
 from stages.intake.spreadsheets import check_names
 from stages.intake.tables import MissingColumn, read_laboratory_table
 
+WORDS_IN_CARD = (
+    "; if these are words for the classes, add `classes: [<word of label 0>, <word of label 1>]` "
+    "to the card"
+)
 Groups = dict[str, tuple[str | None, str | None]]
 
 
@@ -64,7 +68,8 @@ def labels_from_table(
         if column := named.get(key):
             cells = ((row.fields[column].strip(), f"{table}, line {row.line}") for row in rows)
             check_names(column, cells)
-    labels = Labels(table, Names(listing.images, "the folder", unread=listing.unread))
+    names = Names(listing.images, "the folder", unread=listing.unread)
+    labels = Labels(table, names, dataset.card.words, WORDS_IN_CARD)
     groups: Groups = {}
     without_row, problems = set(listing.images), []
     for line, fields in rows:

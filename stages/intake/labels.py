@@ -1,14 +1,14 @@
 """The label of each image: from its folder or from a table, and as corrected."""
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
 from stages.base.errors import UserError, refuse, warn
 from stages.base.parameters import quoted
-from stages.dataset.card import Dataset
+from stages.dataset.card import Dataset, as_key
 from stages.dataset.cohort import CLASS_NAMES
 from stages.dataset.polarity import names_the_others
 from stages.dataset.readings import NOT_READ, CropReadings
@@ -19,6 +19,8 @@ from stages.intake.tables import read_laboratory_table
 
 # What spreadsheets and databases write for 1 and 0.
 WORDS = {"true": 1, "false": 0, "t": 1, "f": 0, "yes": 1, "no": 0, "y": 1, "n": 0}
+# Of more texts that are no labels, or different ones, the rest is only counted.
+LISTED = 5
 # The columns of names and of labels, unless others are given. Every table may have either or both.
 NAME_COLUMNS, LABEL_COLUMNS = ("name", "path"), ("label", "ground truth")
 
@@ -26,8 +28,23 @@ NAME_COLUMNS, LABEL_COLUMNS = ("name", "path"), ("label", "ground truth")
 class Labels:
     """The labels that the rows of a table give to files: one row per file."""
 
-    def __init__(self, table: Path, names: Names):
-        self.table, self.names = table, names
+    def __init__(
+        self,
+        table: Path,
+        names: Names,
+        words: Mapping[str, int] | None = None,
+        hint: str = "",
+    ):
+        """
+        Args:
+            words: the labels that texts mean, by `as_key`; None for 0, 1 and what is written so.
+            hint: what to do about other texts.
+        """
+        self.table, self.names, self.words, self.hint = table, names, words, hint
+        self.allowed = "0 or 1" if words is None else " or ".join(map(quoted, words))
+        # Texts that mean no label, how often each occurs, and what is said of the first ones.
+        self.others: Counter[str] = Counter()
+        self.of_others: list[str] = []
         self.labels: dict[str, int] = {}
         self.readings: dict[str, CropReadings] = {}
         self.problems: list[str] = []
@@ -38,11 +55,11 @@ class Labels:
     def add(self, line: int, name: str, text: str) -> str | None:
         """Take a row, or note what is wrong with it; return the path of the file that it labels."""
         path, text = self._find(line, name), text.strip()
-        label = as_label(text)
+        label = self._label(text)
         if path is None:
             return None
         if label is None:
-            self.note(line, f"the label of {name} is {quoted(text)}; it must be 0 or 1")
+            self._note_other(line, f"the label of {name} is", text, self.allowed)
         elif path in self.labels:
             both = ", under both labels" if self.labels[path] != label else ""
             self.note(line, f"{name} appears twice{both}")
@@ -54,13 +71,13 @@ class Labels:
         """Take a row like `add`, with the text of each reader, empty without a label."""
         if (path := self._find(line, name)) is None:
             return None
-        labels = {reader: as_label(text.strip()) for reader, text in texts.items()}
+        labels = {reader: self._label(text.strip()) for reader, text in texts.items()}
         for reader, text in texts.items():
             if (label := labels[reader]) is not None:
                 self.texts[text.strip()] = label
             elif text.strip():
-                said = f"the label of {name} by {reader} is {quoted(text.strip())}"
-                self.note(line, f"{said}; it must be 0 or 1, or empty")
+                said = f"the label of {name} by {reader} is"
+                self._note_other(line, said, text.strip(), f"{self.allowed}, or empty")
         if path in self.readings:
             self.note(line, f"{name} appears twice")
         elif not any(map(str.strip, texts.values())):
@@ -76,13 +93,36 @@ class Labels:
         self.nearly.update(self.names.likely(name))
         return None
 
+    def _label(self, text: str) -> int | None:
+        return as_label(text) if self.words is None else self.words.get(as_key(text))
+
+    def _note_other(self, line: int, said: str, text: str, allowed: str) -> None:
+        self.others[text] += 1
+        if len(self.of_others) <= LISTED:
+            problem = f"{said} {quoted(text)}; it must be {allowed}"
+            self.of_others.append(f"{self.table}, line {line}: {problem}")
+
+    def _other_texts(self) -> list[str]:
+        """Return a line for each text that is no label, or one line for all if they are many."""
+        if len(self.of_others) <= LISTED:
+            return self.of_others
+        listed = [
+            f"{quoted(text) if text else 'empty'} ({count})"
+            for text, count in self.others.most_common(LISTED)
+        ]
+        more = f" and {rest} more" if (rest := len(self.others) - LISTED) > 0 else ""
+        return [
+            f"{self.table}: {self.others.total()} labels are not {self.allowed}: "
+            f"{', '.join(listed)}{more}{self.hint}"
+        ]
+
     def note(self, line: int, problem: str) -> None:
         self.problems.append(f"{self.table}, line {line}: {problem}")
 
     def finish(self, further: Iterable[str] = ()) -> dict[str, int]:
         """Return the labels by path; refuse everything that was wrong, and `further` problems."""
-        refuse([*self.problems, *further])
-        if words := self.texts.keys() - {"0", "1"}:
+        refuse([*self.problems, *self._other_texts(), *further])
+        if self.words is None and (words := self.texts.keys() - {"0", "1"}):
             said = ", ".join(f"{quoted(text)} as {self.texts[text]}" for text in sorted(words))
             warn(f"{self.table}: read {said}")
         return self.labels
@@ -150,7 +190,7 @@ def read_labels(
         else:
             labels.add(line, name, text)
     # Problems of rows explain why crops have no label.
-    lacking = names.paths if of_all and not labels.problems else []
+    lacking = names.paths if of_all and not (labels.problems or labels.others) else []
     return labels.finish(
         f"{table}: no label of {path}{elsewhere.get(path, '')}"
         for path in lacking

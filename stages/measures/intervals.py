@@ -143,7 +143,8 @@ def proportion(right: np.ndarray, slides: np.ndarray, level: float = 0.95) -> Es
     """Return the share of crops for which `right` (bool, n) is true, with its interval."""
     ones = np.ones(len(right), dtype=np.int64)
     sample = Sample(ones, ones.astype(np.float64), np.asarray(right, dtype=np.int64), slides)
-    return estimate("sensitivity", [sample], level)
+    found = estimate("sensitivity", [sample], level)
+    return found._replace(reason=found.reason.replace(" with positives", ""))
 
 
 def over_sites(name: str, sample: Sample, sites: np.ndarray, level: float = 0.95) -> Estimate:

@@ -153,7 +153,8 @@ class ModelParameters(BackboneParameters):
             augment: `train.augment`, which matters only to jittered views.
         """
         changes = augment.model_dump() if self.jittered_views else None
-        return self.model_dump(exclude={"head"}) | {"augment": changes}
+        names = {*BackboneParameters.model_fields, "jittered_views"}
+        return self.model_dump(include=names) | {"augment": changes}
 
 
 def is_backbone(step: str) -> bool:

@@ -38,9 +38,9 @@ def test_a_card_of_five_lines(workplace):
         ("title: t\nclasses: [a, b]\n", "`group:` is missing"),
         ("title: t\ngroup: '(?P<slide>.)'\n", "either `classes:"),
         (
-            "title: t\nclasses: [a, b]\nlabels: l.csv\ncolumns: {name: n, label: y}\n"
+            "title: t\nclasses: [a b, A  B]\nlabels: l.csv\ncolumns: {name: n, label: y}\n"
             "group: '(?P<slide>.)'\n",
-            "either `classes:",
+            "must differ by more than case and spaces",
         ),
         ("title: t\nlabels: l.csv\ngroup: '(?P<slide>.)'\n", "`columns:` (name and label"),
         ("title: t\nclasses: [a]\ngroup: '(?P<slide>.)'\n", "classes is ['a']"),

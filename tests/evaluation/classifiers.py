@@ -53,12 +53,17 @@ def a_decision(**changes):
     return Decision.model_validate(fields | changes)
 
 
-def write_beside(folder, **changes):
-    """Write the other files to a folder that has model.keras, for a model without features."""
+def write_beside(folder, card=None, **changes):
+    """Write the other files to a folder that has model.keras, for a model without features.
+
+    Args:
+        card: further fields of the dataset's card.
+        changes: of model.json.
+    """
     (folder / "validation.csv").write_text("path,slide,label,probability\n")
     write_crops([], [], folder / "crops.csv")
     written = digests(folder)
-    made = a_card({"title": "Crops"}, files_sha256=written, **changes)
+    made = a_card({"title": "Crops"} | (card or {}), files_sha256=written, **changes)
     write_json(folder / "model.json", made.model_dump())
     write_json(
         folder / "calibration.json",

@@ -20,7 +20,7 @@ from stages.intake.labels import read_corrections, read_labels
 from stages.intake.names import Names
 from stages.measures.novelty import empty_reference
 from stages.model.backend import keras
-from tests.evaluation.classifiers import a_card, a_decision
+from tests.evaluation.classifiers import DIGEST, a_card, a_decision
 
 EVIL = [
     "<script>document.title='evil'</script>.png",
@@ -61,13 +61,12 @@ def crops(tmp_path_factory):
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
     model = keras.Model(inputs, keras.layers.Dense(1, "sigmoid")(x))
     card = {"title": "Crops of <nobody>", "classes": ["*/not sclerotic", "*/globally_sclerotic"]}
-    made = a_card(card)
+    made = a_card(card, files_sha256={"model.keras": DIGEST})
     decision = a_decision(
         uncertain={"low": 0.4, "high": 0.55}, threshold_rule="sensitivity", target_sensitivity=0.95
     )
-    (folder / "model").mkdir()
-    (folder / "model/model.keras").write_bytes(b"a model")
-    classifier = Classifier(made, model, decision, empty_reference(), Seen({}))
+    seen = Seen({"a": "train", "b": "val", "c": "test"})
+    classifier = Classifier(made, model, decision, empty_reference(), seen)
     return folder, predictions, classifier
 
 
@@ -158,7 +157,9 @@ def test_describes_the_model_and_each_crop(page, crops):
     text = page.inner_text("header")
     for said in (
         "30 crops of 3 slides: 15 globally sclerotic, 5 uncertain",
-        "logistic, trained on Crops of <nobody>",
+        "model (00000000): logistic, trained on 2 crops of t; threshold 0.500, with sensitivity "
+        "1.000 and specificity 1.000 on its validation slides",
+        "Crops of <nobody>",
     ):
         assert said in text
     assert "probability of 0.500 or more: sensitivity of 0.95 on the validation slides" in text
@@ -326,6 +327,15 @@ def test_says_if_the_browser_cannot_store_marks(browser, written):
     assert not violations(page)
     assert "This browser cannot store marks" in page.inner_text("#kept")
     context.close()
+
+
+def test_says_first_that_the_model_was_trained_on_drawn_crops(crops, tmp_path):
+    folder, predictions, classifier = crops
+    drawn = a_card({"title": "t", "drawn": True}, files_sha256=classifier.made.files_sha256)
+    classifier = classifier._replace(made=drawn)
+    write_gallery(tmp_path / "page.html", folder, predictions, classifier, folder / "model")
+    header = (tmp_path / "page.html").read_text(encoding="utf-8").split("<header>")[1]
+    assert header.split("<strong>")[1].startswith("The model was trained on drawn glomeruli, none")
 
 
 def test_warns_if_most_crops_are_uncertain(crops, tmp_path):

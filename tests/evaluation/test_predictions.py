@@ -1,11 +1,13 @@
 """The table and measures of predictions."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stages.evaluation.predictions import Prediction, report_measures
+from stages.base.errors import UserError
+from stages.evaluation.predictions import Prediction, output_files, report_measures
 from tests.evaluation.classifiers import a_decision
 
 
@@ -45,3 +47,10 @@ def test_rates_have_intervals_over_slides_if_the_slides_are_known(named, tmp_pat
         assert "sensitivity: 1.000 (no interval: the slides are unknown)" in printed
         assert "say with --slide" in printed
         assert "slides" not in measures and measures["interval_95"]["f1"] is None
+
+
+@pytest.mark.parametrize("option", ["--output", "--per-slide"])
+def test_writes_no_csv_into_a_file_named_as_a_workbook(option):
+    options = {"--output": Path("evaluation.csv"), option: Path("out/ours.xlsx")}
+    with pytest.raises(UserError, match=f"{option} is out/ours.xlsx: .*; name it ours.csv"):
+        output_files(options, proposes=False)

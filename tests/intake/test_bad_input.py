@@ -1332,9 +1332,9 @@ CARDS = {
     ),
     "a pattern of the path": ("classes: [nonGS, GS]\ngroup: '[^/]+/(?P<slide>s.)'", None),
     "no pattern": ("classes: [nonGS, GS]\ngroup:", "`group:` is missing"),
-    "classes and a table": (
-        "classes: [nonGS, GS]\nlabels: l.csv\ncolumns: {name: n, label: y}",
-        "a card has either `classes:",
+    "words of a table that seem to be the other way round": (
+        "classes: [sklerosiert, nicht]\nlabels: l.csv\ncolumns: {name: n, label: y}",
+        "which makes 'sklerosiert' label 0",
     ),
     "a table without columns": ("labels: l.csv", "`columns:` (name and label"),
     "a table that is not there": (

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from stages.base.errors import UserError
+from stages.dataset.card import read_dataset
+from stages.intake.crops import make_manifest
 from stages.intake.labels import read_labels
 from stages.intake.names import Names
+from tests.conftest import make_table
 from tests.repositories import make_another_laboratory, run_program
 
 CROPS = ["GS/a.png", "GS/b.png", "nonGS/a.png"]
@@ -122,3 +125,46 @@ def test_rows_of_other_files_are_ignored_only_if_each_file_must_have_a_label(wor
         labels_of(text)
     with pytest.raises(UserError, match=r"^t.csv: no label of GS/b.png"):
         labels_of("path,label\nGS/a.png,1\nnonGS/a.png,0\n", of_all=True)
+
+
+WORDS = """title: t
+labels: labels.csv
+columns: {{name: name, label: truth}}
+group: '(?P<slide>[a-z]+)'
+{more}
+"""
+
+
+def words_table(words, more):
+    names = [f"{letter}{number}.png" for letter in "abc" for number in range(3)]
+    rows = "".join(f"{name},{word}\n" for name, word in zip(names, words))
+    make_table(f"name,truth\n{rows}", names, card=WORDS.format(more=more))
+    return read_dataset("table")
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["classes: [nicht, sklerosiert]", "classes: [sklerosiert, nicht]\npositive: Sklerosiert"],
+)
+def test_a_card_names_the_words_for_labels(workplace, capsys, more):
+    dataset = words_table(["nicht", "Sklerosiert", " NICHT"] * 3, more.replace("Skl", "skl"))
+    rows = make_manifest(dataset, Path("unreadable.csv")).rows
+    assert [row.label for row in rows] == [0, 1, 0] * 3
+    printed, warned = capsys.readouterr()
+    assert "label 1, globally sclerotic: 3 with Sklerosiert in the column 'truth'" in printed
+    assert "read" not in warned
+
+
+def test_words_that_are_no_labels_are_counted_in_one_line(workplace):
+    words = ["nicht", "sklerosiert", "unklar"] * 3
+    for more, said in (
+        ("", "9 labels are not 0 or 1: 'nicht' (3), 'sklerosiert' (3), 'unklar' (3); if these are"),
+        ("classes: [0, 1]", "9 labels are not '0' or '1': 'nicht' (3),"),
+    ):
+        with pytest.raises(UserError) as error:
+            make_manifest(words_table(words, more), Path("unreadable.csv"))
+        assert f"data/table/labels.csv: {said}" in str(error.value), error.value
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError) as error:
+        make_manifest(words_table(words, "classes: [nicht, sklerosiert]"), Path("unreadable.csv"))
+    assert str(error.value).count("'unklar'; it must be 'nicht' or 'sklerosiert'") == 3

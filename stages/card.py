@@ -1,0 +1,140 @@
+"""Write the card of a dataset: look at its folder, propose, and check before anything is written.
+
+    python -m stages.card data/mine
+    python -m stages.card data/mine --slide '{site}_{slide}_{number}' --title 'Nephrectomies, PAS'
+
+The folder has the crops in two class folders, or with a table of labels. What the names do not tell
+is asked if this runs in a terminal, and must be given by an option otherwise. --slide says which
+part of a name is the slide (or the patient): {slide}, {site}, {number} and * stand for parts, as in
+'{slide}_{number}', or it is a regular expression with (?P<slide>...), or `none`.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from stages.base.arguments import argument_parser
+from stages.base.errors import UserError, run_program, warn
+from stages.base.files import replacing
+from stages.dataset.card import Dataset, read_dataset
+from stages.intake.crops import assign_slides
+from stages.intake.label_table import TableLabels, labels_from_table
+from stages.intake.labels import labels_from_folders
+from stages.intake.listing import Listing, list_images, no_image
+from stages.intake.proposal import propose_classes, propose_columns, propose_slides, propose_words
+
+SHOWN = 5
+# With fewer slides with sclerotic glomeruli, a fold has none.
+LEAST_SLIDES = 5
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    folder: Path = arguments.folder
+    card = folder.with_name(f"{folder.name}.yaml")
+    if not folder.is_dir() or folder.parent.name != "data":
+        raise UserError(f"{folder} must be a folder of crops in data/, such as data/mine")
+    if card.exists():
+        raise UserError(f"{card} already exists; edit it, or remove it")
+    listing = list_images(folder)
+    listing.refuse_problems()
+    listing.warn_of_ignored()
+    if not listing.images:
+        raise no_image(folder)
+    fields = propose(listing, arguments)
+    with replacing(card) as file:
+        yaml = YAML()
+        yaml.default_flow_style = None
+        yaml.width = 4096
+        yaml.dump(fields, file)
+    try:
+        say(read_dataset(folder.name, folder.parent), listing)
+    except UserError:
+        card.unlink()
+        raise
+    print(f"written: {card}; next: dvc add {folder}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argument_parser(__doc__)
+    parser.add_argument("folder", type=Path, help="the folder of the crops, such as data/mine")
+    parser.add_argument("--title", help="what the dataset is, in a line (default: asked)")
+    parser.add_argument(
+        "--classes",
+        nargs=2,
+        metavar=("OTHER", "SCLEROTIC"),
+        help="the class folders, or the words in the table, that of the sclerotic ones last",
+    )
+    parser.add_argument(
+        "--slide", metavar="PATTERN", help="which part of a name is the slide (default: proposed)"
+    )
+    return parser.parse_args()
+
+
+def propose(listing: Listing, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of the card."""
+    folder, images = listing.folder, listing.images
+    fields: dict[str, Any] = {"title": arguments.title or ask("title", folder.name)}
+    tables = [name for name in listing.others if name.lower().endswith((".csv", ".tsv", ".xlsx"))]
+    classes = None if tables else arguments.classes or propose_classes(images)
+    of_slides = None
+    if classes is None:
+        columns = propose_columns(folder, tables, images)
+        if words := arguments.classes or propose_words(columns):
+            fields["classes"] = [*words]
+        named = {"name": columns.name, "label": columns.label}
+        named |= {"slide": columns.slide} if columns.slide and not arguments.slide else {}
+        named |= {"site": columns.site} if columns.site else {}
+        fields |= {"labels": columns.table, "columns": named}
+        of_slides = named.get("slide")
+    else:
+        fields["classes"] = [*classes]
+    if not of_slides:
+        found = arguments.slide or propose_slides(images, classes or [])
+        fields["group"] = arguments.slide or ask("slide", found)
+    return fields | {"license": "not to be published"}
+
+
+def ask(name: str, proposed: str | None) -> str:
+    """Return what the user enters at a terminal, or what is proposed."""
+    if sys.stdin.isatty():
+        text = input(f"--{name} [{proposed or ''}]: ").strip() or proposed
+    else:
+        text = proposed
+    if not text:
+        raise UserError(f"the names do not tell the {name}; give --{name} (see --help)")
+    return text
+
+
+def say(dataset: Dataset, listing: Listing) -> None:
+    """Print what the card makes of the folder, and warn of what cannot work."""
+    found = (
+        labels_from_table(dataset, listing)
+        if dataset.card.labels
+        else TableLabels(labels_from_folders(dataset, listing.images), {}, {})
+    )
+    slides = assign_slides(dataset, listing.images, found.groups)
+    for path in listing.images[:: max(1, len(listing.images) // SHOWN)][:SHOWN]:
+        slide, site = slides[path]
+        print(f"{path}: slide {slide}" + f", site {site}" * bool(site))
+    crops = Counter(slide for slide, _ in slides.values())
+    positive = {slides[path][0] for path, label in found.labels.items() if label == 1}
+    print(
+        f"{len(slides)} crops of {len(crops)} slides, {len(positive)} with sclerotic glomeruli; "
+        f"{min(crops.values())} to {max(crops.values())} crops per slide"
+    )
+    if len(set(found.labels.values())) < 2:
+        warn("all crops have one label; a model needs both")
+    elif len(positive) < LEAST_SLIDES:
+        warn(
+            f"{len(positive)} slides have sclerotic glomeruli; five folds need at least "
+            f"{LEAST_SLIDES}, and ten are better: recalibrate published/aidpath instead"
+        )
+
+
+if __name__ == "__main__":
+    run_program(main)
