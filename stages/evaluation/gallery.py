@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from stages.model.file import MODEL
 
 # With more crops there is one page per slide.
 CROPS_PER_PAGE = 2000
+# How the names of folders end that hold crops with all of their pixels.
+NATIVES = "-crops"
 RULES = {
     "fixed": "fixed at 0.5",
     "youden": "highest Youden index on the validation slides",
@@ -89,8 +92,10 @@ def write_gallery(
     # Pages of an earlier run could be mistaken for this run's.
     written = {f"{number:04}.html" for number in range(1, len(rows) + 1)}
     for old in pages.iterdir():
-        if old.name not in written:
+        if old.is_file() and old.name not in written:
             old.unlink()
+        elif old.is_dir() and f"{old.name.removesuffix(NATIVES)}.html" not in written:
+            shutil.rmtree(old)
     with replacing(path) as file:
         file.write(
             TEMPLATES.get_template("index.html").render(
@@ -101,26 +106,36 @@ def write_gallery(
 
 def pages_folder(path: Path) -> Path:
     """Return the folder of the pages of the slides, next to the index."""
-    name = path.stem if path.suffix.lower() in (".html", ".htm") else path.name
-    return path.with_name(f"{name}-slides")
+    return path.with_name(f"{_name(path)}-slides")
+
+
+def natives_folder(path: Path) -> Path:
+    """Return the folder of the crops with all of their pixels, next to the page."""
+    return path.with_name(f"{_name(path)}{NATIVES}")
+
+
+def _name(path: Path) -> str:
+    return path.stem if path.suffix.lower() in (".html", ".htm") else path.name
 
 
 def refuse_pages(path: Path, crops: int) -> None:
-    """Raise `UserError` if pages per slide are needed, but their folder has other files in it."""
-    folder = pages_folder(path)
-    if crops <= CROPS_PER_PAGE or not folder.exists():
+    """Raise `UserError` if a folder that belongs to the page has other files in it."""
+    if crops > CROPS_PER_PAGE:
+        folder, pattern = pages_folder(path), rf"\d{{4,}}(\.html(\.part)?|{NATIVES})"
+        what = f"the pages of {crops:,} crops, one per slide, go there"
+    else:
+        folder, pattern = natives_folder(path), r"\d{6,}\.webp(\.part)?"
+        what = "the crops with all of their pixels go there"
+    if not folder.exists():
         return
     if not folder.is_dir():
-        raise UserError(
-            f"--html: {folder} is not a folder; the pages of {crops:,} crops, one per slide, go "
-            "there"
-        )
+        raise UserError(f"--html: {folder} is not a folder; {what}")
     if others := sorted(
-        one.name for one in folder.iterdir() if not re.fullmatch(r"\d{4,}\.html(\.part)?", one.name)
+        one.name for one in folder.iterdir() if not re.fullmatch(pattern, one.name)
     ):
         raise UserError(
-            f"--html: {folder} holds {others[0]!r}, which is not a page of an earlier run; "
-            "choose another name"
+            f"--html: {folder} holds {others[0]!r}, which is not of an earlier run; choose another "
+            "name"
         )
 
 
@@ -231,22 +246,30 @@ def _write_page(
         slides=rows,
         has_labels=any(one.label is not None for one in predictions),
         has_novelty=any(one.novelty is not None for one in predictions),
-        about={"key": f"glomeruli-{key}", "slides": says},
-        crops=_crops(folder, predictions, classifier, about["classes"]),
+        about={"key": f"glomeruli-{key}", "slides": says, "natives": natives_folder(path).name},
+        crops=_crops(folder, predictions, classifier, about["classes"], path),
     )
     with replacing(path) as file:
         file.writelines(pieces)
 
 
 def _crops(
-    folder: Path, predictions: Sequence[Prediction], classifier: Classifier, classes: Sequence[str]
+    folder: Path,
+    predictions: Sequence[Prediction],
+    classifier: Classifier,
+    classes: Sequence[str],
+    path: Path,
 ) -> Iterator[dict[str, Any]]:
-    """Yield what the page says about each crop, the most probably positive first."""
+    """Yield what the page `path` says about each crop, the most probably positive first."""
     order = sorted(predictions, key=lambda one: (-one.probability, one.name))
     probability = np.array([one.probability for one in order], dtype=np.float64)
     distances = confidence(probability, classifier.decision.threshold)
-    pictures = thumbnails([folder / one.name for one in order], classifier)
-    for (picture, heat), one, distance in zip(pictures, order, distances):
+    natives = [natives_folder(path) / f"{row:06}.webp" for row in range(1, len(order) + 1)]
+    if natives_folder(path).is_dir():  # Crops of an earlier run could be mistaken for this run's.
+        for old in natives_folder(path).iterdir():
+            old.unlink()
+    pictures = thumbnails([folder / one.name for one in order], natives, classifier)
+    for (picture, heat), native, one, distance in zip(pictures, natives, order, distances):
         wrong = one.label not in (None, one.predicted)
         is_novel = one.novelty is not None and one.novelty > OUT_OF_DISTRIBUTION
         predicted, label = classes[one.predicted], None if one.label is None else classes[one.label]
@@ -268,6 +291,7 @@ def _crops(
             "is_novel": is_novel,
             "confidence": f"{distance:.6f}",
             "alt": f"{', '.join(alt)}: {one.name}",
+            "native": quote(f"{native.parent.name}/{native.name}"),
             "picture": picture,
             "heat": heat,
         }

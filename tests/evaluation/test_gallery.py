@@ -270,6 +270,50 @@ def test_keyboard_control(page):
     assert page.locator("dialog[open]").count() == 0
 
 
+def test_keys_work_as_soon_as_the_page_opens(page):
+    page.keyboard.press("ArrowRight")
+    at = page.evaluate("document.activeElement.closest('.crop')?.dataset.name")
+    assert at == shown(page)[0]
+
+
+def test_enter_shows_all_pixels_and_zooms(page, browser, written, tmp_path):
+    def pixels(there):
+        there.wait_for_function("document.getElementById('pixels').textContent")
+        return there.inner_text("#pixels")
+
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    # The crops have 24 x 20 pixels, and margins of white.
+    assert pixels(page).startswith("24 \N{MULTIPLICATION SIGN} 24 pixels, ")
+    before = page.locator("dialog .picture").bounding_box()["width"]
+    page.keyboard.press("-")
+    assert page.locator("dialog .picture").bounding_box()["width"] == pytest.approx(before / 1.5)
+    assert not violations(page)
+    # A page without its folder says so.
+    shutil.copy(written, tmp_path / "alone.html")
+    context = new_context(browser)
+    alone = context.new_page()
+    alone.goto((tmp_path / "alone.html").as_uri())
+    alone.locator(".crop .picture").first.click()
+    alone.wait_for_function("document.getElementById('pixels').textContent.startsWith('reduced')")
+    assert "the folder page-crops is not beside this page" in pixels(alone)
+    context.close()
+
+
+def test_nothing_is_cut_at_either_width(browser, written):
+    for width in (1200, 390):
+        context = new_context(browser, viewport={"width": width, "height": 800})
+        page = context.new_page()
+        page.goto(written.as_uri())
+        is_open = page.evaluate("document.querySelector('.filters').open")
+        assert is_open == (width == 1200)
+        page.evaluate("document.querySelector('.filters').open = true")
+        for one in page.locator(".toolbar select, .toolbar button, .toolbar input").all():
+            box = one.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width
+        context.close()
+
+
 def test_corrections_survive_a_reload_and_are_read_back(page, crops, tmp_path):
     _, predictions, _ = crops
     assert page.locator("#save").is_disabled()
@@ -358,7 +402,7 @@ def test_many_crops_give_one_page_per_slide(crops, tmp_path, monkeypatch, browse
     write_gallery(path, folder, predictions, classifier, folder / "model")
     # Three slides of ten crops: eight and two on each.
     assert sorted(one.name for one in pages_folder(path).iterdir()) == [
-        f"{number:04}.html" for number in range(1, 7)
+        f"{number:04}{kind}" for number in range(1, 7) for kind in ("-crops", ".html")
     ]
     context = new_context(browser)
     page = context.new_page()

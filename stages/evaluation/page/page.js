@@ -115,14 +115,44 @@ function focusOn(crop) {
   else crop.querySelector(".picture").focus();
 }
 
+// Of the enlarged crop: how many pixels of the screen one of its pixels takes; 0 to fit the window.
+let zoom = 0;
+
 function enlarge() {
+  if (enlarged !== active) zoom = 0;
   enlarged = active;
-  const picture = dialog.querySelector(".picture");
-  for (const kind of ["square", "heat"]) picture.querySelector("." + kind).src = active.querySelector("img." + kind).src;
-  picture.querySelector(".square").alt = active.querySelector("img.square").alt;
-  dialog.querySelector("figcaption").textContent = active.querySelector("img.square").alt;
+  const picture = dialog.querySelector(".picture"), square = picture.querySelector(".square");
+  const small = active.querySelector("img.square").src, native = active.dataset.native;
+  picture.querySelector(".heat").src = active.querySelector("img.heat").src;
+  square.onload = size;
+  square.onerror = () => { square.onerror = null; square.src = small; byId("pixels").textContent = `reduced: the folder ${about.natives} is not beside this page`; };
+  byId("pixels").textContent = "";
+  square.src = native || small;
+  square.alt = active.querySelector("img.square").alt;
+  dialog.querySelector("figcaption").textContent = square.alt;
   showMark(active);
   if (!dialog.open) dialog.showModal();
+  size();
+}
+
+function size() {
+  const picture = dialog.querySelector(".picture"), {naturalWidth: width, naturalHeight: height} = picture.querySelector(".square");
+  const place = picture.parentElement, fit = Math.min(place.clientWidth / width, place.clientHeight / height);
+  if (!width) return;
+  const scale = zoom || fit;
+  picture.style.width = `${width * scale}px`;
+  picture.style.aspectRatio = `${width} / ${height}`;
+  if (!byId("pixels").textContent.startsWith("reduced")) byId("pixels").textContent = `${width} × ${height} pixels, ${Math.round(100 * scale)} %`;
+}
+
+// Keep the middle of the crop in the middle.
+function zoomBy(factor) {
+  const picture = dialog.querySelector(".picture"), place = picture.parentElement, before = picture.clientWidth;
+  const at = [place.scrollLeft + place.clientWidth / 2, place.scrollTop + place.clientHeight / 2];
+  zoom = Math.min(16, Math.max(0.1, factor * before / picture.querySelector(".square").naturalWidth));
+  size();
+  const grown = picture.clientWidth / before;
+  place.scrollTo(at[0] * grown - place.clientWidth / 2, at[1] * grown - place.clientHeight / 2);
 }
 
 function heatOn(on) {
@@ -146,8 +176,15 @@ function walk(key) {
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select")) return;
   if (event.key === "h" || event.key === "H") return heatOn(!document.body.classList.contains("heat-on"));
-  if (!active || !(dialog.open || event.target.closest(".crop"))) return;
-  if (/^(Arrow|Home$|End$)/.test(event.key)) walk(event.key);
+  if (!active) return;
+  // Before anything has the focus, an arrow leads to the first crop.
+  if (event.target === document.body && !dialog.open && /^(Arrow|Enter$)/.test(event.key)) {
+    event.preventDefault();
+    return focusOn(active);
+  }
+  if (!(dialog.open || event.target.closest(".crop"))) return;
+  if (dialog.open && /^[-+=]$/.test(event.key)) zoomBy(event.key === "-" ? 1 / 1.5 : 1.5);
+  else if (/^(Arrow|Home$|End$)/.test(event.key)) walk(event.key);
   else if (event.key === "0" || event.key === "1") marks.get(active.dataset.name) === event.key || mark(active, event.key);
   else if (event.key === "Delete" || event.key === "Backspace") mark(active);
   else return;
@@ -165,12 +202,16 @@ list.addEventListener("click", event => {
 for (const button of dialog.querySelectorAll(".mark")) button.onclick = () => mark(active, button.dataset.label);
 byId("back").onclick = () => walk("ArrowLeft");
 byId("next").onclick = () => walk("ArrowRight");
+byId("smaller").onclick = () => zoomBy(1 / 1.5);
+byId("larger").onclick = () => zoomBy(1.5);
+addEventListener("resize", () => dialog.open && size());
 byId("close").onclick = () => dialog.close();
 for (const id of ["heat", "heat-here"]) byId(id).onclick = () => heatOn(!document.body.classList.contains("heat-on"));
 // The browser would focus the crop that was enlarged first.
 dialog.addEventListener("close", () => focusOn(enlarged));
 for (const id of ["show", "slide", "order"]) byId(id).onchange = arrange;
 byId("search").oninput = arrange;
+document.querySelector(".filters").open = !matchMedia("(max-width: 600px)").matches;
 crops.forEach(showMark);
 countMarks();
 if (!kept) keep();
