@@ -34,7 +34,7 @@ def main() -> None:
             crop = draw_glomerulus(random, slide, make_tuft(random)[0])
             crop.save(folder / f"{name}_{number:02}.png")
         command = [sys.executable, "-m", "stages.predict", str(folder), "--html", f"{place}/a.html"]
-        command += ["--model", str(PROJECT / "published/aidpath"), "--output", f"{place}/a.csv"]
+        command += ["--model", "published/aidpath", "--output", f"{place}/a.csv"]
         command += ["--slide", r"(?P<slide>.+)_\d+\.png$"]
         subprocess.run(command, check=True, cwd=PROJECT)
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
