@@ -590,8 +590,17 @@ def startup(folder: Path, rounds: int) -> Iterator[Row]:
         yield Row(f"start-up of {stage}", "s", ours, None, limit, False, most=0.5)
 
 
-def python(*arguments: str, where: Path = PROJECT) -> str:
-    paths = {"PYTHONPATH": str(PROJECT)}
+def jax(folder: Path, rounds: int) -> Iterator[Row]:
+    """Training on JAX on the CPU, evaluation included, and `train_on_batch` of one batch."""
+    arguments = ["train", "--crops", "256", "--size", "128", "--batch", "32", "--epochs", "3"]
+    said = python("-m", "benchmarks.gpu", *arguments, KERAS_BACKEND="jax")
+    found = dict(re.findall(r"^batches of 32: (.+): (\d+) crops/s$", said, flags=re.MULTILINE))
+    ours, limit = float(found["stages.train"]), float(found["limit, one batch"])
+    yield Row("train, JAX on the CPU", "crops/s", ours, None, limit)
+
+
+def python(*arguments: str, where: Path = PROJECT, **variables: str) -> str:
+    paths = {"PYTHONPATH": str(PROJECT)} | variables
     command = [sys.executable, *arguments]
     return subprocess.run(
         command, cwd=where, env=environment() | paths, check=True, capture_output=True, text=True
@@ -636,6 +645,7 @@ def growth(folder: Path, rounds: int) -> Iterator[Row]:
 ROWS = {
     "pad": pad,
     "train": train,
+    "jax": jax,
     "predict": predict,
     "export": export,
     "dvc": dvc,
