@@ -53,9 +53,10 @@ def measure(deterministic: bool) -> dict[str, float]:
     import numpy as np
 
     from stages.model.augment import AugmentParameters
-    from stages.model.backbone import build_backbone, extract_features
+    from stages.model.backbone import build_backbone
     from stages.model.backend import keras, make_deterministic
     from stages.model.batches import Batches, predict
+    from stages.model.forward import Forward
     from stages.model.networks import build_model, to_log_odds
     from stages.training.fit import cross_entropy
     from tests.drawn import model_parameters
@@ -84,10 +85,11 @@ def measure(deterministic: bool) -> dict[str, float]:
     predicted = 3 * CROPS / (time.perf_counter() - start)
     backbone = build_backbone("efficientnet_lite0", "none", 224)
     squares = np.random.default_rng(0).integers(0, 256, (VIEWS // 8, 224, 224, 3), dtype=np.uint8)
-    extract_features(backbone, squares[:4])
+    forward = Forward(backbone, 8, 4)
+    forward.start(squares[:4])()
     start = time.perf_counter()
     for place in range(0, len(squares), 4):
-        extract_features(backbone, squares[place : place + 4])
+        forward.start(squares[place : place + 4])()
     return {
         "crops trained on": CROPS / float(np.median(np.diff(moments)[1:])),
         "crops predicted": predicted,

@@ -448,8 +448,9 @@ numpy.savetxt("limit.csv", model.predict(pixels, batch_size=32, verbose=0))
 
 def predict_with(model, folder: Path, rounds: int) -> Row:
     """Ours, one image at a time, and only decoding (Pillow on all cores), then the forward pass."""
-    from stages.evaluation.classifier import Crops, read_classifier, score_crops
+    from stages.evaluation.classifier import Crops, read_classifier
     from stages.evaluation.predictions import Prediction, write_predictions
+    from stages.evaluation.scoring import score_crops
     from stages.images.squares import make_square
 
     files = native_crops() * 40

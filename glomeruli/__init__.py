@@ -72,7 +72,7 @@ class Model:
     """
 
     def __init__(self, classifier: Classifier):
-        from stages.evaluation.classifier import scoring_model
+        from stages.evaluation.scoring import scoring_model
 
         self._classifier, self._scoring = classifier, scoring_model(classifier)
         first, second = classifier.made.class_names
@@ -93,7 +93,8 @@ class Model:
             Error: a crop does not open as an image, or is an array of another type, shape or range;
                 one line for each. No crop is then predicted.
         """
-        from stages.evaluation.classifier import Crops, score
+        from stages.evaluation.classifier import Crops
+        from stages.evaluation.scoring import score
         from stages.model.backend import plain_settings
 
         given = _list_of(crops)
@@ -103,7 +104,7 @@ class Model:
         made, decision = self._classifier.made, self._classifier.decision
         with plain_settings():
             opened = Crops(names, made, lambda row: _picture(given[row], names[row]))
-            scores = score(self._classifier, self._scoring, opened, lambda number: None)
+            scores = score(self._classifier, self._scoring, opened)
         refuse(scores.problems[row] for row in sorted(scores.problems))
         predicted = decision.is_positive(scores.probability)
         uncertain = decision.is_uncertain(scores.probability)

@@ -18,7 +18,7 @@ from stages.base.files import write_json, write_table
 from stages.base.parameters import read_params
 from stages.dataset.card import Dataset, read_dataset
 from stages.dataset.seen import Seen
-from stages.evaluation.classifier import Crops, read_classifier, score_crops, warn_if_drawn
+from stages.evaluation.classifier import Crops, read_classifier, warn_if_drawn
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
 from stages.evaluation.readers import crops_read, measure_readers, print_readers
 from stages.evaluation.results import (
@@ -30,6 +30,7 @@ from stages.evaluation.results import (
     print_sites,
     write_sites,
 )
+from stages.evaluation.scoring import score_crops
 from stages.images.opening import load_image, pixel_digest
 from stages.images.sheets import save_png
 from stages.intake.crops import (

@@ -5,6 +5,8 @@ training. The features depend on no split, seed or head, so that another one tra
 Without a frozen backbone there is nothing to compute.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +14,22 @@ import numpy as np
 from stages.base.errors import run_program
 from stages.base.files import replacing
 from stages.base.fingerprint import code_files, fingerprint
-from stages.base.memory import keep_freed_memory
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, IMAGES, open_squares, write_features_card
 from stages.model.augment import augment
-from stages.model.parameters import AugmentParameters
+from stages.model.parameters import AugmentParameters, FeaturesParameters
 from stages.model.steps import ModelParameters
 from stages.workers.growing import growing_array
-from stages.workers.progress import progress
+from stages.workers.progress import progress, warn_if_long
 
-BATCH = 8
+ENOUGH = 2  # Batches after which the speed is known: the first one is compiled.
 PART = Path("data/features.part")  # Left by a run that was killed.
 
 
 def main() -> None:
     params = read_params("model", ModelParameters)
     changes = read_params("train.augment", AugmentParameters)
+    batch_size = read_params("features", FeaturesParameters).batch_size
     squares = open_squares()
     if not params.frozen:
         with replacing(FEATURES, binary=True) as npy:
@@ -36,36 +38,51 @@ def main() -> None:
         print(f"nothing to do: model.step {params.step} has no frozen backbone")
         return
     # Keras takes seconds to import; a step without a backbone does not wait for it.
-    from stages.model.backbone import backbone_parts, extract_features
+    from stages.model.backbone import backbone_parts
     from stages.model.backend import keras, make_deterministic, runtime_environment
+    from stages.model.device import describe_device
+    from stages.model.forward import Forward, in_flight
 
     make_deterministic(0)
+    print(describe_device(), flush=True)
     backbone, _ = backbone_parts(params, squares.shape[1])
     views, length = 8 + params.jittered_views, backbone.output_shape[1]
     key = fingerprint(
         [params.of_features(changes), runtime_environment() | {"keras": keras.__version__}],
         [IMAGES, *params.own_weights, *code_files()],
     )
-    with (
-        growing_array(FEATURES, PART, (len(squares), views, length), BATCH, key) as rows,
-        progress(total=len(squares), initial=rows.done, desc=params.step, unit="crop") as bar,
-    ):
-        for start in range(rows.done, len(squares), BATCH):
-            keep_freed_memory()
-            batch = squares[start : start + BATCH]
-            features = [extract_features(backbone, batch)]
+    turned = Forward(backbone, 8, batch_size or None)
+    plain = Forward(backbone, 1, turned.batch) if params.jittered_views else turned
+
+    def started(first: int) -> Iterator[Callable[[], np.ndarray]]:
+        for start in range(first, len(squares), turned.batch):
+            batch = np.array(squares[start : start + turned.batch])
+            of_views = [turned.start(batch)]
             for view in range(params.jittered_views):
                 # Depends only on row and view, as it depends on row and epoch in training.
                 jittered = [
                     augment(square, changes, np.random.default_rng([row, view]))
                     for row, square in enumerate(batch, start)
                 ]
-                found = backbone.predict_on_batch(np.stack(jittered))
-                features.append(np.asarray(found)[:, None])
-            rows.append(np.concatenate(features, axis=1))
-            bar.update(len(batch))
+                of_views.append(plain.start(np.stack(jittered)))
+            yield partial(joined, of_views)
+
+    with (
+        growing_array(FEATURES, PART, (len(squares), views, length), turned.batch, key) as rows,
+        progress(total=len(squares), initial=rows.done, desc=params.step, unit="crop") as bar,
+    ):
+        for number, features in enumerate(in_flight(started(rows.done))):
+            rows.append(features)
+            bar.update(len(features))
+            if number == ENOUGH:
+                warn_if_long(bar)
     write_features_card(params.of_features(changes))
     print(f"{len(squares)} crops, {views} views, {length} features of {params.step}: {FEATURES}")
+
+
+def joined(of_views: Sequence[Callable[[], list[np.ndarray]]]) -> np.ndarray:
+    """Return the features of a batch in all views, from what `Forward.start` returned for each."""
+    return np.concatenate([fetch()[0] for fetch in of_views], axis=1)
 
 
 if __name__ == "__main__":

@@ -19,16 +19,16 @@ from pathlib import Path
 from stages.base.arguments import argument_parser
 from stages.base.errors import refuse, run_program
 from stages.base.files import refuse_outputs, write_table
-from stages.evaluation.about_model import about_model
+from stages.evaluation.about_model import about_device, about_model
 from stages.evaluation.arguments import add_column_arguments, add_model_arguments
 from stages.evaluation.classifier import (
     Crops,
     read_card,
     read_classifier,
     refuse_drawn,
-    score_crops,
     warn_if_drawn,
 )
+from stages.evaluation.finished import KEPT, open_finished
 from stages.evaluation.gallery import refuse_pages, write_gallery
 from stages.evaluation.predictions import (
     MEASURES,
@@ -43,6 +43,7 @@ from stages.evaluation.predictions import (
     write_predictions,
     write_slide_counts,
 )
+from stages.evaluation.scoring import score_crops
 from stages.evaluation.slide_names import find_slides
 from stages.intake.labels import read_labels
 from stages.intake.names import Names
@@ -97,6 +98,7 @@ def main() -> None:
         arguments.model, arguments.weights, allow_drawn=arguments.allow_drawn
     )
     print(f"model: {about_model(arguments.model, classifier)}", file=sys.stderr)
+    print(about_device(), file=sys.stderr)
     of_table = columns.of("slide") if columns else None
     slides = find_slides(
         names,
@@ -105,9 +107,12 @@ def main() -> None:
         arguments.per_slide is not None,
         of_table,
     )
-    scores = score_crops(classifier, opened)
+    finished = open_finished(arguments.output, arguments.model)
+    scores = score_crops(classifier, opened, finished)
     problems = scores.problems
     if problems and (arguments.unreadable == "refuse" or len(problems) == len(names)):
+        if finished and len(problems) < len(names):
+            print(KEPT.format(len(names) - len(problems)), file=sys.stderr)
         refuse([problems[row] for row in sorted(problems)])
     for row in sorted(problems):
         print(f"warning: skipped: {problems[row]}", file=sys.stderr)
@@ -142,6 +147,8 @@ def main() -> None:
         ]
         files = write_slide_geojson(arguments.geojson, places, drawn).values()
         print(f"for QuPath: {', '.join(map(str, files))}")
+    if finished:
+        finished.remove()
     sclerotic = sum(one.predicted for one in predictions)
     uncertain = sum(one.uncertain for one in predictions)
     counts = f"{sclerotic} globally sclerotic, {uncertain} uncertain; {len(problems)} skipped"

@@ -24,12 +24,7 @@ import numpy as np
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
 from stages.evaluation.arguments import add_column_arguments, add_model_arguments
-from stages.evaluation.classifier import (
-    Crops,
-    read_classifier,
-    score_crops,
-    warn_if_drawn,
-)
+from stages.evaluation.classifier import Crops, read_classifier, warn_if_drawn
 from stages.evaluation.recalibrated import (
     Recalibrated,
     Unlabeled,
@@ -37,6 +32,7 @@ from stages.evaluation.recalibrated import (
     refuse_unlike,
     write_model,
 )
+from stages.evaluation.scoring import score_crops
 from stages.evaluation.slide_names import find_slides
 from stages.intake.labels import read_labels
 from stages.intake.names import Names

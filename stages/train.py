@@ -25,6 +25,7 @@ from stages.dataset.seen import write_crops
 from stages.dataset.used_card import read_used_card
 from stages.model.backbone_card import backbone_card
 from stages.model.backend import keras, make_deterministic, runtime_environment
+from stages.model.device import describe_device
 from stages.model.file import MODEL, save_model
 from stages.model.folder import CARD, FOLDER, FORMAT_VERSION, digests
 from stages.model.steps import ModelParameters
@@ -45,6 +46,7 @@ def main() -> None:
     model_params = read_params("model", ModelParameters)
     dataset = read_used_card()
     make_deterministic(params.seed)
+    print(describe_device(), flush=True)
     here = runtime_environment()
     if not is_portable(here) or str(here["threads"]) != THREADS[1]:
         found = ", ".join(f"{name} {value}" for name, value in here.items())

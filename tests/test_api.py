@@ -20,7 +20,8 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 import glomeruli
-from stages.evaluation.classifier import Crops, read_classifier, score_crops
+from stages.evaluation.classifier import Crops, read_classifier
+from stages.evaluation.scoring import score_crops
 from stages.model.backend import keras, plain_settings
 from stages.model.file import save_model
 from tests.conftest import save_crop

@@ -145,6 +145,17 @@ def of_encoder(name: str) -> Callable[[Any], object]:
     return encoded
 
 
+def of_precision(member: str) -> object:
+    """Features, and how a GPU would multiply: a CPU does not know TF32."""
+    import tensorflow
+
+    from stages.model.device import set_precision
+
+    set_precision(member)
+    has_tf32 = tensorflow.config.experimental.tensor_float_32_execution_enabled()
+    return has_tf32, of_encoder("precision")(member)
+
+
 def trained_on(member: Any) -> object:
     make_classes(slides=3)
     dataset = read_dataset("small")
@@ -175,7 +186,7 @@ RUN: dict[str, Callable[[Any], object]] = {
     "model.initializer": of_network("initializer"),
     "model.trainable": of_backbone("model.trainable"),
     "model.tokens": of_encoder("tokens"),
-    "model.precision": of_encoder("precision"),
+    "model.precision": of_precision,
     "model.head": of_backbone("model.head"),
     "train.class_weight": lambda member: trained(
         **{"model.step": "conv1-dense1", "train.class_weight": member}

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 import unicodedata
 from pathlib import Path
@@ -15,7 +17,9 @@ import pytest
 import stages.predict
 from stages.base.errors import UserError
 from stages.base.files import sha256
-from tests.repositories import dvc, make_another_laboratory, run_program, set_params
+from stages.evaluation.classifier import BATCH
+from tests.fork_server import python
+from tests.repositories import ENVIRONMENT, dvc, make_another_laboratory, run_program, set_params
 
 
 def predict(*arguments):
@@ -177,11 +181,55 @@ def test_unreadable_images_are_refused_or_skipped(repository):
         and "mixed/text.jpg does not open" in error
     )
     assert error.count("error: ") == 1
+    # The others are not predicted again.
+    sclerotic = len(list(folder.iterdir())) - 2
+    assert f"note: the other {sclerotic} predictions are kept" in error
+    kept = Path("evaluation.csv.part").read_text().splitlines()
+    assert len(kept) == 1 + sclerotic
     code, printed, error = predict(folder, "--unreadable", "skip")
+    assert not Path("evaluation.csv.part").exists()
     assert code == 0 and "2 skipped" in printed and "warning: skipped: mixed/empty.png" in error
     names = [row["name"] for row in rows("evaluation.csv")]
     assert "empty.png" not in names and len(names) == len(list(folder.iterdir())) - 2
     assert [row["name"] for row in rows("evaluation.unreadable.csv")] == ["empty.png", "text.jpg"]
+
+
+@pytest.mark.slow
+def test_goes_on_after_a_kill_to_the_same_table(repository):
+    """SIGKILL leaves no time to clean up, and may leave half a line."""
+    script = (
+        "import os, signal, sys\n"
+        "from stages import predict; from stages.evaluation import finished\n"
+        "killed = int(sys.argv.pop(1)); plain = finished.Finished.add; count = rows = 0\n"
+        "def add(self, crops):\n"
+        "    global count, rows\n"
+        "    crops = list(crops); plain(self, crops); count += 1; rows += len(crops)\n"
+        "    if count == killed:\n"
+        "        self._stream.write(b'[\"torn'); self._stream.flush()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "finished.Finished.add = add; predict.main(); print('predicted', rows)\n"
+    )
+
+    def run(killed: int) -> subprocess.CompletedProcess:
+        command = [python(), "-c", script, str(killed), "data/demo"]
+        return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+
+    crops = len(list(Path("data/demo").rglob("*.png")))
+    whole = run(0)
+    assert f"predicted {crops}\n" in whole.stdout, whole.stderr
+    expected = Path("evaluation.csv").read_bytes()
+    Path("evaluation.csv").unlink()
+    assert run(1).returncode == -signal.SIGKILL
+    assert not Path("evaluation.csv").exists()
+    # A crop that has changed since is predicted again.
+    first = min(Path("data/demo").rglob("*.png"))
+    os.utime(first, ns=(0, 0))
+    rest = run(0)
+    assert f"predicted {crops - BATCH + 1}\n" in rest.stdout, rest.stderr
+    assert Path("evaluation.csv").read_bytes() == expected
+    assert not Path("evaluation.csv.part").exists()
+    Path("evaluation.csv.part").write_text("mine")
+    assert "evaluation.csv.part: it is not of this program; move it elsewhere" in run(0).stderr
 
 
 def test_errors_have_one_line(repository, tmp_path, monkeypatch):

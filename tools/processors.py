@@ -217,14 +217,15 @@ def dense_step() -> Named:
 
 def backbone_features() -> Named:
     """Features of efficientnet_lite0 at 224 pixels in the eight orientations."""
-    from stages.model.backbone import build_backbone, extract_features
+    from stages.model.backbone import build_backbone
     from stages.model.backend import make_deterministic
+    from stages.model.forward import Forward
     from tests.drawn import drawn_crops
 
     make_deterministic(0)
     squares, _ = drawn_crops(2, 224)
     backbone = build_backbone("efficientnet_lite0", _weights(), 224, (), 0.7)
-    yield "features", extract_features(backbone, squares)
+    yield "features", Forward(backbone, 8).start(squares)()[0]
 
 
 def backbone_fine_tuned() -> Named:

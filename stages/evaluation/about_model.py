@@ -26,3 +26,10 @@ def about_model(folder: Path, classifier: Classifier) -> str:
     if rates:
         line += f", with {rates} on its validation slides"
     return line + ("; recalibrated for another site" if made.recalibrated is not None else "")
+
+
+def about_device() -> str:
+    """Return a line that says what the model computes on."""
+    from stages.model.device import describe_device
+
+    return describe_device()

@@ -3,11 +3,10 @@
 Keras takes seconds to import, so functions import it; crops are opened meanwhile.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -16,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from stages.base import arithmetic
 from stages.base.errors import UserError, refuse, warn
 from stages.base.files import is_number, sha256
-from stages.base.memory import keep_freed_memory
 from stages.base.packages import warn_of_other_versions
 from stages.dataset.seen import CROPS, Seen, read_crops
 from stages.images.opening import doubts_of, load_image, pixel_digest
@@ -28,7 +26,6 @@ from stages.model.backbone_card import BackboneCard, join_backbone
 from stages.model.file import MODEL, load_model
 from stages.model.folder import CARD, WHOLE, Trained, read_model_json
 from stages.workers.cores import ahead
-from stages.workers.progress import progress
 
 if TYPE_CHECKING:
     from stages.model.backend import keras
@@ -171,22 +168,6 @@ def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> 
     return join_backbone(made.backbone, saved, made.size, weights) if made.backbone else saved
 
 
-class CropScores(NamedTuple):
-    """The scores of n files.
-
-    Attributes:
-        probability: of global sclerosis, calibrated, float64 (n,).
-        problems: by row, why a file does not open; its scores are meaningless.
-        novelty: float64 (n,); None if the model has no novelty reference.
-        trained_on: rows of crops that the model was trained on.
-    """
-
-    probability: np.ndarray
-    problems: dict[int, str]
-    novelty: np.ndarray | None
-    trained_on: set[int]
-
-
 class Crops:
     """Squares of crops, prefetched by threads as soon as this is constructed.
 
@@ -214,9 +195,9 @@ class Crops:
         waiting = max(BATCH, READY // (3 * made.size**2))
         self._squares = ahead(self._square, ((row,) for row in range(len(files))), waiting)
 
-    def batches(self) -> Iterator[np.ndarray]:
-        """Yield all squares once, uint8 (at most BATCH, size, size, 3)."""
-        while batch := list(islice(self._squares, BATCH)):
+    def batches(self, size: int) -> Iterator[np.ndarray]:
+        """Yield all squares once, `size` at a time, uint8 (n, side, side, 3)."""
+        while batch := list(islice(self._squares, size)):
             yield np.stack(batch)
 
     def _square(self, row: int) -> np.ndarray:
@@ -229,54 +210,3 @@ class Crops:
         except (UserError, OSError) as error:
             self.problems[row] = str(error)
             return np.zeros((self.made.size, self.made.size, 3), dtype=np.uint8)
-
-
-def scoring_model(classifier: Classifier) -> "keras.Model":
-    """Return a model that also outputs the features, if the classifier has novelty."""
-    from stages.model.networks import with_features
-
-    return with_features(classifier.model) if classifier.reference else classifier.model
-
-
-def score_crops(classifier: Classifier, crops: Crops) -> CropScores:
-    """Return the scores of crops; warn of doubtful ones and of those that it was trained on."""
-    with progress(total=len(crops.files), desc="predicting", unit="crop") as bar:
-        scores = score(classifier, scoring_model(classifier), crops, bar.update)
-    doubts = [doubt for row in sorted(crops.doubts) for doubt in crops.doubts[row]]
-    warn("read, with a doubt", doubts)
-    if scores.trained_on:
-        counts = f"{len(scores.trained_on)} of these {len(crops.files)} crops"
-        print(
-            f"warning: the model was trained on {counts}: their predictions do not show how good "
-            "it is",
-            file=sys.stderr,
-        )
-    return scores
-
-
-def score(
-    classifier: Classifier, model: "keras.Model", crops: Crops, done: Callable[[int], Any]
-) -> CropScores:
-    """Return the scores of crops, at least one, and print nothing.
-
-    Args:
-        model: the `scoring_model` of the classifier.
-        done: is called with the number of crops after each batch.
-    """
-    probability, features = [], []
-    for squares in crops.batches():
-        keep_freed_memory()
-        # Padded, because another batch size would trace the model anew.
-        padded = np.pad(squares, ((0, BATCH - len(squares)), (0, 0), (0, 0), (0, 0)))
-        output = model.predict_on_batch(padded)
-        first, *others = output if classifier.reference else [output]
-        probability.append(first[: len(squares)])
-        features += [one[: len(squares)] for one in others]
-        done(len(squares))
-    seen = classifier.seen
-    return CropScores(
-        classifier.decision.calibration(np.concatenate(probability)),
-        crops.problems,
-        classifier.reference.novelty(np.concatenate(features)) if features else None,
-        {row for row, digest in crops.digests.items() if seen.trained_on(digest)},
-    )

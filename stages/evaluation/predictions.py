@@ -10,8 +10,8 @@ import numpy as np
 
 from stages.base.errors import UserError
 from stages.base.files import write_json, write_table
-from stages.evaluation.classifier import CropScores
 from stages.evaluation.results import as_tested, measure, print_results
+from stages.evaluation.scoring import CropScores
 from stages.evaluation.slide_names import GIVE_PATTERN
 from stages.measures.calibration import log_odds
 from stages.measures.decision import Decision

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
-import numpy as np
-
 from stages.base.errors import UserError, refuse
 from stages.model.backend import fresh_names, keras, keras_home
+from stages.model.device import set_precision
 from stages.model.efficientnet_lite0 import efficientnet_lite0
 from stages.model.encoder import build_encoder
 from stages.model.steps import PACKAGED, WEIGHTS, BackboneParameters, Trainable
@@ -91,6 +90,7 @@ def backbone_parts(
         size: pixels per side of the squares.
         weights: the file or folder of weights; None for the one in data/weights/.
     """
+    set_precision(params.precision)
     if params.is_encoder:
         frozen, trained = build_encoder(
             weights or params.weights_file, size, params.tokens, params.precision, params.trainable
@@ -176,23 +176,3 @@ def _explain(error: Exception) -> str:
         bring = f"bring the file {file} (from {found[1]}) to {folder}/"
         return f"the weights, which training and predicting need, cannot be downloaded; {bring}"
     return text[:300]
-
-
-def orientations(pixels: np.ndarray) -> np.ndarray:
-    """Return the eight orientations of squares, uint8 (n, size, size, 3) to (8, n, size, size, 3).
-
-    The first are the squares themselves.
-    """
-    turned = [np.rot90(pixels, turns, axes=(1, 2)) for turns in range(4)]
-    return np.stack([*turned, *(square[:, :, ::-1] for square in turned)])
-
-
-def extract_features(backbone: keras.Model, squares: np.ndarray) -> np.ndarray:
-    """Return the features of squares, uint8 (n, size, size, 3), in their eight orientations.
-
-    Returns:
-        float32 (n, 8, D).
-    """
-    views = orientations(squares)
-    features = backbone.predict_on_batch(views.reshape(-1, *views.shape[2:]))
-    return np.asarray(features).reshape(8, len(squares), -1).swapaxes(0, 1)

@@ -1,8 +1,8 @@
 """Start Keras on the backend in KERAS_BACKEND (default TensorFlow): quiet, seeded, deterministic.
 
-This is the only module that knows backends by name. Import it before keras. In a hosted process
-(stages/base/arithmetic.py) Keras is imported with the settings of that process, which are replaced
-only inside `plain_settings`.
+Only this module and stages/model/device.py know backends by name. Import it before keras. In a
+hosted process (stages/base/arithmetic.py) Keras is imported with the settings of that process,
+which are replaced only inside `plain_settings`.
 """
 
 import importlib.util

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, assert_never
 import numpy as np
 
 from stages.base.errors import UserError
-from stages.model.backend import keras
+from stages.model.backend import has_accelerator, keras
 from stages.model.encoder_folder import (
     CONFIG,
     NEEDED,
@@ -98,7 +98,8 @@ def build_encoder(
     registers = described.config.get("num_register_tokens", 0)
     if first == len(layers):
         frozen = keras.Model(inputs, _features(x, tokens, registers), name=ENCODER)
-        _try(frozen, precision, size)
+        if precision == "bfloat16" and not has_accelerator():
+            _try(frozen, size)
         return Encoder(frozen, None)
     y = between = keras.Input(x.shape[1:], name="between")
     for layer in layers[first:]:
@@ -107,16 +108,14 @@ def build_encoder(
     return Encoder(keras.Model(inputs, x, name="frozen_blocks"), trained)
 
 
-def _try(model: keras.Model, precision: Precision, size: int) -> None:
-    """Raise `UserError` if the backend cannot compute in this precision on this processor."""
-    if precision == "float32":
-        return
+def _try(model: keras.Model, size: int) -> None:
+    """Raise `UserError` if the backend cannot compute in bfloat16 on this processor."""
     try:
         model.predict_on_batch(np.zeros((1, size, size, 3), dtype=np.uint8))
     except Exception:  # Each backend raises other kinds.
         raise UserError(
-            f"params.yaml: model.precision is {precision}, but {keras.backend.backend()} does not "
-            f"compute in {precision} here; use float32"
+            f"params.yaml: model.precision is bfloat16, but {keras.backend.backend()} does not "
+            "compute in bfloat16 here; use float32"
         ) from None
 
 
@@ -132,8 +131,9 @@ def _layers(folder: EncoderFolder, precision: Precision) -> tuple[Any, list[Any]
     settings = converter.convert_backbone_config(folder.config)
     if vit:  # The converter ignores it: mostly 1e-12 instead of 1e-6.
         settings["layer_norm_epsilon"] = folder.config["layer_norm_eps"]
+    dtype = "bfloat16" if precision == "bfloat16" else "float32"
     try:
-        network = converter.backbone_cls(**settings, dtype=precision)
+        network = converter.backbone_cls(**settings, dtype=dtype)
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{folder.path / CONFIG} describes no encoder: {reason}") from None

@@ -7,6 +7,7 @@ import numpy as np
 
 from stages.base.errors import UserError
 from stages.model.backend import keras
+from stages.model.forward import orientations
 from stages.model.steps import ModelParameters, parse_step
 
 MOST_WEIGHTS = 500_000_000
@@ -180,29 +181,27 @@ def side_by_side(models: Sequence[keras.Model], name: str) -> keras.Model:
     return keras.Model(inputs, keras.layers.Concatenate(name="members")(members), name=name)
 
 
+def one_orientation(model: keras.Model) -> keras.Model:
+    """Return the model that is averaged over orientations, or one that is not averaged as it is."""
+    names = {layer.name for layer in model.layers}
+    return model.get_layer("one_orientation") if "one_orientation" in names else model
+
+
 def with_features(model: keras.Model) -> keras.Model:
-    """Return a model that also outputs the features of the upright square, float32 (batch, D).
+    """Return a model that also outputs the features, float32 (batch, D).
 
     Args:
-        model: one of `join`, or its mean over orientations.
+        model: one of `join`.
     """
     names = {layer.name for layer in model.layers}
-    one = model.get_layer("one_orientation") if "one_orientation" in names else model
-    names = {layer.name for layer in one.layers}
-    features = one.get_layer("averages" if "averages" in names else "average1").output
-    upright = keras.Model(one.inputs, features, name="upright")
-    return keras.Model(model.inputs, [model.outputs[0], upright(model.inputs[0])], name=model.name)
+    features = model.get_layer("averages" if "averages" in names else "average1").output
+    return keras.Model(model.inputs, [model.outputs[0], features], name=model.name)
 
 
 def mean_of_orientations(model: keras.Model) -> keras.Model:
     """Return one model whose probabilities are the mean over the eight orientations of a square."""
     inputs = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
-    # TensorFlow's fast library does not rotate bytes, and prints that.
-    square = keras.ops.cast(inputs, "float32")
-    turned = [keras.ops.rot90(square, k=turns, axes=(1, 2)) for turns in (1, 2, 3)]
-    views = [inputs]
-    for view in (*turned, *(keras.ops.flip(one, axis=2) for one in (square, *turned))):
-        views.append(keras.ops.cast(view, "uint8"))
     name, model.name = model.name, "one_orientation"
-    mean = keras.layers.Average(name="mean_of_orientations")([model(view) for view in views])
+    views = [model(view) for view in orientations(inputs)]
+    mean = keras.layers.Average(name="mean_of_orientations")(views)
     return keras.Model(inputs, mean, name=name)

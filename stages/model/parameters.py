@@ -1,4 +1,4 @@
-"""`train.augment` in params.yaml."""
+"""`train.augment` and `features` in params.yaml."""
 
 from pydantic import Field
 
@@ -15,3 +15,9 @@ class AugmentParameters(Parameters):
     aspect: float = Field(ge=0, le=1)
     brightness: float = Field(ge=0, lt=1)
     stain: float = Field(ge=0, lt=1)
+
+
+class FeaturesParameters(Parameters):
+    """`features` in params.yaml; 0 for as fits the device."""
+
+    batch_size: int = Field(ge=0, le=65_536)

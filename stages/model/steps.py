@@ -30,7 +30,8 @@ STEPS = (
 # A number counts the last blocks.
 Trainable = Literal["frozen", "all"] | int
 Tokens = Literal["card", "class", "mean", "class_and_mean"]
-Precision = Literal["float32", "bfloat16"]
+# On a GPU, tf32 multiplies with 10 bits of each float32; a CPU computes both alike.
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 class BackboneParameters(Parameters):
@@ -119,21 +120,19 @@ class ModelParameters(BackboneParameters):
             raise ValueError(
                 f"with step {ENCODER}, feature_layers must be []; `tokens` chooses the features"
             )
-        if self.is_encoder and self.precision != "float32" and self.trainable != "frozen":
+        if self.precision == "bfloat16" and not (self.is_encoder and self.frozen):
             raise ValueError(
-                f"precision {self.precision} is for a frozen encoder; "
-                "one that is trained needs float32"
+                "precision bfloat16 is for a frozen encoder; otherwise it must be float32 or tf32"
             )
         if self.head != "logistic" and not self.frozen:
             raise ValueError(
                 f"head {self.head} is for a frozen backbone, whose features are computed once; "
                 "otherwise leave it logistic"
             )
-        if not self.is_encoder and (self.tokens, self.precision) != ("card", "float32"):
-            raise ValueError(
-                f"tokens and precision are those of step {ENCODER}; with {self.step} leave them "
-                "card and float32"
-            )
+        if self.precision != "float32" and not is_backbone(self.step):
+            raise ValueError(f"precision is that of backbones; with {self.step} leave it float32")
+        if not self.is_encoder and self.tokens != "card":
+            raise ValueError(f"tokens are those of step {ENCODER}; with {self.step} leave it card")
         return self
 
     @property

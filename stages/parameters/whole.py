@@ -14,6 +14,7 @@ from stages.intake.parameters import ManifestParameters, SplitParameters
 from stages.ladder.parameters import ClimbParameters
 from stages.measures.parameters import CalibrateParameters, EvaluateParameters
 from stages.measures.pseudonyms import read_key
+from stages.model.parameters import FeaturesParameters
 from stages.model.steps import ModelParameters, is_backbone, parse_step
 from stages.synthetic.parameters import DemoParameters
 from stages.training.parameters import TrainParameters
@@ -28,6 +29,7 @@ class Whole(Parameters):
     split: SplitParameters
     pad: PadParameters
     model: ModelParameters
+    features: FeaturesParameters
     train: TrainParameters
     calibrate: CalibrateParameters
     evaluate: EvaluateParameters

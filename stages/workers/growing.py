@@ -1,13 +1,20 @@
 """An array that is written batch by batch, and resumed after a run that was killed."""
 
 import os
+import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from stages.base.files import replacing
+
+# The most batches that wait to be written.
+WAITING = 16
+BETWEEN_SYNCS = 1  # second
 
 
 class GrowingArray:
@@ -24,12 +31,40 @@ class GrowingArray:
         self.done = shape[0] if rows >= shape[0] else rows // batch * batch
         self.file.truncate(header + self.done * row)
         self.file.seek(0, os.SEEK_END)
+        self._writer = ThreadPoolExecutor(1)
+        self._waiting: deque[Future] = deque()
+        self._synced, self._failed = time.monotonic(), False
 
     def append(self, rows: np.ndarray) -> None:
-        """Write some rows to the disk."""
+        """Write some rows, in another thread; they are on the disk a second later."""
+        self._waiting.append(self._writer.submit(self._write, rows))
+        while len(self._waiting) > WAITING or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
+
+    def close(self) -> None:
+        """Wait until all rows are on the disk."""
+        try:
+            while self._waiting:
+                self._waiting.popleft().result()
+            self._sync()
+        finally:
+            self._writer.shutdown(cancel_futures=True)
+            self.file.close()
+
+    def _write(self, rows: np.ndarray) -> None:
+        # After an error nothing more is written: rows would be missing in between.
+        if self._failed:
+            return
+        self._failed = True
         self.file.write(rows.astype("<f4").tobytes())
         self.file.flush()
+        if time.monotonic() - self._synced > BETWEEN_SYNCS:
+            self._sync()
+        self._failed = False
+
+    def _sync(self) -> None:
         os.fsync(self.file.fileno())
+        self._synced = time.monotonic()
 
 
 @contextmanager
@@ -53,7 +88,7 @@ def growing_array(
     try:
         yield rows
     finally:
-        rows.file.close()
+        rows.close()
     path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(part, path)
     key_file.unlink()

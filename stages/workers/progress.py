@@ -6,7 +6,10 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from stages.base.errors import warn
+
 BETWEEN_LINES = 30  # seconds
+LONG = 3600  # seconds
 
 
 class _Lines:
@@ -30,3 +33,15 @@ def progress(items: Iterable | None = None, **options: Any) -> tqdm:
     options |= {"mininterval": BETWEEN_LINES, "maxinterval": BETWEEN_LINES}
     # `delay`: no line before anything has been done.
     return tqdm(items, file=_Lines(sys.stderr), ascii=True, ncols=100, delay=1e-9, **options)
+
+
+def warn_if_long(bar: tqdm) -> None:
+    """Warn if the rest will take more than an hour at the speed until now."""
+    state = bar.format_dict
+    done = state["n"] - state["initial"]
+    seconds = state["elapsed"] / done * (state["total"] - state["n"])
+    if seconds > LONG:
+        warn(
+            f"the rest will take about {seconds / LONG:.1f} hours on this machine; it goes on "
+            "where it was interrupted, and a GPU is much faster (docs/encoders.md)"
+        )

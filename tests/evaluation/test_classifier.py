@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from stages.dataset.seen import Seen
-from stages.evaluation.classifier import BATCH, Classifier, Crops, score_crops
+from stages.evaluation.classifier import BATCH, Classifier, Crops
+from stages.evaluation.scoring import score_crops
 from stages.images.opening import load_image
 from stages.measures.novelty import empty_reference
 from tests.conftest import save_crop

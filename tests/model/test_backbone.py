@@ -18,20 +18,15 @@ from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import FEATURES, open_features, open_squares, read_cohort
 from stages.evaluation.attention import Attention
-from stages.evaluation.classifier import (
-    Crops,
-    read_card,
-    read_classifier,
-    read_network,
-    score_crops,
-)
+from stages.evaluation.classifier import Crops, read_card, read_classifier, read_network
+from stages.evaluation.scoring import mean_of_views, score_crops, scoring_model
 from stages.manifest import main as make_manifest
-from stages.model.backbone import build_backbone, orientations, set_trainable
+from stages.model.backbone import build_backbone, set_trainable
 from stages.model.backend import keras
 from stages.model.batches import predict
 from stages.model.efficientnet_lite0 import efficientnet_lite0, read_torch_file
 from stages.model.file import load_model, save_model
-from stages.model.networks import with_features
+from stages.model.forward import orientations
 from stages.model.steps import ModelParameters, backbone_names
 from stages.training.fit import balanced_class_weight
 from stages.training.head import fit_head, fit_neighbors
@@ -171,7 +166,7 @@ def test_failed_download_names_the_file_to_bring():
 
 def test_eight_different_orientations():
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
-    views = orientations(pixels)
+    views = np.stack([np.asarray(view) for view in orientations(pixels)])
     assert views.shape == (8, 2, 4, 4, 3) and np.array_equal(views[0], pixels)
     assert len({view[0].tobytes() for view in views}) == 8
     assert all(
@@ -238,11 +233,13 @@ def test_saved_model_also_outputs_the_features_of_the_upright_square(small, aver
     calibrate.main()
     classifier = read_classifier(Path("models"))
     squares, rows = open_squares(), np.arange(4)
-    probability, features = with_features(classifier.model).predict(
-        np.array(squares[rows]), verbose=0
+    probability, features = scoring_model(classifier).start(squares[rows])()
+    views = 8 if averaged else 1
+    assert probability.shape == (4, views, 1) and features.shape == (4, views, 512)
+    assert mean_of_views(probability)[:, 0] == pytest.approx(
+        predict(classifier.model, squares, rows), abs=1e-5
     )
-    assert probability[:, 0] == pytest.approx(predict(classifier.model, squares, rows), abs=1e-5)
-    assert features == pytest.approx(np.array(open_features()[rows, 0]), rel=1e-3, abs=1e-4)
+    assert features[:, 0] == pytest.approx(np.array(open_features()[rows, 0]), rel=1e-3, abs=1e-4)
     cohort = read_cohort()
     scores = score_crops(
         classifier,

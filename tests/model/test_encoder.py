@@ -22,12 +22,14 @@ from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import open_features, open_squares, read_cohort
 from stages.evaluation.attention import Attention
-from stages.evaluation.classifier import Crops, read_classifier, score_crops
+from stages.evaluation.classifier import Crops, read_classifier
+from stages.evaluation.scoring import score_crops
 from stages.manifest import main as make_manifest
 from stages.model.backend import keras
 from stages.model.batches import predict
 from stages.model.encoder import build_encoder
 from stages.model.file import load_model
+from stages.model.forward import ON_CPU
 from stages.model.steps import ModelParameters
 from tests.conftest import PROJECT, make_classes
 from tests.fork_server import python
@@ -297,9 +299,10 @@ def test_refuses_to_train_more_blocks_than_there_are(folder):
     [
         ({"weights": "imagenet"}, "must be the name of a folder in data/weights/"),
         ({"feature_layers": ["a"]}, "feature_layers must be"),
-        ({"precision": "bfloat16", "trainable": 1}, "needs float32"),
-        ({"step": "logistic", "precision": "bfloat16"}, "leave them card and float32"),
-        ({"step": "efficientnet_lite0", "tokens": "mean"}, "leave them card and float32"),
+        ({"precision": "bfloat16", "trainable": 1}, "is for a frozen encoder"),
+        ({"step": "logistic", "precision": "tf32"}, "with logistic leave it float32"),
+        ({"step": "efficientnet_lite0", "precision": "bfloat16"}, "must be float32 or tf32"),
+        ({"step": "efficientnet_lite0", "tokens": "mean"}, "with efficientnet_lite0 leave it card"),
     ],
 )
 def test_refuses_contradictory_parameters(workplace, values, said):
@@ -418,13 +421,13 @@ def test_features_resume_after_a_kill(small, monkeypatch):
     """SIGKILL leaves no time to clean up."""
     script = (
         "import os, signal; from stages.workers import growing; from stages import features\n"
-        "plain = growing.GrowingArray.append\n"
-        "def append(self, rows):\n"
-        "    plain(self, rows); append.count += 1\n"
-        "    if append.count == 1:\n"
+        "plain = growing.GrowingArray._write\n"
+        "def write(self, rows):\n"
+        "    plain(self, rows); write.count += 1\n"
+        "    if write.count == 1:\n"
         "        self.file.write(b'torn'); self.file.flush()\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "append.count = 0; growing.GrowingArray.append = append; features.main()"
+        "write.count = 0; growing.GrowingArray._write = write; features.main()"
     )
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     run = [python(), "-c", script]
@@ -435,7 +438,7 @@ def test_features_resume_after_a_kill(small, monkeypatch):
     assert subprocess.run(run, env=environment, capture_output=True).returncode == -signal.SIGKILL
     rows = 4 * 8 * 64
     header = 128
-    assert (Path("data/features.part").stat().st_size - header) // rows == 2 * features.BATCH
+    assert (Path("data/features.part").stat().st_size - header) // rows == 2 * ON_CPU[8]
     again = subprocess.run(
         [python(), "-c", script.replace("== 1", "== -1")],
         env=environment,

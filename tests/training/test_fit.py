@@ -20,9 +20,9 @@ from stages.base.parameters import read_params
 from stages.dataset.cohort import open_squares, read_cohort
 from stages.dataset.predictions import read_predictions
 from stages.model import batches
-from stages.model.backbone import orientations
 from stages.model.backend import keras
 from stages.model.file import load_model
+from stages.model.forward import orientations
 from stages.model.networks import to_log_odds
 from stages.training import fit as fit_module
 from stages.training.fit import Record, balanced_class_weight, channel_statistics, fit

@@ -4,7 +4,7 @@ import io
 import sys
 
 from stages.workers import progress as progress_module
-from stages.workers.progress import progress
+from stages.workers.progress import progress, warn_if_long
 
 
 def test_progress_is_lines_where_nobody_watches(monkeypatch):
@@ -30,3 +30,15 @@ def test_progress_now_and_then(monkeypatch):
         and all(line.startswith("predicting: ") for line in lines)
         and "3/3" in lines[-1]
     )
+
+
+def test_warns_of_hours(monkeypatch, capsys):
+    with progress(total=100, initial=40) as bar:
+        bar.update(20)
+        # 40 crops are left, at 20 in this time.
+        for seconds, said in ((1790, ""), (3600, "the rest will take about 2.0 hours")):
+            monkeypatch.setattr(bar, "start_t", bar._time() - seconds)
+            capsys.readouterr()
+            warn_if_long(bar)
+            error = capsys.readouterr().err
+            assert said in error and error.count("warning: ") == bool(said)
