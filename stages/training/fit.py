@@ -49,7 +49,7 @@ def fit(
         images: squares, uint8 (N, size, size, 3).
         y: labels 0 and 1, int (N,).
         train, val: rows, int.
-        record: with a fingerprint, the state is saved after each epoch, and a killed run of the
+        record: with a fingerprint, the state is saved after epochs, and a killed run of the
             same fingerprint is resumed; the result has the same bytes.
 
     Returns:
