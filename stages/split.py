@@ -1,8 +1,8 @@
 """Draw train, validation and test so that no slide (or site) straddles them: -> data/split.csv.
 
 The table also has the number of each image's fold: 0 is the test set, and the others are counted
-from it. If split.test is none there is no fold 0, and the model is trained on all slides; if it is
-locked, fold 0 has the slides that the dataset's card locks, which are otherwise in no fold.
+from it. Without a test set (split.test: none) there is no fold 0. With split.test locked it has the
+slides that the dataset's card locks, which are otherwise in no fold.
 
 data/folds.csv has the fold of each slide as drawn. A copy of it in git, named by split.kept_folds,
 keeps these folds when slides are added.

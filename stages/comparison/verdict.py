@@ -180,17 +180,17 @@ def on_common_crops(old: Outputs, new: Outputs) -> tuple[Outputs, Outputs, list[
     common, rows, now = np.intersect1d(old.crops, new.crops, return_indices=True)
     if not len(common):
         raise UserError("the test sets have no glomerulus in common")
-    alone = len(old.crops) - len(common), len(new.crops) - len(common)
-    if not any(alone):
+    more = len(old.crops) - len(common), len(new.crops) - len(common)
+    if not any(more):
         return old, new, []
     old, new = old.at(rows), new.at(now)
     assert old.sample.folds is not None
     if moved := np.sum(old.sample.folds != new.sample.folds):
         raise UserError(
-            f"{alone[0]} test glomeruli were tested before only and {alone[1]} now only, and "
+            f"{more[0]} test glomeruli were tested before only and {more[1]} now only, and "
             f"{moved} are in another fold now; split.kept_folds keeps the folds"
         )
-    return old, new, [f"{alone[0]} glomeruli were tested before only, {alone[1]} now only."]
+    return old, new, [f"{more[0]} glomeruli were tested before only, {more[1]} now only."]
 
 
 def refuse_other_crops(group: Group) -> None:

@@ -32,8 +32,8 @@ def locked_slides(patterns: Sequence[str], slides: Sequence[str], where: object)
         if not matching:
             known = ", ".join(sorted(names)[:5])
             raise UserError(
-                f"{where}: locked_test has {quoted(pattern)}, which is none of the {len(names)} "
-                f"slides, such as {known}"
+                f"{where}: locked_test has {quoted(pattern)}, which matches no slide; there are "
+                f"{len(names)}, such as {known}"
             )
         found |= matching
     if found == names:

@@ -449,8 +449,8 @@ def test_a_lock_that_does_not_hold_is_refused(workplace):
     )
     lock("s1", "S26-*")
     assert refused(test="fold") == (
-        "data/small.yaml: locked_test has 'S26-*', which is none of the 8 slides, such as s0, s1, "
-        "s2, s3, s4"
+        "data/small.yaml: locked_test has 'S26-*', which matches no slide; there are 8, such as "
+        "s0, s1, s2, s3, s4"
     )
     lock("'*'")
     assert "locks all 8 slides" in refused()
