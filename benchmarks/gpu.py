@@ -104,11 +104,6 @@ def train(crops: int, size: int, batch_size: int, epochs: int) -> None:
         learner.fit(Same(batch, 3), verbose=0)
         same = Same(batch, STEPS)
         show("the same by fit", STEPS * batch_size, lambda: learner.fit(same, verbose=0))
-        show(
-            "epoch without evaluation",
-            crops,
-            lambda: learner.fit(batches, shuffle=False, verbose=0),
-        )
         outputs(predictor, squares, val, batch_size)
         show("evaluation", len(val), lambda: outputs(predictor, squares, val, batch_size))
 
