@@ -34,7 +34,7 @@ from tests.fork_server import python
 from tests.repositories import ENVIRONMENT, dvc, git, run_program
 
 PARAMS = {
-    "data": "demo", "split.by": "slide", "split.folds": 3.0, "split.fold": 0.0,
+    "data": "demo", "split.test": "fold", "split.by": "slide", "split.folds": 3.0, "split.fold": 0.0,
     "split.validation_offset": 1.0, "split.seed": 0.0,
     "train.seed": 0.0, "pad.mode": "white", "train.dropout": 0.2, "evaluate.prevalence": 0.0,
     "climb.seeds": 1.0,
