@@ -77,8 +77,8 @@ def main() -> None:
         inner = merge_groups(np.array(slides)[rest], np.array(pixels)[rest])
         why = "split.validation_by is 'slide', for which the number of folds"
         unit = "slides outside of the test set"
-        drawn = number_folds(y[rest], inner, params.others, params.seed, unit, why, joined)
-        numbers[rest] = 1 + drawn
+        of_rest = number_folds(y[rest], inner, params.others, params.seed, unit, why, joined)
+        numbers[rest] = 1 + of_rest
     if not params.tests_a_fold:
         refuse_folds_without_a_class(params, y[free], groups[free], numbers[free])
     names = [LOCKED, "test", *["train"] * params.others]

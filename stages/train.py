@@ -21,7 +21,7 @@ from stages.dataset.cohort import (
     read_squares_card,
 )
 from stages.dataset.predictions import VALIDATION, write_predictions
-from stages.dataset.seen import write_crops
+from stages.dataset.seen import LEARNED_FROM, write_crops
 from stages.dataset.used_card import read_used_card
 from stages.model.backbone_card import backbone_card
 from stages.model.backend import keras, make_deterministic, runtime_environment
@@ -97,12 +97,12 @@ def main() -> None:
         "classes": CLASS_NAMES,
         "validation": best,
         "dataset": {
-            **dataset.as_written(),
+            **dataset.of_model(),
             "images": len(cohort.paths),
             "corrected_labels": int(np.sum(cohort.labels != cohort.published)),
             "split_sha256": sha256(SPLIT),
             "features_sha256": sha256(FEATURES) if model_params.frozen else None,
-            "trained_slides": len(np.unique(cohort.slides[seen != "test"])),
+            "trained_slides": len(np.unique(cohort.slides[np.isin(seen, LEARNED_FROM)])),
             "test_slides": len(np.unique(cohort.slides[cohort.rows("test")])),
         },
         "files_sha256": digests(FOLDER),

@@ -184,10 +184,10 @@ def test_unreadable_images_are_refused_or_skipped(repository):
     # The others are not predicted again.
     sclerotic = len(list(folder.iterdir())) - 2
     assert f"note: the other {sclerotic} predictions are kept" in error
-    kept = Path("evaluation.csv.part").read_text().splitlines()
+    kept = Path("evaluation.csv.scores.part").read_text().splitlines()
     assert len(kept) == 1 + sclerotic
     code, printed, error = predict(folder, "--unreadable", "skip")
-    assert not Path("evaluation.csv.part").exists()
+    assert not Path("evaluation.csv.scores.part").exists()
     assert code == 0 and "2 skipped" in printed and "warning: skipped: mixed/empty.png" in error
     names = [row["name"] for row in rows("evaluation.csv")]
     assert "empty.png" not in names and len(names) == len(list(folder.iterdir())) - 2
@@ -227,9 +227,11 @@ def test_goes_on_after_a_kill_to_the_same_table(repository):
     rest = run(0)
     assert f"predicted {crops - BATCH + 1}\n" in rest.stdout, rest.stderr
     assert Path("evaluation.csv").read_bytes() == expected
-    assert not Path("evaluation.csv.part").exists()
-    Path("evaluation.csv.part").write_text("mine")
-    assert "evaluation.csv.part: it is not of this program; move it elsewhere" in run(0).stderr
+    assert not Path("evaluation.csv.scores.part").exists()
+    Path("evaluation.csv.scores.part").write_text("mine")
+    assert (
+        "evaluation.csv.scores.part: it is not of this program; move it elsewhere" in run(0).stderr
+    )
 
 
 def test_errors_have_one_line(repository, tmp_path, monkeypatch):

@@ -226,8 +226,11 @@ def _pool(
     runs: dict[Key, Experiment], predictions: dict[str, Predictions]
 ) -> tuple[list[Sample], list[np.ndarray] | None]:
     pooled, sites = [], []
-    for seeds in sorted({key[1:] for key in runs}, key=_order):
-        folds = [runs[key] for key in sorted(runs, key=_order) if key[1:] == seeds]
+    keys = sorted(runs, key=_order)
+    # A locked test set is the same for each fold: as with another seed, it is tested again.
+    of_seeds = [key if runs[key].params["split.test"] == "locked" else key[1:] for key in keys]
+    for seeds in sorted({*of_seeds}, key=_order):
+        folds = [runs[key] for key, one in zip(keys, of_seeds) if one == seeds]
         thresholds = [experiment.measures()["threshold"] for experiment in folds]
         found = [predictions[experiment.commit] for experiment in folds]
         pooled.append(pool(found, thresholds))

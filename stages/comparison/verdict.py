@@ -11,7 +11,14 @@ from stages.comparison.revisions import Outputs, read_external, read_test
 from stages.dataset.cohort import SINGLE, are_single
 from stages.experiments.commands import output_of
 from stages.experiments.markdown import markdown_table, three_digits
-from stages.experiments.sides import State, changed_pixels, other_folds, read_state, refuse_stale
+from stages.experiments.sides import (
+    State,
+    changed_pixels,
+    moved_crops,
+    other_folds,
+    read_state,
+    refuse_stale,
+)
 from stages.measures.influence import Sample
 from stages.measures.intervals import Difference, estimate
 from stages.measures.scores import WITHIN_FOLDS, Outcome, outcome, sign, title
@@ -59,6 +66,12 @@ def verdict(before: str, after: str | None) -> list[str]:
         if states[0].is_locked != states[1].is_locked:
             raise UserError("the test set is a fold on one side, and locked on the other")
         folds, notes = _common_folds(states, names)
+        for pair in zip(*folds):
+            if moved := moved_crops(*pair):
+                raise UserError(
+                    f"{len(moved)} glomeruli, such as `{moved[0]}`, were tested in this fold on "
+                    "one side only: the folds were drawn anew (split.kept_folds keeps them)"
+                )
         old, new = (read_test(side) for side in folds)
         old, new, others = on_common_crops(old, new)
         notes += others
@@ -174,8 +187,7 @@ def on_common_crops(old: Outputs, new: Outputs) -> tuple[Outputs, Outputs, list[
     """Return what both sides tested, and a note on the rest, as after slides were added.
 
     Raises:
-        UserError: they have no test glomerulus in common, or one was tested in another fold: then
-            the folds were drawn anew, and the pairs within folds are others.
+        UserError: they have no test glomerulus in common.
     """
     common, rows, now = np.intersect1d(old.crops, new.crops, return_indices=True)
     if not len(common):
@@ -183,14 +195,8 @@ def on_common_crops(old: Outputs, new: Outputs) -> tuple[Outputs, Outputs, list[
     more = len(old.crops) - len(common), len(new.crops) - len(common)
     if not any(more):
         return old, new, []
-    old, new = old.at(rows), new.at(now)
-    assert old.sample.folds is not None
-    if moved := np.sum(old.sample.folds != new.sample.folds):
-        raise UserError(
-            f"{more[0]} test glomeruli were tested before only and {more[1]} now only, and "
-            f"{moved} are in another fold now; split.kept_folds keeps the folds"
-        )
-    return old, new, [f"{more[0]} glomeruli were tested before only, {more[1]} now only."]
+    note = f"{more[0]} glomeruli were tested before only, {more[1]} now only."
+    return old.at(rows), new.at(now), [note]
 
 
 def refuse_other_crops(group: Group) -> None:

@@ -22,7 +22,7 @@ class UsedCard(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     class Card(BaseModel):
-        """The fields that models/model.json repeats; see `stages.dataset.card.CardFields`."""
+        """See `stages.dataset.card.CardFields`."""
 
         title: str
         classes: list[str] | None = None
@@ -37,6 +37,10 @@ class UsedCard(BaseModel):
     def as_written(self) -> dict:
         """Return what JSON files hold of it: no field that says nothing."""
         return self.model_dump(exclude_defaults=True)
+
+    def of_model(self) -> dict:
+        """Return what models/model.json repeats: not the names of locked slides."""
+        return self.model_dump(exclude_defaults=True, exclude={"card": {"locked_test"}})
 
     @property
     def folder(self) -> Path:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from stages.dataset.seen import LEARNED_FROM
 from stages.evaluation.classifier import Classifier
 
 
@@ -11,7 +12,7 @@ def about_model(folder: Path, classifier: Classifier) -> str:
     The hash is that of model.json, which holds those of the other files.
     """
     made, decision = classifier.made, classifier.decision
-    crops = sum(split != "test" for split in classifier.seen.splits.values())
+    crops = sum(split in LEARNED_FROM for split in classifier.seen.splits.values())
     slides = made.dataset.trained_slides
     of_slides = "" if slides is None else f" of {slides:,} slides"
     rates = " and ".join(

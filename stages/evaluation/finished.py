@@ -1,7 +1,7 @@
 """The scores of crops as they are computed, in a file from which a run that was killed continues.
 
-Each line after the first is a crop. Its file counts as the same if its size and its time of change
-are.
+Each line after the first is a crop. Its file counts as the same if its size, its times and its
+number on the disk are: a renamed file keeps its size and its time of writing.
 """
 
 import json
@@ -35,7 +35,7 @@ class Finished:
     """
 
     def __init__(self, table: Path, key: str):
-        self.file = table.with_name(f"{table.name}.part")
+        self.file = table.with_name(f"{table.name}.scores.part")
         self._first = f"{MARK}{key}\n".encode()
         self._known: dict[str, tuple[list[int], Scored]] = {}
         self._stats: dict[str, list[int]] = {}
@@ -66,7 +66,8 @@ class Finished:
         Call it before the crop is opened and before `add`.
         """
         found = crop.stat()
-        stat = self._stats[str(crop)] = [found.st_size, found.st_mtime_ns]
+        stat = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+        self._stats[str(crop)] = stat
         known, scored = self._known.get(str(crop), (None, None))
         return scored if known == stat else None
 

@@ -48,7 +48,7 @@ def write_out_of_fold(
     tested = as_tested(decision, y_true, y_score, found.slides, sites, folds, unseen)
     of_sites = by_site(tested)
     results = measure(tested, decision, params.prevalence)
-    results["corrected_labels"] = int(np.sum(cohort.labels != cohort.published))
+    results["corrected_labels"] = int(np.sum(y_true != cohort.published[rows]))
     results |= readers_of_cohort(tested, np.array(rows))
     write_json(METRICS / "test.json", {NAME: headline(results)})
     write_json(METRICS / "measures.json", {NAME: results})

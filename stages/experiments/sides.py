@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from stages.base.errors import UserError
+from stages.dataset.cohort import SPLIT
 from stages.experiments.commands import from_top, output_of
 from stages.experiments.inputs import digests
 from stages.experiments.reading import (
@@ -17,6 +18,7 @@ from stages.experiments.reading import (
     inputs_of,
     manifest_at,
     outputs_of,
+    parse_manifest,
     partly_run,
     read_at,
     stages_in,
@@ -112,6 +114,23 @@ class State(NamedTuple):
     def inputs(self) -> dict[str, str]:
         """Return the digests of the code, packages, data and weights of its test predictions."""
         return inputs_of(without_external(self.stages))
+
+
+def moved_crops(before: State, after: State) -> list[str]:
+    """Return which of the crops that both sides have are in the test set of only one.
+
+    Raises:
+        UserError: the splits differ, and one is neither in git nor in DVC's cache.
+    """
+    split = SPLIT.as_posix()
+    if outputs_of(before.stages).get(split) == outputs_of(after.stages).get(split):
+        return []
+    parts = [
+        parse_manifest(read_at(SPLIT, side.revision), "split", f"{SPLIT} of {side.revision}")
+        for side in (before, after)
+    ]
+    common = sorted(parts[0].keys() & parts[1].keys())
+    return [path for path in common if (parts[0][path] == "test") != (parts[1][path] == "test")]
 
 
 def read_state(revision: str | None) -> State:

@@ -69,6 +69,8 @@ def read_kept_folds(path: Path, by: str, keys: Sequence[str], folds: int) -> np.
             f"{by} ({one_line(error)})"
         ) from None
     table = [(line, nfc(from_cell(name)), fold) for line, name, fold in rows]
+    # Paths of images are as on the disk.
+    keys = [nfc(key) for key in keys]
     counts, known = Counter(name for _, name, _ in table), set(keys)
     allowed, problems = {str(fold) for fold in range(folds)}, []
     for line_number, name, fold in table:

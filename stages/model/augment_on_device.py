@@ -3,7 +3,8 @@ draws, as tensor operations of Keras on any backend.
 
 OpenCV changes a crop on one core in about a millisecond, which a GPU trains on in a tenth of that.
 The arithmetic is that of OpenCV in single precision, except that a compiler may fuse a
-multiplication with an addition. So a pixel may differ by one gray level.
+multiplication with an addition. So a pixel may differ by a gray level or two, and by more with
+strong changes of stain.
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ from PIL import Image
 
 from stages.base.errors import UserError
 from stages.compare import parse_arguments
-from stages.comparison.differences import compare
+from stages.comparison.differences import compare, deciding
 from stages.comparison.page import comparison_page
 from stages.comparison.settings import (
     choose,
@@ -34,8 +34,8 @@ from tests.fork_server import python
 from tests.repositories import ENVIRONMENT, dvc, git, run_program
 
 PARAMS = {
-    "data": "demo", "split.test": "fold", "split.by": "slide", "split.folds": 3.0, "split.fold": 0.0,
-    "split.validation_offset": 1.0, "split.seed": 0.0,
+    "data": "demo", "split.test": "fold", "split.by": "slide", "split.folds": 3.0,
+    "split.fold": 0.0, "split.validation_offset": 1.0, "split.seed": 0.0,
     "train.seed": 0.0, "pad.mode": "white", "train.dropout": 0.2, "evaluate.prevalence": 0.0,
     "climb.seeds": 1.0,
 }  # fmt: skip
@@ -119,6 +119,18 @@ def test_what_varies_is_the_setting_and_folds_and_seeds_are_repetitions(make):
     assert len(settings[0].runs) == 6
     assert len(settings[0].pooled) == 2  # seeds, each with the three folds pooled
     assert len(settings[0].pooled[0].crops) == 36
+
+
+def test_a_locked_test_set_is_no_fold(make):
+    """It is tested again by each experiment, as with another seed."""
+    locked = predictions(0, PERFECT)
+    experiments = [
+        make(f"{number}", made=locked, split_test="locked", split_fold=float(number))
+        for number in range(3)
+    ]
+    (setting,) = group(experiments, [])
+    assert [len(one.y_true) for one in setting.pooled] == [12] * 3
+    assert deciding("roc_auc", [setting]) == "roc_auc"
 
 
 def test_folds_are_pooled_at_the_threshold_of_each_and_ranked_within_each(make):

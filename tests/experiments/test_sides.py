@@ -1,5 +1,6 @@
 """Results that are not of the parameters, code and data beside them, after the real dvc repro."""
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from stages.base.errors import UserError
 from stages.comparison.verdict import verdict
-from stages.experiments.sides import changed_pixels, refuse_stale
+from stages.experiments.sides import changed_pixels, moved_crops, read_state, refuse_stale
 from tests.experiments.conftest import append
 from tests.repositories import dvc, git, set_params
 
@@ -79,3 +80,19 @@ def test_crops_that_have_other_pixels(repository):
     dvc("repro", "manifest")
     changed = changed_pixels("HEAD", None, paths)
     assert changed and set(changed) <= set(paths)
+
+
+def test_crops_whose_fold_was_drawn_anew_are_found(repository):
+    """Or another fold of the same ones is tested."""
+    before = git("rev-parse", "HEAD").strip()
+    tested = {row["path"] for row in split_rows() if row["split"] == "test"}
+    set_params({"split.fold": 1})
+    dvc("repro", "split")
+    now = {row["path"] for row in split_rows() if row["split"] == "test"}
+    assert moved_crops(read_state(before), read_state(None)) == sorted(tested ^ now) != []
+    assert moved_crops(read_state(before), read_state(before)) == []
+
+
+def split_rows():
+    with open("data/split.csv", newline="") as file:
+        return list(csv.DictReader(file))

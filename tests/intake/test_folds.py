@@ -295,6 +295,9 @@ def test_a_site_is_left_out_and_slides_of_the_others_validate(workplace):
         for row in rows:
             sites[row["split"]].add(row["name"][0])
         assert len(sites["test"]) == 1 and sites["test"].isdisjoint(sites["train"] | sites["val"])
+        with open("data/folds.csv", newline="") as file:
+            of_sites = {row["site"]: int(row["fold"]) for row in csv.DictReader(file)}
+        assert set(of_sites) == {"a", "b", "c"} and of_sites[min(sites["test"])] == fold
         assert len(sites["train"]) == 2
         assert {row["fold"] for row in rows} == {"0", "1", "2", "3", "4"}
         folds = defaultdict(set)
