@@ -15,17 +15,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, run_program, warn
 from stages.base.files import replacing
+from stages.base.parameters import DatasetName
 from stages.dataset.card import Dataset, read_dataset
 from stages.intake.crops import assign_slides
 from stages.intake.label_table import TableLabels, labels_from_table
 from stages.intake.labels import labels_from_folders
 from stages.intake.listing import Listing, list_images, no_image
-from stages.intake.proposal import propose_classes, propose_columns, propose_slides, propose_words
+from stages.intake.proposal import TableColumns, propose_labels, propose_slides, propose_words
 
 SHOWN = 5
 # With fewer slides with sclerotic glomeruli, a fold has none.
@@ -38,6 +40,13 @@ def main() -> None:
     card = folder.with_name(f"{folder.name}.yaml")
     if not folder.is_dir() or folder.parent.name != "data":
         raise UserError(f"{folder} must be a folder of crops in data/, such as data/mine")
+    try:
+        TypeAdapter(DatasetName).validate_python(folder.name)
+    except ValidationError:
+        raise UserError(
+            f"{folder}: params.yaml cannot name this dataset; a name has an ASCII letter or digit, "
+            "then letters, digits, '.', '_' and '-'"
+        ) from None
     if card.exists():
         raise UserError(f"{card} already exists; edit it, or remove it")
     listing = list_images(folder)
@@ -46,15 +55,16 @@ def main() -> None:
     if not listing.images:
         raise no_image(folder)
     fields = propose(listing, arguments)
-    with replacing(card) as file:
-        yaml = YAML()
-        yaml.default_flow_style = None
-        yaml.width = 4096
-        yaml.dump(fields, file)
     try:
+        with replacing(card) as file:
+            yaml = YAML()
+            yaml.default_flow_style = None
+            yaml.width = 4096
+            yaml.dump(fields, file)
         say(read_dataset(folder.name, folder.parent), listing)
-    except UserError:
-        card.unlink()
+    except BaseException:
+        # Also at Ctrl-C: a card that was not checked must not stay.
+        card.unlink(missing_ok=True)
         raise
     print(f"written: {card}; next: dvc add {folder}")
 
@@ -80,31 +90,35 @@ def propose(listing: Listing, arguments: argparse.Namespace) -> dict[str, Any]:
     folder, images = listing.folder, listing.images
     fields: dict[str, Any] = {"title": arguments.title or ask("title", folder.name)}
     tables = [name for name in listing.others if name.lower().endswith((".csv", ".tsv", ".xlsx"))]
-    classes = None if tables else arguments.classes or propose_classes(images)
+    labels = propose_labels(folder, tables, images, arguments.classes)
     of_slides = None
-    if classes is None:
-        columns = propose_columns(folder, tables, images)
-        if words := arguments.classes or propose_words(columns):
+    if isinstance(labels, TableColumns):
+        if words := arguments.classes or propose_words(labels):
             fields["classes"] = [*words]
-        named = {"name": columns.name, "label": columns.label}
-        named |= {"slide": columns.slide} if columns.slide and not arguments.slide else {}
-        named |= {"site": columns.site} if columns.site else {}
-        fields |= {"labels": columns.table, "columns": named}
-        of_slides = named.get("slide")
+        named = {"name": labels.name, "label": labels.label}
+        if labels.slides and not arguments.slide:
+            named["slide"] = of_slides = labels.slides[0]
+            if others := labels.slides[1:]:
+                print(f"crops are grouped by the column {of_slides}, not {' or '.join(others)}")
+        named |= {"site": labels.site} if labels.site else {}
+        fields |= {"labels": labels.table, "columns": named}
     else:
-        fields["classes"] = [*classes]
+        fields["classes"] = [*labels]
     if not of_slides:
-        found = arguments.slide or propose_slides(images, classes or [])
+        found = arguments.slide or propose_slides(images, fields.get("classes", []))
         fields["group"] = arguments.slide or ask("slide", found)
     return fields | {"license": "not to be published"}
 
 
 def ask(name: str, proposed: str | None) -> str:
     """Return what the user enters at a terminal, or what is proposed."""
+    text = proposed
     if sys.stdin.isatty():
-        text = input(f"--{name} [{proposed or ''}]: ").strip() or proposed
-    else:
-        text = proposed
+        try:
+            text = input(f"--{name} [{proposed or ''}]: ").strip() or proposed
+        except EOFError:  # Ctrl-D accepts nothing.
+            print()
+            text = None
     if not text:
         raise UserError(f"the names do not tell the {name}; give --{name} (see --help)")
     return text
