@@ -96,7 +96,7 @@ def test_a_parameter_reruns_only_what_depends_on_it(workspace, name, value, expe
 def test_a_new_version_of_a_package_reruns_what_computes_with_it_alone(workspace):
     for package, stages in (
         ("tensorflow", ["features", "train", "evaluate"]),
-        ("scikit-learn", STAGES),
+        ("scikit-learn", [stage for stage in STAGES if stage != "feature_settings"]),
     ):
         (file,) = [file for file in Path("pins").iterdir() if f"{package}==" in file.read_text()]
         pinned = file.read_text()

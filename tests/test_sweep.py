@@ -47,7 +47,7 @@ def cluster(tmp_path_factory):
     here = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file))
     processes = [start("scheduler", "--port", "0", *here)]
     processes += [start("worker", "--nthreads", "1", "--no-nanny", *here) for _ in range(2)]
-    while not file.is_file():
+    while not (file.is_file() and file.read_text()):
         assert all(one.poll() is None for one in processes), (elsewhere / "log.txt").read_text()
         time.sleep(0.05)
     yield json.loads(file.read_text())["address"], processes[1:], elsewhere
