@@ -73,16 +73,12 @@ def main() -> None:
     }
     outputs = output_files(options, proposes=arguments.propose is not None)
     weights = [arguments.weights, *arguments.weights.glob("*")] if arguments.weights else []
-    read = [
-        arguments.source,
-        arguments.labels or arguments.source,
-        *arguments.model.glob("*"),
-        *weights,
-        *crops,
-    ]
-    refuse_outputs(outputs, [path for path in (*read, *place_files(folder)) if path.is_file()])
+    read = [arguments.source, arguments.labels or arguments.source, *crops, *place_files(folder)]
+    read += [*arguments.model.glob("*"), *weights]
+    read = [path for path in read if path.is_file()]
+    refuse_outputs(outputs, read)
     if arguments.html:
-        refuse_pages(arguments.html, len(names))
+        refuse_pages(arguments.html, [*read, *outputs.values()])
     labels = {}
     if arguments.labels:
         crop_names = Names(names, folder, what="crops")

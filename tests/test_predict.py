@@ -447,6 +447,20 @@ def test_predicts_a_single_crop(repository):
     ), error
 
 
+def test_a_page_replaces_neither_crops_nor_tables(repository, tmp_path):
+    crops = tmp_path / "S1-crops"
+    shutil.copytree("data/demo/globally_sclerotic", crops)
+    before = {file: file.read_bytes() for file in crops.iterdir()}
+    table = tmp_path / "page-crops/evaluation.csv"
+    first = min(before)
+    for page, there, more in (("S1", first, ()), ("page", table, ("--output", table))):
+        code, _, error = predict(crops, "--html", tmp_path / f"{page}.html", *more)
+        said = f"--html: the page would replace the files in {tmp_path / page}-crops, and {there}"
+        assert code == 1 and said in error and error.count("\n") == 1, error
+    assert before == {file: file.read_bytes() for file in crops.iterdir()}
+    assert not Path("evaluation.csv").exists() and not table.parent.exists()
+
+
 def test_the_page_needs_no_network(repository, tmp_path):
     folder = tmp_path / "crops"
     shutil.copytree("data/demo/globally_sclerotic", folder)

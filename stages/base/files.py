@@ -110,12 +110,12 @@ def refuse_outputs(outputs: Mapping[str, Path], inputs: Iterable[Path] = ()) -> 
             problems.append(f"{name}: {error}")
             continue
         if not place.exists() or place.is_file():
-            same = taken.setdefault(_identity(place), name)
+            same = taken.setdefault(identity(place), name)
             if same != name:
                 problems.append(
                     f"{name} and {same} are the same file, {path}; give each another name"
                 )
-    read = {_identity(path): path for path in inputs} if taken else {}
+    read = {identity(path): path for path in inputs} if taken else {}
     problems += [
         f"{name} would write over {read[one]}, which is read"
         for one, name in taken.items()
@@ -124,7 +124,7 @@ def refuse_outputs(outputs: Mapping[str, Path], inputs: Iterable[Path] = ()) -> 
     refuse(problems)
 
 
-def _identity(path: Path) -> Any:
+def identity(path: Path) -> Any:
     """Return what all names of a file share, also hard links, or other cases on some disks."""
     try:
         found = os.stat(path)

@@ -1,10 +1,10 @@
 """A page to review and correct predictions: HTML that contains everything and needs no network."""
 
 import hashlib
+import os
 import re
-import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stages.base.errors import UserError
-from stages.base.files import replacing
+from stages.base.files import identity, replacing, writable
 from stages.evaluation.about_model import about_model
 from stages.evaluation.classifier import DRAWN, Classifier
 from stages.evaluation.predictions import Prediction, SlideCount, count_slides
@@ -26,6 +26,8 @@ from stages.model.file import MODEL
 CROPS_PER_PAGE = 2000
 # How the names of folders end that hold crops with all of their pixels.
 NATIVES = "-crops"
+# How the files in them are named, also those that a stopped run left.
+NATIVE = r"[0-9]{6}-[0-9a-f]{16}\.webp(\.part)?"
 RULES = {
     "fixed": "fixed at 0.5",
     "youden": "highest Youden index on the validation slides",
@@ -55,30 +57,26 @@ def write_gallery(
     """Write the page: each crop, where the model looks, its prediction and buttons to correct it.
 
     With more crops than a browser handles, `path` is an index of one page per slide, in
-    `pages_folder(path)`.
+    `pages_folder(path)`. What an earlier page wrote is removed first.
 
     Args:
         folder: the folder that the names of `predictions` are relative to.
         model: the folder of the model.
+
+    Raises:
+        UserError: a folder that belongs to the page has other files in it.
     """
+    _remove_earlier(path)
     about = _about(classifier, model)
     slides = count_slides(predictions, classifier.decision)
     if len(predictions) <= CROPS_PER_PAGE:
         _write_page(path, folder, predictions, slides, about, classifier)
         return
     rows: list[dict[str, Any]] = []
-    pages = pages_folder(path)
+    pages, up = pages_folder(path), about | {"up": quote(f"../{path.name}")}
     for number, part in enumerate(_parts(predictions, slides), start=1):
         page = pages / f"{number:04}.html"
-        _write_page(
-            page,
-            folder,
-            part.crops,
-            [part.slide],
-            about | {"up": quote(f"../{path.name}")},
-            classifier,
-            part.part,
-        )
+        _write_page(page, folder, part.crops, [part.slide], up, classifier, part.part)
         # The counts of a slide are shown once, not on each of its pages.
         again = bool(rows) and rows[-1]["slide"] == part.slide.slide
         uncounted = (
@@ -89,13 +87,6 @@ def write_gallery(
             | uncounted
             | {"part": part.part, "link": quote(f"{pages.name}/{page.name}")}
         )
-    # Pages of an earlier run could be mistaken for this run's.
-    written = {f"{number:04}.html" for number in range(1, len(rows) + 1)}
-    for old in pages.iterdir():
-        if old.is_file() and old.name not in written:
-            old.unlink()
-        elif old.is_dir() and f"{old.name.removesuffix(NATIVES)}.html" not in written:
-            shutil.rmtree(old)
     with replacing(path) as file:
         file.write(
             TEMPLATES.get_template("index.html").render(
@@ -118,25 +109,67 @@ def _name(path: Path) -> str:
     return path.stem if path.suffix.lower() in (".html", ".htm") else path.name
 
 
-def refuse_pages(path: Path, crops: int) -> None:
-    """Raise `UserError` if a folder that belongs to the page has other files in it."""
-    if crops > CROPS_PER_PAGE:
-        folder, pattern = pages_folder(path), rf"\d{{4,}}(\.html(\.part)?|{NATIVES})"
-        what = f"the pages of {crops:,} crops, one per slide, go there"
-    else:
-        folder, pattern = natives_folder(path), r"\d{6,}\.webp(\.part)?"
-        what = "the crops with all of their pixels go there"
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UserError(f"--html: {folder} is not a folder; {what}")
-    if others := sorted(
-        one.name for one in folder.iterdir() if not re.fullmatch(pattern, one.name)
-    ):
+def refuse_pages(path: Path, used: Iterable[Path] = ()) -> None:
+    """Check that the folders that belong to a page hold nothing but an earlier page's files.
+
+    Args:
+        used: files that the program reads, or writes beside the page.
+
+    Raises:
+        UserError: one of the folders holds something else, or a file that is used.
+    """
+    folders = {identity(folder): folder for folder in (natives_folder(path), pages_folder(path))}
+    # A file is used in the folder of its name, and in that of its content if its name is a link.
+    places: dict[Path, Path] = {}
+    for file in used:
+        for whole in (os.path.abspath(file), os.path.realpath(file)):
+            places.setdefault(Path(whole).parent, file)
+    for place, file in places.items():
+        for parent in (place, *place.parents):
+            if folder := folders.get(identity(parent)):
+                raise UserError(
+                    f"--html: the page would replace the files in {folder}, and {file} is there; "
+                    "choose another name"
+                )
+    for folder in folders.values():
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise UserError(f"--html: {folder} is not a folder; the page needs one of this name")
+    if others := _earlier(path)[1]:
         raise UserError(
-            f"--html: {folder} holds {others[0]!r}, which is not of an earlier run; choose another "
-            "name"
+            f"--html: {others[0].parent} holds {others[0].name!r}, which is not of an earlier run; "
+            "choose another name"
         )
+
+
+def _earlier(path: Path) -> tuple[list[Path], list[Path]]:
+    """Return what an earlier run wrote into the folders of a page, and what else is in them."""
+    patterns = {
+        natives_folder(path): NATIVE,
+        pages_folder(path): rf"[0-9]{{4,}}(\.html(\.part)?|{NATIVES}(/{NATIVE})?)",
+    }
+    ours: list[Path] = []
+    others: list[Path] = []
+    for folder, pattern in patterns.items():
+        for one in sorted(folder.rglob("*")):
+            is_named = re.fullmatch(pattern, one.relative_to(folder).as_posix())
+            is_kind = one.is_dir() if one.name.endswith(NATIVES) else one.is_file()
+            is_ours = is_named and is_kind and not one.is_symlink()
+            (ours if is_ours else others).append(one)
+    return ours, others
+
+
+def _remove_earlier(path: Path) -> None:
+    """Remove an earlier page before its files: no page is left that lacks some of them."""
+    refuse_pages(path)
+    page = writable(path)
+    if page.is_file():
+        page.unlink()
+    # A folder comes after what it holds.
+    for old in reversed(_earlier(path)[0]):
+        old.rmdir() if old.is_dir() else old.unlink()
+    for folder in (natives_folder(path), pages_folder(path)):
+        if folder.is_dir() and not folder.is_symlink():
+            folder.rmdir()
 
 
 def _parts(predictions: Sequence[Prediction], slides: Sequence[SlideCount]) -> Iterator[Part]:
@@ -264,12 +297,9 @@ def _crops(
     order = sorted(predictions, key=lambda one: (-one.probability, one.name))
     probability = np.array([one.probability for one in order], dtype=np.float64)
     distances = confidence(probability, classifier.decision.threshold)
-    natives = [natives_folder(path) / f"{row:06}.webp" for row in range(1, len(order) + 1)]
-    if natives_folder(path).is_dir():  # Crops of an earlier run could be mistaken for this run's.
-        for old in natives_folder(path).iterdir():
-            old.unlink()
+    natives = natives_folder(path)
     pictures = thumbnails([folder / one.name for one in order], natives, classifier)
-    for (picture, heat), native, one, distance in zip(pictures, natives, order, distances):
+    for (picture, heat, native), one, distance in zip(pictures, order, distances):
         wrong = one.label not in (None, one.predicted)
         is_novel = one.novelty is not None and one.novelty > OUT_OF_DISTRIBUTION
         predicted, label = classes[one.predicted], None if one.label is None else classes[one.label]
@@ -291,7 +321,7 @@ def _crops(
             "is_novel": is_novel,
             "confidence": f"{distance:.6f}",
             "alt": f"{', '.join(alt)}: {one.name}",
-            "native": quote(f"{native.parent.name}/{native.name}"),
+            "native": quote(f"{natives.name}/{native}"),
             "picture": picture,
             "heat": heat,
         }

@@ -4,6 +4,7 @@ Functions import `attention`, because it imports Keras, which takes seconds.
 """
 
 import base64
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -32,37 +33,46 @@ HEAT, LEVELS = 28, 32
 
 
 def thumbnails(
-    files: Sequence[Path], natives: Sequence[Path], classifier: Classifier
-) -> Iterator[tuple[str, str]]:
-    """Yield for each crop data URLs of its square and of its attention map.
+    files: Sequence[Path], natives: Path, classifier: Classifier
+) -> Iterator[tuple[str, str, str]]:
+    """Yield for each crop data URLs of its square and its attention map, and its file in `natives`.
 
     Args:
-        natives: where to write each crop with all of its pixels.
+        natives: the folder to write each crop to, with all of its pixels. The name of a file has a
+            digest of its content, so that no older page shows it as another crop.
     """
     from stages.evaluation.attention import Attention
 
     attention = Attention(classifier.model)
     squares = ahead(
-        lambda file, native: _square(file, native, classifier), zip(files, natives), BATCH
+        lambda row, file: _square(file, natives, row, classifier), enumerate(files, start=1), BATCH
     )
     with progress(total=len(files), desc="drawing the page", unit="crop") as bar:
         while batch := list(islice(squares, BATCH)):
-            for square, heat in zip(batch, attention(np.stack(batch))):
-                yield _picture(square, *(OF_FEW if len(files) <= FEW else OF_MANY)), _heat(heat)
+            heats = attention(np.stack([square for square, _ in batch]))
+            for (square, native), heat in zip(batch, heats):
+                picture = _picture(square, *(OF_FEW if len(files) <= FEW else OF_MANY))
+                yield picture, _heat(heat), native
                 bar.update()
 
 
-def _square(file: Path, native: Path, classifier: Classifier) -> np.ndarray:
-    """Return a crop's square; write its pixels, as far as an attention map covers them."""
+def _square(file: Path, natives: Path, row: int, classifier: Classifier) -> tuple[np.ndarray, str]:
+    """Return a crop's square; write its pixels, as far as an attention map covers them, to a file.
+
+    Returns:
+        The square and the file's name.
+    """
     image, made = load_image(file), classifier.made
     # A stretched crop has its own shape again; another has its margins.
     whole = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     if made.padding != "stretch":
         whole = Image.fromarray(make_square(image, made.padding, max(image.size)))
     whole.thumbnail((LARGEST, LARGEST))
-    with replacing(native, binary=True) as out:
-        whole.convert("RGB").save(out, format="webp", quality=NATIVE)
-    return made.square(image)
+    content = _encoded(whole.convert("RGB"), "webp", quality=NATIVE)
+    native = f"{row:06}-{hashlib.sha256(content).hexdigest()[:16]}.webp"
+    with replacing(natives / native, binary=True) as out:
+        out.write(content)
+    return made.square(image), native
 
 
 def _picture(square: np.ndarray, side: int, quality: int) -> str:
@@ -90,6 +100,11 @@ def _heat(heat: np.ndarray) -> str:
 
 
 def _embedded(picture: Image.Image, kind: str, **options: Any) -> str:
+    content = base64.b64encode(_encoded(picture, kind, **options)).decode("ascii")
+    return f"data:image/{kind};base64,{content}"
+
+
+def _encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
     file_like = io.BytesIO()
     picture.save(file_like, format=kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(file_like.getvalue()).decode('ascii')}"
+    return file_like.getvalue()

@@ -395,10 +395,13 @@ def test_many_crops_give_one_page_per_slide(crops, tmp_path, monkeypatch, browse
     folder, predictions, classifier = crops
     monkeypatch.setattr(gallery, "CROPS_PER_PAGE", 8)
     path = tmp_path / "all #2, 50%25 ü.html"
-    refuse_pages(path, 30)
+    refuse_pages(path)
     pages_folder(path).mkdir()
     for name in ("0003.html", "0099.html", "0002.html.part"):
         (pages_folder(path) / name).write_text("of an earlier run")
+    (pages_folder(path) / "0099-crops").mkdir()
+    (pages_folder(path) / "0099-crops/000001-0123456789abcdef.webp.part").touch()
+    refuse_pages(path)
     write_gallery(path, folder, predictions, classifier, folder / "model")
     # Three slides of ten crops: eight and two on each.
     assert sorted(one.name for one in pages_folder(path).iterdir()) == [
@@ -435,7 +438,106 @@ def test_many_crops_give_one_page_per_slide(crops, tmp_path, monkeypatch, browse
     context.close()
     (pages_folder(path) / "notes.txt").touch()
     with pytest.raises(UserError, match=re.escape("all #2, 50%25 ü-slides holds 'notes.txt'")):
-        refuse_pages(path, 30)
+        refuse_pages(path)
+
+
+def test_a_page_replaces_only_what_an_earlier_page_wrote(crops, tmp_path, monkeypatch):
+    folder, predictions, classifier = crops
+    path, few = tmp_path / "page.html", predictions[:3]
+
+    def written():
+        write_gallery(path, folder, few, classifier, folder / "model")
+        return sorted(one.relative_to(tmp_path).as_posix() for one in tmp_path.rglob("*"))
+
+    first = written()
+    assert first[0] == "page-crops" and first[-1] == "page.html" and len(first) == 5
+    monkeypatch.setattr(gallery, "CROPS_PER_PAGE", 2)
+    # Each crop is of another slide.
+    assert [one for one in written() if "/" not in one or one.endswith(".html")] == [
+        "page-slides",
+        *(f"page-slides/000{number}.html" for number in (1, 2, 3)),
+        "page.html",
+    ]
+    mine = tmp_path / "page-slides/0002-crops/000001.webp"
+    mine.write_text("mine")
+    before = {one: one.read_bytes() for one in tmp_path.rglob("*") if one.is_file()}
+    with pytest.raises(UserError, match="0002-crops holds '000001.webp', which is not of an earl"):
+        written()
+    assert before == {one: one.read_bytes() for one in tmp_path.rglob("*") if one.is_file()}
+    mine.unlink()
+    monkeypatch.setattr(gallery, "CROPS_PER_PAGE", 3)
+    assert written() == first
+
+
+@pytest.mark.parametrize("name", ["000001.webp", "0001.html", "000001-0123456789ABCDEF.webp"])
+@pytest.mark.parametrize("folder", ["S1-crops", "S1-slides/0001-crops"])
+def test_refuses_folders_with_files_of_the_user(tmp_path, folder, name):
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "000001-0123456789abcdef.webp").touch()
+    refuse_pages(tmp_path / "S1.html")
+    (tmp_path / folder / name).touch()
+    with pytest.raises(UserError, match=re.escape(f"{folder} holds {name!r}")):
+        refuse_pages(tmp_path / "S1.html")
+
+
+def test_refuses_links_in_the_folders_of_a_page(tmp_path):
+    """A link would be followed, and what it leads to replaced."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "S1-slides").mkdir()
+    (tmp_path / "S1-slides/0001-crops").symlink_to(tmp_path / "mine")
+    with pytest.raises(UserError, match="S1-slides holds '0001-crops'"):
+        refuse_pages(tmp_path / "S1.html")
+
+
+@pytest.mark.parametrize("folder", ["S1-crops", "S1-slides/0001-crops"])
+@pytest.mark.parametrize("link", ["", "to the file", "to the folder", "in the folder"])
+def test_refuses_to_replace_crops_that_are_read(tmp_path, folder, link):
+    (tmp_path / folder).mkdir(parents=True)
+    crop = tmp_path / folder / "000001-0123456789abcdef.webp"
+    crop.touch()
+    refuse_pages(tmp_path / "S1.html", [tmp_path / "elsewhere/1.png", tmp_path / "S1-crops.csv"])
+    read = crop
+    if link == "to the file":
+        read = tmp_path / "a.webp"
+        read.symlink_to(crop)
+    elif link == "to the folder":
+        (tmp_path / "linked").symlink_to(crop.parent)
+        read = tmp_path / "linked" / crop.name
+    elif link == "in the folder":
+        crop.rename(tmp_path / "a.webp")
+        crop.symlink_to(tmp_path / "a.webp")
+    with pytest.raises(UserError, match=f"{re.escape(str(read))} is there; choose another name"):
+        refuse_pages(tmp_path / "S1.html", [read])
+
+
+def test_an_older_page_never_shows_a_crop_as_another(crops, tmp_path):
+    """A copy of a page names files that a page of other crops does not write."""
+    folder, predictions, classifier = crops
+    path = tmp_path / "page.html"
+
+    def natives(some):
+        write_gallery(path, folder, some, classifier, folder / "model")
+        named = re.findall(r'data-native="([^"]+)"', path.read_text(encoding="utf-8"))
+        assert {path.parent / name for name in named} == set((tmp_path / "page-crops").iterdir())
+        return set(named)
+
+    first = natives(predictions[:3])
+    assert len(first) == 3 and first == natives(predictions[:3])
+    assert not first & natives(predictions[3:6])
+
+
+def test_a_stopped_run_leaves_no_page_without_its_files(crops, tmp_path):
+    folder, predictions, classifier = crops
+    page, link = tmp_path / "page.html", tmp_path / "link.html"
+    link.symlink_to(page)
+    write_gallery(link, folder, predictions[:2], classifier, folder / "model")
+    assert page.is_file() and link.is_symlink()
+    lost = predictions[2]._replace(name="lost.png")
+    with pytest.raises(Exception, match="lost.png"):
+        write_gallery(link, folder, [predictions[0], lost], classifier, folder / "model")
+    assert not page.exists() and link.is_symlink()
+    write_gallery(link, folder, predictions[:2], classifier, folder / "model")
+    assert page.is_file() and link.is_symlink()
 
 
 @pytest.mark.slow
