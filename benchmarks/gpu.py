@@ -17,8 +17,9 @@ import numpy as np
 
 from stages.base.parameters import read_params
 from stages.model.augment_on_device import augmented
-from stages.model.backend import device, has_accelerator, keras, make_deterministic
+from stages.model.backend import has_accelerator, keras, make_deterministic
 from stages.model.batches import Batches, outputs
+from stages.model.device import describe_device
 from stages.model.networks import build_model, to_log_odds
 from stages.model.steps import ModelParameters
 from stages.training.fit import Record, cross_entropy, fit
@@ -35,24 +36,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[32, 256])
     parser.add_argument("--epochs", type=int, default=4)
     arguments = parser.parse_args()
-    print(f"Keras on {keras.backend.backend()}, {device_name()}", flush=True)
+    print(describe_device(), flush=True)
     for batch_size in arguments.batch:
         train(arguments.crops, arguments.size, batch_size, arguments.epochs)
-
-
-def device_name() -> str:
-    """Return the name of the device that Keras computes on."""
-    match keras.backend.backend():
-        case "jax":
-            import jax
-
-            return jax.devices()[0].device_kind
-        case "torch":
-            import torch
-
-            return torch.cuda.get_device_name() if device() == "GPU" else "CPU"
-        case _:
-            return device()
 
 
 def train(crops: int, size: int, batch_size: int, epochs: int) -> None:

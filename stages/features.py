@@ -22,7 +22,6 @@ from stages.model.steps import ModelParameters
 from stages.workers.growing import growing_array
 from stages.workers.progress import progress, warn_if_long
 
-ENOUGH = 2  # Batches after which the speed is known: the first one is compiled.
 PART = Path("data/features.part")  # Left by a run that was killed.
 
 
@@ -74,8 +73,7 @@ def main() -> None:
         for number, features in enumerate(in_flight(started(rows.done))):
             rows.append(features)
             bar.update(len(features))
-            if number == ENOUGH:
-                warn_if_long(bar)
+            warn_if_long(bar, number)
     write_features_card(params.of_features(changes))
     print(f"{len(squares)} crops, {views} views, {length} features of {params.step}: {FEATURES}")
 

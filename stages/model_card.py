@@ -15,6 +15,7 @@ from stages.base.parameters import read_params
 from stages.dataset.card import Dataset, read_dataset
 from stages.dataset.cohort import CLASS_NAMES, LOCKED, SPLITS, Cohort, read_cohort
 from stages.dataset.used_card import read_used_card
+from stages.experiments.markdown import as_cell
 from stages.intake.parameters import ManifestParameters
 from stages.measures.decision import Decision, read_decision
 from stages.measures.scores import title
@@ -89,7 +90,7 @@ def training_data(
             continue
         positive, slides = int(cohort.labels[rows].sum()), len(np.unique(cohort.slides[rows]))
         share = 100 * positive / len(rows)
-        sites = ", ".join(cell(site) or "unknown" for site in np.unique(cohort.sites[rows]))
+        sites = ", ".join(as_cell(site) or "unknown" for site in np.unique(cohort.sites[rows]))
         lines.append(f"| {name} | {len(rows)} | {positive} ({share:.0f} %) | {slides} | {sites} |")
     return "\n".join(lines) + "\n"
 
@@ -137,7 +138,7 @@ def performance(results: dict[str, Any], sites: list[tuple[str, ...]]) -> str:
         lines += ["", "| site | measure | value | 95 % interval over its slides | crops | slides |"]
         lines.append("| -- | -- | -- | -- | -- | -- |")
     for name, measure, value, low, high, crops, slides in sites:
-        site = cell(name)
+        site = as_cell(name)
         shown = f"{float(value):.3f}" if value else "not defined"
         limits = f"{float(low):.3f} to {float(high):.3f}" if low else "none"
         lines.append(f"| {site} | {title(measure)} | {shown} | {limits} | {crops} | {slides} |")
@@ -154,9 +155,11 @@ def agreement(readers: dict[str, Any]) -> list[str]:
     lines.append(f"| all readers (Fleiss) | {' | '.join(both)} |")
     for pairs in zip(everything["pairs"], above["pairs"]):
         both = [_shown(pair["cohen_kappa"]) for pair in pairs]
-        lines.append(f"| {cell(' and '.join(pairs[0]['readers']))} | {' | '.join(both)} |")
+        lines.append(f"| {as_cell(' and '.join(pairs[0]['readers']))} | {' | '.join(both)} |")
     for one in readers["model"]:
-        lines.append(f"| the model and {cell(one['reader'])} |  | {_shown(one['cohen_kappa'])} |")
+        lines.append(
+            f"| the model and {as_cell(one['reader'])} |  | {_shown(one['cohen_kappa'])} |"
+        )
     if left_out := above["no_consensus"]:
         lines += ["", f"The crops as above are without those that have no consensus ({left_out}), "]
         lines[-1] += "which flatters readers and model."
@@ -164,13 +167,8 @@ def agreement(readers: dict[str, Any]) -> list[str]:
     lines.append("| -- | -- | -- | -- |")
     for one in readers["model"]:
         rates = _shown(one["sensitivity"]), _shown(one["specificity"])
-        lines.append(f"| {cell(one['reader'])} | {one['crops']} | {' | '.join(rates)} |")
+        lines.append(f"| {as_cell(one['reader'])} | {one['crops']} | {' | '.join(rates)} |")
     return lines
-
-
-def cell(text: str) -> str:
-    """Return a name as it can be in a table of Markdown."""
-    return text.replace("|", r"\|")
 
 
 def _shown(one: dict[str, Any]) -> str:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from stages.evaluation.finished import Finished
     from stages.model.forward import Forward
 
-ENOUGH = 2  # Batches after which the speed is known: the first one is compiled.
-
 
 class CropScores(NamedTuple):
     """The scores of n files.
@@ -86,8 +84,7 @@ def score_crops(
                 finished.add((Path(files[rows[place]]), batch[place]) for place in done)
             start += len(batch)
             bar.update(len(batch))
-            if number == ENOUGH:
-                warn_if_long(bar)
+            warn_if_long(bar, number)
     problems = {rest[place]: problem for place, problem in crops.problems.items()}
     result = _gathered(classifier, [scores[row] for row in range(len(files))], problems)
     warn("read, with a doubt", [doubt for row in range(len(files)) for doubt in scores[row].doubts])

@@ -63,9 +63,10 @@ def _square(file: Path, natives: Path, row: int, classifier: Classifier) -> tupl
         The square and the file's name.
     """
     image, made = load_image(file), classifier.made
-    # A stretched crop has its own shape again; another has its margins.
-    whole = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    if made.padding != "stretch":
+    if made.padding == "stretch":  # The crop has its own shape again; others have their margins.
+        white = Image.new("RGBA", image.size, "white")
+        whole = Image.alpha_composite(white, image.convert("RGBA"))
+    else:
         whole = Image.fromarray(make_square(image, made.padding, max(image.size)))
     whole.thumbnail((LARGEST, LARGEST))
     content = _encoded(whole.convert("RGB"), "webp", quality=NATIVE)

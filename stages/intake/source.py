@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from stages.base.errors import UserError, refuse, warn
 from stages.base.files import from_cell
+from stages.dataset.card import as_key
 from stages.images.opening import SUFFIXES
 from stages.intake.listing import list_images, no_image
 from stages.intake.names import Names
 from stages.intake.spreadsheets import Doubtful, check_names
-from stages.intake.tables import Table, column_key, read_laboratory_table
+from stages.intake.tables import Table, read_laboratory_table
 
 # The manifest of a dataset warns in the same words.
 LEFT_OUT = "left out, not images by their name"
@@ -35,8 +36,8 @@ class CropTable(NamedTuple):
         Raises:
             UserError: the column appears several times, or a spreadsheet has changed its values.
         """
-        key = column_key(column)
-        places = [place for place, name in enumerate(self.names) if column_key(name) == key]
+        key = as_key(column)
+        places = [place for place, name in enumerate(self.names) if as_key(name) == key]
         if not places:
             return None
         if len(places) > 1:

@@ -12,6 +12,7 @@ from typing import NamedTuple, assert_never
 
 from stages.base.errors import UserError, refuse, warn
 from stages.base.parameters import quoted
+from stages.dataset.card import as_key
 from stages.dataset.slides import nfc
 from stages.intake.kinds import table_kind
 from stages.intake.listing import has_control
@@ -89,7 +90,7 @@ def read_laboratory_table(table: Path, wanted: Sequence[Wanted]) -> Table:
         raise UserError(f"{table}: a header without rows; add a row for each file")
     filled = [(line, row + [""] * (width - len(row))) for line, row in rows]
     found = [Row(line, {name: row[at] for name, at in places.items()}) for line, row in filled]
-    columns = {column_key(name) for name in header if name.strip()}
+    columns = {as_key(name) for name in header if name.strip()}
     refuse(f"{table}, line {row.line}: {one}" for row in found for one in _faults(row, columns))
     long = [line for line, row in rows if any("\n" in field or "\r" in field for field in row)]
     if long:
@@ -104,7 +105,7 @@ def read_laboratory_table(table: Path, wanted: Sequence[Wanted]) -> Table:
 
 def _faults(row: Row, columns: set[str]) -> Iterator[str]:
     """Yield what is wrong with the wanted fields of a row of a table with `columns`."""
-    if all(column_key(field) in columns for field in row.fields.values()):
+    if all(as_key(field) in columns for field in row.fields.values()):
         yield "the header again; is this two tables in one file?"
     for name, value in row.fields.items():
         if isinstance(value, Doubtful):
@@ -139,18 +140,13 @@ def missing(header: Sequence[str], wanted: Sequence[Wanted]) -> Wanted | None:
 
 
 def _present(header: Sequence[str], wanted: Wanted) -> list[str]:
-    known = set(map(column_key, header))
-    return [name for name in _alternatives(wanted) if column_key(name) in known]
-
-
-def column_key(name: str) -> str:
-    """Return a column's name as names are compared: without case, spaces and accent forms."""
-    return " ".join(nfc(name).split()).casefold()
+    known = set(map(as_key, header))
+    return [name for name in _alternatives(wanted) if as_key(name) in known]
 
 
 def _place(header: Sequence[str], name: str, table: Path) -> int:
     """Return where a column is: the one of exactly this name, or the only one in another case."""
-    loose = [place for place, column in enumerate(header) if column_key(column) == column_key(name)]
+    loose = [place for place, column in enumerate(header) if as_key(column) == as_key(name)]
     exact = [place for place in loose if nfc(header[place]).strip() == nfc(name).strip()]
     places = exact or loose
     if len(places) > 1:

@@ -10,6 +10,7 @@ from stages.base.errors import warn
 
 BETWEEN_LINES = 30  # seconds
 LONG = 3600  # seconds
+ENOUGH = 2  # Batches after which the speed is known: the first one is compiled.
 
 
 class _Lines:
@@ -35,8 +36,10 @@ def progress(items: Iterable | None = None, **options: Any) -> tqdm:
     return tqdm(items, file=_Lines(sys.stderr), ascii=True, ncols=100, delay=1e-9, **options)
 
 
-def warn_if_long(bar: tqdm) -> None:
-    """Warn if the rest will take more than an hour at the speed until now."""
+def warn_if_long(bar: tqdm, batch: int) -> None:
+    """Warn, after batch number `ENOUGH` from 0, if the rest will take more than an hour."""
+    if batch != ENOUGH:
+        return
     state = bar.format_dict
     done = state["n"] - state["initial"]
     seconds = state["elapsed"] / done * (state["total"] - state["n"])

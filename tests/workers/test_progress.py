@@ -4,7 +4,7 @@ import io
 import sys
 
 from stages.workers import progress as progress_module
-from stages.workers.progress import progress, warn_if_long
+from stages.workers.progress import ENOUGH, progress, warn_if_long
 
 
 def test_progress_is_lines_where_nobody_watches(monkeypatch):
@@ -39,6 +39,6 @@ def test_warns_of_hours(monkeypatch, capsys):
         for seconds, said in ((1790, ""), (3600, "the rest will take about 2.0 hours")):
             monkeypatch.setattr(bar, "start_t", bar._time() - seconds)
             capsys.readouterr()
-            warn_if_long(bar)
+            warn_if_long(bar, ENOUGH)
             error = capsys.readouterr().err
             assert said in error and error.count("warning: ") == bool(said)
