@@ -10,8 +10,8 @@
 1 0.98 False
 
 Neither the import nor a prediction changes the environment, the seeds, or the settings of Keras,
-Pillow or NumPy of this process. `use_portable_arithmetic` does, for probabilities with the same
-bytes as those of `python -m stages.predict`. Keras is imported by the first `load`.
+Pillow or NumPy of this process. `use_portable_arithmetic` does, for the same bytes as
+`python -m stages.predict` writes. Keras is imported by the first `load`.
 """
 
 from __future__ import annotations
