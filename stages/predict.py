@@ -49,6 +49,7 @@ from stages.intake.labels import read_labels
 from stages.intake.names import Names
 from stages.intake.source import find_crops
 from stages.measures.recalibration import LEAST_CROPS
+from stages.slides.geojson import UNCERTAIN
 from stages.slides.places import (
     CropPrediction,
     files_of,
@@ -137,7 +138,10 @@ def main() -> None:
         classes = classifier.made.class_names
         drawn = [
             CropPrediction(
-                one.name, classes[one.predicted], one.predicted, measurements(one, classes)
+                one.name,
+                UNCERTAIN if one.uncertain else classes[one.predicted],
+                None if one.uncertain else one.predicted,
+                measurements(one, classes),
             )
             for one in predictions
         ]

@@ -12,6 +12,8 @@ from stages.base.files import replacing
 # Blue for label 0 and vermilion for label 1, which color-blind people can tell apart.
 LABEL_COLORS = ((0, 95, 153), (213, 94, 0))
 UNLABELED_COLOR = (128, 128, 128)
+# The class of predictions that are too near the threshold, and its yellow.
+UNCERTAIN, UNCERTAIN_COLOR = "uncertain", (240, 228, 66)
 
 
 def feature(
@@ -24,8 +26,8 @@ def feature(
 ) -> dict[str, Any]:
     """Return an annotation object of QuPath: name, class with color, and `more` properties.
 
-    If `identifier` is QuPath's own (a UUID), it is kept, so that an import can replace what was
-    drawn; otherwise one is derived from the name.
+    If `identifier` is QuPath's own (a UUID), it is kept, so that QuPath asks before it imports an
+    object that it already has; otherwise one is derived from the name.
     """
     try:
         identifier = str(uuid.UUID(identifier))
@@ -34,6 +36,8 @@ def feature(
     properties: dict[str, Any] = {"objectType": "annotation", "name": name}
     if classification is not None:
         color = LABEL_COLORS[label] if label is not None else UNLABELED_COLOR
+        if classification == UNCERTAIN:
+            color = UNCERTAIN_COLOR
         properties["classification"] = {"name": classification, "color": list(color)}
     return {
         "type": "Feature",

@@ -33,11 +33,14 @@ class Place(NamedTuple):
 
 
 class CropPrediction(NamedTuple):
-    """What is predicted for a crop: its class, the class's label, and numbers by name."""
+    """What is predicted for a crop: its class, the class's label, and numbers by name.
+
+    The class `UNCERTAIN` has no label.
+    """
 
     name: str
     classification: str
-    label: int
+    label: int | None
     measurements: dict[str, float]
 
 

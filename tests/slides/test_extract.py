@@ -198,9 +198,9 @@ def test_predictions_return_to_the_slide(slide):
     names = [f"S1_000{number}.png" for number in (1, 2, 3)]
     places = find_places(Path("mine"), names, None)
     numbers = [{"probability of GS": 0.25 * number} for number in range(3)]
+    classes = [("nonGS", 0), ("GS", 1), ("uncertain", None)]
     verdicts = [
-        CropPrediction(names[number], ("nonGS", "GS")[number % 2], number % 2, numbers[number])
-        for number in range(3)
+        CropPrediction(name, *one, here) for name, one, here in zip(names, classes, numbers)
     ]
     write_slide_geojson(Path("predicted.geojson"), places, verdicts)
     predicted = json.loads(Path("predicted.geojson").read_text())["features"]
@@ -213,8 +213,10 @@ def test_predictions_return_to_the_slide(slide):
         )
         properties = one["properties"]
         assert properties["objectType"] == "annotation" and properties["name"] == names[number]
-        assert properties["classification"]["name"] == ("nonGS", "GS")[number % 2]
+        assert properties["classification"]["name"] == classes[number][0]
         assert properties["measurements"] == {"probability of GS": 0.25 * number}
+    colors = {tuple(one["properties"]["classification"]["color"]) for one in predicted}
+    assert len(colors) == 3
 
 
 def test_predictions_return_by_a_table_of_rectangles(tmp_path, monkeypatch):
@@ -481,7 +483,9 @@ def test_predict_writes_geojson_and_keeps_the_columns(repository):
         assert row["slide"] == "S1" and row["level"] == "0"
         properties = predicted[row["name"]]["properties"]
         name = ("non globally sclerotic", "globally sclerotic")[int(row["predicted"])]
-        assert properties["classification"]["name"] == name
+        assert properties["classification"]["name"] == (
+            "uncertain" if row["uncertain"] == "1" else name
+        )
         numbers = properties["measurements"]
         assert numbers["probability of globally sclerotic"] == pytest.approx(
             float(row["probability"]), abs=1e-6
