@@ -1,9 +1,12 @@
 """Measure the model on a dataset that it was not trained on.
 
     python -m stages.external NAME
+    python -m stages.external NAME --model published/aidpath
 
 NAME is a dataset, data/NAME/ with its card. dvc.yaml runs this stage for each name in `external` of
-params.yaml. Measures and predictions are written to metrics/external/.
+params.yaml, with the model in models/. Measures and predictions are written to metrics/external/.
+The measures are free of names of files and slides, and `stages.pool` combines those of several
+hospitals.
 """
 
 import sys
@@ -14,7 +17,7 @@ import numpy as np
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
-from stages.base.files import write_json, write_table
+from stages.base.files import sha256, write_json, write_table
 from stages.base.parameters import read_params
 from stages.dataset.card import Dataset, read_dataset
 from stages.dataset.seen import Seen
@@ -41,7 +44,9 @@ from stages.intake.crops import (
     write_no_consensus,
 )
 from stages.intake.parameters import ManifestParameters
+from stages.measures.decision import CALIBRATION
 from stages.measures.parameters import EvaluateParameters
+from stages.model.folder import FOLDER
 
 OUTPUT = Path("metrics/external")
 
@@ -49,10 +54,13 @@ OUTPUT = Path("metrics/external")
 def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("name", help="the dataset")
-    dataset = read_dataset(parser.parse_args().name)
+    model_help = "the folder of a model (default: models)"
+    parser.add_argument("--model", type=Path, default=FOLDER, help=model_help)
+    arguments = parser.parse_args()
+    dataset = read_dataset(arguments.name)
     params = read_params("evaluate", EvaluateParameters)
     manifest = read_params("manifest", ManifestParameters)
-    classifier = read_classifier(Path("models"), allow_drawn=True)
+    classifier = read_classifier(arguments.model, allow_drawn=True)
     if not dataset.card.drawn:
         warn_if_drawn(classifier.made)
     unreadable_list = OUTPUT / f"{dataset.name}.unreadable.csv"
@@ -74,6 +82,8 @@ def main() -> None:
     tested = as_tested(decision, y_true, y_score, slides, sites, unseen=True)
     y_pred, of_sites = tested.sample.y_pred, by_site(tested)
     results = measure(tested, decision, params.prevalence)
+    # With the hash of the model that it was made for, so this identifies all that decides.
+    results["calibration_sha256"] = sha256(arguments.model / CALIBRATION.name)
     results["corrected_labels"] = sum(crop.label != crop.published for crop in crops)
     results["trained_on"] = len(made.rows) - len(crops)
     if readers := dataset.card.readers:

@@ -16,6 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import feature_settings
+from stages.base.files import read_table, sha256
 from stages.dataset.cohort import CLASS_NAMES
 from stages.experiments.clone import compare_hashes
 from stages.experiments.settings import flatten
@@ -141,6 +142,10 @@ def test_nothing_is_computed_twice(repository):
     # Without a backbone there are no features.
     ran = {*stages_run(output), "features", "feature_settings", "demo"}
     assert ran == {*STAGES, "external@theirs"}, output
+    sent = Path("metrics/external/theirs.measures.json").read_text()
+    assert json.loads(sent)["calibration_sha256"] == sha256("models/calibration.json")
+    for names in read_table("metrics/external/theirs.csv", ("path", "slide")):
+        assert not [name for name in names if name in sent]
     own = [stage for stage in STAGES if stage != "demo"]  # `demo` is in another dvc.yaml.
     git("add", "-A")
     git("commit", "-q", "-m", "Other results")

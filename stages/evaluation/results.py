@@ -145,7 +145,10 @@ def _sizes(tested: Tested) -> dict[str, int]:
 
 
 def _limits(one: Estimate) -> dict[str, float] | None:
-    return None if one.low is None or one.high is None else {"low": one.low, "high": one.high}
+    if one.low is None or one.high is None:
+        return None
+    effective = {} if one.crops is None else {"effective_crops": one.crops}
+    return {"low": one.low, "high": one.high, **effective}
 
 
 def record(one: Estimate) -> dict:
@@ -229,7 +232,8 @@ def _entry(results: dict, name: str) -> dict:
     limits = results["interval_95"][name] or {"low": None, "high": None}
     return {
         "value": results[name],
-        **limits,
+        "low": limits["low"],
+        "high": limits["high"],
         "reason": results.get("no_interval", {}).get(name, ""),
     }
 

@@ -29,7 +29,8 @@ class Estimate(NamedTuple):
     """A measure with its interval, and on how many slides it rests.
 
     `low` and `high` are None where there is no interval, and `value` where the measure is
-    undefined; `reason` then says why.
+    undefined; `reason` then says why. `crops` is the effective number: how many independent crops
+    would give the interval. It is None for an estimate without bounds, such as a slope.
     """
 
     slides: int
@@ -37,6 +38,7 @@ class Estimate(NamedTuple):
     low: float | None = None
     high: float | None = None
     reason: str = ""
+    crops: float | None = None
 
 
 class Difference(NamedTuple):
@@ -262,7 +264,7 @@ def _bounded(
     else:
         crops /= design(_crops_per_slide(found))
     low, high = (bottom + width * limit for limit in clopper_pearson(share, crops, level))
-    return Estimate(slides, value, low, high)
+    return Estimate(slides, value, low, high, crops=crops)
 
 
 def _slides(name: str, found: _Gathered) -> int:

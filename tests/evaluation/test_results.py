@@ -95,7 +95,8 @@ def test_intervals_are_over_slides_of_sites_that_were_seen():
     results = measure(one, decision)
     assert results["interval_over"] == "slides" and results["sites"] == 3
     found = estimate("roc_auc", [one.sample])
-    assert results["interval_95"]["roc_auc"] == {"low": found.low, "high": found.high}
+    limits = {"low": found.low, "high": found.high, "effective_crops": found.crops}
+    assert results["interval_95"]["roc_auc"] == limits
 
 
 def test_no_interval_over_slides_for_sites_that_were_not_seen(capsys):
