@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from stages.workers.progress import progress
 INTERRUPTED = "interrupted: the same command continues with the experiments that have not run"
 CLEANING_UP = 10  # seconds
 SHOWN_LINES = 5
+PAUSES = (2, 20)  # seconds before a failed push is tried again
 
 
 def run_experiment(name: str, overrides: Sequence[str]) -> str:
@@ -154,4 +156,10 @@ def run_and_push(name: str, overrides: Sequence[str], home: Home, clone: Path) -
     share = ["--remote", home.remote] if home.remote else ["--no-cache"]
     exp = [*DVC, "--cd", project, "exp"]
     output_of([*exp, "run", "--temp", "--name", name, *pull, *changes], SHOWN_LINES)
+    for seconds in PAUSES:
+        # A network may fail for a moment, or another worker push at the same time.
+        with suppress(UserError):
+            output_of([*exp, "push", "--force", *share, "origin", name])
+            return
+        time.sleep(seconds)
     output_of([*exp, "push", "--force", *share, "origin", name], SHOWN_LINES)

@@ -7,12 +7,12 @@ internal, or use Dask's TLS.
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from stages.base.errors import UserError, one_line, refuse
+from stages.base.errors import UserError, one_line, refuse, warn
 from stages.base.packages import pinned_versions
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ STOPPED = "GLOMERULI_STOPPED"
 LET_BE = (
     f"import os, signal; signal.signal(signal.SIGINT, lambda *_: os.environ.update({STOPPED}='1'))"
 )
+# While no item is completed: how often to look for workers that came later, in seconds.
+LOOK_AGAIN = 30
 
 
 def scheduler_address() -> str | None:
@@ -39,8 +41,7 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
     Workers receive the code of stages/; they need only the packages of requirements.txt.
 
     Raises:
-        UserError: Dask is not installed, no scheduler answers, or its workers have other versions
-            of Python or of packages.
+        UserError: Dask is not installed, or no scheduler answers.
     """
     try:
         from distributed import Client, LocalCluster
@@ -64,7 +65,6 @@ def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"no Dask scheduler answers at {address}: {one_line(error)}") from None
     with client:
-        refuse_other_versions(client.get_versions(packages=[*pinned_versions()]))
         yield client
 
 
@@ -127,27 +127,37 @@ def in_any_order(
     """Yield `(item, function(*item))` for each of `items` as completed, or its exception.
 
     Only a few more items are submitted at a time than the cluster has threads, so that memory does
-    not grow with their number. The items of a worker that dies run again on another one.
+    not grow with their number. Workers that come later get items, too; those of a worker that dies
+    run again on another one.
+
+    Raises:
+        UserError: a worker has another version of Python or of a package than this process.
     """
-    from distributed import as_completed
+    from distributed import wait
 
-    waiting, asked = iter(items), {}
+    waiting = iter(items)
+    asked: dict[Any, tuple] = {}
+    checked: set[str] = set()
 
-    def ask(count: int) -> list:
-        new = {
-            client.submit(ByValue(function, *item), pure=False): item
-            for item in islice(waiting, count)
-        }
-        asked.update(new)
-        return [*new]
+    def ask() -> None:
+        threads = client.nthreads()
+        if not threads:
+            warn("the cluster has no worker; waiting for one")
+        if threads.keys() - checked:
+            refuse_other_versions(client.get_versions(packages=[*pinned_versions()]))
+            checked.update(threads)
+        for item in islice(waiting, max(0, 2 * sum(threads.values()) + 2 - len(asked))):
+            asked[client.submit(ByValue(function, *item), pure=False)] = item
 
-    done = as_completed(ask(2 * sum(client.nthreads().values()) + 2))
     try:
-        for future in done:
-            item = asked.pop(future)
-            yield item, future.exception() if future.status == "error" else future.result()
-            for one in ask(1):
-                done.add(one)
+        ask()
+        while asked:
+            with suppress(TimeoutError):
+                wait([*asked], timeout=LOOK_AGAIN, return_when="FIRST_COMPLETED")
+            for future in [one for one in asked if one.done()]:
+                item = asked.pop(future)
+                yield item, future.exception() if future.status == "error" else future.result()
+            ask()
     finally:
         # After Ctrl-C, items that have not begun.
         client.cancel([*asked])

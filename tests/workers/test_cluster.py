@@ -6,14 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
+from distributed import Client, LocalCluster
 from distributed.versions import get_versions
 
 from stages.base.errors import UserError
 from stages.base.packages import pinned_versions
+from stages.workers import cluster
 from stages.workers.cluster import refuse_other_versions
 from tests.repositories import PROJECT
 
@@ -56,6 +59,54 @@ def test_refuses_workers_with_other_versions(other, said):
     with pytest.raises(UserError, match=said) as error:
         refuse_other_versions(found(**other))
     assert len(str(error.value).splitlines()) == 1
+
+
+ALL_AT_ONCE = threading.Barrier(6)
+
+
+def one_of_six(number):
+    ALL_AT_ONCE.wait(60)
+    return number
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """A function from a number of workers to a cluster of threads and its client."""
+    monkeypatch.setattr(cluster, "LOOK_AGAIN", 0.1)
+    with ExitStack() as stack:
+
+        def start(workers):
+            of = {"threads_per_worker": 1, "processes": False, "dashboard_address": None}
+            found = stack.enter_context(LocalCluster(n_workers=workers, **of))
+            return found, stack.enter_context(Client(found))
+
+        yield start
+
+
+def test_workers_that_come_late_get_work(in_this_process):
+    some, client = in_this_process(1)
+
+    def items():
+        for number in range(6):
+            if number == 3:
+                some.scale(6)
+            yield (number,)
+
+    found = dict(cluster.in_any_order(client, one_of_six, items()))
+    assert found == {(number,): number for number in range(6)}
+
+
+def test_says_that_it_waits_for_a_worker(in_this_process, monkeypatch):
+    none, client = in_this_process(0)
+    said = []
+
+    def say(line):
+        said.append(line)
+        none.scale(1)
+
+    monkeypatch.setattr(cluster, "warn", say)
+    assert dict(cluster.in_any_order(client, abs, [(-1,), (-2,)])) == {(-1,): 1, (-2,): 2}
+    assert said[0] == "the cluster has no worker; waiting for one"
 
 
 ADDING = """
