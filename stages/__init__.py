@@ -7,7 +7,7 @@ import signal
 import sys
 
 from stages.base import arithmetic as arithmetic
-from stages.base import machine
+from stages.base import machine, packages
 
 # `python -m stages.<name>` imports libraries for seconds after this. Ctrl-C then ends the process
 # instead of raising an exception inside a library, until `run_program` handles it.
@@ -15,3 +15,4 @@ if sys.argv[:1] == ["-m"] and not arithmetic.hosted:
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     machine.prepare()
+    sys.excepthook = packages.explain_missing

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -86,6 +87,25 @@ def test_ctrl_c_prints_no_traceback_while_modules_are_imported_either(program, m
         lines = running.stderr.read().splitlines()
     assert running.returncode in (0, 130, -signal.SIGINT)
     assert [line for line in lines if not line.startswith("import time:")] == []
+
+
+@pytest.mark.parametrize("program", ["predict", "split", "assess"])
+def test_a_missing_environment_is_a_line(program):
+    """`-S` leaves out all packages, as a Python outside of the environment does."""
+    command = [sys.executable, "-S", "-m", f"stages.{program}"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    line = rf"error: {re.escape(sys.executable)} has no package \w+; .+ (activates|installs) .+\n"
+    assert done.returncode == 1 and re.fullmatch(line, done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("program", ["split", "evaluate"])
+def test_another_folder_than_the_projects_is_a_line(program, tmp_path):
+    done = run(program, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: params.yaml does not exist; start the command in the folder of the project, which "
+        "has it\n",
+    )
 
 
 @pytest.mark.parametrize("program", ["compare", "label_issues", "report", "climb", "predict"])

@@ -7,8 +7,10 @@ files are dependencies in dvc.yaml, so that a new version reruns the stages that
 import sys
 from functools import cache
 from pathlib import Path
+from types import TracebackType
 
-PINS = Path(__file__).resolve().parents[2] / "pins"
+PROJECT = Path(__file__).resolve().parents[2]
+PINS = PROJECT / "pins"
 
 
 def pinned_versions() -> dict[str, str]:
@@ -43,3 +45,23 @@ def warn_of_other_versions() -> None:
             "(pip install -r requirements.txt)",
             file=sys.stderr,
         )
+
+
+def explain_missing(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print an error that ends Python: one line for a package that is missing, as `sys.excepthook`.
+
+    Without the environment of the project, not even the modules that report errors are importable.
+    """
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    if not name or name.split(".")[0] == "stages":
+        sys.__excepthook__(kind, error, trace)
+        return
+    activate = PROJECT / ".venv/bin/activate"
+    remedy = (
+        f"`. {activate}` activates the environment"
+        if activate.is_file() and sys.prefix == sys.base_prefix
+        else "`pip install -r requirements.txt` in the folder of the project installs it"
+    )
+    print(f"error: {sys.executable} has no package {name}; {remedy}", file=sys.stderr)

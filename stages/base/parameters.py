@@ -20,6 +20,7 @@ from stages.base.errors import UserError, one_line, refuse
 # Characters, values with all aliases expanded, and brackets: far more than any card or params.yaml
 # has.
 LONGEST, MOST_VALUES, MOST_BRACKETS = 200_000, 10_000, 1_000
+OF_PROJECT = "; start the command in the folder of the project, which has it"
 # `dvc exp run -S` writes into params.yaml, and leaves there what was refused.
 STAYS = " (params.yaml keeps it until you change it)"
 DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -104,7 +105,8 @@ def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
             raise UserError(f"{path}: {expanded}; write them out")
         content = yaml.load(text)
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+        where = OF_PROJECT if path.name in ("params.yaml", "dvc.yaml") else ""
+        raise UserError(f"{path} does not exist{where}") from None
     except (UserError, OSError):
         raise
     except RecursionError:
