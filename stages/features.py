@@ -1,6 +1,6 @@
 """Compute a frozen backbone's features of every square once: data/padded -> data/features.
 
-The views are the eight orientations and model.jittered_views more, changed by train.augment as in
+The views are model.views orientations and model.jittered_views more, changed by train.augment as in
 training. The features depend on no split, seed or head, so that another one trains in seconds.
 Without a frozen backbone there is nothing to compute.
 """
@@ -32,7 +32,7 @@ def main() -> None:
     squares = open_squares()
     if not params.frozen:
         with replacing(FEATURES, binary=True) as npy:
-            np.save(npy, np.empty((0, 8, 0), dtype=np.float32))
+            np.save(npy, np.empty((0, params.views, 0), dtype=np.float32))
         write_features_card({})
         print(f"nothing to do: model.step {params.step} has no frozen backbone")
         return
@@ -45,12 +45,12 @@ def main() -> None:
     make_deterministic(0)
     print(describe_device(), flush=True)
     backbone, _ = backbone_parts(params, squares.shape[1])
-    views, length = 8 + params.jittered_views, backbone.output_shape[1]
+    views, length = params.views + params.jittered_views, backbone.output_shape[1]
     key = fingerprint(
         [params.of_features(changes), runtime_environment() | {"keras": keras.__version__}],
         [IMAGES, *params.own_weights, *code_files()],
     )
-    turned = Forward(backbone, 8, batch_size or None)
+    turned = Forward(backbone, params.views, batch_size or None)
     plain = Forward(backbone, 1, turned.batch) if params.jittered_views else turned
 
     def started(first: int) -> Iterator[Callable[[], np.ndarray]]:

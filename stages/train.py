@@ -122,7 +122,8 @@ def main() -> None:
 def pretrained(model: ModelParameters, params: TrainParameters, size: int) -> dict[str, Any]:
     """Return what model.json says of a frozen part, or of the file that training began with."""
     if model.has_frozen_part:
-        card = backbone_card(model, size, params.test_time_augmentation)
+        views = model.views if params.test_time_augmentation else 1
+        card = backbone_card(model, size, views)
         return {"backbone": card.model_dump()}
     return {"pretrained_sha256": sha256(model.weights_file)} if model.own_weights else {}
 

@@ -29,6 +29,7 @@ from stages.measures.calibration import fit_calibration
 from stages.measures.scores import MEASURES
 from stages.measures.threshold import choose_threshold
 from stages.model.backend import make_deterministic
+from stages.model.forward import orientations
 from stages.model.networks import build_model
 from stages.parameters.whole import Whole
 from tests.conftest import make_classes, save_crop
@@ -124,6 +125,11 @@ def of_backbone(name: str) -> Callable[[str], object]:
     return lambda member: trained(**{"model.step": "VGG16", name: member})
 
 
+def of_views(member: Any) -> object:
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3), dtype=np.uint8)
+    return [np.asarray(view).tolist() for view in orientations(pixels, member)]
+
+
 def of_encoder(name: str) -> Callable[[Any], object]:
     """The features by two encoders whose model cards ask for other tokens."""
 
@@ -188,6 +194,7 @@ RUN: dict[str, Callable[[Any], object]] = {
     "model.tokens": of_encoder("tokens"),
     "model.precision": of_precision,
     "model.head": of_backbone("model.head"),
+    "model.views": of_views,
     "train.class_weight": lambda member: trained(
         **{"model.step": "conv1-dense1", "train.class_weight": member}
     ),

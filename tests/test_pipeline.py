@@ -423,7 +423,8 @@ def test_features_depend_on_what_changes_them(workplace):
     first = settings()
     of_the_head = {"model.dense_units": 7, "model.conv_filters": 7, "model.head": "knn"}
     assert settings(**of_the_head, **{"train.augment.rotation": 7}) == first
-    jittered = settings(**{"model.jittered_views": 1})
+    assert settings(**{"model.views": 2}) != first
+    jittered = settings(**{"model.views": 8, "model.jittered_views": 1})
     assert jittered != first
     assert settings(**{"train.augment.rotation": 8}) != jittered
     assert settings(**{"model.step": "logistic", "model.head": "logistic"}) == "{}\n"

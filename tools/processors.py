@@ -136,7 +136,7 @@ def head() -> Named:
             np.float32
         )
         model, measures = fit_head(
-            features, y, np.arange(80), np.arange(80, 120), train_parameters()
+            features, y, np.arange(80), np.arange(80, 120), train_parameters(), 8
         )
         yield from (
             (f"{length} features: {weight.path}", np.asarray(weight)) for weight in model.weights
@@ -246,7 +246,8 @@ def backbone_fine_tuned() -> Named:
     set_trainable(backbone, "all")
     features = outputs(backbone, squares, np.arange(len(y)))
     yield "features", features
-    model_head, _ = fit_head(features[:, None], y, np.arange(8), np.arange(8), train_parameters())
+    rows = np.arange(8)
+    model_head, _ = fit_head(features[:, None], y, rows, rows, train_parameters(), 1)
     model = join_to_train(backbone, model_head, "tuned")
     yield from _learned(model, squares, y, 8, batch_size=4, learning_rate=1e-4)
     yield "attention", Attention(model)(squares[:2])

@@ -178,8 +178,8 @@ def open_features(parameters: dict[str, Any] | None = None) -> np.ndarray:
         parameters: that the features must have been made with; None for any.
 
     Returns:
-        float32 (N, views, D), memory-mapped: the eight orientations, beginning with the upright
-        one, then jittered views.
+        float32 (N, views, D), memory-mapped: the orientations, beginning with the upright one,
+        then jittered views.
 
     Raises:
         UserError: the file is damaged, or the features are of other squares or another backbone.

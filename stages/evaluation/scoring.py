@@ -52,9 +52,8 @@ def scoring_model(classifier: Classifier) -> "Forward":
     from stages.model.forward import Forward
     from stages.model.networks import one_orientation, with_features
 
-    one = one_orientation(classifier.model)
-    model = with_features(one) if classifier.reference else one
-    return Forward(model, 1 if one is classifier.model else 8)
+    one, views = one_orientation(classifier.model)
+    return Forward(with_features(one) if classifier.reference else one, views)
 
 
 def score_crops(

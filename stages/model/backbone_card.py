@@ -17,7 +17,7 @@ from stages.base.errors import UserError, refuse
 from stages.base.files import Sha256, sha256
 from stages.model.encoder_folder import CONFIG, PREPROCESSOR
 from stages.model.encoder_folder import WEIGHTS as WEIGHTS_FILE
-from stages.model.steps import ENCODER, PACKAGED, BackboneParameters
+from stages.model.steps import ENCODER, PACKAGED, BackboneParameters, Views
 
 if TYPE_CHECKING:
     from stages.model.backend import keras
@@ -37,17 +37,16 @@ class BackboneCard(BackboneParameters):
         sha256: of an encoder's files, by name; otherwise of the values of the weights.
         answer: some features of a fixed square. Code builds the frozen part, so other code or
             another version of Keras could give other features with the same weights.
+        orientations: over how many of a square the probability is averaged.
     """
 
     package: str
     sha256: dict[str, Sha256]
     answer: list[float]
-    test_time_augmentation: bool
+    orientations: Views
 
 
-def backbone_card(
-    params: BackboneParameters, size: int, test_time_augmentation: bool
-) -> BackboneCard:
+def backbone_card(params: BackboneParameters, size: int, orientations: Views) -> BackboneCard:
     """Return the record of the frozen part of a model.
 
     Args:
@@ -68,7 +67,7 @@ def backbone_card(
         package=f"{name}=={version(name)}",
         sha256=digests,
         answer=_answer(frozen, size),
-        test_time_augmentation=test_time_augmentation,
+        orientations=orientations,
     )
 
 
@@ -134,7 +133,7 @@ def join_backbone(
         _refuse_others(card, where, {VALUES: _digest_of_values(frozen)})
     _refuse_other_answer(card, _answer(frozen, size))
     model = join(frozen, saved, card.step)
-    return mean_of_orientations(model) if card.test_time_augmentation else model
+    return mean_of_orientations(model, card.orientations) if card.orientations > 1 else model
 
 
 def _refuse_other_package(card: BackboneCard) -> None:

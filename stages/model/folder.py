@@ -16,7 +16,7 @@ from stages.base.files import Sha256, read_json_as, sha256
 FOLDER = Path("models")
 CARD = "model.json"
 # Of all files in the folder. A change that other code would misread needs the next number.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # The files whose SHA-256 model.json holds.
 TRAINED = ("model.keras", "validation.csv", "crops.csv")
 WHOLE = "run dvc repro, or copy the model's folder as a whole"

@@ -3,7 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,9 +11,10 @@ from stages.base.errors import UserError
 from stages.base.memory import keep_freed_memory
 from stages.model.backend import has_accelerator, keras
 from stages.model.device import compiled
+from stages.model.steps import Views
 
 # Squares per batch on a CPU, by the number of views of each.
-ON_CPU = {1: 32, 8: 8}
+ON_CPU: dict[Views, int] = {1: 32, 2: 32, 4: 16, 8: 8}
 # Views per batch on a GPU: it took at least this many of a ViT-L/16 at once to keep an H200 busy.
 VIEWS_ON_GPU = 256
 IN_FLIGHT = 3
@@ -22,16 +23,18 @@ OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|ResourceExhausted|[Oo]ut of memor
 Result = TypeVar("Result")
 
 
-def orientations(pixels: Any) -> list[Any]:
-    """Return squares in their eight orientations, each uint8 (n, size, size, 3) as `pixels` are.
+def orientations(pixels: Any, views: Views = 8) -> list[Any]:
+    """Return squares in some orientations, each uint8 (n, size, size, 3) as `pixels` are.
 
-    The first are the squares themselves. They are tensors of the backend, or symbolic.
+    The first are the squares themselves, then come the three quarter turns, then these four
+    flipped. They are tensors of the backend, or symbolic.
     """
     # TensorFlow's fast library does not rotate bytes, and prints that.
     square = keras.ops.cast(pixels, "float32")
-    turned = [keras.ops.rot90(square, k=turns, axes=(1, 2)) for turns in (1, 2, 3)]
-    views = (*turned, *(keras.ops.flip(one, axis=2) for one in (square, *turned)))
-    return [pixels, *(keras.ops.cast(view, "uint8") for view in views)]
+    turns = range(1, min(views, 4))
+    turned = [keras.ops.rot90(square, k=number, axes=(1, 2)) for number in turns]
+    flipped = [keras.ops.flip(one, axis=2) for one in (square, *turned)] if views == 8 else []
+    return [pixels, *(keras.ops.cast(view, "uint8") for view in (*turned, *flipped))]
 
 
 class Forward:
@@ -41,7 +44,7 @@ class Forward:
 
     Args:
         model: from uint8 (n, size, size, 3) to one or more outputs, float32 (n, D).
-        views: 1 for the squares as they are, 8 for all orientations.
+        views: how many orientations of each square, beginning with the square as it is.
         batch: squares per batch; None: few on a CPU, on a GPU as many as keep it busy, halved until
             they fit into its memory.
 
@@ -49,7 +52,7 @@ class Forward:
         UserError: the memory of the GPU does not hold a batch.
     """
 
-    def __init__(self, model: keras.Model, views: Literal[1, 8] = 1, batch: int | None = None):
+    def __init__(self, model: keras.Model, views: Views = 1, batch: int | None = None):
         self.views, self._size = views, model.input_shape[1]
         self._function = compiled(model, self._prepare)
         self.batch = batch or (VIEWS_ON_GPU // views if has_accelerator() else ON_CPU[views])
@@ -78,7 +81,7 @@ class Forward:
         return fetch
 
     def _prepare(self, pixels: Any) -> Any:
-        return pixels if self.views == 1 else keras.ops.concatenate(orientations(pixels))
+        return keras.ops.concatenate(orientations(pixels, self.views)) if self.views > 1 else pixels
 
     def _fits(self) -> bool:
         """Compile the function, and return whether the memory of the GPU suffices."""

@@ -1,14 +1,14 @@
 """Build networks from pixels to the probability of global sclerosis: rungs, heads, ensembles."""
 
 from collections.abc import Sequence
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 import numpy as np
 
 from stages.base.errors import UserError
 from stages.model.backend import keras
 from stages.model.forward import orientations
-from stages.model.steps import ModelParameters, parse_step
+from stages.model.steps import ModelParameters, Views, parse_step
 
 MOST_WEIGHTS = 500_000_000
 # As in kidney-hfm-eval, the published comparison of encoders on kidney tissue.
@@ -181,10 +181,16 @@ def side_by_side(models: Sequence[keras.Model], name: str) -> keras.Model:
     return keras.Model(inputs, keras.layers.Concatenate(name="members")(members), name=name)
 
 
-def one_orientation(model: keras.Model) -> keras.Model:
-    """Return the model that is averaged over orientations, or one that is not averaged as it is."""
+def one_orientation(model: keras.Model) -> tuple[keras.Model, Views]:
+    """Return the model that is averaged over orientations, and over how many of them.
+
+    A model that is not averaged is returned as it is, with 1.
+    """
     names = {layer.name for layer in model.layers}
-    return model.get_layer("one_orientation") if "one_orientation" in names else model
+    if "one_orientation" not in names:
+        return model, 1
+    views = len(model.get_layer("mean_of_orientations").input)
+    return model.get_layer("one_orientation"), cast(Views, views)
 
 
 def with_features(model: keras.Model) -> keras.Model:
@@ -198,10 +204,10 @@ def with_features(model: keras.Model) -> keras.Model:
     return keras.Model(model.inputs, [model.outputs[0], features], name=model.name)
 
 
-def mean_of_orientations(model: keras.Model) -> keras.Model:
-    """Return one model whose probabilities are the mean over the eight orientations of a square."""
+def mean_of_orientations(model: keras.Model, views: Views = 8) -> keras.Model:
+    """Return one model whose probabilities are the mean over `orientations` of a square."""
     inputs = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
     name, model.name = model.name, "one_orientation"
-    views = [model(view) for view in orientations(inputs)]
-    mean = keras.layers.Average(name="mean_of_orientations")(views)
+    outputs = [model(view) for view in orientations(inputs, views)]
+    mean = keras.layers.Average(name="mean_of_orientations")(outputs)
     return keras.Model(inputs, mean, name=name)

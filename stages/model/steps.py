@@ -32,6 +32,8 @@ Trainable = Literal["frozen", "all"] | int
 Tokens = Literal["card", "class", "mean", "class_and_mean"]
 # On a GPU, tf32 multiplies with 10 bits of each float32; a CPU computes both alike.
 Precision = Literal["float32", "tf32", "bfloat16"]
+# How many orientations of a square, beginning with the square as it is.
+Views = Literal[1, 2, 4, 8]
 
 
 class BackboneParameters(Parameters):
@@ -106,6 +108,7 @@ class ModelParameters(BackboneParameters):
     batch_norm: bool
     pooling: Literal["max", "average", "none"]
     initializer: Literal["he_normal", "he_uniform", "glorot_normal", "glorot_uniform"]
+    views: Views
     jittered_views: int = Field(ge=0, le=1000)
     head: Literal["logistic", "knn"]
 
@@ -128,6 +131,10 @@ class ModelParameters(BackboneParameters):
             raise ValueError(
                 f"head {self.head} is for a frozen backbone, whose features are computed once; "
                 "otherwise leave it logistic"
+            )
+        if self.views != 8 and not self.frozen:
+            raise ValueError(
+                f"views {self.views} is for the features of a frozen backbone; otherwise leave it 8"
             )
         if self.precision != "float32" and not is_backbone(self.step):
             raise ValueError(f"precision is that of backbones; with {self.step} leave it float32")
@@ -152,7 +159,7 @@ class ModelParameters(BackboneParameters):
             augment: `train.augment`, which matters only to jittered views.
         """
         changes = augment.model_dump() if self.jittered_views else None
-        names = {*BackboneParameters.model_fields, "jittered_views"}
+        names = {*BackboneParameters.model_fields, "views", "jittered_views"}
         return self.model_dump(include=names) | {"augment": changes}
 
 

@@ -43,6 +43,11 @@ class Whole(Parameters):
                 "split.test is 'none', so train.ensemble must be true: each member leaves one fold "
                 "out, on which calibration, threshold and measures rest"
             )
+        if self.model.views == 1 and self.train.test_time_augmentation:
+            raise ValueError(
+                "model.views is 1, so that there are no orientations to average: "
+                "train.test_time_augmentation must be false, or model.views 2, 4 or 8"
+            )
         blocks = 0 if is_backbone(self.model.step) else parse_step(self.model.step)[0]
         if self.model.pooling != "none" and self.pad.size < 2**blocks:
             halved = f"model.step {self.model.step} halves it {blocks} times"

@@ -15,7 +15,12 @@ from stages.training.parameters import TrainParameters
 
 
 def fit_head(
-    features: np.ndarray, y: np.ndarray, train: np.ndarray, val: np.ndarray, params: TrainParameters
+    features: np.ndarray,
+    y: np.ndarray,
+    train: np.ndarray,
+    val: np.ndarray,
+    params: TrainParameters,
+    orientations: int,
 ) -> tuple[keras.Model, dict[str, dict[str, float]]]:
     """Fit the head of a backbone by scikit-learn's logistic regression with an L2 penalty.
 
@@ -25,13 +30,14 @@ def fit_head(
 
     Args:
         features: float32 (N, views, D).
+        orientations: how many of the views, the first ones, are orientations of the square.
 
     Returns:
         the head, and the `loss`, `accuracy` and `auc` of the first views of `train` and `val`.
     """
     views = np.arange(features.shape[1])
     if not params.augment.orientations:
-        views = np.delete(views, slice(1, 8))  # of the eight orientations, the upright one stays
+        views = np.delete(views, slice(1, orientations))  # of these, the upright one stays
     learned = features[np.ix_(train, views)].reshape(-1, features.shape[-1])
     head = build_head(learned)
     normalize = head.get_layer("normalization")

@@ -107,7 +107,7 @@ def train_member(
             raise damaged(FEATURES, "some features are not finite numbers")
         match model_params.head:
             case "logistic":
-                head, best = fit_head(features, y, train, val, params)
+                head, best = fit_head(features, y, train, val, params, model_params.views)
             case "knn":
                 head, best = fit_neighbors(features, y, train, val)
             case _:
@@ -120,7 +120,7 @@ def train_member(
     features = np.zeros((len(squares), 1, whole.output_shape[1]), dtype=np.float32)
     rows = np.concatenate([train, val])
     features[rows, 0] = outputs(whole, squares, rows)
-    head, _ = fit_head(features, y, train, val, params)
+    head, _ = fit_head(features, y, train, val, params, 1)
     kept = join_to_train(trained or backbone, head, model_params.step)
     model = join_to_train(backbone, kept, model_params.step) if trained else kept
     rate = params.learning_rate * params.backbone_learning_rate_factor
@@ -153,7 +153,7 @@ def predict_member(
     model, averaged = member.learner, params.test_time_augmentation
     if not model_params.frozen:
         return predict(mean_of_orientations(model) if averaged else model, squares, rows)
-    features, views = open_features(), 8 if averaged else 1
+    features, views = open_features(), model_params.views if averaged else 1
     probability = np.zeros((len(rows), views), dtype=np.float32)
     for start in range(0, len(rows), 512):
         batch = features[rows[start : start + 512], :views]

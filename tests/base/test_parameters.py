@@ -110,6 +110,16 @@ def test_what_does_not_fit_is_one_line(workplace, name, value, said):
         ({"train.augment.rotation": -1}, "train.augment.rotation is -1"),
         ({"model.head": "svm"}, "model.head is 'svm'"),
         ({"model.head": "knn"}, "model: head knn is for a frozen backbone"),
+        ({"model.views": 3}, "model.views is 3; input should be 1, 2, 4 or 8"),
+        ({"model.views": 4}, "model: views 4 is for the features of a frozen backbone"),
+        (
+            {
+                "model.step": "efficientnet_lite0",
+                "model.views": 1,
+                "train.test_time_augmentation": True,
+            },
+            "model.views is 1, so that there are no orientations to average",
+        ),
         ({"model.step": "EfficientNetV9"}, "model.step is 'EfficientNetV9'"),
         ({"split.fold": 7}, "split: fold is 7; with 5 folds it must be from 0 to 4"),
         ({"climb.measure": "auc"}, "climb.measure is 'auc'"),

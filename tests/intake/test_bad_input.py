@@ -1667,8 +1667,8 @@ MODEL_FOLDERS = {
     ),
     "a later format": (
         "model.json",
-        changed(format_version="3"),
-        "model.json: format_version is 3, but this code reads 2; use the code that the model was",
+        changed(format_version="4"),
+        "model.json: format_version is 4, but this code reads 3; use the code that the model was",
     ),
     "a card without digests": ("model.json", changed(files_sha256="{}"), NOT_THIS_TRAINING),
     "a card of another split": (

@@ -225,21 +225,25 @@ def test_frozen_backbone_is_computed_once_and_saved_with_its_head(small):
     assert made.backbone.step == "VGG16" and made.backbone.package == f"keras=={keras.__version__}"
 
 
-@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("views", [1, 2, 8])
 @pytest.mark.slow
-def test_saved_model_also_outputs_the_features_of_the_upright_square(small, averaged):
-    set_params({"train.test_time_augmentation": averaged})
+def test_saved_model_also_outputs_the_features_of_the_upright_square(small, views):
+    if views == 2:
+        of_eight = np.array(open_features())
+        set_params({"model.views": views})
+        features.main()
+        assert np.array_equal(open_features(), of_eight[:, :2])
+    set_params({"train.test_time_augmentation": views > 1})
     train.main()
     calibrate.main()
     classifier = read_classifier(Path("models"))
     squares, rows = open_squares(), np.arange(4)
-    probability, features = scoring_model(classifier).start(squares[rows])()
-    views = 8 if averaged else 1
-    assert probability.shape == (4, views, 1) and features.shape == (4, views, 512)
+    probability, found = scoring_model(classifier).start(squares[rows])()
+    assert probability.shape == (4, views, 1) and found.shape == (4, views, 512)
     assert mean_of_views(probability)[:, 0] == pytest.approx(
         predict(classifier.model, squares, rows), abs=1e-5
     )
-    assert features[:, 0] == pytest.approx(np.array(open_features()[rows, 0]), rel=1e-3, abs=1e-4)
+    assert found[:, 0] == pytest.approx(np.array(open_features()[rows, 0]), rel=1e-3, abs=1e-4)
     cohort = read_cohort()
     scores = score_crops(
         classifier,
@@ -332,7 +336,7 @@ def test_head_is_the_logistic_regression_of_scikit_learn(workplace):
         np.arange(60),
         np.arange(60, 80),
     )
-    head, measures = fit_head(found, y, train_rows, val, params)
+    head, measures = fit_head(found, y, train_rows, val, params, 8)
     learned = found[:60].reshape(-1, 5)
     scaler = StandardScaler().fit(learned)
     # A crop counts once, however many views it has.
@@ -353,12 +357,12 @@ def test_head_is_the_logistic_regression_of_scikit_learn(workplace):
     still = params.model_copy(
         update={"augment": params.augment.model_copy(update={"orientations": False})}
     )
-    alone, _ = fit_head(found, y, train_rows, val, still)
-    single, _ = fit_head(found[:, :1], y, train_rows, val, params)
+    alone, _ = fit_head(found, y, train_rows, val, still, 8)
+    single, _ = fit_head(found[:, :1], y, train_rows, val, params, 1)
     assert np.array_equal(alone.predict_on_batch(found[:, 0]), single.predict_on_batch(found[:, 0]))
     jittered = np.concatenate([found, found[:, 3:5]], axis=1)
-    with_both, _ = fit_head(jittered, y, train_rows, val, still)
-    of_three, _ = fit_head(jittered[:, [0, 8, 9]], y, train_rows, val, params)
+    with_both, _ = fit_head(jittered, y, train_rows, val, still, 8)
+    of_three, _ = fit_head(jittered[:, [0, 8, 9]], y, train_rows, val, params, 1)
     assert np.array_equal(
         with_both.predict_on_batch(found[:, 0]), of_three.predict_on_batch(found[:, 0])
     )

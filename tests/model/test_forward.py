@@ -28,7 +28,7 @@ def run(one, squares):
     return [np.concatenate(outputs) for outputs in zip(*found)]
 
 
-@pytest.mark.parametrize("views", [1, 8])
+@pytest.mark.parametrize("views", [1, 2, 8])
 def test_is_compiled_once_for_all_batches_also_the_last(views):
     inputs = keras.Input((8, 8, 3), dtype="uint8")
     outputs = keras.layers.Flatten()(Counted()(inputs))
@@ -52,6 +52,8 @@ def test_features_do_not_depend_on_the_size_of_batches():
     views = [*turned, *(one[:, :, ::-1] for one in turned)]
     by_hand = [model.predict_on_batch(np.ascontiguousarray(view)) for view in views]
     assert expected == pytest.approx(np.stack(by_hand, axis=1), abs=1e-6)
+    for fewer in (1, 2, 4):
+        assert np.array_equal(run(Forward(model, fewer), SQUARES)[0], expected[:, :fewer])
 
 
 @pytest.mark.parametrize("accelerated, most", [(False, 1), (True, forward.IN_FLIGHT + 1)])

@@ -27,6 +27,7 @@ def parameters(step, **changes):
         "trainable": "frozen",
         "feature_layers": [],
         "center_fraction": 0.7,
+        "views": 8,
         "jittered_views": 0,
     }
     fields |= {"tokens": "card", "precision": "float32", "head": "logistic"}
