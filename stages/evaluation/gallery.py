@@ -20,6 +20,7 @@ from stages.evaluation.predictions import Prediction, SlideCount, count_slides
 from stages.evaluation.thumbnails import thumbnails
 from stages.measures.decision import Decision, confidence
 from stages.measures.novelty import OUT_OF_DISTRIBUTION
+from stages.measures.percentages import POINTS, WEIGHTS
 from stages.model.file import MODEL
 
 # With more crops there is one page per slide.
@@ -201,6 +202,7 @@ def _about(classifier: Classifier, model: Path) -> dict[str, Any]:
             "uncertain": _band(decision),
             "file": MODEL.name,
             "sha256": made.files_sha256[MODEL.name],
+            "short": decision.model_sha256[:8],
             "recalibrated": made.recalibrated is not None,
         },
         "up": None,
@@ -264,22 +266,22 @@ def _write_page(
     key = hashlib.sha256(
         f"{about['model']['sha256']}\n{names}".encode("utf-8", "surrogateescape")
     ).hexdigest()
-    positive = about["classes"][1]
-    says = [
-        [
-            one["slide"],
-            f"{one['slide'] or '(not known)'}: {one['predicted_sclerotic']} of "
-            f"{one['glomeruli']} predicted {positive}; about {one['share']}",
-        ]
-        for one in rows
-    ]
+    shift = classifier.decision.slide_shift
     pieces = TEMPLATES.get_template("crops.html").generate(
         **about,
         **_head(predictions, about, named),
         slides=rows,
         has_labels=any(one.label is not None for one in predictions),
         has_novelty=any(one.novelty is not None for one in predictions),
-        about={"key": f"glomeruli-{key}", "slides": says, "natives": natives_folder(path).name},
+        about={
+            "key": f"glomeruli-{key}",
+            "natives": natives_folder(path).name,
+            "classes": about["classes"],
+            "model": about["model"]["short"],
+            # What may be added to the log-odds of a slide, and how probable each of it is.
+            "shifts": [*zip((shift.mean + shift.deviation * POINTS).tolist(), WEIGHTS.tolist())],
+            "whole": not part,
+        },
         crops=_crops(folder, predictions, classifier, about["classes"], path),
     )
     with replacing(path) as file:
@@ -299,7 +301,7 @@ def _crops(
     distances = confidence(probability, classifier.decision.threshold)
     natives = natives_folder(path)
     pictures = thumbnails([folder / one.name for one in order], natives, classifier)
-    for (picture, heat, native), one, distance in zip(pictures, order, distances):
+    for drawn, one, distance in zip(pictures, order, distances):
         wrong = one.label not in (None, one.predicted)
         is_novel = one.novelty is not None and one.novelty > OUT_OF_DISTRIBUTION
         predicted, label = classes[one.predicted], None if one.label is None else classes[one.label]
@@ -314,6 +316,7 @@ def _crops(
         }
         yield {
             **one._asdict(),
+            **drawn._asdict(),
             "kinds": " ".join(name for name, applies in kinds.items() if applies),
             "predicted": predicted,
             "label": label,
@@ -321,7 +324,5 @@ def _crops(
             "is_novel": is_novel,
             "confidence": f"{distance:.6f}",
             "alt": f"{', '.join(alt)}: {one.name}",
-            "native": quote(f"{natives.name}/{native}"),
-            "picture": picture,
-            "heat": heat,
+            "native": quote(f"{natives.name}/{drawn.native}"),
         }

@@ -9,14 +9,14 @@ import io
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from stages.base.files import replacing
 from stages.evaluation.classifier import BATCH, Classifier
-from stages.images.opening import load_image
+from stages.images.opening import load_image, pixel_digest
 from stages.images.squares import make_square
 from stages.workers.cores import ahead
 from stages.workers.progress import progress
@@ -32,37 +32,51 @@ LARGEST = 8192
 HEAT, LEVELS = 28, 32
 
 
-def thumbnails(
-    files: Sequence[Path], natives: Path, classifier: Classifier
-) -> Iterator[tuple[str, str, str]]:
-    """Yield for each crop data URLs of its square and its attention map, and its file in `natives`.
+class Thumbnail(NamedTuple):
+    """What the page shows of a crop, as data URLs, its file of all pixels, and their digest."""
+
+    picture: str
+    heat: str
+    native: str
+    pixels_sha256: str
+
+
+def thumbnails(files: Sequence[Path], natives: Path, classifier: Classifier) -> Iterator[Thumbnail]:
+    """Yield the thumbnail of each crop.
 
     Args:
-        natives: the folder to write each crop to, with all of its pixels. The name of a file has a
-            digest of its content, so that no older page shows it as another crop.
+        natives: the folder to write each crop to, with all of its pixels. The name of a file has
+            the crop's place among the sorted `files`, which tells nothing about its prediction, and
+            a digest of its content, so that no older page shows it as another crop.
     """
     from stages.evaluation.attention import Attention
 
     attention = Attention(classifier.model)
+    places = {file: place for place, file in enumerate(sorted(files), start=1)}
     squares = ahead(
-        lambda row, file: _square(file, natives, row, classifier), enumerate(files, start=1), BATCH
+        lambda file: _square(file, natives, places[file], classifier),
+        ((file,) for file in files),
+        BATCH,
     )
     with progress(total=len(files), desc="drawing the page", unit="crop") as bar:
         while batch := list(islice(squares, BATCH)):
-            heats = attention(np.stack([square for square, _ in batch]))
-            for (square, native), heat in zip(batch, heats):
+            heats = attention(np.stack([square for square, *_ in batch]))
+            for (square, native, digest), heat in zip(batch, heats):
                 picture = _picture(square, *(OF_FEW if len(files) <= FEW else OF_MANY))
-                yield picture, _heat(heat), native
+                yield Thumbnail(picture, _heat(heat), native, digest)
                 bar.update()
 
 
-def _square(file: Path, natives: Path, row: int, classifier: Classifier) -> tuple[np.ndarray, str]:
+def _square(
+    file: Path, natives: Path, place: int, classifier: Classifier
+) -> tuple[np.ndarray, str, str]:
     """Return a crop's square; write its pixels, as far as an attention map covers them, to a file.
 
     Returns:
-        The square and the file's name.
+        The square, the file's name, and the digest of the crop's pixels.
     """
     image, made = load_image(file), classifier.made
+    digest = pixel_digest(image)
     if made.padding == "stretch":  # The crop has its own shape again; others have their margins.
         white = Image.new("RGBA", image.size, "white")
         whole = Image.alpha_composite(white, image.convert("RGBA"))
@@ -70,10 +84,10 @@ def _square(file: Path, natives: Path, row: int, classifier: Classifier) -> tupl
         whole = Image.fromarray(make_square(image, made.padding, max(image.size)))
     whole.thumbnail((LARGEST, LARGEST))
     content = _encoded(whole.convert("RGB"), "webp", quality=NATIVE)
-    native = f"{row:06}-{hashlib.sha256(content).hexdigest()[:16]}.webp"
+    native = f"{place:06}-{hashlib.sha256(content).hexdigest()[:16]}.webp"
     with replacing(natives / native, binary=True) as out:
         out.write(content)
-    return made.square(image), native
+    return made.square(image), native, digest
 
 
 def _picture(square: np.ndarray, side: int, quality: int) -> str:

@@ -30,8 +30,9 @@ PRIOR, DEVIATIONS = 1.5, np.linspace(0, 6, 61)
 # Of more crops, the number of sclerotic ones is as good as normal, and the exact one slow.
 MANY = 1_000
 
-_POINTS, _WEIGHTS = roots_hermitenorm(21)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+# The standard normal distribution of a slide's shift: 21 points, and how probable each is.
+POINTS, WEIGHTS = roots_hermitenorm(21)
+WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
 
 class SlideShift(Parameters):
@@ -67,11 +68,11 @@ def fit_slide_shift(y_true: np.ndarray, log_odds: np.ndarray, slides: np.ndarray
     mean = calibration_line(y_true, expit(log_odds), slides).intercept.value or 0.0
     signed, shifted = np.where(y_true == 1, 1.0, -1.0), log_odds + mean
     likelihood = np.zeros(len(DEVIATIONS))
-    shifts = DEVIATIONS[:, None] * _POINTS
+    shifts = DEVIATIONS[:, None] * POINTS
     for slide in np.unique(slides):
         sign, odds = signed[slides == slide], shifted[slides == slide]
         at_shift = sum(log_expit(one * (x + shifts)) for one, x in zip(sign, odds))
-        likelihood += logsumexp(at_shift, b=_WEIGHTS, axis=1)
+        likelihood += logsumexp(at_shift, b=WEIGHTS, axis=1)
     posterior = np.exp(likelihood - likelihood.max() - (DEVIATIONS / PRIOR) ** 2 / 2)
     return SlideShift(mean=mean, deviation=float(posterior @ DEVIATIONS / posterior.sum()))
 
@@ -84,12 +85,12 @@ def percentage(log_odds: np.ndarray, shift: SlideShift, level: float = 0.95) -> 
     number that a pathologist would count.
 
     Args:
-        log_odds: float (n,); n is 1 or more.
+        log_odds: float (n,); n is 1 or more. That of a crop whose label is known is infinite.
     """
     n = len(log_odds)
     odds = np.asarray(log_odds, dtype=np.float64) + shift.mean
-    shares = expit(odds + shift.deviation * _POINTS[:, None])
-    chance = _WEIGHTS @ _counts(shares)
+    shares = expit(odds + shift.deviation * POINTS[:, None])
+    chance = WEIGHTS @ _counts(shares)
     value = 100 * float(np.searchsorted(np.cumsum(chance), 0.5)) / n
     likely = chance > 1e-9
     k, weight = np.flatnonzero(likely), chance[likely] / chance[likely].sum()

@@ -11,14 +11,18 @@ from PIL import Image
 
 import stages.evaluation.gallery as gallery
 from stages.base.errors import UserError
+from stages.base.files import from_cell
 from stages.dataset.card import CardFields, Dataset
 from stages.dataset.seen import Seen
 from stages.evaluation.classifier import Classifier
 from stages.evaluation.gallery import pages_folder, refuse_pages, write_gallery
 from stages.evaluation.predictions import Prediction
+from stages.images.opening import load_image, pixel_digest
 from stages.intake.labels import read_corrections, read_labels
 from stages.intake.names import Names
+from stages.measures.calibration import log_odds
 from stages.measures.novelty import empty_reference
+from stages.measures.percentages import percentage
 from stages.model.backend import keras
 from tests.evaluation.classifiers import DIGEST, a_card, a_decision
 
@@ -314,8 +318,8 @@ def test_nothing_is_cut_at_either_width(browser, written):
         context.close()
 
 
-def test_corrections_survive_a_reload_and_are_read_back(page, crops, tmp_path):
-    _, predictions, _ = crops
+def test_labels_survive_a_reload_and_are_read_back(page, crops, tmp_path):
+    folder, predictions, _ = crops
     assert page.locator("#save").is_disabled()
     wanted = {}
     for number, name in enumerate([*EVIL, "crop 07.png", "crop 08.png"]):
@@ -335,18 +339,25 @@ def test_corrections_survive_a_reload_and_are_read_back(page, crops, tmp_path):
     twice.click()
     twice.click()
     page.reload()
-    assert page.inner_text("#save") == "Save corrections (7)"
+    assert page.inner_text("#save") == "Save labels (7)"
     page.select_option("#show", "marked")
     assert set(shown(page)) == set(wanted)
-    with page.expect_download() as download:
-        page.click("#save")
-    assert download.value.suggested_filename == "corrections.csv"
-    table = tmp_path / "corrections.csv"
-    download.value.save_as(table)
-    rows = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))
-    assert rows[0] == ["path", "label"] and len(rows) == 8
+    page.click("#save")
+    # The browser asks for the initials first.
+    assert page.evaluate("document.activeElement.id") == "reader"
+    table, rows = saved(page, tmp_path, "AB")
+    assert table.name == "page-labels-AB.csv" and len(rows) == 7
     # No spreadsheet takes a name for a formula, yet our reader returns the original names.
-    assert not [name for name, _ in rows if name.startswith(("=", "+", "-", "@"))]
+    assert not [row for row in rows if row["path"].startswith(("=", "+", "-", "@"))]
+    words = {"0": "not sclerotic", "1": "globally sclerotic"}
+    by = {one.name: one for one in predictions}
+    for row in rows:
+        assert row["class"] == words[row["label"]] and row["marked"] == "7 of 30"
+        assert (row["reader"], row["blind"], row["model"]) == ("AB", "0", "00000000")
+        assert row["date"] == page.evaluate("new Date().toLocaleDateString('sv')")
+        one = by[from_cell(row["path"])]
+        assert (row["predicted"], row["slide"]) == (str(one.predicted), one.slide)
+        assert row["pixels_sha256"] == pixel_digest(load_image(folder / one.name))
     names, marked = (
         [one.name for one in predictions],
         {name: int(label) for name, label in wanted.items()},
@@ -362,15 +373,143 @@ def test_corrections_survive_a_reload_and_are_read_back(page, crops, tmp_path):
     assert read_corrections(dataset, dict.fromkeys(names, 0)) == marked
 
 
-def test_says_if_the_browser_cannot_store_marks(browser, written):
+def test_says_if_the_browser_cannot_store_labels(browser, written):
     context = new_context(browser)
     page = context.new_page()
     page.add_init_script("Storage.prototype.setItem = () => { throw new Error('full') }")
     page.goto(written.as_uri())
     page.locator('.marks button[data-label="1"]').first.click()
     assert not violations(page)
-    assert "This browser cannot store marks" in page.inner_text("#kept")
+    assert "This browser cannot store labels" in page.inner_text("#kept")
     context.close()
+
+
+def test_labels_correct_the_percentage_of_their_slide(page, crops):
+    _, predictions, classifier = crops
+    shift = classifier.decision.slide_shift
+
+    def corrected(slide):
+        """The table's cells, and what `percentage` says with the labels that were given."""
+        row = page.locator(f'tr[data-slide="{slide}"]')
+        odds = log_odds(np.array([one.probability for one in predictions if one.slide == slide]))
+        names = [one.name for one in predictions if one.slide == slide]
+        for name, label in given.items():
+            if name in names:
+                odds[names.index(name)] = np.inf if label else -np.inf
+        value, low, high, _ = percentage(odds, shift)
+        text = f"{value:.1f} % ({low:.1f} to {high:.1f})"
+        return row.locator(".reviewed").inner_text(), row.locator(".corrected").inner_text(), text
+
+    given = {}
+    assert corrected("s1")[:2] == ("", "")
+    # A confirmation, a correction, and then all crops of the slide.
+    of_slide = [one for one in predictions if one.slide == "s1"]
+    for number, one in enumerate([of_slide[-1], *of_slide[:-1]]):
+        given[one.name] = int(number in (0, 1, 5))
+        crop = page.locator(".crop").filter(has=page.get_by_text(one.name, exact=True))
+        crop.locator(f'.marks button[data-label="{given[one.name]}"]').click()
+        reviewed, shown_, expected = corrected("s1")
+        assert reviewed == f"{number + 1} of 10" and shown_ == expected
+    # Then it is the interval of Clopper and Pearson for 3 of 10.
+    assert shown_ == "30.0 % (6.7 to 65.2)"
+    assert corrected("s0")[:2] == ("", "")
+    page.select_option("#order", "slide")
+    head = page.locator(".slide-head").nth(1).inner_text()
+    assert head.endswith("; 10 reviewed, corrected: 30.0 % (6.7 to 65.2)")
+
+
+def saved(page, folder, initials=None):
+    """The file that the page saves and its rows, after the initials are entered."""
+    if initials is not None:
+        page.fill("#reader", initials)
+        page.press("#reader", "Enter")
+    with page.expect_download() as download:
+        page.click("#save")
+    table = folder / download.value.suggested_filename
+    download.value.save_as(table)
+    with open(table, encoding="utf-8", newline="") as file:
+        return table, list(csv.DictReader(file))
+
+
+TELLING = re.compile(r"sclerotic, prob|s[012]\b|\.png|0\.\d\d\d|uncertain|novel|against|predicted")
+
+
+def test_blind_reading_hides_what_tells_a_prediction(browser, written, crops, tmp_path):
+    _, predictions, _ = crops
+    context = new_context(browser, viewport={"width": 1200, "height": 800})
+    page = context.new_page()
+    page.goto(f"{written.as_uri()}#blind")
+    order = shown(page)
+    assert sorted(order) == sorted(one.name for one in predictions)
+    assert order not in ([one.name for one in predictions], [one.name for one in predictions][::-1])
+    for selector in ("header > p", ".filters", "#heat", ".slide-head", "tr[data-slide]"):
+        assert not [one for one in page.locator(selector).all() if one.is_visible()][1:], selector
+    assert page.locator("header > p:visible").all_inner_texts() == [
+        "For research, not for diagnosis."
+    ]
+    assert not TELLING.search(page.inner_text("main"))
+    alts = page.locator("img.square").evaluate_all("all => all.map(one => one.alt)")
+    assert (
+        alts[:2] == ["crop 1", "crop 2"] and page.locator(".number").nth(4).inner_text() == "crop 5"
+    )
+    for style in ("border", "borderTop", "background"):
+        found = f"all => all.map(one => getComputedStyle(one).{style})"
+        assert len(set(page.locator(".crop").evaluate_all(found))) == 1
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("h")
+    page.keyboard.press("Enter")
+    dialog = page.locator("dialog[open]")
+    assert dialog.locator("figcaption").inner_text() == "crop 1"
+    assert dialog.locator("img.heat:visible, #heat-here:visible").count() == 0
+    assert not violations(page)
+    # A label tells the prediction of its crop only.
+    page.keyboard.press("1")
+    assert dialog.locator("figcaption").inner_text().endswith(order[0])
+    page.keyboard.press("ArrowRight")
+    assert dialog.locator("figcaption").inner_text() == "crop 2"
+    page.keyboard.press("0")
+    page.keyboard.press("Escape")
+    texts = page.locator(".crop").all_inner_texts()
+    assert order[0] in texts[0] and order[1] in texts[1] and not TELLING.search("".join(texts[2:]))
+    assert page.inner_text("#save") == "Save labels (2, 2 blind)"
+    # A label that is changed after its prediction was shown is not blind, even after a reload.
+    page.reload()
+    assert shown(page) == order
+    page.locator(".crop").nth(1).locator('.marks button[data-label="1"]').click()
+    _, rows = saved(page, tmp_path, "AB")
+    assert {row["path"]: (row["label"], row["blind"]) for row in rows} == {
+        order[0]: ("1", "1"),
+        order[1]: ("1", "0"),
+    }
+    context.close()
+
+
+def test_a_crop_that_was_on_the_screen_is_not_read_blindly(page, tmp_path):
+    last = shown(page)[-1]
+    first = shown(page)[0]
+    page.wait_for_function("displayed.size > 0")
+    page.click("#hide")
+    page.wait_for_function("document.documentElement.classList.contains('blind')")
+    for name in (first, last):
+        page.locator(f'.crop[data-name="{name}"] .marks button[data-label="1"]').click()
+    _, rows = saved(page, tmp_path, "AB")
+    assert {row["path"]: row["blind"] for row in rows} == {first: "0", last: "1"}
+    # The next reader at this browser has other labels, and has seen what was shown.
+    page.fill("#reader", "CD")
+    page.press("#reader", "Enter")
+    assert page.inner_text("#save") == "Save labels"
+    for name in (first, last):
+        page.locator(f'.crop[data-name="{name}"] .marks button[data-label="0"]').click()
+    _, rows = saved(page, tmp_path)
+    assert {(row["path"], row["reader"], row["blind"]) for row in rows} == {
+        (first, "CD", "0"),
+        (last, "CD", "0"),
+    }
+    page.fill("#reader", "AB")
+    page.press("#reader", "Enter")
+    assert page.inner_text("#save") == "Save labels (2, 1 blind)"
+    page.click("#hide")
+    assert page.locator(".predicted:visible").count() == 30
 
 
 def test_says_first_that_the_model_was_trained_on_drawn_crops(crops, tmp_path):

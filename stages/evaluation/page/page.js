@@ -3,46 +3,134 @@ const about = JSON.parse(document.getElementById("page").textContent);
 const byId = id => document.getElementById(id);
 const list = byId("crops"), dialog = byId("enlarged");
 const crops = [...list.querySelectorAll(".crop")];
-const heads = new Map(about.slides.map(([slide, says]) => {
-  const head = document.createElement("li");
+const slides = new Map([...document.querySelectorAll("tr[data-slide]")].map(row => {
+  const head = document.createElement("li"), [name, glomeruli, positive, share] = [...row.cells].map(cell => cell.textContent);
   head.className = "slide-head";
-  head.textContent = says;
-  return [slide, head];
+  const predicted = `${name}: ${positive} of ${parseInt(glomeruli)} predicted ${about.classes[1]}; about ${share}`;
+  return [row.dataset.slide, {row, head, predicted}];
 }));
+const says = new Map(crops.map(crop => [crop, crop.querySelector("img.square").alt]));
 let shown = crops, active = null, enlarged = null;
 
-// The user's corrections: name -> "0" or "1". This browser keeps them under a key of the model and the crops.
-const marks = new Map();
-let kept = true;
-try {
-  for (const [name, label] of Object.entries(JSON.parse(localStorage.getItem(about.key) || "{}"))) marks.set(name, label);
-} catch { kept = false; }
+// The reader's labels: name -> {label: "0" or "1", blind, date, pixels}, and the names of the crops whose predictions
+// the reader has seen. This browser keeps both under the initials and a key of the model and the crops. `displayed` are
+// those that this page has shown since it was opened, whoever sits before it.
+let reader = "", marks = new Map(), seen = new Set(), kept = true;
+const readers = new Map(), displayed = new Set();
 
-function keep() {
-  try { localStorage.setItem(about.key, JSON.stringify(Object.fromEntries(marks))); kept = true; } catch { kept = false; }
-  byId("kept").hidden = kept;
-  byId("kept").textContent = kept ? "" : "This browser cannot store marks: save them before you close the page.";
+function load(initials) {
+  reader = initials;
+  let stored = {};
+  try { stored = JSON.parse(localStorage.getItem(`${about.key} ${reader}`) || "{}"); } catch { kept = false; }
+  // A label of other pixels that had the same name is not taken over.
+  const same = crops.filter(({dataset: {name, pixels}}) => stored.marks?.[name]?.pixels === pixels).map(crop => crop.dataset.name);
+  if (!readers.has(reader)) readers.set(reader, {marks: new Map(same.map(name => [name, stored.marks[name]])), seen: new Set(stored.seen)});
+  ({marks, seen} = readers.get(reader));
 }
 
+function keep() {
+  try {
+    localStorage.setItem(`${about.key} ${reader}`, JSON.stringify({marks: Object.fromEntries(marks), seen: [...seen]}));
+    localStorage.setItem("glomeruli-reader", reader);
+    kept = true;
+  } catch { kept = false; }
+  byId("kept").hidden = kept;
+  byId("kept").textContent = kept ? "" : "This browser cannot store labels: save them before you close the page.";
+}
+
+const isBlind = () => document.documentElement.classList.contains("blind");
+const hides = crop => isBlind() && !marks.has(crop.dataset.name);
+
+function see(some) {
+  const before = seen.size;
+  for (const crop of some) if (!hides(crop)) for (const names of [seen, displayed]) names.add(crop.dataset.name);
+  if (seen.size > before) keep();
+}
+const watch = new IntersectionObserver(entries => see(entries.filter(one => one.isIntersecting).map(one => one.target)));
+
 function showMark(crop) {
-  const label = marks.get(crop.dataset.name);
+  const label = marks.get(crop.dataset.name)?.label;
   crop.classList.toggle("marked", label !== undefined);
+  crop.classList.toggle("hides", hides(crop));
+  crop.querySelector("img.square").alt = hides(crop) ? crop.querySelector(".number").textContent : says.get(crop);
   for (const button of crop.querySelectorAll(".marks button")) button.setAttribute("aria-pressed", button.dataset.label === label);
   if (crop === active)
     for (const button of dialog.querySelectorAll(".mark")) button.setAttribute("aria-pressed", button.dataset.label === label);
 }
 
 function countMarks() {
+  const blind = [...marks.values()].filter(one => one.blind).length;
   byId("save").disabled = !marks.size;
-  byId("save").textContent = marks.size ? `Save corrections (${marks.size})` : "Save corrections";
+  byId("save").textContent = marks.size ? `Save labels (${marks.size}${blind ? `, ${blind} blind` : ""})` : "Save labels";
 }
 
 function mark(crop, label) {
-  if (label === undefined || marks.get(crop.dataset.name) === label) marks.delete(crop.dataset.name);
-  else marks.set(crop.dataset.name, label);
+  const {name, slide, pixels} = crop.dataset;
+  if (label === undefined || marks.get(name)?.label === label) marks.delete(name);
+  else marks.set(name, {label, blind: isBlind() && !seen.has(name), date: new Date().toLocaleDateString("sv"), pixels});
+  see([crop]);
   keep();
   showMark(crop);
+  if (dialog.open) enlarge();
   countMarks();
+  correct(slide);
+}
+
+function showAll() {
+  crops.forEach(showMark);
+  countMarks();
+  [...slides.keys()].forEach(correct);
+}
+
+// Show how many crops of a slide are reviewed, and its percentage with their labels.
+function correct(slide) {
+  const own = crops.filter(crop => crop.dataset.slide === slide), reviewed = own.filter(crop => marks.has(crop.dataset.name)).length;
+  const {row, head, predicted} = slides.get(slide);
+  let text = "";
+  if (reviewed && about.whole) {
+    const {value, low, high} = percentage(own.map(logOdds));
+    text = `${value.toFixed(1)} % (${low.toFixed(1)} to ${high.toFixed(1)})`;
+  } else if (reviewed) text = "not known: the slide has several pages";
+  row.querySelector(".reviewed").textContent = reviewed ? `${reviewed} of ${own.length}` : "";
+  row.querySelector(".corrected").textContent = text;
+  head.textContent = predicted + (reviewed ? `; ${reviewed} reviewed, corrected: ${text}` : "");
+}
+
+// Return the log-odds of a crop: infinite if its label is known.
+function logOdds(crop) {
+  const mark = marks.get(crop.dataset.name);
+  if (mark) return mark.label === "1" ? Infinity : -Infinity;
+  const p = Math.min(1 - 2 ** -23, Math.max(2 ** -23, crop.dataset.probability));
+  return Math.log(p / (1 - p));
+}
+
+// As `percentage` of stages/measures/percentages.py. With N the count, and K as likely counts, the limits of Clopper and
+// Pearson are where the binomial probabilities of N >= K and of N > K, averaged over K, are 2.5 and 97.5 %.
+function percentage(odds) {
+  const n = odds.length, chance = new Array(n + 1).fill(0), logs = [0];
+  for (const [shift, weight] of about.shifts) {
+    const counts = [1, ...new Array(n).fill(0)];
+    odds.forEach((one, before) => {
+      const share = 1 / (1 + Math.exp(-one - shift));
+      for (let k = before + 1; k > 0; k--) counts[k] += share * (counts[k - 1] - counts[k]);
+      counts[0] *= 1 - share;
+    });
+    counts.forEach((one, k) => chance[k] += weight * one);
+  }
+  let sum = 0;
+  const atMost = chance.map(one => sum += one);
+  for (let k = 1; k <= n; k++) logs.push(logs[k - 1] + Math.log(k));
+  const reaches = (share, more) => atMost.reduce((total, one, k) => total + (atMost[k - more] ?? 0)
+    * Math.exp(logs[n] - logs[k] - logs[n - k] + (k && k * Math.log(share)) + (n - k && (n - k) * Math.log(1 - share))), 0);
+  const limit = (more, wanted) => {
+    let [low, high] = [0, 1];
+    for (let step = 0; step < 40; step++) {
+      const middle = (low + high) / 2;
+      if (reaches(middle, more) < wanted) low = middle; else high = middle;
+    }
+    return 100 * low;
+  };
+  return {value: 100 * atMost.findIndex(one => one >= 0.5) / n, low: limit(0, 0.025), high: limit(1, 0.975)};
 }
 
 // Return a CSV cell that no spreadsheet runs as a formula, like the tables of `predict`.
@@ -52,16 +140,23 @@ function cell(text) {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-function corrections() {
-  const rows = crops.filter(crop => marks.has(crop.dataset.name)).map(crop => [crop.dataset.name, marks.get(crop.dataset.name)]);
+function labels() {
+  const rows = crops.filter(crop => marks.has(crop.dataset.name)).map(crop => {
+    const {name, slide, pixels} = crop.dataset, {label, blind, date} = marks.get(name);
+    const predicted = crop.classList.contains("positive") ? "1" : "0", marked = `${marks.size} of ${crops.length}`;
+    return [name, label, about.classes[label], predicted, slide, reader, date, blind ? "1" : "0", marked, about.model, pixels];
+  });
   rows.sort(([a], [b]) => a < b ? -1 : 1);
-  return "path,label\n" + rows.map(([name, label]) => `${cell(name)},${label}\n`).join("");
+  rows.unshift(["path", "label", "class", "predicted", "slide", "reader", "date", "blind", "marked", "model", "pixels_sha256"]);
+  return rows.map(row => row.map(cell).join(",") + "\n").join("");
 }
 
 byId("save").onclick = () => {
+  if (!byId("reader").reportValidity()) return;
+  const page = decodeURIComponent(location.pathname).split("/").pop().replace(/\.html?$/i, "");
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([corrections()], {type: "text/csv"}));
-  link.download = "corrections.csv";
+  link.href = URL.createObjectURL(new Blob([labels()], {type: "text/csv"}));
+  link.download = `${page}-labels-${reader}.csv`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 };
@@ -74,9 +169,13 @@ const orders = {
   slide: (a, b) => text(a.dataset.slide, b.dataset.slide) || b.dataset.probability - a.dataset.probability,
   name: (a, b) => 0,
   novelty: (a, b) => b.dataset.novelty - a.dataset.novelty,
+  // The same for each reader and model.
+  shuffled: (a, b) => a.dataset.pixels < b.dataset.pixels ? -1 : a.dataset.pixels > b.dataset.pixels ? 1 : 0,
 };
+[...crops].sort(orders.shuffled).forEach((crop, place) => crop.querySelector(".number").textContent = `crop ${place + 1}`);
 
 function fits(crop) {
+  if (isBlind()) return true;
   const {name, slide} = crop.dataset, wanted = byId("search").value.trim().toLowerCase();
   return (!byId("show").value || crop.classList.contains(byId("show").value))
     && (!byId("slide").value || byId("slide").value === "=" + slide)
@@ -84,18 +183,19 @@ function fits(crop) {
 }
 
 function arrange() {
-  const order = byId("order").value, ordered = [...crops].sort((a, b) => orders[order](a, b) || text(a.dataset.name, b.dataset.name));
+  const order = isBlind() ? "shuffled" : byId("order").value, ordered = [...crops].sort((a, b) => orders[order](a, b) || text(a.dataset.name, b.dataset.name));
   for (const crop of crops) crop.hidden = !fits(crop);
   const pieces = [];
   let slide = null;
   for (const crop of ordered) {
     if (order === "slide" && !crop.hidden && crop.dataset.slide !== slide) {
       slide = crop.dataset.slide;
-      pieces.push(heads.get(slide));
+      pieces.push(slides.get(slide).head);
     }
     pieces.push(crop);
   }
   list.replaceChildren(...pieces);
+  list.classList.toggle("shuffled", isBlind());
   shown = ordered.filter(crop => !crop.hidden);
   byId("count").textContent = `${shown.length} of ${crops.length} crops`;
   // Tab reaches only the active crop and its buttons; arrow keys move to the others.
@@ -128,9 +228,11 @@ function enlarge() {
   square.onerror = () => { square.onerror = null; square.src = small; byId("pixels").textContent = `reduced: the folder ${about.natives} is not beside this page`; };
   byId("pixels").textContent = "";
   square.src = native || small;
+  showMark(active);
+  see([active]);
+  dialog.classList.toggle("hides", hides(active));
   square.alt = active.querySelector("img.square").alt;
   dialog.querySelector("figcaption").textContent = square.alt;
-  showMark(active);
   if (!dialog.open) dialog.showModal();
   size();
 }
@@ -155,6 +257,17 @@ function zoomBy(factor) {
   place.scrollTo(at[0] * grown - place.clientWidth / 2, at[1] * grown - place.clientHeight / 2);
 }
 
+function blindOn(on) {
+  document.documentElement.classList.toggle("blind", on);
+  byId("hide").setAttribute("aria-pressed", on);
+  heatOn(false);
+  showAll();
+  arrange();
+  // It tells again which crops are on the screen.
+  watch.disconnect();
+  for (const crop of crops) watch.observe(crop);
+}
+
 function heatOn(on) {
   document.body.classList.toggle("heat-on", on);
   for (const id of ["heat", "heat-here"]) byId(id).setAttribute("aria-pressed", on);
@@ -175,7 +288,7 @@ function walk(key) {
 
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select")) return;
-  if (event.key === "h" || event.key === "H") return heatOn(!document.body.classList.contains("heat-on"));
+  if (/^h$/i.test(event.key)) return isBlind() || heatOn(!document.body.classList.contains("heat-on"));
   if (!active) return;
   // Before anything has the focus, an arrow leads to the first crop.
   if (event.target === document.body && !dialog.open && /^(Arrow|Enter$)/.test(event.key)) {
@@ -185,7 +298,7 @@ document.addEventListener("keydown", event => {
   if (!(dialog.open || event.target.closest(".crop"))) return;
   if (dialog.open && /^[-+=]$/.test(event.key)) zoomBy(event.key === "-" ? 1 / 1.5 : 1.5);
   else if (/^(Arrow|Home$|End$)/.test(event.key)) walk(event.key);
-  else if (event.key === "0" || event.key === "1") marks.get(active.dataset.name) === event.key || mark(active, event.key);
+  else if (event.key === "0" || event.key === "1") marks.get(active.dataset.name)?.label === event.key || mark(active, event.key);
   else if (event.key === "Delete" || event.key === "Backspace") mark(active);
   else return;
   event.preventDefault();
@@ -211,8 +324,25 @@ for (const id of ["heat", "heat-here"]) byId(id).onclick = () => heatOn(!documen
 dialog.addEventListener("close", () => focusOn(enlarged));
 for (const id of ["show", "slide", "order"]) byId(id).onchange = arrange;
 byId("search").oninput = arrange;
+// The address says whether the reading is blind, so that a reload shows nothing else.
+byId("hide").onclick = () => location.replace(isBlind() ? "#" : "#blind");
+addEventListener("hashchange", () => blindOn(location.hash === "#blind"));
+// Labels without initials become those of the reader who enters them.
+byId("reader").onchange = () => {
+  const [more, known] = reader ? [new Map(), displayed] : [marks, new Set([...seen, ...displayed])];
+  if (!reader) readers.delete("");
+  if (!reader) try { localStorage.removeItem(`${about.key} `); } catch { kept = false; }
+  byId("reader").value = byId("reader").value.trim();
+  load(byId("reader").value);
+  more.forEach((one, name) => marks.set(name, one));
+  known.forEach(name => seen.add(name));
+  keep();
+  blindOn(isBlind());
+};
 document.querySelector(".filters").open = !matchMedia("(max-width: 600px)").matches;
-crops.forEach(showMark);
-countMarks();
+let last = "";
+try { last = localStorage.getItem("glomeruli-reader") || ""; } catch { kept = false; }
+byId("reader").value = last;
+load(last);
 if (!kept) keep();
-arrange();
+blindOn(isBlind());
