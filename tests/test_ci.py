@@ -18,7 +18,9 @@ import pytest
 
 from stages.base.errors import UserError
 from stages.base.parameters import read_yaml
+from stages.comparison.verdict import verdict
 from stages.experiments.commands import stages_to_run
+from stages.experiments.reading import outputs_of, stages_in
 from tests.repositories import ENVIRONMENT, PROJECT, dvc, git, set_params, stages_run
 
 WORKFLOW = PROJECT / ".github/workflows/ci.yml"
@@ -109,7 +111,7 @@ def team(reproduced, tmp_path_factory):
     remote.
 
     Branch `change` has another threshold rule with its results, `stale` has it without, and `main`
-    has gone on since.
+    has gone on since. The commit where they began has an experiment on another fold.
     """
     folder = tmp_path_factory.mktemp("team")
     with pytest.MonkeyPatch.context() as patch:
@@ -133,6 +135,10 @@ def team(reproduced, tmp_path_factory):
         set_params({"calibrate.target_sensitivity": 0.5})
         git("commit", "-q", "-a", "-m", "Of somebody else, since")
         git("clone", "-q", "--bare", ".", str(folder / "bare.git"))
+        git("remote", "add", "origin", str(folder / "bare.git"))
+        git("checkout", "-q", "main~1")
+        dvc("exp", "run", "--temp", "-n", "fold-1", "-S", "split.fold=1")
+        dvc("exp", "push", "origin", "fold-1")
     return folder
 
 
@@ -174,6 +180,7 @@ def test_the_report_is_of_committed_results_and_against_where_a_branch_began(
     assert re.findall(r"^\| params.yaml \| ([\w.]+)", summary, flags=re.MULTILINE) == [
         "calibrate.threshold_rule"
     ]
+    assert re.search(r"Fold 1 ran for base \(\w+\) only\.", summary)
     page = Path("report/report.md").read_text()
     assert (
         page.startswith(summary.rstrip("\n"))
@@ -183,6 +190,14 @@ def test_the_report_is_of_committed_results_and_against_where_a_branch_began(
     assert "roc.png" in shown and not any(
         name.startswith(("mistakes", "attention", "padding")) for name in shown
     )
+
+    # The remote may lack what an experiment predicted.
+    (ref,) = git("for-each-ref", "--format=%(refname)", "refs/exps/??/**").split()
+    outputs = outputs_of(stages_in(git("show", f"{ref}:dvc.lock")))
+    md5 = outputs["metrics/predictions.csv"]
+    Path(".dvc/cache/files/md5", md5[:2], md5[2:]).unlink()
+    said = " ".join(verdict("base", None))
+    assert re.search(r"Fold 1 ran for base \(\w+\), but the results are not here\.", said)
 
 
 def test_what_is_not_reproduced_fails_and_is_named(team, tmp_path, monkeypatch):

@@ -54,6 +54,16 @@ class Outputs(NamedTuple):
         return self.at(np.argsort(self.crops))
 
 
+def has_results(state: State) -> bool:
+    """Return whether git or DVC's cache has the test predictions of an experiment."""
+    try:
+        for path in (PREDICTIONS, CALIBRATION):
+            read_at(path, state.revision)
+    except UserError:
+        return False
+    return True
+
+
 def read_test(folds: Sequence[State]) -> Outputs:
     """Return the test predictions of a side, each crop by the model of its fold.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.base.errors import UserError
 from stages.comparison.differences import LEVEL, paired
-from stages.comparison.revisions import Outputs, read_external, read_test
+from stages.comparison.revisions import Outputs, has_results, read_external, read_test
 from stages.dataset.cohort import SINGLE, are_single
 from stages.experiments.commands import output_of
 from stages.experiments.markdown import markdown_table, three_digits
@@ -87,8 +87,8 @@ def verdict(before: str, after: str | None) -> list[str]:
                 notes.append(f"External dataset `{name}` is not compared: {error}.")
         whole = int(states[1].params["split"]["folds"])
         tested = [state.fold for state in folds[1]]
-        of_folds = f"fold{'s' * (len(tested) > 1)} {', '.join(map(str, tested))} of {whole}"
-        notes.insert(0, "Locked test set." if states[0].is_locked else f"Test {of_folds}.")
+        of_folds = f"Test {_folds(tested).lower()} of {whole}."
+        notes.insert(0, "Locked test set." if states[0].is_locked else of_folds)
         return verdict_on_groups(groups, names[0], names[1], notes)
     except UserError as error:
         return [f"**Not comparable**: {error}."]
@@ -106,16 +106,26 @@ def _common_folds(
 
     If there is none, each side's own fold is returned: other test sets are then said.
     """
-    found = [{state.fold: state for state in (side, *other_folds(side))} for side in states]
+    found, notes = [], []
+    for side, name in zip(states, names):
+        others = other_folds(side)
+        with_results = [state for state in others if has_results(state)]
+        if without := sorted({state.fold for state in others if state not in with_results}):
+            notes.append(f"{_folds(without)} ran for {name}, but the results are not here.")
+        found.append({state.fold: state for state in (side, *with_results)})
     common = sorted(found[0].keys() & found[1].keys())
-    notes = [
-        f"Fold{'s' * (len(alone) > 1)} {', '.join(map(str, alone))} ran for {name} only."
+    notes += [
+        f"{_folds(alone)} ran for {name} only."
         for name, side in zip(names, found)
         if common and (alone := sorted(side.keys() - set(common)))
     ]
     if not common:
         return [[state] for state in states], []
     return [[side[fold] for fold in common] for side in found], notes
+
+
+def _folds(numbers: Sequence[int]) -> str:
+    return f"Fold{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
 def _external(name: str, folds: Sequence[Sequence[State]]) -> Group:
