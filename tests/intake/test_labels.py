@@ -45,13 +45,14 @@ def labels_by_corrections(table, folder):
 
 
 @pytest.mark.parametrize(
-    "program", [labels_by_predict, labels_by_recalibrate, labels_by_corrections]
+    ("program", "name_columns", "label_columns"),
+    [
+        (labels_by_predict, "name", "label"),
+        (labels_by_recalibrate, "path", "ground truth"),
+        (labels_by_corrections, "name,path", "label,ground truth"),
+    ],
 )
-@pytest.mark.parametrize(
-    ("name_columns", "label_columns"),
-    [("name", "label"), ("path", "ground truth"), ("name,path", "label,ground truth")],
-)
-def test_each_program_reads_each_column(repository, program, name_columns, label_columns):
+def test_each_program_reads_a_table_of_labels(repository, program, name_columns, label_columns):
     folder = make_another_laboratory()
     crops = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
     # Not the labels of the folders.
