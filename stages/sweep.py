@@ -1,8 +1,9 @@
 """Run a grid of experiments on a Dask cluster, or in a few processes of this machine.
 
     python -m stages.sweep --name padding -S pad.mode=white,zero -S split.fold='range(0,5)'
-    python -m stages.sweep --name padding --scheduler tcp://10.0.0.1:8786 -S pad.mode=white,zero -S
-    split.fold='range(0,5)'
+    python -m stages.sweep --name padding --scheduler tcp://10.0.0.1:8786 -S pad.mode=white,zero
+    python -m stages.sweep --name padding --submit slurm --job timeout_min=90 -S pad.mode=white,zero
+    python -m stages.sweep --name padding --collect
 
 -S takes a list or a range as `dvc exp run --queue -S` does; all combinations are run, named
 <name>-1, <name>-2 and so on. Each worker runs `dvc exp run --temp` in a clone of the last commit,
@@ -10,10 +11,18 @@ with the DVC cache of this repository (--cache) or a DVC remote (--remote), and 
 experiment back: `dvc exp show` lists it here. Experiments that have run are not run again. If a
 worker dies, another one takes over. A failed experiment is reported at the end and does not stop
 the others.
+
+With --submit slurm they run as an array of SLURM jobs, and this program ends at once. --job passes
+a setting to submitit, such as timeout_min, mem_gb, cpus_per_task or slurm_partition. Later
+--collect says which experiments are here, wait, run or have failed.
 """
 
 import argparse
+import re
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import get_args
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, run_program
@@ -22,11 +31,24 @@ from stages.experiments.inputs import input_paths, refuse_unrecorded
 from stages.experiments.reading import has_run, read_experiments
 from stages.experiments.running import home, run_all
 from stages.experiments.settings import flatten, grid, params_with
+from stages.experiments.slurm import JOBS, Cluster, states, submit
 from stages.workers.cluster import scheduler_address
+
+# Of each --submit, by the name of the sweep.
+SUBMITTED = Path("sweep-jobs")
 
 
 def main() -> None:
     arguments = parse_arguments()
+    jobs = SUBMITTED / arguments.name
+    if arguments.collect:
+        report(states(jobs))
+        return
+    if (jobs / JOBS).is_file() and not {"waiting", "running"}.isdisjoint(states(jobs).values()):
+        raise UserError(
+            f"the jobs of --name {arguments.name} have not ended; --collect says which run, "
+            "another --name submits more"
+        )
     refuse_unfit_paths(".")
     find_repository(whole=True)
     combinations = grid(arguments.set_param)
@@ -49,6 +71,11 @@ def main() -> None:
             f"there are other experiments named {', '.join(taken)}; choose another --name"
         )
     there = home(arguments)
+    if arguments.submit and orders:
+        settings = dict(one.split("=", 1) for one in arguments.job)
+        submit(orders, there, jobs, arguments.submit, settings)
+        print(f"{len(orders)} jobs are submitted; --collect says when they are done")
+        return
     failed = run_all(orders, there, arguments.scheduler, arguments.workers)
     for name, reason in sorted(failed.items()):
         print(f"{name} failed:\n{reason}", file=sys.stderr)
@@ -61,6 +88,21 @@ def main() -> None:
     print(
         f"{len(combinations) - len(failed)} of {len(combinations)} experiments are {place}, "
         f"{len(failed)} failed: `{command}`"
+    )
+    if failed:
+        sys.exit(1)
+
+
+def report(found: Mapping[str, str | None]) -> None:
+    """Print what has become of submitted experiments; exit with 1 if one has failed."""
+    ended = [name for name, state in found.items() if state is None]
+    counts = {one: [*found.values()].count(one) for one in ("waiting", "running")}
+    failed = {name: why for name, why in found.items() if why and why not in counts}
+    for name, reason in failed.items():
+        print(f"{name} failed:\n{reason}", file=sys.stderr)
+    print(
+        f"{len(ended)} of {len(found)} experiments have run, {counts['running']} are running, "
+        f"{counts['waiting']} waiting, {len(failed)} failed"
     )
     if failed:
         sys.exit(1)
@@ -79,6 +121,9 @@ def parse_arguments() -> argparse.Namespace:
         "processes of this machine)",
     )
     add("--workers", type=int, default=2, help="how many processes of this machine (default: 2)")
+    add("--submit", choices=get_args(Cluster), help="submit jobs, and do not wait for them")
+    add("--job", action="append", default=[], type=_setting, metavar="NAME=VALUE", help="of a job")
+    add("--collect", action="store_true", help="say what has become of the jobs of --name")
     add("--repository", help="where workers clone from and push to (default: this folder)")
     store = parser.add_mutually_exclusive_group()
     store.add_argument(
@@ -88,6 +133,12 @@ def parse_arguments() -> argparse.Namespace:
         "--remote", help="the DVC remote to pull from and push to, if there is no shared cache"
     )
     return parser.parse_args()
+
+
+def _setting(text: str) -> str:
+    if not re.fullmatch(r"[a-z_]+=.+", text):
+        raise argparse.ArgumentTypeError("it must be NAME=VALUE, such as timeout_min=90")
+    return text
 
 
 if __name__ == "__main__":

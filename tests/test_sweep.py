@@ -18,7 +18,7 @@ from stages.images.padding import Crop, pad_all
 from stages.workers.cluster import connect
 from tests.conftest import save_crop
 from tests.fork_server import python
-from tests.repositories import ENVIRONMENT, dvc, git
+from tests.repositories import ENVIRONMENT, dvc, git, run_program
 
 pytestmark = pytest.mark.slow
 
@@ -135,6 +135,23 @@ def test_what_has_run_is_not_run_again_and_changes_are_refused(repository, tmp_p
     assert status == 1 and errors.strip().startswith(
         "error: README.md is changed and not committed"
     )
+
+
+def test_jobs_run_without_the_program_that_submitted_them(repository):
+    of_grid = ("-S", "split.folds=3,50", "-S", "evaluate.prevalence=0.2")
+    arguments = ("--name", "jobs", "--submit", "local", *of_grid)
+    assert run_program("sweep", "--name", "jobs", "--collect")[0] == 1
+    status, _, errors = run_program("sweep", *arguments, "--job", "color=red")
+    assert status == 1 and "color" in errors
+    status, printed, errors = run_program("sweep", *arguments, "--job", "timeout_min=90")
+    assert status == 0 and "jobs are submitted" in printed, errors
+    status, _, errors = run_program("sweep", *arguments)
+    assert status == 1 and "have not ended; --collect says" in errors
+    while " 0 are running, 0 waiting" not in printed:
+        status, printed, errors = run_program("sweep", "--name", "jobs", "--collect")
+    assert status == 1 and "1 of 2 experiments have run" in printed
+    assert "jobs-2 failed:" in errors and "split.folds is 50" in errors
+    assert "jobs-1" in experiments()
 
 
 def test_padding_on_a_cluster_gives_the_same_bytes(cluster, tmp_path):

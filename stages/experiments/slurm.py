@@ -1,0 +1,115 @@
+"""A sweep as an array of SLURM jobs, so that no program of ours has to wait for them.
+
+submitit keeps each job's input, log and result in a folder that login and compute nodes share.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, assert_never
+
+from stages.base.errors import UserError, one_line
+from stages.base.files import read_json, write_json
+from stages.experiments.running import Home, run_order
+
+if TYPE_CHECKING:
+    from submitit import Job
+
+# `local` runs the same jobs as processes of this machine, all at once, to try a sweep.
+Cluster = Literal["slurm", "local"]
+JOBS = "jobs.json"
+# What SLURM calls a job that has not ended; at first it does not know of a job.
+ENDED = ""
+IN_WORDS = {
+    "PENDING": "waiting",
+    "REQUEUED": "waiting",
+    "UNKNOWN": "waiting",
+    "RUNNING": "running",
+    "COMPLETING": "running",
+}
+
+
+def submit(
+    orders: Sequence[tuple[str, tuple[str, ...]]],
+    home: Home,
+    folder: Path,
+    cluster: Cluster,
+    settings: Mapping[str, str],
+) -> None:
+    """Submit experiments, each a name and its parameters, and note their jobs in a folder.
+
+    Args:
+        settings: of submitit, such as `timeout_min` or `slurm_partition`.
+
+    Raises:
+        UserError: submitit is not installed, SLURM takes no jobs, or does not know a setting.
+    """
+    import cloudpickle
+
+    import stages
+
+    # A job runs the code of now, even if the working folder changes while it waits.
+    cloudpickle.register_pickle_by_value(stages)
+    try:
+        executor = _submitit().AutoExecutor(folder, cluster=cluster)
+        executor.update_parameters(name=folder.name, **{k: _value(v) for k, v in settings.items()})
+        names, overrides = zip(*orders)
+        jobs = executor.map_array(run_order, names, overrides, [home] * len(names))
+    except (AssertionError, NameError, RuntimeError, OSError, ValueError) as error:
+        raise UserError(f"the jobs could not be submitted: {one_line(error)}") from None
+    numbers = {name: job.job_id for name, job in zip(names, jobs)}
+    write_json(folder / JOBS, {"cluster": cluster, "jobs": numbers})
+
+
+def states(folder: Path) -> dict[str, str | None]:
+    """Return by the name of each submitted experiment None if it is home, `waiting`, `running`, or
+    why it failed.
+
+    Raises:
+        UserError: no jobs are noted in the folder.
+    """
+    if not (folder / JOBS).is_file():
+        raise UserError(f"{folder / JOBS}: no sweep of this --name was submitted")
+    submitit, noted = _submitit(), read_json(folder / JOBS)
+    cluster: Cluster = noted["cluster"]
+    found = {}
+    for name, number in noted["jobs"].items():
+        match cluster:
+            case "slurm":
+                job = submitit.SlurmJob(folder, number)
+                state = job.state if not job.paths.result_pickle.exists() else ENDED
+            case "local":
+                job = submitit.LocalJob(folder, number)
+                state = "RUNNING" if _is_alive(int(number)) else ENDED
+            case _:
+                assert_never(cluster)
+        found[name] = IN_WORDS.get(state) or _result(job)
+    return found
+
+
+def _result(job: "Job") -> str | None:
+    try:
+        return job.result()
+    # Also what ended the job, such as a time limit.
+    except Exception as error:
+        return f"{one_line(error)}; its log is {job.paths.stderr}"
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _value(text: str) -> Any:
+    return int(text) if text.isdigit() else text
+
+
+def _submitit() -> Any:
+    try:
+        import submitit
+    except ImportError:
+        raise UserError("this needs submitit: pip install -r requirements-cluster.txt") from None
+    return submitit
