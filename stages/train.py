@@ -73,9 +73,7 @@ def main() -> None:
         members.append(member.kept)
     model = assemble(members, model_params, params.test_time_augmentation)
     save_model(model, MODEL)
-    epochs = ", ".join(str(one["epoch"]) for one in best)
-    took = f"trained for {time.perf_counter() - start:.0f} s"
-    print(f"{took}; the weights kept are those of epoch {epochs}")
+    print(f"trained for {time.perf_counter() - start:.0f} s{_epochs(best)}")
 
     write_predictions(
         VALIDATION,
@@ -126,6 +124,14 @@ def pretrained(model: ModelParameters, params: TrainParameters, size: int) -> di
         card = backbone_card(model, size, views)
         return {"backbone": card.model_dump()}
     return {"pretrained_sha256": sha256(model.weights_file)} if model.own_weights else {}
+
+
+def _epochs(best: list[dict[str, float]]) -> str:
+    """Return whose weights are kept, if the members were trained epoch by epoch."""
+    epochs = [f"{one['epoch']:.0f}" for one in best if "epoch" in one]
+    if not epochs:
+        return ""
+    return f"; the weights kept are those of epoch{'s' * (len(epochs) > 1)} {', '.join(epochs)}"
 
 
 if __name__ == "__main__":

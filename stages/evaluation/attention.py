@@ -11,6 +11,8 @@ from stages.model.steps import TOKENS
 
 # Opacity of the hottest place of an overlay.
 MOST_HEAT = 0.55
+# Pixels per side of a map as it is shown: networks see no finer, and gradients of pixels are noise.
+SHOWN = 28
 
 
 class Attention:
@@ -143,8 +145,19 @@ def _enlarged(cam: np.ndarray, size: int) -> np.ndarray:
     )
 
 
+def coarse(heat: np.ndarray) -> np.ndarray:
+    """Return a map, float32 (size, size), as it is shown, float32 (SHOWN, SHOWN)."""
+    small = Image.fromarray(heat).resize((SHOWN, SHOWN), Image.Resampling.BOX)
+    return np.asarray(small)
+
+
 def overlay(square: np.ndarray, heat: np.ndarray) -> Image.Image:
-    """Return a square, uint8 (size, size, 3), in gray under its map, float (size, size), in red."""
+    """Return a square, uint8 (size, size, 3), in gray under its map, float32 (size, size)."""
+    return in_red(square, np.clip(_enlarged(coarse(heat), len(square)), 0, 1))
+
+
+def in_red(square: np.ndarray, heat: np.ndarray) -> Image.Image:
+    """Return an image, uint8 (height, width, 3), in gray under a map, float (height, width)."""
     gray = square.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
     warm = np.stack([np.ones_like(heat), 1 - heat, np.zeros_like(heat)], axis=-1) * 255
     share = MOST_HEAT * np.sqrt(heat)[..., None]

@@ -1,15 +1,20 @@
-"""Pictures of a test set: the worst mistakes, and where the model looks."""
+"""Pictures of a test set: the worst mistakes, and where the model looks.
+
+Functions import `attention`, because it imports Keras, which takes seconds.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from stages.evaluation.attention import Attention, overlay
 from stages.images.opening import load_image
 from stages.images.sheets import contact_sheet
-from stages.model.backend import keras
+
+if TYPE_CHECKING:
+    from stages.model.backend import keras
 
 SHOWN_OF_A_KIND = 8
 CLASSES = ("not globally sclerotic", "globally sclerotic")
@@ -43,7 +48,8 @@ def mistakes_picture(
             said = f"{kind}, p = {y_score[row]:.3f}\ntruly {truth}"
             captions.append(f"{said}\nslide {slides[row]}\n{Path(paths[row]).name}")
     heading = (
-        f"The surest mistakes; p: probability of global sclerosis, called from {threshold:.3f} on"
+        "The most confident mistakes; p: probability of global sclerosis, predicted from "
+        f"{threshold:.3f} on"
     )
     if not crops:
         return contact_sheet([Image.new("RGB", (1, 1), "white")], ["no mistakes"], columns=1)
@@ -51,7 +57,7 @@ def mistakes_picture(
 
 
 def attention_picture(
-    model: keras.Model,
+    model: "keras.Model",
     squares: np.ndarray,
     rows: np.ndarray,
     paths: np.ndarray,
@@ -68,6 +74,8 @@ def attention_picture(
         squares: uint8 (N, size, size, 3).
         rows: of the test crops in `squares`.
     """
+    from stages.evaluation.attention import Attention, overlay
+
     shown = [
         (kind, row)
         for (kind, _), some in zip(KINDS, mistakes)
@@ -89,7 +97,7 @@ def attention_picture(
         pictures += [Image.fromarray(square), overlay(square, heat)]
         captions += [f"{kind}, p = {y_score[row]:.3f}\n{Path(paths[row]).name}", "where it looks"]
     heading = (
-        "from gray, which says nothing, to red, which speaks most for global sclerosis in this "
+        "From gray, which says nothing, to red, which speaks most for global sclerosis in this "
         "crop; p: its probability"
     )
     return contact_sheet(
@@ -102,7 +110,9 @@ def attention_picture(
 
 
 def _color_key() -> Image.Image:
-    """Return the color scale of `overlay` on middle gray."""
+    """Return the color scale of attention maps on middle gray."""
+    from stages.evaluation.attention import in_red
+
     width, height = 120, 14
     heat = np.linspace(0, 1, width)[None, :].repeat(height, axis=0)
-    return overlay(np.full((height, width, 3), 128, dtype=np.uint8), heat)
+    return in_red(np.full((height, width, 3), 128, dtype=np.uint8), heat)

@@ -28,8 +28,8 @@ FEW, OF_FEW, OF_MANY = 400, (224, 75), (160, 60)
 NATIVE = 90
 # The most pixels per side; WebP has at most 16,383.
 LARGEST = 8192
-# Pixels per side and colors of an attention map, which is coarse anyway.
-HEAT, LEVELS = 28, 32
+# Colors of an attention map.
+LEVELS = 32
 
 
 class Thumbnail(NamedTuple):
@@ -94,19 +94,20 @@ def _picture(square: np.ndarray, side: int, quality: int) -> str:
     picture = Image.fromarray(square)
     if len(square) > side:
         picture = picture.resize((side, side), Image.Resampling.LANCZOS)
-    return _embedded(picture, "webp", quality=quality)
+    return embedded(picture, "webp", quality=quality)
 
 
 def _heat(heat: np.ndarray) -> str:
     """Return a map, float32 (size, size) of 0 to 1, as a transparent red overlay."""
-    from stages.evaluation.attention import MOST_HEAT
+    from stages.evaluation.attention import MOST_HEAT, coarse
 
-    small = np.asarray(Image.fromarray(heat).resize((HEAT, HEAT), Image.Resampling.BOX))
-    picture = Image.fromarray(np.rint(np.clip(small, 0, 1) * (LEVELS - 1)).astype(np.uint8), "P")
+    picture = Image.fromarray(
+        np.rint(np.clip(coarse(heat), 0, 1) * (LEVELS - 1)).astype(np.uint8), "P"
+    )
     share = np.arange(LEVELS) / (LEVELS - 1)
     palette = np.stack([np.ones(LEVELS), 1 - share, np.zeros(LEVELS)], axis=1) * 255
     picture.putpalette(palette.astype(np.uint8).tobytes())
-    return _embedded(
+    return embedded(
         picture,
         "png",
         optimize=True,
@@ -114,7 +115,8 @@ def _heat(heat: np.ndarray) -> str:
     )
 
 
-def _embedded(picture: Image.Image, kind: str, **options: Any) -> str:
+def embedded(picture: Image.Image, kind: str, **options: Any) -> str:
+    """Return a data URL of a picture."""
     content = base64.b64encode(_encoded(picture, kind, **options)).decode("ascii")
     return f"data:image/{kind};base64,{content}"
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stages.base.files import replacing
 
-TILE, GAP, LINE, HEADING = 176, 8, 13, 26
+TILE, GAP, LINE, HEADING = 176, 8, 15, 26
 # Both white and black padding are visible on gray.
 PAPER, INK = (214, 214, 214), (20, 20, 20)
 
@@ -29,7 +29,7 @@ def contact_sheet(
     """
     columns = max(1, columns)
     rows = max(1, -(-len(images) // columns))
-    font, above = ImageFont.load_default(size=11), ImageFont.load_default(size=13)
+    font, above = ImageFont.load_default(size=12), ImageFont.load_default(size=14)
     caption = LINE * max((text.count("\n") + 1 for text in captions), default=1) + 4
     top_of_all = HEADING * bool(heading)
     beside = key.width + GAP if key else 0

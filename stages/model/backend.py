@@ -6,6 +6,7 @@ which are replaced only inside `plain_settings`.
 """
 
 import importlib.util
+import logging
 import os
 import random
 import re
@@ -115,6 +116,10 @@ if arithmetic.hosted:
 else:
     # TensorFlow logs warnings and errors only.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    # Each member of an ensemble is traced once, which TensorFlow takes for a loop that traces.
+    logging.getLogger("tensorflow").addFilter(
+        lambda record: "triggered tf.function retracing" not in record.getMessage()
+    )
     with _without_start_up_noise(), _without_settings_of_the_machine():
         import keras as keras
         from keras.src.backend import config as _config

@@ -182,6 +182,8 @@ class LogEpochs(keras.callbacks.Callback):
             self.best = {"epoch": epoch + 1, **validation}
         if self.live is None:
             return
+        # Epochs count from 1, as on the screen.
+        self.live.step = epoch + 1
         for name, value in values.items():
             if name.startswith("val_"):
                 name = f"val/{name[4:]}"

@@ -90,8 +90,9 @@ def _measures(
 def log_once(measures: dict[str, dict[str, float]], folder: Path) -> None:
     """Log a fit without epochs like one epoch of `fit`: one point on every curve."""
     with Live(str(folder), save_dvc_exp=False, dvcyaml=None) as live:
+        live.step = 1
         for split, values in measures.items():
             for name, value in values.items():
                 live.log_metric(f"{split}/{name}", value)
-        live.summary["best"] = {"epoch": 1, **measures["val"]}
+        live.summary["best"] = measures["val"]
         live.next_step()

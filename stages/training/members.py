@@ -113,7 +113,7 @@ def train_member(
             case _:
                 assert_never(model_params.head)
         log_once(best, log)
-        return Member(head, best["val"] | {"epoch": 1}, head)
+        return Member(head, best["val"], head)
     backbone, trained = backbone_parts(model_params, size)
     keras.utils.set_random_seed(params.seed)
     whole = join(backbone, trained, "features") if trained else backbone
