@@ -21,7 +21,7 @@ from stages.base.errors import run_program
 from stages.base.files import refuse_outputs, replacing
 from stages.base.parameters import check
 from stages.experiments.commands import find_repository, refuse_unfit_paths
-from stages.experiments.settings import flatten, params_with
+from stages.experiments.settings import params_with
 from stages.ladder.chart import draw_climb
 from stages.ladder.decisions import RungDecision, best_of
 from stages.ladder.page import climb_table, describe, write_decisions
@@ -44,7 +44,7 @@ def main() -> None:
     find_repository(whole=True)
     wanted = params_with(arguments.set_param)
     params = check(wanted["climb"], ClimbParameters, "params.yaml", "climb")
-    trainings = Trainings(arguments.set_param, flatten(wanted), params)
+    trainings = Trainings(arguments.set_param, params)
     decisions: list[RungDecision] = []
     for decision in climb(trainings.rung, params, most_blocks(wanted)):
         decisions.append(decision)

@@ -15,7 +15,7 @@ from stages.base.parameters import read_params
 from stages.dataset.card import Dataset, read_dataset
 from stages.dataset.cohort import CLASS_NAMES, LOCKED, SPLITS, Cohort, read_cohort
 from stages.dataset.used_card import read_used_card
-from stages.experiments.markdown import as_cell
+from stages.experiments.markdown import BY_SITE, as_cell, site_table
 from stages.intake.parameters import ManifestParameters
 from stages.measures.decision import Decision, read_decision
 from stages.measures.scores import title
@@ -23,7 +23,6 @@ from stages.model.folder import CARD, FOLDER
 
 MODEL_CARD, METRICS = FOLDER / "README.md", Path("metrics")
 SHOWN = ("roc_auc", "average_precision", "sensitivity", "specificity", "precision", "npv", "brier")
-BY_SITE = ("site", "measure", "value", "low", "high", "glomeruli", "slides")
 
 
 def main() -> None:
@@ -135,13 +134,7 @@ def performance(results: dict[str, Any], sites: list[tuple[str, ...]]) -> str:
         limits = f"{span['low']:.3f} to {span['high']:.3f}" if span else "none"
         lines.append(f"| {title(name)} | {shown} | {limits} |")
     if sites:
-        lines += ["", "| site | measure | value | 95 % interval over its slides | crops | slides |"]
-        lines.append("| -- | -- | -- | -- | -- | -- |")
-    for name, measure, value, low, high, crops, slides in sites:
-        site = as_cell(name)
-        shown = f"{float(value):.3f}" if value else "not defined"
-        limits = f"{float(low):.3f} to {float(high):.3f}" if low else "none"
-        lines.append(f"| {site} | {title(measure)} | {shown} | {limits} | {crops} | {slides} |")
+        lines += ["", *site_table(sites)]
     if "readers" in results:
         lines += agreement(results["readers"])
     return "\n".join(lines) + "\n"

@@ -50,6 +50,7 @@ MAY_IMPORT = {
     "experiments": "base workers dataset measures",
     "offline": "base experiments",
     "comparison": "base workers dataset measures experiments",
+    "assessment": "base dataset images measures evaluation experiments comparison",
     "ladder": "base dataset model measures experiments",
     "parameters": "base synthetic images intake model training measures ladder",
 }

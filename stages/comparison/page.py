@@ -10,10 +10,16 @@ from stages.comparison.differences import SettingDifference
 from stages.comparison.settings import FOLD, SEEDS, Setting
 from stages.experiments.markdown import markdown_table, three_digits
 from stages.experiments.settings import as_yaml
+from stages.measures.influence import Sample
 from stages.measures.intervals import Estimate, estimate
 from stages.measures.scores import MEASURES, WITHIN_FOLDS, title
 from stages.measures.sizes import too_small
 
+ABOUT_WITHIN_FOLDS = (
+    f"{title(WITHIN_FOLDS)} ranks each crop against those of the same fold. A pooled measure of "
+    "ranking also ranks crops of different folds against each other: it mixes ranking with how "
+    "alike the models of the folds are calibrated."
+)
 COLUMNS = (
     *("measure", "experiments", "mean", "standard_deviation", "least", "most"),
     *("pooled", "low", "high"),
@@ -28,33 +34,21 @@ def comparison_page(
     found: Sequence[SettingDifference],
 ) -> str:
     """Return the comparison as Markdown: pooled measures, their spread and differences."""
-    first = settings[0]
-    params = next(iter(first.runs.values())).params
-    sample, names = first.pooled[0], tuple(measured[0])
-    slides = len(np.unique(sample.slides))
-    with_positives = len(np.unique(sample.slides[sample.y_true == 1]))
-    folds = sorted({int(key[0]) for key in first.runs if key[0] is not None})
-    repetitions = len(first.pooled)
+    first, names = settings[0], tuple(measured[0])
     unit = "site" if first.by_site else "slide"
     header = by or ["experiments"]
     values = [[*map(as_yaml, setting.values)] if by else ["all"] for setting in settings]
     lines = [
         "# Comparison",
         "",
-        f"Dataset `{as_yaml(params['data'])}`: {len(sample.y_true)} glomeruli "
-        f"({int(sample.y_true.sum())} globally sclerotic) of {slides} slides, {with_positives} "
-        f"with positives, kept apart by "
-        f"{as_yaml(params['split.by'])}; fold{'s' if len(folds) > 1 else ''} "
-        f"{', '.join(map(str, folds))} of {as_yaml(params['split.folds'])}; {repetitions} "
-        f"training{'s' if repetitions > 1 else ''} of each; "
-        f"{sum(len(setting.runs) for setting in settings)} experiments.",
+        about_crops(settings),
         "",
         f"Test predictions of the folds pooled, {_about_intervals(unit, measured)}:",
         "",
         *markdown_table(
             [*header, *(_heading(name, names) for name in names)],
             [
-                [*row, *(_with_interval(measures[name]) for name in names)]
+                [*row, *(with_interval(measures[name]) for name in names)]
                 for row, measures in zip(values, measured)
             ],
         ),
@@ -62,12 +56,10 @@ def comparison_page(
     if WITHIN_FOLDS in names:
         lines += [
             "",
-            f"{title(WITHIN_FOLDS)} ranks each crop against those of the same fold. A pooled "
-            "measure of ranking also ranks crops of different folds against each other: it mixes "
-            "ranking with how alike the models of the folds are calibrated.",
+            ABOUT_WITHIN_FOLDS,
         ]
     lines += _sites_section(settings, header, values, metric)
-    if not first.by_site and (small := too_small(slides, with_positives, _widths(measured))):
+    if small := about_size(settings, measured):
         lines += ["", small]
     lines += [
         "",
@@ -76,7 +68,7 @@ def comparison_page(
         *markdown_table(
             [*header, *map(title, MEASURES)],
             [
-                [*row, *(_with_deviation(values_of_runs(setting, name)) for name in MEASURES)]
+                [*row, *(with_deviation(values_of_runs(setting, name)) for name in MEASURES)]
                 for row, setting in zip(values, settings)
             ],
         ),
@@ -95,13 +87,42 @@ def comparison_page(
             f"With 95 %, the intervals of these {len(found)} differences all hold at once.",
         ]
     lines += _runs_section(settings, metric)
-    if repetitions == 1:
+    if len(first.pooled) == 1:
         lines += [
             "",
             f"One training each: the intervals are those of other {unit}s, not of other trainings. "
             "`-S 'train.seed=range(0,3)'` adds trainings.",
         ]
     return "\n".join(lines) + "\n"
+
+
+def about_crops(settings: Sequence[Setting]) -> str:
+    """Return a sentence on the crops, folds and trainings on which settings rest."""
+    first = settings[0]
+    params, sample = next(iter(first.runs.values())).params, first.pooled[0]
+    slides, with_positives = _slides(sample)
+    folds = sorted({int(key[0]) for key in first.runs if key[0] is not None})
+    repetitions = len(first.pooled)
+    return (
+        f"Dataset `{as_yaml(params['data'])}`: {len(sample.y_true)} glomeruli "
+        f"({int(sample.y_true.sum())} globally sclerotic) of {slides} slides, {with_positives} "
+        f"with positives, kept apart by "
+        f"{as_yaml(params['split.by'])}; fold{'s' if len(folds) > 1 else ''} "
+        f"{', '.join(map(str, folds))} of {as_yaml(params['split.folds'])}; {repetitions} "
+        f"training{'s' if repetitions > 1 else ''} of each; "
+        f"{sum(len(setting.runs) for setting in settings)} experiments."
+    )
+
+
+def about_size(settings: Sequence[Setting], measured: Sequence[dict[str, Estimate]]) -> str:
+    """Return a sentence on crops that are too few to tell much, or nothing."""
+    first = settings[0]
+    return "" if first.by_site else too_small(*_slides(first.pooled[0]), _widths(measured))
+
+
+def _slides(sample: Sample) -> tuple[int, int]:
+    """Return the number of slides, and of those with positives."""
+    return len(np.unique(sample.slides)), len(np.unique(sample.slides[sample.y_true == 1]))
 
 
 def _about_intervals(unit: str, measured: Sequence[dict[str, Estimate]]) -> str:
@@ -168,12 +189,14 @@ def values_of_runs(setting: Setting, measure: str) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _with_interval(measured: Estimate) -> str:
+def with_interval(measured: Estimate) -> str:
+    """Return a measure as a cell of a table."""
     interval = "" if measured.low is None else f" ({measured.low:.3f}-{measured.high:.3f})"
     return three_digits(measured.value) + interval
 
 
-def _with_deviation(values: Sequence[float]) -> str:
+def with_deviation(values: Sequence[float]) -> str:
+    """Return mean and standard deviation as a cell of a table."""
     if not values:
         return "not defined"
     deviation = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""

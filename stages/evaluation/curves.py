@@ -62,14 +62,20 @@ def write_slides(
 
 
 def write_curves(tested: Tested | None, results: dict) -> None:
-    """Write the ROC, precision-recall, calibration and decision curves; only headers without crops
-    or if a class is missing.
+    """Write the tables of `curves`; only headers without crops."""
+    for name, (columns, rows) in curves(tested, results).items():
+        write_table(METRICS / f"plots/{name}.csv", columns, rows)
+
+
+def curves(tested: Tested | None, results: dict) -> dict[str, tuple[tuple[str, ...], list[tuple]]]:
+    """Return columns and rows of the ROC, precision-recall, calibration and decision curves; no
+    rows without crops or if a class is missing.
 
     `operating` is 1 at the operating point, which has the limits of both its coordinates. Each
     point of the calibration curve has its number of crops and the limits of the observed share.
 
     Args:
-        results: of `stages.evaluation.results.measure`.
+        results: `confusion` and `interval_95` as of `stages.evaluation.results.measure`.
     """
     roc, precision_recall, calibration, benefit = [], [], [], []
     if tested is not None and len(np.unique(tested.sample.y_true)) == 2:
@@ -93,13 +99,15 @@ def write_curves(tested: Tested | None, results: dict) -> None:
         calibration = _calibration(tested)
         benefit = _benefit(y_true, y_score)
     point = ("operating", "left", "right", "low", "high")
-    for name, columns, rows in (
-        ("roc", ("false_positive_rate", "sensitivity", *point), roc),
-        ("precision_recall", ("recall", "precision", *point), precision_recall),
-        ("calibration", ("predicted", "observed", "ideal", "crops", "low", "high"), calibration),
-        ("net_benefit", BENEFIT, benefit),
-    ):
-        write_table(METRICS / f"plots/{name}.csv", columns, rows)
+    return {
+        "roc": (("false_positive_rate", "sensitivity", *point), roc),
+        "precision_recall": (("recall", "precision", *point), precision_recall),
+        "calibration": (
+            ("predicted", "observed", "ideal", "crops", "low", "high"),
+            calibration,
+        ),
+        "net_benefit": (BENEFIT, benefit),
+    }
 
 
 def _limits(interval: dict | None) -> tuple[float | None, float | None]:

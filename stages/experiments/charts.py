@@ -8,6 +8,11 @@ import vl_convert
 from stages.base.files import replacing
 
 GREEN, BLUE, GRAY = "#1b7f5c", "#2f5fa8", "#8a8f98"
+STYLE: dict[str, Any] = {
+    "background": "white",
+    "padding": 12,
+    "config": {"view": {"stroke": None}, "font": "Liberation Sans"},
+}
 
 
 def layer(values: list[dict], mark: dict, **encoding: dict) -> dict:
@@ -23,10 +28,11 @@ def measure(field: str, title: str, **more: Any) -> dict:
 
 def save_chart(path: str | Path, chart: dict) -> None:
     """Write a Vega-Lite specification as PNG, at twice the pixels of its size."""
-    style = {
-        "background": "white",
-        "padding": 12,
-        "config": {"view": {"stroke": None}, "font": "Liberation Sans"},
-    }
     with replacing(path, binary=True) as file:
-        file.write(vl_convert.vegalite_to_png({**style, **chart}, scale=2))
+        file.write(vl_convert.vegalite_to_png({**STYLE, **chart}, scale=2))
+
+
+def chart_svg(chart: dict) -> str:
+    """Return a Vega-Lite specification as SVG."""
+    svg: str = vl_convert.vegalite_to_svg({**STYLE, **chart})
+    return svg

@@ -1,12 +1,13 @@
-"""Run one experiment, or a sweep of experiments on a cluster."""
+"""Run one experiment, the missing ones of some, or a sweep of experiments on a cluster."""
 
 import argparse
+import itertools
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,9 @@ from stages.experiments.commands import (
     refuse_unfit_paths,
     start_dvc,
 )
+from stages.experiments.inputs import digests, input_paths, refuse_unrecorded
+from stages.experiments.reading import Experiment, has_run, read_experiments
+from stages.experiments.settings import Value, as_yaml, flatten, params_with
 from stages.workers.cluster import connect, in_any_order
 from stages.workers.progress import progress
 
@@ -53,6 +57,8 @@ def run_experiment(name: str, overrides: Sequence[str]) -> str:
                 if epoch := re.match(r"Epoch (\d+)/(\d+)", line):
                     bar.total, bar.n = int(epoch[2]), int(epoch[1])
                     bar.refresh()
+                elif stage := re.match(r"Running stage '(.+)':", line):
+                    bar.set_postfix_str(stage[1], refresh=sys.stderr.isatty())
         except KeyboardInterrupt:
             bar.close()
             print(INTERRUPTED, file=sys.stderr)
@@ -65,6 +71,47 @@ def run_experiment(name: str, overrides: Sequence[str]) -> str:
         sys.stderr.writelines(printed)
         raise UserError(f"experiment {name} failed; what it printed above says why")
     return find_experiment(name)
+
+
+class Runs:
+    """Experiments of this folder with some parameters changed: found if they have run, or run."""
+
+    def __init__(self, overrides: Sequence[str]):
+        params = params_with(overrides)
+        self.overrides, self.wanted = overrides, flatten(params)
+        self.inputs = [*input_paths(params), "stages", "pins", "dvc.yaml", "params.yaml"]
+        refuse_unrecorded(self.inputs)
+        self.began = digests(self.inputs)
+        self.found = read_experiments()
+        self.names = {experiment.name for experiment in self.found}
+
+    def run(
+        self, name: str, changes: Mapping[str, Value], ignored: tuple[str, ...] = ()
+    ) -> Experiment:
+        """Return the experiment of this folder with `changes`; run it if it has not run.
+
+        Args:
+            name: of a new experiment; it gets a number if another one has it.
+            ignored: how the names of parameters begin that do not matter.
+
+        Raises:
+            UserError: code, data or parameters have changed since the first experiment.
+        """
+        if found := has_run(self.found, {**self.wanted, **changes}, ignored):
+            return found
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        name = next(one for one in names if one not in self.names)
+        states = digests(self.inputs)
+        if changed := sorted(path for path in states if states[path] != self.began[path]):
+            raise UserError(
+                f"{', '.join(changed)}: changed since this program began; start it again, and "
+                "experiments that are still valid are kept"
+            )
+        commit = run_experiment(
+            name, [*self.overrides, *(f"{key}={as_yaml(value)}" for key, value in changes.items())]
+        )
+        self.names.add(name)
+        return Experiment(name, commit, {}, {})
 
 
 class Home(NamedTuple):
