@@ -117,3 +117,10 @@ def test_overlay_is_gray_where_cold_and_red_where_hot():
     pixels = np.asarray(picture).astype(int)
     assert (pixels[0, 0] == 120).all()
     assert pixels[10, 10, 0] > pixels[10, 10, 1] + 100
+
+
+def test_a_map_is_shown_without_the_noise_of_single_pixels():
+    """As on the page of predictions, whose maps have 28 pixels per side."""
+    heat = np.indices((112, 112)).sum(axis=0) % 2
+    shown = np.asarray(overlay(np.full((112, 112, 3), 90, dtype=np.uint8), heat.astype(np.float32)))
+    assert shown.shape == (112, 112, 3) and np.ptp(shown.reshape(-1, 3), axis=0).max() <= 1

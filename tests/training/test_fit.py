@@ -108,9 +108,9 @@ def test_writes_everything_that_prediction_needs(workplace):
             file = Path(f"metrics/train/plots/metrics/{split_name}/{name}.tsv")
             assert [line.split("\t")[0] for line in file.read_text().splitlines()] == [
                 "step",
-                "0",
                 "1",
                 "2",
+                "3",
             ]
     metrics = json.loads(Path("metrics/train/metrics.json").read_text())
     losses = [
