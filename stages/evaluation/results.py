@@ -17,7 +17,9 @@ from stages.measures.sizes import too_small
 from stages.measures.usefulness import LEVEL_OF_TWO, predictive_values
 
 SITES = Path("metrics/sites.csv")
-HEADLINE = ("roc_auc", "sensitivity", "specificity", "f1", "brier", "coverage", "leakage")
+HEADLINE = ("roc_auc", "sensitivity", "specificity", "precision", "accuracy", "coverage")
+# The sizes of a test set, by short names: all columns fit a line of 120 characters.
+SIZES = {"crops": "images", "sclerotic": "positives", "slides": "slides"}
 PRINTED = ("roc_auc", WITHIN_FOLDS, "sensitivity", "specificity", "f1", "precision", "npv")
 FOLDS_TELL_MORE = "Folds pooled (`python -m stages.compare`) tell more."
 # A test set is too small if one of these has a wide interval, or none.
@@ -158,12 +160,15 @@ def record(one: Estimate) -> dict:
 
 
 def headline(results: dict) -> dict[str, float | None]:
-    """Return the headline metrics, rounded to four digits so that `dvc metrics` fits a terminal."""
-    return {
-        name: None if results[name] is None else round(results[name], 4)
-        for name in HEADLINE
-        if name in results
-    }
+    """Return the headline metrics and `SIZES`, rounded so that `dvc metrics` fits a terminal.
+
+    `leakage` is there only if slides of test crops were also trained on, or may have been (None).
+    """
+    found = {name: results[name] for name in HEADLINE}
+    found |= {short: results[name] for short, name in SIZES.items() if name in results}
+    if results.get("leakage", 0) != 0:
+        found["leakage"] = results["leakage"]
+    return {name: None if value is None else round(value, 4) for name, value in found.items()}
 
 
 def _coverage(sample: Sample, decision: Decision) -> dict[str, float | None]:
