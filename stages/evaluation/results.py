@@ -17,9 +17,9 @@ from stages.measures.sizes import too_small
 from stages.measures.usefulness import LEVEL_OF_TWO, predictive_values
 
 SITES = Path("metrics/sites.csv")
-HEADLINE = ("roc_auc", "sensitivity", "specificity", "precision", "accuracy", "coverage")
+HEADLINE = ("roc_auc", "sensitivity", "specificity", "precision", "accuracy")
 # The sizes of a test set, by short names: all columns fit a line of 120 characters.
-SIZES = {"crops": "images", "sclerotic": "positives", "slides": "slides"}
+SIZES = {"crops": "images", "pos": "positives", "slides": "slides"}
 PRINTED = ("roc_auc", WITHIN_FOLDS, "sensitivity", "specificity", "f1", "precision", "npv")
 FOLDS_TELL_MORE = "Folds pooled (`python -m stages.compare`) tell more."
 # A test set is too small if one of these has a wide interval, or none.
