@@ -11,11 +11,14 @@ of the crops.
 
 --sampling says how the labeled crops were chosen: `proposed` by `predict --propose` or at random,
 `slides`: all crops of some slides, or `corrections`: the table has the corrections of the page of
-`predict --html`, all crops of CROPS were reviewed, and those without a correction are as predicted.
+`predict --html`, all crops of CROPS were reviewed, and those without a label are as predicted. The
+default is `proposed`. There is none for a page's table of some crops whose reader had seen what is
+predicted.
 With --unlabeled no labels are needed; it acts only if the crops are out of distribution.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -36,6 +39,7 @@ from stages.evaluation.scoring import score_crops
 from stages.evaluation.slide_names import find_slides
 from stages.intake.labels import read_labels
 from stages.intake.names import Names
+from stages.intake.saved_labels import SavedLabel, find_saved_labels
 from stages.intake.source import find_crops
 from stages.measures.recalibration import Sampling
 
@@ -55,7 +59,6 @@ def main() -> None:
     parser.add_argument(
         "--sampling",
         choices=get_args(Sampling),
-        default="proposed",
         help="how the labeled crops were chosen (default: proposed)",
     )
     add_column_arguments(parser)
@@ -69,11 +72,14 @@ def main() -> None:
             f"--output: {arguments.output} already exists; choose another name, or remove it"
         )
     folder, crops, columns = find_crops(arguments.source, arguments.labels)
-    labels = {}
+    labels, saved = {}, []
     if arguments.labels:
         named = Names(crops, "the folder of the crops", what="crops")
         table_columns = arguments.name_column, arguments.label_column
         labels = read_labels(arguments.labels, named, *table_columns)
+        saved = find_saved_labels(arguments.labels)
+        if arguments.sampling is None:
+            refuse_unclear(saved)
         if arguments.sampling != "corrections":
             refuse_few(labels, arguments.labels)
     classifier = read_classifier(
@@ -85,7 +91,10 @@ def main() -> None:
         raise UserError(
             f"{arguments.model} is already recalibrated; use the model that it was made from"
         )
-    of_all = arguments.unlabeled or arguments.sampling == "corrections"
+    sampling: Sampling = arguments.sampling or "proposed"
+    if sampling == "corrections":
+        refuse_no_corrections(saved, decision.model_sha256)
+    of_all = arguments.unlabeled or sampling == "corrections"
     names = sorted(crops if of_all else labels)
     slides = find_slides(
         names,
@@ -94,8 +103,16 @@ def main() -> None:
         required=False,
         of_table=columns.of("slide") if columns else None,
     )
-    scores = score_crops(classifier, Crops([folder / name for name in names], classifier.made))
+    opened = Crops([folder / name for name in names], classifier.made)
+    scores = score_crops(classifier, opened)
     refuse([scores.problems[row] for row in sorted(scores.problems)])
+    rows_of, read = {name: row for row, name in enumerate(names)}, Names(names, "")
+    refuse(
+        f"{arguments.labels}: {one.path} had other pixels on the page than it has now"
+        for one in saved
+        for name in read.find(one.path)
+        if opened.digests[rows_of[name]] != one.pixels_sha256
+    )
     rows = [row for row in range(len(names)) if row not in scores.trained_on]
     if scores.trained_on:
         print(f"left out: {len(scores.trained_on)} crops that the model was trained on")
@@ -112,13 +129,35 @@ def main() -> None:
         y_true = np.array([known[name] for name in names])
         refuse_unlike(y_true, y_score, decision, arguments.labels)
         of_slide = [slides[name] for name in names]
-        recalibrated = Recalibrated(
-            decision, y_true, y_score, of_slide, novelty, arguments.sampling
-        )
+        recalibrated = Recalibrated(decision, y_true, y_score, of_slide, novelty, sampling)
         recalibrated.refuse_useless(arguments.labels)
     write_model(arguments.output, arguments.model, recalibrated, folder, names)
     recalibrated.print_rates()
     print(f"written to {arguments.output}/", file=sys.stderr)
+
+
+def refuse_unclear(saved: Sequence[SavedLabel]) -> None:
+    """Refuse labels of some crops by a reader who may have chosen them by their predictions."""
+    if some := next((one for one in saved if not (one.blind or one.all_marked)), None):
+        raise UserError(
+            f"{some.table}: {some.reader} has labeled {some.marked} crops and seen what is "
+            "predicted; give --sampling corrections if all others were reviewed and are as "
+            "predicted, or --sampling proposed if no crop was chosen by what is predicted"
+        )
+
+
+def refuse_no_corrections(saved: Sequence[SavedLabel], model_sha256: str) -> None:
+    """Refuse labels beside which the crops without a label are not as this model predicts."""
+    if blind := next((one for one in saved if one.blind and not one.all_marked), None):
+        raise UserError(
+            f"{blind.table}: {blind.reader} has labeled {blind.marked} crops blindly, and did not "
+            "compare the others with their predictions; give --sampling proposed"
+        )
+    if other := next((one for one in saved if not model_sha256.startswith(one.model)), None):
+        raise UserError(
+            f"{other.table}: it corrects the predictions of the model {other.model}; this one is "
+            f"{model_sha256[:8]}"
+        )
 
 
 if __name__ == "__main__":

@@ -137,11 +137,8 @@ def print_readers(results: dict, what: str) -> None:
     """
     if not (found := results.get("readers")):
         return
-    everything, tested = found["of_all"], found["of_tested"]
-    print(f"readers, on {_crops(everything)}:")
-    print(f"  Fleiss' kappa {with_interval(everything['fleiss_kappa'])}")
-    for pair in everything["pairs"]:
-        print(f"  {' and '.join(pair['readers'])}: {_said(pair, 'agreement', 'cohen_kappa')}")
+    tested = found["of_tested"]
+    print_agreement(found["of_all"])
     print(f"the model and each reader, {what}:")
     for one in found["model"]:
         print(f"  {one['reader']}: {_said(one, 'sensitivity', 'specificity', 'cohen_kappa')}")
@@ -152,6 +149,14 @@ def print_readers(results: dict, what: str) -> None:
         print(
             f"  without the crops that have no consensus ({left_out}), which flatters all of these"
         )
+
+
+def print_agreement(agreement: dict) -> None:
+    """Print the kappas of readers, as `CropsRead.agreement` returns them."""
+    print(f"readers, on {_crops(agreement)}:")
+    print(f"  Fleiss' kappa {with_interval(agreement['fleiss_kappa'])}")
+    for pair in agreement["pairs"]:
+        print(f"  {' and '.join(pair['readers'])}: {_said(pair, 'agreement', 'cohen_kappa')}")
 
 
 def _crops(agreement: dict) -> str:

@@ -1,0 +1,175 @@
+"""Take labels that were saved on the page of `predict --html` into the corrections of a dataset.
+
+    python -m stages.adopt data/mine page-labels-AB.csv page-labels-CD.csv
+
+The card data/mine.yaml names the table, such as `corrections: corrections.csv`; it need not exist
+yet. Each row of it says who labeled the crop, when, and whether blindly. Labels that confirm a
+published label are taken, too. What changes in the counts is printed. Nothing is written if labels
+contradict each other or earlier corrections, if a crop is not in the dataset or has other pixels
+than on the page, or if the classes have other words.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from stages.base.arguments import argument_parser
+from stages.base.errors import UserError, refuse, run_program
+from stages.base.files import refuse_outputs, write_table
+from stages.base.parameters import quoted, read_params
+from stages.dataset.card import Dataset, as_key, read_dataset
+from stages.dataset.cohort import CLASS_NAMES
+from stages.dataset.polarity import names_the_others, order_doubt
+from stages.images.opening import load_image, pixel_digest
+from stages.intake.label_table import labels_from_table
+from stages.intake.labels import (
+    LABEL_COLUMNS,
+    NAME_COLUMNS,
+    labels_from_folders,
+    read_corrections,
+)
+from stages.intake.listing import Listing, list_images
+from stages.intake.names import Names
+from stages.intake.parameters import ManifestParameters
+from stages.intake.saved_labels import SavedLabel, by_crop, read_saved_labels
+from stages.intake.tables import read_laboratory_table
+from stages.workers.cores import on_all_cores
+
+ABOUT = ("reader", "date", "blind", "pixels_sha256")
+
+
+def main() -> None:
+    parser = argument_parser(__doc__)
+    parser.add_argument("folder", type=Path, help="the folder of the dataset, such as data/mine")
+    parser.add_argument("files", type=Path, nargs="+", help="tables that the page has saved")
+    arguments = parser.parse_args()
+    dataset = read_dataset(arguments.folder.name, arguments.folder.parent)
+    if dataset.card.corrections is None:
+        raise UserError(
+            f"{dataset.card_path} names no table of corrections; add the line "
+            "`corrections: corrections.csv` to it"
+        )
+    table = dataset.folder / dataset.card.corrections
+    refuse_outputs({"corrections": table}, arguments.files)
+    listing = list_images(dataset.folder)
+    listing.refuse_problems()
+    labels = [one for file in arguments.files for one in read_saved_labels(file)]
+    refuse_words(dataset, labels)
+    crops = find_crops(dataset, listing, labels)
+    published = published_labels(dataset, listing)
+    rows = read_adopted(dataset, listing) if table.exists() else {}
+    earlier = {path: int(row[0]) for path, row in rows.items()}
+    refuse(
+        f"{table}: label {earlier[path]} of {path}, and {own[0].label} by {own[0].reader} in "
+        f"{own[0].table}; remove one of the two rows"
+        for path, own in crops.items()
+        if earlier.get(path, own[0].label) != own[0].label
+    )
+    for path, own in crops.items():
+        if not rows.get(path, ("", ""))[1]:
+            rows[path] = as_row(own)
+    write_table(table, ("path", "label", *ABOUT), ([path, *rows[path]] for path in sorted(rows)))
+    say(dataset, published | earlier, {path: own[0].label for path, own in crops.items()})
+    print(f"written: {table}; next: dvc add {dataset.folder}", file=sys.stderr)
+
+
+def refuse_words(dataset: Dataset, labels: Iterable[SavedLabel]) -> None:
+    """Refuse classes that neither have the word of the card nor one that clearly means the same."""
+    folders = dataset.card.classes or CLASS_NAMES
+    ours = [PurePosixPath(name).name.replace("_", " ") for name in folders]
+    words = {(one.table, one.word, one.label): None for one in labels}
+    refuse(
+        f"{table}: class is {quoted(word)} for {label}; in {dataset.card_path} it is "
+        f"{quoted(ours[label])}"
+        for table, word, label in words
+        if as_key(word) != as_key(ours[label])
+        and not (order_doubt(word, "") if label else names_the_others(word))
+    )
+
+
+def find_crops(
+    dataset: Dataset, listing: Listing, labels: Sequence[SavedLabel]
+) -> dict[str, list[SavedLabel]]:
+    """Return the labels of each crop by its path in the dataset; refuse any that do not fit."""
+    names = Names(listing.images, dataset.folder, what="crops", unread=listing.unread)
+    refuse(
+        f"{one.table}: {names.problem(one.path)}"
+        for one in labels
+        if len(names.find(one.path)) != 1
+    )
+    crops = by_crop(one.model_copy(update={"path": names.find(one.path)[0]}) for one in labels)
+    problems = []
+    for path, own in crops.items():
+        by_label = {one.label: f"{one.label} by {one.reader} in {one.table}" for one in own}
+        if len(by_label) > 1:
+            said = " and ".join(by_label[label] for label in (0, 1))
+            problems.append(f"{path} is {said}; decide it together, and give one label")
+    digests = on_all_cores(
+        lambda path: pixel_digest(load_image(dataset.folder / path)),
+        [(path,) for path in crops],
+        "checking",
+    )
+    problems += [
+        f"{own[0].table}: {path} had other pixels on the page than {dataset.folder / path}"
+        for (path, own), digest in zip(crops.items(), digests)
+        if own[0].pixels_sha256 != digest
+    ]
+    refuse(problems)
+    return crops
+
+
+def published_labels(dataset: Dataset, listing: Listing) -> dict[str, int]:
+    """Return the label of each crop before corrections, as far as it has one."""
+    if dataset.card.labels is None:
+        return labels_from_folders(dataset, listing.images)
+    rule = read_params("manifest", ManifestParameters).rule
+    return labels_from_table(dataset, listing, rule).labels
+
+
+def read_adopted(dataset: Dataset, listing: Listing) -> dict[str, tuple[str, ...]]:
+    """Return the label of each earlier correction and what is known about it, by path."""
+    labels = read_corrections(dataset, listing.images)
+    table = dataset.folder / str(dataset.card.corrections)
+    found = read_laboratory_table(table, (NAME_COLUMNS, LABEL_COLUMNS))
+    header = [column.strip() for column in found.header]
+    if more := set(header) - {*NAME_COLUMNS, *LABEL_COLUMNS, *ABOUT, ""}:
+        raise UserError(
+            f"{table}: the column {quoted(min(more))} would be lost; a table that adopt writes has "
+            f"path, label, {', '.join(ABOUT)}"
+        )
+    names, rows = Names(listing.images, dataset.folder), {}
+    for row in found.values:
+        cells = dict(zip(header, row))
+        named = next(cells[name] for name in NAME_COLUMNS if cells.get(name))
+        (path,) = names.find(named)
+        rows[path] = (str(labels[path]), *(cells.get(name, "") for name in ABOUT))
+    return rows
+
+
+def as_row(own: Sequence[SavedLabel]) -> tuple[str, ...]:
+    """Return the row of labels of one crop that agree."""
+    readers, date = sorted({one.reader for one in own}), max(one.date for one in own)
+    blind = int(all(one.blind for one in own))
+    return (str(own[0].label), ", ".join(readers), str(date), str(blind), own[0].pixels_sha256)
+
+
+def say(dataset: Dataset, before: dict[str, int], given: dict[str, int]) -> None:
+    """Print what the labels change."""
+    changed = Counter((before.get(path), label) for path, label in given.items())
+    kinds = {
+        "confirm": changed[0, 0] + changed[1, 1],
+        "change 0 to 1": changed[0, 1],
+        "change 1 to 0": changed[1, 0],
+        "are the first of their crop": changed[None, 0] + changed[None, 1],
+    }
+    print(f"{len(given)} labels: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
+    after = before | given
+    print(
+        f"{dataset.folder}: {sum(before.values())} of {len(before)} crops were globally sclerotic; "
+        f"now {sum(after.values())} of {len(after)}"
+    )
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,75 @@
+"""Compare the labels of two or more readers, as saved on the page of `predict --html`.
+
+    python -m stages.agreement page-labels-AB.csv page-labels-CD.csv
+    python -m stages.agreement *-labels-*.csv --output readers.csv
+
+prints Cohen's kappa of each pair of readers and Fleiss' kappa of all, with intervals over slides. A
+reader may have several files, such as one for each slide. --output writes a table with a column for
+each reader, which the card of a dataset can name as `columns.readers` (docs/datasets.md).
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from stages.base.arguments import argument_parser
+from stages.base.errors import UserError, run_program, warn
+from stages.base.files import refuse_outputs, write_table
+from stages.base.parameters import quoted
+from stages.dataset.card import as_key
+from stages.dataset.readings import NOT_READ, as_cells
+from stages.evaluation.readers import crops_read, print_agreement
+from stages.intake.readers import warn_of_opposite
+from stages.intake.saved_labels import by_crop, read_saved_labels
+
+
+def main() -> None:
+    parser = argument_parser(__doc__)
+    parser.add_argument("files", type=Path, nargs="+", help="tables that the page has saved")
+    parser.add_argument("--output", type=Path, help="write a table with a column for each reader")
+    arguments = parser.parse_args()
+    if arguments.output:
+        refuse_outputs({"--output": arguments.output}, arguments.files)
+    labels = [one for file in arguments.files for one in read_saved_labels(file)]
+    readers = sorted({one.reader for one in labels})
+    if len(readers) < 2:
+        raise UserError(
+            f"{arguments.files[0]}: all labels are by {readers[0]}; give the tables of two readers"
+        )
+    for label in (0, 1):
+        words = {as_key(one.word): one.word for one in labels if one.label == label}
+        if len(words) > 1:
+            said = " and ".join(map(quoted, sorted(words.values())))
+            raise UserError(f"class: label {label} is {said}; the words must be the same in all")
+    crops = by_crop(labels)
+    readings = {
+        path: tuple(
+            next((one.label for one in own if one.reader == reader), NOT_READ) for reader in readers
+        )
+        for path, own in crops.items()
+    }
+    slides = {path: own[0].slide for path, own in crops.items()}
+    # A crop may be in several tables of a reader, such as an earlier one; it counts once.
+    read = {(one.reader, one.path): one for one in labels}.values()
+    blind = Counter(one.reader for one in read if one.blind)
+    for reader in readers:
+        number = sum(one.reader == reader for one in read)
+        print(f"{reader}: {number} crops, {blind[reader]} of them blind")
+        if blind[reader] < number:
+            warn(
+                f"{reader} had seen predictions of {number - blind[reader]} crops: readers who see "
+                "the same predictions agree more"
+            )
+    warn_of_opposite("the tables", readers, readings)
+    found = crops_read(readers, list(readings.values()), list(slides.values()))
+    print_agreement(found.agreement())
+    if arguments.output:
+        with_slides = all(slides.values())
+        rows = (
+            [path, *[slides[path]] * with_slides, *as_cells(row)] for path, row in readings.items()
+        )
+        write_table(arguments.output, ["name", *["slide"] * with_slides, *readers], rows)
+        print(f"written: {arguments.output}")
+
+
+if __name__ == "__main__":
+    run_program(main)
