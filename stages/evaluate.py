@@ -12,15 +12,29 @@ sites, and the other tables have no rows.
 import numpy as np
 
 from stages.base.errors import UserError, refuse, run_program
-from stages.base.files import write_json
+from stages.base.files import sha256, write_json
 from stages.base.parameters import read_params
-from stages.dataset.cohort import IMAGES, MANIFEST, SPLIT, leakage, open_squares, read_cohort
+from stages.dataset.cohort import (
+    FEATURES,
+    IMAGES,
+    MANIFEST,
+    SPLIT,
+    leakage,
+    open_features,
+    open_squares,
+    read_cohort,
+)
 from stages.dataset.predictions import write_predictions
 from stages.dataset.used_card import read_used_card
 from stages.evaluation.classifier import of_another_model, read_card, read_network
 from stages.evaluation.curves import METRICS, write_coverage, write_curves, write_slides
 from stages.evaluation.out_of_fold import write_out_of_fold
-from stages.evaluation.pictures import attention_picture, mistakes_picture, worst_mistakes
+from stages.evaluation.pictures import (
+    attention_picture,
+    mistakes_picture,
+    no_picture,
+    worst_mistakes,
+)
 from stages.evaluation.readers import print_readers, readers_of_cohort
 from stages.evaluation.results import (
     FOLDS_TELL_MORE,
@@ -59,12 +73,17 @@ def main() -> None:
     rows = cohort.rows("test")
     paths, slides, y_true = cohort.paths[rows], cohort.slides[rows], cohort.labels[rows]
     model, squares = read_network(FOLDER, made), open_squares()
-    if model.input_shape[1:] != squares.shape[1:]:
+    given = squares
+    if made.embeddings:
+        given = open_features()[:, 0]
+        if sha256(FEATURES) != made.dataset.features_sha256:
+            raise UserError(f"{FEATURES}: {MODEL} was trained on others; run dvc repro")
+    if model.input_shape[1:] != given.shape[1:]:
         raise UserError(
-            f"{MODEL}: it takes pixels of shape {model.input_shape[1:]}; "
-            f"those of {IMAGES} are {squares.shape[1:]}"
+            f"{MODEL}: it takes an input of shape {model.input_shape[1:]}; "
+            f"{FEATURES if made.embeddings else IMAGES} has {given.shape[1:]}"
         )
-    y_score = decision.calibration(outputs(model, squares, rows))
+    y_score = decision.calibration(outputs(model, given, rows))
     sites, threshold = cohort.sites[rows], decision.threshold
     elsewhere = cohort.sites[cohort.folds > 0]
     tested = as_tested(
@@ -88,7 +107,10 @@ def main() -> None:
     mistakes = worst_mistakes(y_true, y_score, y_pred)
     worst = mistakes_picture(folder, paths, slides, y_score, mistakes, threshold)
     save_png(METRICS / "plots/mistakes.png", worst)
-    looks = attention_picture(model, squares, rows, paths, y_true, y_score, mistakes)
+    if made.embeddings:
+        looks = no_picture("another tool computed the features: no attention maps")
+    else:
+        looks = attention_picture(model, squares, rows, paths, y_true, y_score, mistakes)
     save_png(METRICS / "plots/attention.png", looks)
     print_results(results, FOLDS_TELL_MORE)
     print_sites(of_sites, SITES)

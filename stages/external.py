@@ -21,7 +21,7 @@ from stages.base.files import sha256, write_json, write_table
 from stages.base.parameters import read_params
 from stages.dataset.card import Dataset, read_dataset
 from stages.dataset.seen import Seen
-from stages.evaluation.classifier import Crops, read_classifier, warn_if_drawn
+from stages.evaluation.classifier import Crops, ModelCard, read_card, read_classifier, warn_if_drawn
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
 from stages.evaluation.readers import crops_read, measure_readers, print_readers
 from stages.evaluation.results import (
@@ -37,16 +37,19 @@ from stages.evaluation.scoring import score_crops
 from stages.images.opening import load_image, pixel_digest
 from stages.images.sheets import save_png
 from stages.intake.crops import (
+    Manifest,
     ManifestRow,
     NoConsensus,
     Unreadable,
     make_manifest,
     write_no_consensus,
 )
+from stages.intake.embeddings import find_embeddings, match_embeddings
 from stages.intake.parameters import ManifestParameters
 from stages.measures.decision import CALIBRATION
 from stages.measures.parameters import EvaluateParameters
 from stages.model.folder import FOLDER
+from stages.model.steps import WEIGHTS
 
 OUTPUT = Path("metrics/external")
 
@@ -60,7 +63,9 @@ def main() -> None:
     dataset = read_dataset(arguments.name)
     params = read_params("evaluate", EvaluateParameters)
     manifest = read_params("manifest", ManifestParameters)
-    classifier = read_classifier(arguments.model, allow_drawn=True)
+    embeddings = read_card(arguments.model).embeddings
+    takes = embeddings is not None
+    classifier = read_classifier(arguments.model, allow_drawn=True, embeddings=takes)
     if not dataset.card.drawn:
         warn_if_drawn(classifier.made)
     unreadable_list = OUTPUT / f"{dataset.name}.unreadable.csv"
@@ -71,8 +76,10 @@ def main() -> None:
         )
     made = make_manifest(dataset, unreadable_list, manifest.skips_unreadable, manifest.rule)
     crops = without_training_crops(dataset, made.rows, classifier.seen, params.trained_on)
+    given = features_of(dataset, made, crops, embeddings) if embeddings else None
     files = [dataset.folder / crop.path for crop in crops]
-    y_score, problems, _, _ = score_crops(classifier, Crops(files, classifier.made))
+    opened = Crops(files, classifier.made, embeddings=given)
+    y_score, problems, _, _ = score_crops(classifier, opened)
     refuse([problems[row] for row in sorted(problems)])
 
     y_true = np.array([crop.label for crop in crops])
@@ -116,6 +123,27 @@ def main() -> None:
     print_results(results)
     print_sites(of_sites, table_of_sites)
     print_readers(results, "this dataset")
+
+
+def features_of(
+    dataset: Dataset, made: Manifest, crops: list[ManifestRow], embeddings: ModelCard.Embeddings
+) -> np.ndarray:
+    """Return the features of crops that another tool computed, float32 (n, D)."""
+    source = WEIGHTS / embeddings.weights
+    if source.is_file():
+        raise UserError(
+            f"{source}: it holds the features of one dataset; for `external` make it a folder with "
+            f"one file for each dataset, such as {dataset.name}.h5"
+        )
+    of_all = match_embeddings(
+        find_embeddings(source, dataset.name),
+        [crop.path for crop in made.rows],
+        dataset.folder,
+        embeddings.length,
+        [crop.path for some in (made.unreadable, made.no_consensus) for crop in some],
+    )
+    row_of = {crop.path: row for row, crop in enumerate(made.rows)}
+    return of_all[[row_of[crop.path] for crop in crops]]
 
 
 def without_training_crops(

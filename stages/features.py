@@ -2,7 +2,8 @@
 
 The views are model.views orientations and model.jittered_views more, changed by train.augment as in
 training. The features depend on no split, seed or head, so that another one trains in seconds.
-Without a frozen backbone there is nothing to compute.
+Without a frozen backbone there is nothing to compute. The features that another tool computed
+(data/embeddings.npy) are of one view, and only copied.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,17 +12,25 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.base.errors import run_program
-from stages.base.files import replacing
+from stages.base.errors import UserError, run_program
+from stages.base.files import read_json, replacing
 from stages.base.fingerprint import code_files, fingerprint
 from stages.base.parameters import read_params
-from stages.dataset.cohort import FEATURES, IMAGES, open_squares, write_features_card
+from stages.dataset.cohort import (
+    EMBEDDINGS,
+    FEATURES,
+    IMAGES,
+    open_squares,
+    read_squares_card,
+    write_features_card,
+)
 from stages.model.augment import augment
 from stages.model.parameters import AugmentParameters, FeaturesParameters
 from stages.model.steps import ModelParameters
 from stages.workers.growing import growing_array
 from stages.workers.progress import progress, warn_if_long
 
+SETTINGS = Path("data/feature_settings.json")
 PART = Path("data/features.part")  # Left by a run that was killed.
 
 
@@ -35,6 +44,15 @@ def main() -> None:
             np.save(npy, np.empty((0, params.views, 0), dtype=np.float32))
         write_features_card({})
         print(f"nothing to do: model.step {params.step} has no frozen backbone")
+        return
+    if params.is_embeddings:
+        if read_json(SETTINGS).get("crops_sha256") != read_squares_card().crops_sha256:
+            raise UserError(f"{EMBEDDINGS}: it is of other crops than {IMAGES}; run `dvc repro`")
+        given = np.load(EMBEDDINGS, allow_pickle=False)[:, None]
+        with replacing(FEATURES, binary=True) as npy:
+            np.save(npy, given)
+        write_features_card(params.of_features(changes))
+        print(f"{len(given)} crops, {given.shape[2]} features of {params.weights}: {FEATURES}")
         return
     # Keras takes seconds to import; a step without a backbone does not wait for it.
     from stages.model.backbone import backbone_parts

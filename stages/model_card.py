@@ -52,6 +52,8 @@ def main() -> None:
 def introduction(made: dict[str, Any], dataset: Dataset) -> str:
     """Return what the model is and what it is for."""
     warning = DRAWN if dataset.card.drawn else ""
+    if given := made.get("embeddings"):
+        warning += f"\n\nIt takes {given['length']} features by another tool, not pixels."
     return f"""# Global sclerosis of glomeruli: {made["step"]}, trained on {dataset.name}
 
 From a crop of one PAS-stained glomerulus to the probability that it is globally sclerotic (label

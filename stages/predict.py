@@ -20,12 +20,17 @@ from stages.base.arguments import argument_parser
 from stages.base.errors import refuse, run_program
 from stages.base.files import refuse_outputs, write_table
 from stages.evaluation.about_model import about_device, about_model
-from stages.evaluation.arguments import add_column_arguments, add_model_arguments
+from stages.evaluation.arguments import (
+    add_column_arguments,
+    add_model_arguments,
+    files_of_model,
+)
 from stages.evaluation.classifier import (
     Crops,
     read_card,
     read_classifier,
     refuse_drawn,
+    refuse_other_input,
     warn_if_drawn,
 )
 from stages.evaluation.finished import KEPT, open_finished
@@ -45,6 +50,7 @@ from stages.evaluation.predictions import (
 )
 from stages.evaluation.scoring import score_crops
 from stages.evaluation.slide_names import find_slides
+from stages.intake.embeddings import match_embeddings
 from stages.intake.labels import read_labels
 from stages.intake.names import Names
 from stages.intake.source import find_crops
@@ -73,10 +79,8 @@ def main() -> None:
         f"--geojson of {image}": file for image, file in files_of(arguments.geojson, places).items()
     }
     outputs = output_files(options, proposes=arguments.propose is not None)
-    weights = [arguments.weights, *arguments.weights.glob("*")] if arguments.weights else []
     read = [arguments.source, arguments.labels or arguments.source, *crops, *place_files(folder)]
-    read += [*arguments.model.glob("*"), *weights]
-    read = [path for path in read if path.is_file()]
+    read = [path for path in [*read, *files_of_model(arguments)] if path.is_file()]
     refuse_outputs(outputs, read)
     if arguments.html:
         refuse_pages(arguments.html, [*read, *outputs.values()])
@@ -89,22 +93,22 @@ def main() -> None:
     if not arguments.allow_drawn:
         refuse_drawn(arguments.model, made)
     warn_if_drawn(made)
+    refuse_other_input(arguments.model, made, given=arguments.embeddings is not None)
+    features = None
+    if made.embeddings:
+        features = match_embeddings(arguments.embeddings, names, folder, made.embeddings.length)
     # Crops are prefetched while Keras is imported and the model is read.
-    opened = Crops(crops, made)
+    opened = Crops(crops, made, embeddings=features)
     classifier = read_classifier(
-        arguments.model, arguments.weights, allow_drawn=arguments.allow_drawn
+        arguments.model, arguments.weights, allow_drawn=True, embeddings=features is not None
     )
     print(f"model: {about_model(arguments.model, classifier)}", file=sys.stderr)
     print(about_device(), file=sys.stderr)
     of_table = columns.of("slide") if columns else None
-    slides = find_slides(
-        names,
-        arguments.slide,
-        classifier.made.dataset.card.group,
-        arguments.per_slide is not None,
-        of_table,
-    )
-    finished = open_finished(arguments.output, arguments.model)
+    group, counts_slides = made.dataset.card.group, arguments.per_slide is not None
+    slides = find_slides(names, arguments.slide, group, counts_slides, of_table)
+    # With features that are given, nothing is worth continuing.
+    finished = None if made.embeddings else open_finished(arguments.output, arguments.model)
     scores = score_crops(classifier, opened, finished)
     problems = scores.problems
     if problems and (arguments.unreadable == "refuse" or len(problems) == len(names)):
@@ -136,15 +140,11 @@ def main() -> None:
         write_gallery(arguments.html, folder, predictions, classifier, arguments.model)
     if arguments.geojson:
         classes = classifier.made.class_names
-        drawn = [
-            CropPrediction(
-                one.name,
-                UNCERTAIN if one.uncertain else classes[one.predicted],
-                None if one.uncertain else one.predicted,
-                measurements(one, classes),
-            )
-            for one in predictions
-        ]
+        drawn = []
+        for one in predictions:
+            predicted = None if one.uncertain else one.predicted
+            name = UNCERTAIN if predicted is None else classes[predicted]
+            drawn.append(CropPrediction(one.name, name, predicted, measurements(one, classes)))
         files = write_slide_geojson(arguments.geojson, places, drawn).values()
         print(f"for QuPath: {', '.join(map(str, files))}")
     if finished:

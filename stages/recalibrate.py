@@ -37,6 +37,7 @@ from stages.evaluation.recalibrated import (
 )
 from stages.evaluation.scoring import score_crops
 from stages.evaluation.slide_names import find_slides
+from stages.intake.embeddings import match_embeddings
 from stages.intake.labels import read_labels
 from stages.intake.names import Names
 from stages.intake.saved_labels import SavedLabel, find_saved_labels
@@ -83,7 +84,10 @@ def main() -> None:
         if arguments.sampling != "corrections":
             refuse_few(labels, arguments.labels)
     classifier = read_classifier(
-        arguments.model, arguments.weights, allow_drawn=arguments.allow_drawn
+        arguments.model,
+        arguments.weights,
+        allow_drawn=arguments.allow_drawn,
+        embeddings=arguments.embeddings is not None,
     )
     warn_if_drawn(classifier.made)
     decision = classifier.decision
@@ -103,7 +107,12 @@ def main() -> None:
         required=False,
         of_table=columns.of("slide") if columns else None,
     )
-    opened = Crops([folder / name for name in names], classifier.made)
+    features = None
+    if expected := classifier.made.embeddings:
+        of_all_crops = match_embeddings(arguments.embeddings, crops, folder, expected.length)
+        features = of_all_crops[[crops.index(name) for name in names]]
+    files = [folder / name for name in names]
+    opened = Crops(files, classifier.made, embeddings=features)
     scores = score_crops(classifier, opened)
     refuse([scores.problems[row] for row in sorted(scores.problems)])
     rows_of, read = {name: row for row, name in enumerate(names)}, Names(names, "")

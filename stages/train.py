@@ -10,12 +10,13 @@ import numpy as np
 from stages.base.arithmetic import THREADS, is_portable
 from stages.base.errors import run_program
 from stages.base.files import sha256, write_json
-from stages.base.fingerprint import STAGES, code_files
+from stages.base.fingerprint import STAGES, code_files, fingerprint
 from stages.base.parameters import read_params
 from stages.dataset.cohort import (
     CLASS_NAMES,
     FEATURES,
     SPLIT,
+    open_features,
     open_squares,
     read_cohort,
     read_squares_card,
@@ -118,7 +119,14 @@ def main() -> None:
 
 
 def pretrained(model: ModelParameters, params: TrainParameters, size: int) -> dict[str, Any]:
-    """Return what model.json says of a frozen part, or of the file that training began with."""
+    """Return what model.json says of a frozen part, of the features that another tool computed, or
+    of the file that training began with.
+    """
+    if model.is_embeddings:
+        files = model.own_weights
+        digest = sha256(files[0]) if len(files) == 1 else fingerprint("embeddings", files)
+        length = open_features().shape[-1]
+        return {"embeddings": {"weights": model.weights, "length": length, "sha256": digest}}
     if model.has_frozen_part:
         views = model.views if params.test_time_augmentation else 1
         card = backbone_card(model, size, views)

@@ -15,6 +15,8 @@ SPLIT = Path("data/split.csv")
 FOLDS = Path("data/folds.csv")
 IMAGES = Path("data/padded/images.npy")
 FEATURES = Path("data/features/features.npy")
+# Of another tool, matched to the crops; without rows if the model uses none.
+EMBEDDINGS = Path("data/embeddings.npy")
 # Next to each array is a card: how it was made.
 SQUARES_CARD, FEATURES_CARD = IMAGES.with_name("card.json"), FEATURES.with_name("card.json")
 SPLITS = ("train", "val", "test")
@@ -110,7 +112,7 @@ def open_squares() -> np.ndarray:
         UserError: the file is damaged, or holds the squares of other crops than the manifest lists.
     """
     card = read_squares_card()
-    if card.model_dump(include={"crops", "crops_sha256"}) != _crops():
+    if card.model_dump(include={"crops", "crops_sha256"}) != crops_of_manifest():
         raise UserError(f"{IMAGES}: it holds other crops than {MANIFEST} lists; run `dvc repro`")
     return _open(IMAGES, np.uint8, (card.crops, card.size, card.size, 3), card.sample_sha256)
 
@@ -144,7 +146,9 @@ class FeaturesCard(BaseModel):
 
 def write_squares_card(mode: str, size: int) -> None:
     """Write the card of the squares of all crops in the manifest."""
-    card = SquaresCard(mode=mode, size=size, sample_sha256=_sample(_load(IMAGES)), **_crops())
+    card = SquaresCard(
+        mode=mode, size=size, sample_sha256=_sample(_load(IMAGES)), **crops_of_manifest()
+    )
     write_json(SQUARES_CARD, card.model_dump())
 
 
@@ -153,7 +157,8 @@ def read_squares_card() -> SquaresCard:
     return read_record(SQUARES_CARD, SquaresCard)
 
 
-def _crops() -> dict[str, Any]:
+def crops_of_manifest() -> dict[str, Any]:
+    """Return the number of crops in the manifest, and the SHA-256 of their names and pixels."""
     table = zip(*read_table(MANIFEST, ("path", "pixels_sha256")))
     rows = [f"{path}\t{pixels}\n" for path, pixels in table]
     return {"crops": len(rows), "crops_sha256": hashlib.sha256("".join(rows).encode()).hexdigest()}

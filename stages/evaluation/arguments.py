@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --weights, --allow-drawn and --slide: the model, and how it finds slides."""
+    """Add the model, what it needs, and how it finds slides."""
     parser.add_argument(
         "--model",
         type=Path,
@@ -18,12 +18,26 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="the encoder's folder, or the backbone's file of weights, if the model needs one",
     )
+    parser.add_argument(
+        "--embeddings",
+        type=Path,
+        metavar="FILE",
+        help="features of the crops by another tool, if the model takes these (docs/encoders.md)",
+    )
     add_allow_drawn(parser)
     parser.add_argument(
         "--slide",
         metavar="REGEX",
         help="with (?P<slide>...), for file names (default: the model's)",
     )
+
+
+def files_of_model(arguments: argparse.Namespace) -> list[Path]:
+    """Return the files and folders that the arguments of `add_model_arguments` name."""
+    given = [one for one in (arguments.weights, arguments.embeddings) if one]
+    if arguments.embeddings:  # The names of the rows of an .npy file are in a table.
+        given += [arguments.embeddings.with_suffix(suffix) for suffix in (".csv", ".xlsx")]
+    return [*given, *(file for one in [arguments.model, *given] for file in one.glob("*"))]
 
 
 def add_allow_drawn(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stages.base import arithmetic
 from stages.base.errors import UserError, refuse, warn
-from stages.base.files import is_number, sha256
+from stages.base.files import Sha256, is_number, sha256
 from stages.base.packages import warn_of_other_versions
 from stages.dataset.seen import CROPS, Seen, read_crops
 from stages.images.opening import doubts_of, load_image, pixel_digest
@@ -52,12 +52,28 @@ class ModelCard(Trained):
         # None if model.json does not say it.
         trained_slides: int | None = None
 
+    class Embeddings(BaseModel):
+        """The features by another tool that the model takes instead of pixels.
+
+        Attributes:
+            weights: their file or folder in data/weights/.
+            length: the number of features of a crop.
+            sha256: of the file, or of all files in the folder.
+        """
+
+        model_config = ConfigDict(strict=True)
+
+        weights: str
+        length: int = Field(ge=1)
+        sha256: Sha256
+
     step: str
     padding: Mode
     size: int = Field(ge=8, le=4096)
     classes: list[str] = Field(min_length=2, max_length=2)
     dataset: Dataset
     backbone: BackboneCard | None = None
+    embeddings: Embeddings | None = None
     recalibrated: dict | None = None
 
     @property
@@ -109,7 +125,7 @@ def _not_made_for(file: Path, model: Path) -> str:
 
 
 class Classifier(NamedTuple):
-    """A model that maps pixels to a probability, with the other files of its folder."""
+    """A model from pixels (or embeddings) to a probability, with the other files of its folder."""
 
     made: ModelCard
     model: "keras.Model"
@@ -119,7 +135,11 @@ class Classifier(NamedTuple):
 
 
 def read_classifier(
-    folder: Path, weights: Path | None = None, *, allow_drawn: bool = False
+    folder: Path,
+    weights: Path | None = None,
+    *,
+    allow_drawn: bool = False,
+    embeddings: bool = False,
 ) -> Classifier:
     """Return the classifier in a model's folder, such as models/.
 
@@ -127,14 +147,16 @@ def read_classifier(
         weights: the file or folder of the backbone's weights, if it needs one; None for
             data/weights/.
         allow_drawn: whether the model may have been trained on drawn crops.
+        embeddings: whether the model will get features that another tool computed.
 
     Raises:
         UserError: a file is missing or damaged, or belongs to another model; or the model was
-            trained on drawn crops.
+            trained on drawn crops, or takes something else.
     """
     made, decision = read_card(folder), read_decision(folder / CALIBRATION.name)
     if not allow_drawn:
         refuse_drawn(folder, made)
+    refuse_other_input(folder, made, embeddings)
     reference, seen = read_novelty(folder / NOVELTY.name), read_crops(folder / CROPS.name)
     problems = [*made.of_another(folder), *of_another_model(folder, decision)]
     if reference.made_from != made.dataset.made_from:
@@ -146,11 +168,21 @@ def read_classifier(
         warn_of_other_versions()
         make_deterministic(0)
     model = read_network(folder, made, weights)
-    if model.input_shape[1:] != (made.size, made.size, 3):
-        raise UserError(
-            f"{folder / MODEL.name} takes {model.input_shape[1:]}; {CARD} says size {made.size}"
-        )
+    expected = (made.embeddings.length,) if made.embeddings else (made.size, made.size, 3)
+    if model.input_shape[1:] != expected:
+        raise UserError(f"{folder / MODEL.name} takes {model.input_shape[1:]}; {CARD}: {expected}")
     return Classifier(made, model, decision, reference, seen)
+
+
+def refuse_other_input(folder: Path, made: ModelCard, given: bool) -> None:
+    """Raise `UserError` if a model for pixels is given embeddings, or one for these is not."""
+    if made.embeddings and not given:
+        raise UserError(
+            f"{folder}: this model takes {made.embeddings.length} features that another tool "
+            "computed, not pixels; use `python -m stages.predict CROPS --embeddings FILE`"
+        )
+    if given and not made.embeddings:
+        raise UserError(f"--embeddings: the model in {folder} takes pixels; omit --embeddings")
 
 
 def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> "keras.Model":
@@ -165,6 +197,11 @@ def read_network(folder: Path, made: ModelCard, weights: Path | None = None) -> 
     if weights and not (made.backbone and made.backbone.has_own_weights):
         raise UserError(f"--weights: the model in {folder} needs no others; omit --weights")
     saved = load_model(folder / MODEL.name)
+    if made.embeddings:
+        from stages.model.backend import keras
+
+        # A model that was saved and loaded returns a list.
+        return keras.Model(saved.inputs, saved.outputs[0], name=made.step)
     return join_backbone(made.backbone, saved, made.size, weights) if made.backbone else saved
 
 
@@ -174,6 +211,7 @@ class Crops:
     Args:
         files: the files, which errors name.
         load: given a row, returns its picture as `load_image` does; None opens the files.
+        embeddings: float32 (n, D), which the model takes instead of squares, if it does.
 
     Attributes:
         problems: by row, why a file does not open; its square is black.
@@ -186,8 +224,9 @@ class Crops:
         files: Sequence[str | Path],
         made: ModelCard,
         load: Callable[[int], Image.Image] | None = None,
+        embeddings: np.ndarray | None = None,
     ):
-        self.files, self.made = files, made
+        self.files, self.made, self.embeddings = files, made, embeddings
         self._load = load or (lambda row: load_image(files[row]))
         self.problems: dict[int, str] = {}
         self.doubts: dict[int, list[str]] = {}
@@ -196,7 +235,7 @@ class Crops:
         self._squares = ahead(self._square, ((row,) for row in range(len(files))), waiting)
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
-        """Yield all squares once, `size` at a time, uint8 (n, side, side, 3)."""
+        """Yield all squares once, `size` at a time, uint8 (n, side, side, 3); or the embeddings."""
         while batch := list(islice(self._squares, size)):
             yield np.stack(batch)
 
@@ -206,7 +245,9 @@ class Crops:
             if found := doubts_of(image, self.files[row]):
                 self.doubts[row] = found
             self.digests[row] = pixel_digest(image)
-            return self.made.square(image)
+            return self.made.square(image) if self.embeddings is None else self.embeddings[row]
         except (UserError, OSError) as error:
             self.problems[row] = str(error)
+            if self.embeddings is not None:
+                return self.embeddings[row]
             return np.zeros((self.made.size, self.made.size, 3), dtype=np.uint8)

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from stages.base.files import write_json
 from stages.dataset.cohort import Cohort
 from stages.dataset.predictions import read_validation, write_predictions
 from stages.evaluation.curves import METRICS, write_coverage, write_curves, write_slides
-from stages.evaluation.pictures import mistakes_picture, worst_mistakes
+from stages.evaluation.pictures import mistakes_picture, no_picture, worst_mistakes
 from stages.evaluation.readers import print_readers, readers_of_cohort
 from stages.evaluation.results import (
     SITES,
@@ -21,7 +20,7 @@ from stages.evaluation.results import (
     print_sites,
     write_sites,
 )
-from stages.images.sheets import contact_sheet, save_png
+from stages.images.sheets import save_png
 from stages.measures.decision import Decision
 from stages.measures.parameters import EvaluateParameters
 
@@ -64,8 +63,7 @@ def write_out_of_fold(
         folder, found.paths, found.slides, y_score, mistakes, decision.threshold
     )
     save_png(METRICS / "plots/mistakes.png", worst)
-    blank, note = Image.new("RGB", (1, 1), "white"), "no test set: trained on all slides"
-    save_png(METRICS / "plots/attention.png", contact_sheet([blank], [note], columns=1))
+    save_png(METRICS / "plots/attention.png", no_picture("no test set: trained on all slides"))
     print("no test set; out of fold, each crop by a member that has not seen its slide:")
     print_results(results)
     print_sites(of_sites, SITES)

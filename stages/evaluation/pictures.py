@@ -52,8 +52,13 @@ def mistakes_picture(
         f"{threshold:.3f} on"
     )
     if not crops:
-        return contact_sheet([Image.new("RGB", (1, 1), "white")], ["no mistakes"], columns=1)
+        return no_picture("no mistakes")
     return contact_sheet(crops, captions, columns=min(SHOWN_OF_A_KIND, len(crops)), heading=heading)
+
+
+def no_picture(note: str) -> Image.Image:
+    """Return a sheet that only says why there is no picture."""
+    return contact_sheet([Image.new("RGB", (1, 1), "white")], [note], columns=1)
 
 
 def attention_picture(

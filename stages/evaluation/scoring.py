@@ -71,7 +71,8 @@ def score_crops(
         scores = {row: scored for row, scored in found.items() if scored}
     rest = [row for row in range(len(files)) if row not in scores]
     if scores:
-        crops = Crops([files[row] for row in rest], crops.made)
+        given = None if crops.embeddings is None else crops.embeddings[rest]
+        crops = Crops([files[row] for row in rest], crops.made, embeddings=given)
     with progress(total=len(files), initial=len(scores), desc="predicting", unit="crop") as bar:
         start = 0
         batches = score_batches(classifier, scoring_model(classifier), crops)

@@ -51,7 +51,7 @@ def thumbnails(files: Sequence[Path], natives: Path, classifier: Classifier) -> 
     """
     from stages.evaluation.attention import Attention
 
-    attention = Attention(classifier.model)
+    attention = Attention(classifier.model) if classifier.made.embeddings is None else no_heat
     places = {file: place for place, file in enumerate(sorted(files), start=1)}
     squares = ahead(
         lambda file: _square(file, natives, places[file], classifier),
@@ -65,6 +65,11 @@ def thumbnails(files: Sequence[Path], natives: Path, classifier: Classifier) -> 
                 picture = _picture(square, *(OF_FEW if len(files) <= FEW else OF_MANY))
                 yield Thumbnail(picture, _heat(heat), native, digest)
                 bar.update()
+
+
+def no_heat(squares: np.ndarray) -> np.ndarray:
+    """Return empty attention maps: a model that takes embeddings does not look at pixels."""
+    return np.zeros(squares.shape[:3], dtype=np.float32)
 
 
 def _square(

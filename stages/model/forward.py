@@ -43,7 +43,8 @@ class Forward:
     Squares go to the device as bytes and are turned there.
 
     Args:
-        model: from uint8 (n, size, size, 3) to one or more outputs, float32 (n, D).
+        model: from uint8 (n, size, size, 3) to one or more outputs, float32 (n, D). A head takes
+            embeddings instead of squares, float32 (n, features), in one view.
         views: how many orientations of each square, beginning with the square as it is.
         batch: squares per batch; None: few on a CPU, on a GPU as many as keep it busy, halved until
             they fit into its memory.
@@ -53,7 +54,7 @@ class Forward:
     """
 
     def __init__(self, model: keras.Model, views: Views = 1, batch: int | None = None):
-        self.views, self._size = views, model.input_shape[1]
+        self.views, self._inputs = views, model.inputs[0]
         self._function = compiled(model, self._prepare)
         self.batch = batch or (VIEWS_ON_GPU // views if has_accelerator() else ON_CPU[views])
         while has_accelerator() and not self._fits():
@@ -70,7 +71,9 @@ class Forward:
         keep_freed_memory()
         missing = self.batch - len(squares)
         # Padded, because another size would be compiled anew.
-        padded = np.pad(squares, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else squares
+        padded = squares
+        if missing:
+            padded = np.pad(squares, ((0, missing), *((0, 0) for _ in squares.shape[1:])))
         outputs = self._function(np.ascontiguousarray(padded))
 
         def fetch() -> list[np.ndarray]:
@@ -86,7 +89,8 @@ class Forward:
     def _fits(self) -> bool:
         """Compile the function, and return whether the memory of the GPU suffices."""
         try:
-            self.start(np.zeros((self.batch, self._size, self._size, 3), dtype=np.uint8))()
+            shape = (self.batch, *self._inputs.shape[1:])
+            self.start(np.zeros(shape, dtype=self._inputs.dtype))()
         except Exception as error:  # Each backend raises another kind.
             if OUT_OF_MEMORY.search(f"{type(error).__name__} {error}"):
                 return False

@@ -197,10 +197,11 @@ def with_features(model: keras.Model) -> keras.Model:
     """Return a model that also outputs the features, float32 (batch, D).
 
     Args:
-        model: one of `join`.
+        model: one of `join`, or a head, which takes them.
     """
     names = {layer.name for layer in model.layers}
-    features = model.get_layer("averages" if "averages" in names else "average1").output
+    last = next((name for name in ("averages", "average1") if name in names), None)
+    features = model.get_layer(last).output if last else model.inputs[0]
     return keras.Model(model.inputs, [model.outputs[0], features], name=model.name)
 
 

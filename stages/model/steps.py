@@ -17,6 +17,8 @@ from stages.base.parameters import Parameters
 MOST_BLOCKS, MOST_DENSE = 5, 4
 PACKAGED = "efficientnet_lite0"
 ENCODER = "encoder"
+# Features that another tool computed: the backbone is not run here.
+EMBEDDINGS = "embeddings"
 # Begins the name of the layer of an encoder before its last frozen block; the number of patches
 # per side follows.
 TOKENS = "tokens_of_patches_"
@@ -24,7 +26,8 @@ WEIGHTS, WEIGHTS_NAME = Path("data/weights"), r"[A-Za-z0-9][A-Za-z0-9._-]*"
 STEPS = (
     f"logistic, or convC-denseD with C from 0 to {MOST_BLOCKS} and D from 0 to {MOST_DENSE}, such "
     f"as conv3-dense1, or a backbone: {PACKAGED}, one of keras.applications by its name there, "
-    f"such as EfficientNetV2B0, or {ENCODER}, a pathology encoder in a folder of {WEIGHTS}/"
+    f"such as EfficientNetV2B0, or {ENCODER}, a pathology encoder in a folder of {WEIGHTS}/, or "
+    f"{EMBEDDINGS}, features that another tool computed, in {WEIGHTS}/"
 )
 
 # A number counts the last blocks.
@@ -80,6 +83,11 @@ class BackboneParameters(Parameters):
         return self.step == ENCODER
 
     @property
+    def is_embeddings(self) -> bool:
+        """Whether the step is a head on features that another tool computed."""
+        return self.step == EMBEDDINGS
+
+    @property
     def frozen(self) -> bool:
         """Whether only a head is trained, on features that are computed once."""
         return is_backbone(self.step) and self.trainable == "frozen"
@@ -119,6 +127,21 @@ class ModelParameters(BackboneParameters):
                 f"with step {ENCODER}, weights must be the name of a folder in {WEIGHTS}/; "
                 f"it is {self.weights!r}"
             )
+        if self.is_embeddings and not self.has_own_weights:
+            raise ValueError(
+                f"with step {EMBEDDINGS}, weights must be the name of a file or folder of features "
+                f"in {WEIGHTS}/; it is {self.weights!r}"
+            )
+        if self.is_embeddings and (self.trainable, self.feature_layers) != ("frozen", []):
+            raise ValueError(
+                f"with step {EMBEDDINGS}, trainable must be frozen and feature_layers []: another "
+                "tool computed the features"
+            )
+        if self.is_embeddings and (self.jittered_views, self.precision) != (0, "float32"):
+            raise ValueError(
+                f"with step {EMBEDDINGS}, jittered_views must be 0 and precision float32: each "
+                "crop has one view, which another tool computed"
+            )
         if self.is_encoder and self.feature_layers:
             raise ValueError(
                 f"with step {ENCODER}, feature_layers must be []; `tokens` chooses the features"
@@ -144,9 +167,15 @@ class ModelParameters(BackboneParameters):
 
     @property
     def own_weights(self) -> list[Path]:
-        """The files in data/weights/ with a backbone's weights; none for `imagenet` and `none`."""
+        """The files in data/weights/ with a backbone's weights, or with embeddings; none for
+        `imagenet` and `none`.
+        """
         if not (is_backbone(self.step) and self.has_own_weights):
             return []
+        if self.is_embeddings:
+            return sorted(file for file in self.weights_file.rglob("*") if file.is_file()) or [
+                self.weights_file
+            ]
         folder = self.is_encoder and self.weights_file.is_dir()
         files = self.weights_file.iterdir() if folder else [self.weights_file]
         # Downloaded folders often hold other folders, such as .cache.
@@ -164,8 +193,10 @@ class ModelParameters(BackboneParameters):
 
 
 def is_backbone(step: str) -> bool:
-    """Return whether a step is a backbone: packaged, an encoder, or one of the installed Keras."""
-    if step in (PACKAGED, ENCODER):
+    """Return whether a head follows features: of a backbone, packaged, in a folder or of the
+    installed Keras, or of another tool.
+    """
+    if step in (PACKAGED, ENCODER, EMBEDDINGS):
         return True
     return bool(re.fullmatch(r"[A-Z][A-Za-z0-9]+", step)) and step in backbone_names()
 
@@ -197,10 +228,10 @@ def step_name(blocks: int, dense_layers: int) -> str:
 
 
 def backbone_names() -> list[str]:
-    """Return the names of all backbones: the packaged one, `encoder`, and those of Keras."""
+    """Return the names of all steps with a backbone: `encoder`, `embeddings` and single ones."""
     # Importing Keras takes seconds, so its list of names is read from its source.
     found = find_spec("keras")
     if found is None or found.origin is None:
         raise ImportError("keras is not installed")
     text = (Path(found.origin).parent / "applications/__init__.py").read_text(encoding="utf-8")
-    return [PACKAGED, ENCODER, *sorted(set(re.findall(r"\b([A-Z]\w+) as \1\b", text)))]
+    return [PACKAGED, ENCODER, EMBEDDINGS, *sorted(set(re.findall(r"\b([A-Z]\w+) as \1\b", text)))]

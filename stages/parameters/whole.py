@@ -48,6 +48,11 @@ class Whole(Parameters):
                 "model.views is 1, so that there are no orientations to average: "
                 "train.test_time_augmentation must be false, or model.views 2, 4 or 8"
             )
+        if self.model.is_embeddings and self.train.test_time_augmentation:
+            raise ValueError(
+                f"train.test_time_augmentation is true; with model.step {self.model.step} it must "
+                "be false, as each crop has one view"
+            )
         blocks = 0 if is_backbone(self.model.step) else parse_step(self.model.step)[0]
         if self.model.pooling != "none" and self.pad.size < 2**blocks:
             halved = f"model.step {self.model.step} halves it {blocks} times"
