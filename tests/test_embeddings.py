@@ -128,6 +128,7 @@ def test_features_of_another_tool_are_trained_on_measured_and_predicted_with(rep
         ({"model.trainable": "all"}, "trainable must be frozen"),
         ({"model.feature_layers": ["a"]}, "feature_layers \\[\\]"),
         ({"model.jittered_views": 2}, "jittered_views must be 0"),
+        ({"model.views": 2}, "views 2 is for features computed here by a frozen backbone"),
         ({"model.precision": "tf32"}, "precision float32"),
         ({"model.tokens": "mean"}, "leave it card"),
         ({"train.test_time_augmentation": True}, "must be false, as each crop has one view"),

@@ -155,9 +155,10 @@ class ModelParameters(BackboneParameters):
                 f"head {self.head} is for a frozen backbone, whose features are computed once; "
                 "otherwise leave it logistic"
             )
-        if self.views != 8 and not self.frozen:
+        if self.views != 8 and (self.is_embeddings or not self.frozen):
             raise ValueError(
-                f"views {self.views} is for the features of a frozen backbone; otherwise leave it 8"
+                f"views {self.views} is for features computed here by a frozen backbone; otherwise "
+                "leave it 8"
             )
         if self.precision != "float32" and not is_backbone(self.step):
             raise ValueError(f"precision is that of backbones; with {self.step} leave it float32")

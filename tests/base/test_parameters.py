@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_one_line(workplace, name, value, said):
         ({"model.head": "svm"}, "model.head is 'svm'"),
         ({"model.head": "knn"}, "model: head knn is for a frozen backbone"),
         ({"model.views": 3}, "model.views is 3; input should be 1, 2, 4 or 8"),
-        ({"model.views": 4}, "model: views 4 is for the features of a frozen backbone"),
+        ({"model.views": 4}, "model: views 4 is for features computed here by a frozen backbone"),
         (
             {
                 "model.step": "efficientnet_lite0",
