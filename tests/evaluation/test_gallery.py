@@ -20,6 +20,7 @@ from stages.evaluation.predictions import Prediction
 from stages.images.opening import load_image, pixel_digest
 from stages.intake.labels import read_corrections, read_labels
 from stages.intake.names import Names
+from stages.intake.saved_labels import read_saved_labels
 from stages.measures.calibration import log_odds
 from stages.measures.novelty import empty_reference
 from stages.measures.percentages import percentage
@@ -358,6 +359,7 @@ def test_labels_survive_a_reload_and_are_read_back(page, crops, tmp_path):
         one = by[from_cell(row["path"])]
         assert (row["predicted"], row["slide"]) == (str(one.predicted), one.slide)
         assert row["pixels_sha256"] == pixel_digest(load_image(folder / one.name))
+    assert {one.path: str(one.label) for one in read_saved_labels(table)} == wanted
     names, marked = (
         [one.name for one in predictions],
         {name: int(label) for name, label in wanted.items()},
