@@ -172,8 +172,8 @@ def _agreement(found: Assessment) -> str:
     limits = "" if one.low is None else f" (limits of agreement {one.low:+.1f} to {one.high:+.1f})"
     return (
         f"Over {one.slides:,} slides, the predicted percentage minus the counted one is "
-        f"{one.bias:+.1f} percentage points on average{limits}; {100 * one.same_category:.0f} % of the "
-        f"slides stay on the same side of {', '.join(f'{limit:g}' for limit in LIMITS)} %."
+        f"{one.bias:+.1f} percentage points on average{limits}; {100 * one.same_category:.0f} % of "
+        f"the slides stay on the same side of {', '.join(f'{limit:g}' for limit in LIMITS)} %."
     )
 
 
