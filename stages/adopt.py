@@ -1,12 +1,12 @@
-"""Take labels that were saved on the page of `predict --html` into the corrections of a dataset.
+"""Add labels that were saved on the page of `predict --html` to the corrections of a dataset.
 
     python -m stages.adopt data/mine page-labels-AB.csv page-labels-CD.csv
 
 The card data/mine.yaml names the table, such as `corrections: corrections.csv`; it need not exist
 yet. Each row of it says who labeled the crop, when, and whether blindly. Labels that confirm a
-published label are taken, too. What changes in the counts is printed. Nothing is written if labels
+published label are added, too. What changes in the counts is printed. Nothing is written if labels
 contradict each other or earlier corrections, if a crop is not in the dataset or has other pixels
-than on the page, or if the classes have other words.
+than on the page, or if the words for the classes mean something else.
 """
 
 import sys
@@ -148,7 +148,7 @@ def read_adopted(dataset: Dataset, listing: Listing) -> dict[str, tuple[str, ...
 
 
 def as_row(own: Sequence[SavedLabel]) -> tuple[str, ...]:
-    """Return the row of labels of one crop that agree."""
+    """Return the row of a crop whose labels agree."""
     readers, date = sorted({one.reader for one in own}), max(one.date for one in own)
     blind = int(all(one.blind for one in own))
     return (str(own[0].label), ", ".join(readers), str(date), str(blind), own[0].pixels_sha256)

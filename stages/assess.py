@@ -1,13 +1,13 @@
 """Say how good a model of your data is, and train the model to use: all folds, one report.
 
-    python -m stages.assess -S data=mine -S model.step=efficientnet_lite0 -S pad.size=224
+    python -m stages.assess -S data=mine -S model.step=efficientnet_lite0 -S train.ensemble=true
 
 Each fold is a DVC experiment that is tested on slides that its model has not seen, and one more
-experiment trains the model to use on all slides. Experiments that have run are not run again, so an
-interrupted assessment continues. Writes into the folder --output: report.html, one file with all
-results that needs no network and shows crops; label_issues.csv, the labels to check; and model/,
-the model to use (`python -m stages.predict CROPS --model assessment/model`). The workspace stays as
-it is.
+experiment trains the model to use, an ensemble, on all slides. Experiments that have run are not
+run again, so an interrupted assessment continues. The folder --output then has report.html, one
+file with all results that needs no network and shows crops; label_issues.csv, the labels to check;
+and model/, the model to use (`python -m stages.predict CROPS --model assessment/model`). The
+workspace stays as it is.
 """
 
 import argparse

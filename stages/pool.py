@@ -4,8 +4,9 @@
 
 Each hospital runs `python -m stages.external NAME --model MODEL` and sends
 metrics/external/NAME.measures.json, which names no file, slide or patient. This writes pooled.json
-and forest.png into --output: each hospital's measures, their means by fixed and by random effects,
-and where those of a further hospital are expected. requirements-pool.txt has what it needs.
+and forest.png into --output: the means of all hospitals by fixed and by random effects, and the
+intervals in which those of a further hospital are expected. It needs the packages of
+requirements-pool.txt.
 """
 
 import sys
@@ -102,7 +103,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not find_spec("statsmodels"):
         raise UserError("statsmodels is not installed; pip install -r requirements-pool.txt")
-    # Only those who combine hospitals have it.
+    # It imports statsmodels, which only users who combine hospitals install.
     from stages.measures.pooling import of_interval, of_shares, pool
 
     table, picture = arguments.output / "pooled.json", arguments.output / "forest.png"

@@ -12,8 +12,8 @@ of the crops.
 --sampling says how the labeled crops were chosen: `proposed` by `predict --propose` or at random,
 `slides`: all crops of some slides, or `corrections`: the table has the corrections of the page of
 `predict --html`, all crops of CROPS were reviewed, and those without a label are as predicted. The
-default is `proposed`. There is none for a page's table of some crops whose reader had seen what is
-predicted.
+default is `proposed`. It must be given for labels that the page saved if their reader labeled only
+some of the crops and had seen the predictions.
 With --unlabeled no labels are needed; it acts only if the crops are out of distribution.
 """
 

@@ -14,7 +14,7 @@ the others.
 
 With --submit slurm they run as an array of SLURM jobs, and this program ends at once. --job passes
 a setting to submitit, such as timeout_min, mem_gb, cpus_per_task or slurm_partition. Later
---collect says which experiments are here, wait, run or have failed.
+--collect says how many experiments have run, are running, are waiting or have failed.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from stages.experiments.settings import flatten, grid, params_with
 from stages.experiments.slurm import JOBS, Cluster, states, submit
 from stages.workers.cluster import scheduler_address
 
-# Of each --submit, by the name of the sweep.
+# The jobs of each sweep with --submit, in a folder with its --name.
 SUBMITTED = Path("sweep-jobs")
 
 
@@ -122,7 +122,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--workers", type=int, default=2, help="how many processes of this machine (default: 2)")
     add("--submit", choices=get_args(Cluster), help="submit jobs, and do not wait for them")
-    add("--job", action="append", default=[], type=_setting, metavar="NAME=VALUE", help="of a job")
+    add("--job", action="append", default=[], type=_setting, metavar="NAME=VALUE", help="of jobs")
     add("--collect", action="store_true", help="say what has become of the jobs of --name")
     add("--repository", help="where workers clone from and push to (default: this folder)")
     store = parser.add_mutually_exclusive_group()

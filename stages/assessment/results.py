@@ -51,7 +51,7 @@ class Assessment(NamedTuple):
 
     @property
     def cautions(self) -> list[str]:
-        """Return what makes the numbers less than they seem, besides too few slides."""
+        """Return warnings about the results, besides that of too few slides."""
         return [f"Caution: {SINGLE}."] if are_single(self.tested.sample.slides) else []
 
 

@@ -1,4 +1,4 @@
-"""A sweep as an array of SLURM jobs, so that no program of ours has to wait for them.
+"""A sweep as an array of SLURM jobs, so that no program has to wait for them.
 
 submitit keeps each job's input, log and result in a folder that login and compute nodes share.
 """
@@ -62,8 +62,9 @@ def submit(
 
 
 def states(folder: Path) -> dict[str, str | None]:
-    """Return by the name of each submitted experiment None if it is home, `waiting`, `running`, or
-    why it failed.
+    """Return the state of each submitted experiment by its name.
+
+    A state is `waiting`, `running`, why the experiment failed, or None if it has run.
 
     Raises:
         UserError: no jobs are noted in the folder.
@@ -90,7 +91,7 @@ def states(folder: Path) -> dict[str, str | None]:
 def _result(job: "Job") -> str | None:
     try:
         return job.result()
-    # Also what ended the job, such as a time limit.
+    # This includes what ended the job from outside, such as a time limit.
     except Exception as error:
         return f"{one_line(error)}; its log is {job.paths.stderr}"
 

@@ -14,7 +14,7 @@ let shown = crops, active = null, enlarged = null;
 
 // The reader's labels: name -> {label: "0" or "1", blind, date, pixels}, and the names of the crops whose predictions
 // the reader has seen. This browser keeps both under the initials and a key of the model and the crops. `displayed` are
-// those that this page has shown since it was opened, whoever sits before it.
+// those that this page has shown since it was opened, to any reader.
 let reader = "", marks = new Map(), seen = new Set(), kept = true;
 const readers = new Map(), displayed = new Set();
 
@@ -263,7 +263,7 @@ function blindOn(on) {
   heatOn(false);
   showAll();
   arrange();
-  // It tells again which crops are on the screen.
+  // Observing again reports which crops are on the screen now.
   watch.disconnect();
   for (const crop of crops) watch.observe(crop);
 }
