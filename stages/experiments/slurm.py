@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # `local` runs the same jobs as processes of this machine, all at once, to try a sweep.
 Cluster = Literal["slurm", "local"]
 JOBS = "jobs.json"
-# What SLURM calls a job that has not ended; at first it does not know of a job.
 ENDED = ""
+# What SLURM calls a job that has not ended; at first it does not know of a job.
 IN_WORDS = {
     "PENDING": "waiting",
     "REQUEUED": "waiting",
