@@ -302,9 +302,14 @@ def has_run(
 
     Args:
         wanted: all parameters by their dotted names.
-        ignored: how the names of parameters begin that do not matter.
+        ignored: parameters that do not matter, or whole sections, such as `climb.`.
     """
-    texts = {name: as_yaml(value) for name, value in wanted.items() if not name.startswith(ignored)}
+    sections = tuple(one for one in ignored if one.endswith("."))
+    texts = {
+        name: as_yaml(value)
+        for name, value in wanted.items()
+        if name not in ignored and not name.startswith(sections)
+    }
     for experiment in experiments:
         same = all(as_yaml(experiment.params.get(name)) == texts[name] for name in texts)
         if same and made_here(experiment):

@@ -92,7 +92,7 @@ class Runs:
 
         Args:
             name: of a new experiment; it gets a number if another one has it.
-            ignored: how the names of parameters begin that do not matter.
+            ignored: parameters that do not matter, or whole sections, such as `climb.`.
 
         Raises:
             UserError: code, data or parameters have changed since the first experiment.

@@ -41,6 +41,9 @@ def test_has_run_knows_seeds_apart_and_asks_for_the_code_of_this_folder(tmp_path
     assert has_run([one], {"train.seed": 1234568, "pad.mode": "white"}) is None
     assert has_run([one], {"train.seed": 1234567, "climb.seeds": 2}) is None
     assert has_run([one], {"train.seed": 1234567, "climb.seeds": 2}, IRRELEVANT) is one
+    folds = one._replace(params={"split.fold": 0.0, "split.folds": 5.0})
+    assert has_run([folds], {"split.fold": 1, "split.folds": 5}, ("split.fold",)) is folds
+    assert has_run([folds], {"split.fold": 1, "split.folds": 10}, ("split.fold",)) is None
     assert (
         has_run([one._replace(inputs={"stages/pad.py": "other"})], {"train.seed": 1234567}) is None
     )
