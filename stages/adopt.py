@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
-from stages.base.files import refuse_outputs, write_table
+from stages.base.files import from_cell, refuse_outputs, write_table
 from stages.base.parameters import quoted, read_params
 from stages.dataset.card import Dataset, as_key, read_dataset
 from stages.dataset.cohort import CLASS_NAMES
@@ -51,6 +51,11 @@ def main() -> None:
             "`corrections: corrections.csv` to it"
         )
     table = dataset.folder / dataset.card.corrections
+    if table.suffix.lower() != ".csv":
+        raise UserError(
+            f"{dataset.card_path}: corrections is {dataset.card.corrections}; adopt writes CSV, so "
+            "save the table as .csv, and name that"
+        )
     refuse_outputs({"corrections": table}, arguments.files)
     listing = list_images(dataset.folder)
     listing.refuse_problems()
@@ -143,7 +148,7 @@ def read_adopted(dataset: Dataset, listing: Listing) -> dict[str, tuple[str, ...
         cells = dict(zip(header, row))
         named = next(cells[name] for name in NAME_COLUMNS if cells.get(name))
         (path,) = names.find(named)
-        rows[path] = (str(labels[path]), *(cells.get(name, "") for name in ABOUT))
+        rows[path] = (str(labels[path]), *(from_cell(cells.get(name, "")) for name in ABOUT))
     return rows
 
 

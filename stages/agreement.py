@@ -35,11 +35,16 @@ def main() -> None:
         raise UserError(
             f"{arguments.files[0]}: all labels are by {readers[0]}; give the tables of two readers"
         )
-    for label in (0, 1):
-        words = {as_key(one.word): one.word for one in labels if one.label == label}
-        if len(words) > 1:
-            said = " and ".join(map(quoted, sorted(words.values())))
+    words: tuple[dict[str, str], dict[str, str]] = {}, {}
+    for one in labels:
+        words[one.label][as_key(one.word)] = one.word
+    for label, own in enumerate(words):
+        if len(own) > 1:
+            said = " and ".join(map(quoted, sorted(own.values())))
             raise UserError(f"class: label {label} is {said}; the words must be the same in all")
+    if both := words[0].keys() & words[1].keys():
+        said = quoted(words[0][both.pop()])
+        raise UserError(f"class: {said} is label 0 in one table and 1 in another; keep one of them")
     crops = by_crop(labels)
     readings = {
         path: tuple(

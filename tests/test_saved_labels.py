@@ -183,6 +183,16 @@ def test_adopt_needs_a_card_that_names_the_table(run, workplace):
     make_classes(slides=2, each=2)
     with pytest.raises(UserError, match="add the line `corrections: corrections.csv`"):
         run(stages.adopt, "data/small", save("a.csv", {"GS/s0-0.png": 1}))
+    with open("data/small.yaml", "a") as file:
+        file.write("corrections: corrections.xlsx\n")
+    with pytest.raises(UserError, match="corrections is corrections.xlsx; adopt writes CSV"):
+        run(stages.adopt, "data/small", save("a.csv", {"GS/s0-0.png": 1}))
+
+
+def test_adopt_keeps_a_reader_that_a_spreadsheet_would_run(run, small):
+    for name in ("GS/s0-0.png", "GS/s1-0.png"):
+        run(stages.adopt, "data/small", save("a.csv", {name: 1}, reader="=AB"))
+    assert read_table("data/small/corrections.csv", ["reader"]) == [["=AB", "=AB"]]
 
 
 def test_agreement_of_two_readers(run, small, capsys):
@@ -223,6 +233,9 @@ def test_agreement_refuses_one_reader_and_other_words(run, small):
         run(stages.agreement, one, other)
     other = save("b.csv", {"GS/s0-0.png": 1}, reader="CD", pixels_sha256=64 * "0")
     with pytest.raises(UserError, match="a.csv and b.csv: GS/s0-0.png is of different crops"):
+        run(stages.agreement, one, other)
+    other = save("b.csv", {"GS/s0-0.png": 0}, reader="CD", **{"class": "sclerotic"})
+    with pytest.raises(UserError, match="'sclerotic' is label 0 in one table and 1 in another"):
         run(stages.agreement, one, other)
 
 
