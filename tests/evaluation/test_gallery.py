@@ -514,6 +514,18 @@ def test_a_crop_that_was_on_the_screen_is_not_read_blindly(page, tmp_path):
     assert page.locator(".predicted:visible").count() == 30
 
 
+def test_what_a_reader_saw_another_day_is_not_read_blindly(page, tmp_path):
+    last = shown(page)[-1]
+    page.evaluate(
+        "name => localStorage.setItem(`${about.key} AB`, JSON.stringify({seen: [name]}))", last
+    )
+    page.click("#hide")
+    page.locator(f'.crop[data-name="{last}"] .marks button[data-label="1"]').click()
+    assert page.inner_text("#save") == "Save labels (1, 1 blind)"
+    _, rows = saved(page, tmp_path, "AB")
+    assert [(row["path"], row["blind"]) for row in rows] == [(last, "0")]
+
+
 def test_says_first_that_the_model_was_trained_on_drawn_crops(crops, tmp_path):
     folder, predictions, classifier = crops
     drawn = a_card({"title": "t", "drawn": True}, files_sha256=classifier.made.files_sha256)

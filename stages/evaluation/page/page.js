@@ -334,7 +334,8 @@ byId("reader").onchange = () => {
   if (!reader) try { localStorage.removeItem(`${about.key} `); } catch { kept = false; }
   byId("reader").value = byId("reader").value.trim();
   load(byId("reader").value);
-  more.forEach((one, name) => marks.set(name, one));
+  // What this reader had seen before is not blind.
+  more.forEach((one, name) => marks.set(name, {...one, blind: one.blind && !seen.has(name)}));
   known.forEach(name => seen.add(name));
   keep();
   blindOn(isBlind());
