@@ -46,6 +46,16 @@ class Limits(BaseModel):
     effective_crops: Annotated[float, Field(gt=0)]
 
 
+class Intervals(BaseModel):
+    """The intervals of what is combined; those of other measures can be wider than a share."""
+
+    model_config = SCHEMA
+
+    roc_auc: Limits | None = None
+    sensitivity: Limits | None = None
+    specificity: Limits | None = None
+
+
 class Coefficient(BaseModel):
     """The intercept or the slope of the calibration."""
 
@@ -67,13 +77,13 @@ class Results(BaseModel):
     roc_auc: Share | None
     sensitivity: Share | None
     specificity: Share | None
-    interval_95: dict[str, Limits | None]
+    interval_95: Intervals
     calibration_line: dict[str, Coefficient] = {}
 
     def of(self, measure: str) -> "Measured | None":
         """Return a measure with its interval; None if it has none."""
         if measure in SHARES:
-            value, limits = getattr(self, measure), self.interval_95.get(measure)
+            value, limits = getattr(self, measure), getattr(self.interval_95, measure)
             if value is None or limits is None:
                 return None
             return Measured(value, limits.low, limits.high, limits.effective_crops)

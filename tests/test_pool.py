@@ -69,6 +69,9 @@ def share_at(random, true):
 
 def measures(sensitivity, **changes):
     limits = {"low": 0.8, "high": 1.0, "effective_crops": 40.0}
+    intervals = dict.fromkeys(("roc_auc", "sensitivity", "specificity"), limits)
+    # Matthews' coefficient can be negative.
+    intervals["matthews"] = {"low": -0.2, "high": 0.9, "effective_crops": 40.0}
     return {
         "calibration_sha256": "a" * 64,
         "images": 300,
@@ -76,7 +79,7 @@ def measures(sensitivity, **changes):
         "roc_auc": 0.98,
         "sensitivity": sensitivity,
         "specificity": 0.95,
-        "interval_95": dict.fromkeys(("roc_auc", "sensitivity", "specificity"), limits),
+        "interval_95": intervals,
         "calibration_line": {
             name: {"value": 1.0, "low": 0.5, "high": 1.5} for name in ("intercept", "slope")
         },

@@ -1,5 +1,6 @@
 """The results of all folds of one setting together."""
 
+import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -90,6 +91,6 @@ def assess(folds: Sequence[Experiment]) -> Assessment:
 
 def _slides(fold: Experiment) -> list[dict[str, str]]:
     where = f"{SLIDES_FILE} of experiment {fold.name}"
-    columns = parse_table(fold.read(SLIDES_FILE).splitlines(), SLIDES, where)
+    columns = parse_table(io.StringIO(fold.read(SLIDES_FILE), newline=""), SLIDES, where)
     number = as_yaml(fold.params["split.fold"])
     return [dict(zip(SLIDES, row)) | {"fold": number} for row in zip(*columns)]
