@@ -23,6 +23,7 @@ ENDED = ""
 IN_WORDS = {
     "PENDING": "waiting",
     "REQUEUED": "waiting",
+    "SUSPENDED": "waiting",
     "UNKNOWN": "waiting",
     "RUNNING": "running",
     "COMPLETING": "running",
@@ -89,6 +90,9 @@ def states(folder: Path) -> dict[str, str | None]:
 
 
 def _result(job: "Job") -> str | None:
+    # Such as PREEMPTED: submitit would wait until SLURM begins the job again.
+    if not job.done():
+        return f"SLURM says {job.state}; its log is {job.paths.stderr}"
     try:
         return job.result()
     # This includes what ended the job from outside, such as a time limit.
