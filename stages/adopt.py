@@ -80,15 +80,17 @@ def main() -> None:
 
 
 def refuse_words(dataset: Dataset, labels: Iterable[SavedLabel]) -> None:
-    """Refuse classes that neither have the word of the card nor one that clearly means the same."""
-    folders = dataset.card.classes or CLASS_NAMES
-    ours = [PurePosixPath(name).name.replace("_", " ") for name in folders]
+    """Refuse classes that have no word of the card, no default, and none that clearly means it."""
+    ours, standard = (
+        [PurePosixPath(name).name.replace("_", " ") for name in names]
+        for names in (dataset.card.classes or CLASS_NAMES, CLASS_NAMES)
+    )
     words = {(one.table, one.word, one.label): None for one in labels}
     refuse(
         f"{table}: class is {quoted(word)} for {label}; in {dataset.card_path} it is "
         f"{quoted(ours[label])}"
         for table, word, label in words
-        if as_key(word) != as_key(ours[label])
+        if as_key(word) not in (as_key(ours[label]), as_key(standard[label]))
         and not (order_doubt(word, "") if label else names_the_others(word))
     )
 

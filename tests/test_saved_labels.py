@@ -189,6 +189,13 @@ def test_adopt_needs_a_card_that_names_the_table(run, workplace):
         run(stages.adopt, "data/small", save("a.csv", {"GS/s0-0.png": 1}))
 
 
+def test_adopt_knows_the_words_of_a_model_without_own_ones(run, small):
+    labels = {"GS/s0-0.png": 1, "nonGS/s0-1.png": 0}
+    words = ("non globally sclerotic", "globally sclerotic")
+    run(stages.adopt, "data/small", save("a.csv", labels, **{"class": lambda p: words[labels[p]]}))
+    assert read_table("data/small/corrections.csv", ["label"]) == [["1", "0"]]
+
+
 def test_adopt_keeps_a_reader_that_a_spreadsheet_would_run(run, small):
     for name in ("GS/s0-0.png", "GS/s1-0.png"):
         run(stages.adopt, "data/small", save("a.csv", {name: 1}, reader="=AB"))
