@@ -17,6 +17,7 @@ from stages.base.files import refuse_outputs, write_table
 from stages.base.parameters import quoted
 from stages.dataset.card import as_key
 from stages.dataset.readings import NOT_READ, as_cells
+from stages.dataset.slides import written_alike
 from stages.evaluation.readers import crops_read, print_agreement
 from stages.intake.readers import warn_of_opposite
 from stages.intake.saved_labels import by_crop, read_saved_labels
@@ -35,6 +36,7 @@ def main() -> None:
         raise UserError(
             f"{arguments.files[0]}: all labels are by {readers[0]}; give the tables of two readers"
         )
+    warn("readers that are kept apart, and may be one", written_alike(readers))
     words: tuple[dict[str, str], dict[str, str]] = {}, {}
     for one in labels:
         words[one.label][as_key(one.word)] = one.word

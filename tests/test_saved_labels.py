@@ -231,6 +231,12 @@ def test_agreement_of_two_readers(run, small, capsys):
     assert read == {path: (first[path], second.get(path, -1)) for path in small}
 
 
+def test_agreement_doubts_initials_that_differ_by_case_only(run, small, capsys):
+    files = [save(f"{who}.csv", {"GS/s0-0.png": 1}, reader=who) for who in ("AB", "ab")]
+    run(stages.agreement, *files)
+    assert "readers that are kept apart, and may be one: 'AB' and 'ab'" in capsys.readouterr().err
+
+
 def test_agreement_refuses_one_reader_and_other_words(run, small):
     one = save("a.csv", {"GS/s0-0.png": 1})
     with pytest.raises(UserError, match="all labels are by AB; give the tables of two readers"):

@@ -36,7 +36,8 @@ from stages.measures.scores import WITHIN_FOLDS, confusion, title
 SIDE, QUALITY = 224, 80
 SHOWN_ISSUES = 24
 OF_FOLDS = ("images", "positives", "roc_auc", "sensitivity", "specificity", "coverage")
-MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+# A picture of another file would need the network.
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("page")),
     autoescape=True,
