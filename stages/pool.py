@@ -49,8 +49,6 @@ class Limits(BaseModel):
 class Intervals(BaseModel):
     """The intervals of what is combined; those of other measures can be wider than a share."""
 
-    model_config = SCHEMA
-
     roc_auc: Limits | None = None
     sensitivity: Limits | None = None
     specificity: Limits | None = None
