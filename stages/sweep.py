@@ -40,6 +40,8 @@ SUBMITTED = Path("sweep-jobs")
 
 def main() -> None:
     arguments = parse_arguments()
+    if Path(arguments.name).name != arguments.name:
+        raise UserError(f"--name {arguments.name}: it must be a name, not a path")
     jobs = SUBMITTED / arguments.name
     if arguments.collect:
         report(states(jobs))

@@ -145,13 +145,18 @@ def test_jobs_run_without_the_program_that_submitted_them(repository):
     assert status == 1 and "color" in errors
     status, printed, errors = run_program("sweep", *arguments, "--job", "timeout_min=90")
     assert status == 0 and "jobs are submitted" in printed, errors
-    status, _, errors = run_program("sweep", *arguments)
-    assert status == 1 and "have not ended; --collect says" in errors
-    while " 0 are running, 0 waiting" not in printed:
-        status, printed, errors = run_program("sweep", "--name", "jobs", "--collect")
+    while len([*Path("sweep-jobs/jobs").glob("*_result.pkl")]) < 2:
+        time.sleep(0.05)
+    status, printed, errors = run_program("sweep", "--name", "jobs", "--collect")
     assert status == 1 and "1 of 2 experiments have run" in printed
     assert "jobs-2 failed:" in errors and "split.folds is 50" in errors
     assert "jobs-1" in experiments()
+
+    # A job that is still running, as this process is.
+    noted = json.dumps({"cluster": "local", "jobs": {"jobs-1": str(os.getpid())}})
+    Path("sweep-jobs/jobs/jobs.json").write_text(noted)
+    status, _, errors = run_program("sweep", *arguments)
+    assert status == 1 and "have not ended; --collect says" in errors
 
 
 def test_padding_on_a_cluster_gives_the_same_bytes(cluster, tmp_path):

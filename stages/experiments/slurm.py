@@ -3,7 +3,6 @@
 submitit keeps each job's input, log and result in a folder that login and compute nodes share.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, assert_never
@@ -79,12 +78,16 @@ def states(folder: Path) -> dict[str, str | None]:
         match cluster:
             case "slurm":
                 job = submitit.SlurmJob(folder, number)
-                state = job.state if not job.paths.result_pickle.exists() else ENDED
             case "local":
                 job = submitit.LocalJob(folder, number)
-                state = "RUNNING" if _is_alive(int(number)) else ENDED
             case _:
                 assert_never(cluster)
+        if job.paths.result_pickle.exists():
+            state = ENDED
+        elif cluster == "slurm":
+            state = job.state
+        else:
+            state = "RUNNING" if _is_alive(int(number)) else ENDED
         found[name] = IN_WORDS.get(state) or _result(job)
     return found
 
@@ -101,11 +104,13 @@ def _result(job: "Job") -> str | None:
 
 
 def _is_alive(process: int) -> bool:
+    import psutil  # Dask needs it.
+
     try:
-        os.kill(process, 0)
-    except OSError:
+        # One that nobody waits for stays in the list of processes.
+        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    return True
 
 
 def _value(text: str) -> Any:

@@ -195,10 +195,10 @@ def _of_h5(file: Path) -> dict[str, np.ndarray]:
                 if not isinstance(content.get(name, getlink=True), h5py.HardLink):
                     continue
                 dataset = content[name]
+                if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+                    continue
                 # The values of the others are in other files.
-                if isinstance(dataset, h5py.Dataset) and not (
-                    dataset.is_virtual or dataset.external
-                ):
+                if not (dataset.is_virtual or dataset.external):
                     arrays[name] = dataset.asstr()[()] if name in NAMES else dataset[()]
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: not a readable HDF5 file: {one_line(error)}") from None
@@ -234,7 +234,7 @@ def _table_beside(file: Path) -> list[str]:
         )
     rows = read_laboratory_table(found[0], (NAME_COLUMNS,)).rows
     # A path says more than a name.
-    return [row.fields.get("path") or row.fields["name"] for row in rows]
+    return [row.fields.get("path") or row.fields.get("name", "") for row in rows]
 
 
 def _of_parquet(file: Path) -> tuple[list[str], np.ndarray]:

@@ -198,3 +198,12 @@ def test_the_features_of_a_dataset_are_found_by_its_name_in_a_folder(tmp_path):
         find_embeddings(mine, "any")
     with pytest.raises(UserError, match="does not exist"):
         find_embeddings(tmp_path / "none", "mine")
+
+
+def test_an_empty_name_or_array_is_refused(tmp_path):
+    file = write_npy(tmp_path / "a.npy")
+    rows = ["path,slide", *(f"{path},S" for path in PATHS[:2]), ",S"]
+    file.with_suffix(".csv").write_text("\n".join(rows))
+    assert "name no single crop" in refused(file)
+    empty = write_h5(tmp_path / "b.h5", features=h5py.Empty("float32"))
+    assert "must hold one dataset" in refused(empty)
