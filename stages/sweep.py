@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def report(found: Mapping[str, str | None]) -> None:
-    """Print what has become of submitted experiments; exit with 1 if one has failed."""
+    """Print what has become of submitted experiments; exit with 1 if any has failed."""
     ended = [name for name, state in found.items() if state is None]
     counts = {one: [*found.values()].count(one) for one in ("waiting", "running")}
     failed = {name: why for name, why in found.items() if why and why not in counts}

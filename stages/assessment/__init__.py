@@ -1,1 +1,1 @@
-"""How good a model of one's own data is: all folds together, as a report that needs no network."""
+"""How good a model is: all folds together, as a report that needs no network."""

@@ -25,7 +25,7 @@ def refuse_other_files(folder: Path) -> None:
 
 
 def keep_model(experiment: Experiment, folder: Path) -> None:
-    """Copy the folder of an experiment's model, in place of an earlier one."""
+    """Replace the kept model by the model of an experiment."""
     part = folder.with_name(f"{folder.name}.part")
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(part, ignore_errors=True)
