@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from PIL import Image
@@ -25,6 +24,7 @@ from stages.dataset.card import Dataset
 from stages.evaluation.classifier import DRAWN
 from stages.evaluation.pictures import CLASSES, KINDS
 from stages.evaluation.results import OF_SIZE
+from stages.evaluation.templates import page_templates
 from stages.evaluation.thumbnails import embedded
 from stages.experiments.markdown import BY_SITE, markdown_table, site_table, three_digits
 from stages.experiments.reading import Experiment
@@ -38,13 +38,7 @@ SHOWN_ISSUES = 24
 OF_FOLDS = ("images", "positives", "roc_auc", "sensitivity", "specificity", "coverage")
 # A picture of another file would need the network.
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("page")),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+TEMPLATES = page_templates(Path(__file__).with_name("page"))
 
 
 class Made(NamedTuple):

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stages.base.errors import UserError
 from stages.base.files import identity, replacing, writable
 from stages.evaluation.about_model import about_model
 from stages.evaluation.classifier import DRAWN, Classifier
 from stages.evaluation.predictions import Prediction, SlideCount, count_slides
+from stages.evaluation.templates import page_templates
 from stages.evaluation.thumbnails import thumbnails
 from stages.measures.decision import Decision, confidence
 from stages.measures.novelty import OUT_OF_DISTRIBUTION
@@ -35,13 +35,7 @@ RULES = {
     "balanced": "sensitivity and specificity as equal as they get on the validation slides",
     "sensitivity": "sensitivity of {target} on the validation slides",
 }
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("page")),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+TEMPLATES = page_templates(Path(__file__).with_name("page"))
 
 
 class Part(NamedTuple):
