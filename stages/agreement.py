@@ -56,15 +56,16 @@ def main() -> None:
     }
     slides = {path: own[0].slide for path, own in crops.items()}
     # A crop may be in several tables of a reader, such as an earlier one; it counts once.
-    read = {(one.reader, one.path): one for one in labels}.values()
-    blind = Counter(one.reader for one in read if one.blind)
+    # It is blind only if all of them are.
+    read = Counter(reader for reader, _ in {(one.reader, one.path) for one in labels})
+    not_blind = {(one.reader, one.path) for one in labels if not one.blind}
+    seen = Counter(reader for reader, _ in not_blind)
     for reader in readers:
-        number = sum(one.reader == reader for one in read)
-        print(f"{reader}: {number} crops, {blind[reader]} of them blind")
-        if blind[reader] < number:
+        print(f"{reader}: {read[reader]} crops, {read[reader] - seen[reader]} of them blind")
+        if seen[reader]:
             warn(
-                f"{reader} had seen predictions of {number - blind[reader]} crops: readers who see "
-                "the same predictions agree more"
+                f"{reader} had seen predictions of {seen[reader]} crops: readers who see the same "
+                "predictions agree more"
             )
     warn_of_opposite("the tables", readers, readings)
     found = crops_read(readers, list(readings.values()), list(slides.values()))

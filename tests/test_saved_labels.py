@@ -231,6 +231,18 @@ def test_agreement_of_two_readers(run, small, capsys):
     assert read == {path: (first[path], second.get(path, -1)) for path in small}
 
 
+def test_a_crop_that_was_also_read_with_predictions_in_view_is_not_blind(run, small, capsys):
+    one = {"GS/s0-0.png": 1}
+    files = [
+        save("seen.csv", one, blind="0"),
+        save("blind.csv", one),
+        save("c.csv", one, reader="C"),
+    ]
+    run(stages.agreement, *files)
+    printed = capsys.readouterr().out
+    assert "AB: 1 crops, 0 of them blind" in printed and "C: 1 crops, 1 of them blind" in printed
+
+
 def test_agreement_doubts_initials_that_differ_by_case_only(run, small, capsys):
     files = [save(f"{who}.csv", {"GS/s0-0.png": 1}, reader=who) for who in ("AB", "ab")]
     run(stages.agreement, *files)
