@@ -73,23 +73,21 @@ def states(folder: Path) -> dict[str, str | None]:
         raise UserError(f"{folder / JOBS}: no sweep of this --name was submitted")
     submitit, noted = _submitit(), read_json(folder / JOBS)
     cluster: Cluster = noted["cluster"]
-    found = {}
-    for name, number in noted["jobs"].items():
-        match cluster:
-            case "slurm":
-                job = submitit.SlurmJob(folder, number)
-            case "local":
-                job = submitit.LocalJob(folder, number)
-            case _:
-                assert_never(cluster)
-        if job.paths.result_pickle.exists():
-            state = ENDED
-        elif cluster == "slurm":
-            state = job.state
-        else:
-            state = "RUNNING" if _is_alive(int(number)) else ENDED
-        found[name] = IN_WORDS.get(state) or _result(job)
-    return found
+    kind = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}[cluster]
+    jobs = {name: kind(folder, number) for name, number in noted["jobs"].items()}
+    return {name: IN_WORDS.get(_state(job, cluster)) or _result(job) for name, job in jobs.items()}
+
+
+def _state(job: "Job", cluster: Cluster) -> str:
+    if job.paths.result_pickle.exists():
+        return ENDED
+    match cluster:
+        case "slurm":
+            return str(job.state)
+        case "local":
+            return "RUNNING" if _is_alive(int(job.job_id)) else ENDED
+        case _:
+            assert_never(cluster)
 
 
 def _result(job: "Job") -> str | None:
