@@ -16,7 +16,7 @@ from stages.model.backend import keras, make_deterministic
 from stages.model.device import describe_device, set_precision
 from stages.model.encoder import build_encoder
 from stages.model.forward import Forward, in_flight
-from stages.workers.growing import growing_array
+from stages.workers.growing import growing_array, row_keys
 
 
 def main() -> None:
@@ -48,15 +48,18 @@ def main() -> None:
         first = forward.start(squares[: forward.batch])()[0]
         ready = time.perf_counter() - begin
         with tempfile.TemporaryDirectory() as folder:
-            file, part = Path(folder, "features.npy"), Path(folder, "features.part")
-            shape_of = (len(squares), 8, first.shape[-1])
-            with growing_array(file, part, shape_of, forward.batch, "") as rows:
+            file, keys = (
+                Path(folder, "features/features.npy"),
+                row_keys("", map(str, range(arguments.crops))),
+            )
+            with growing_array(file, keys, (8, first.shape[-1]), np.float32) as rows:
                 begin = time.perf_counter()
                 starts = range(0, len(squares), forward.batch)
-                for (features,) in in_flight(
+                of_batches = in_flight(
                     forward.start(squares[start : start + forward.batch]) for start in starts
-                ):
-                    rows.append(features)
+                )
+                for start, (features,) in zip(starts, of_batches):
+                    rows.write(np.arange(start, start + len(features)), features)
                 seconds = time.perf_counter() - begin
             if arguments.save:
                 np.save(arguments.save, np.load(file)[:16])

@@ -38,6 +38,7 @@ from stages.experiments.commands import DVC, environment
 from stages.images.opening import load_image
 from stages.images.padding import Crop, pad_all
 from stages.workers.cores import on_all_cores
+from stages.workers.growing import growing_array, row_keys
 from tests.evaluation.classifiers import write_beside
 from tests.repositories import PROJECT
 
@@ -212,7 +213,9 @@ def pad(folder: Path, rounds: int) -> Iterator[Row]:
     files = native_crops() * 20
 
     def ours() -> None:
-        pad_all([Crop(file) for file in files], "white", 224, folder / "images.npy")
+        keys = row_keys("", map(str, files))
+        with growing_array(folder / "ours/images.npy", keys, (224, 224, 3), np.uint8) as rows:
+            pad_all([Crop(file) for file in files], "white", 224, rows)
 
     def notebooks() -> None:
         for number, file in enumerate(files):

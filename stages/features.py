@@ -2,12 +2,15 @@
 
 The views are model.views orientations and model.jittered_views more, changed by train.augment as in
 training. The features depend on no split, seed or head, so that another one trains in seconds.
-Without a frozen backbone there is nothing to compute. The features that another tool computed
+Crops whose squares are in the previous output are not computed again (`growing_array`). Without a
+frozen backbone there is nothing to compute. The features that another tool computed
 (data/embeddings.npy) are of one view, and only copied.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ import numpy as np
 from stages.base.errors import UserError, run_program
 from stages.base.files import read_json, replacing
 from stages.base.fingerprint import code_files, fingerprint
+from stages.base.packages import installed_versions
 from stages.base.parameters import read_params
 from stages.dataset.cohort import (
     EMBEDDINGS,
@@ -27,11 +31,10 @@ from stages.dataset.cohort import (
 from stages.model.augment import augment
 from stages.model.parameters import AugmentParameters, FeaturesParameters
 from stages.model.steps import ModelParameters
-from stages.workers.growing import growing_array
+from stages.workers.growing import growing_array, row_keys, write_keys
 from stages.workers.progress import progress, warn_if_long
 
 SETTINGS = Path("data/feature_settings.json")
-PART = Path("data/features.part")  # Left by a run that was killed.
 
 
 def main() -> None:
@@ -42,6 +45,7 @@ def main() -> None:
     if not params.frozen:
         with replacing(FEATURES, binary=True) as npy:
             np.save(npy, np.empty((0, params.views, 0), dtype=np.float32))
+        write_keys(FEATURES, row_keys("", ()))
         write_features_card({})
         print(f"nothing to do: model.step {params.step} has no frozen backbone")
         return
@@ -51,6 +55,7 @@ def main() -> None:
         given = np.load(EMBEDDINGS, allow_pickle=False)[:, None]
         with replacing(FEATURES, binary=True) as npy:
             np.save(npy, given)
+        write_keys(FEATURES, row_keys("", ()))
         write_features_card(params.of_features(changes))
         print(f"{len(given)} crops, {given.shape[2]} features of {params.weights}: {FEATURES}")
         return
@@ -64,41 +69,51 @@ def main() -> None:
     print(describe_device(), flush=True)
     backbone, _ = backbone_parts(params, squares.shape[1])
     views, length = params.views + params.jittered_views, backbone.output_shape[1]
-    key = fingerprint(
-        [params.of_features(changes), runtime_environment() | {"keras": keras.__version__}],
-        [IMAGES, *params.own_weights, *code_files()],
-    )
+    backend = keras.backend.backend()
     turned = Forward(backbone, params.views, batch_size or None)
     plain = Forward(backbone, 1, turned.batch) if params.jittered_views else turned
+    digests = [hashlib.sha256(square).hexdigest() for square in squares]
+    # The batch size can change the last bits of features, but not which crops share a batch.
+    made_with = [params.of_features(changes), turned.batch, runtime_environment()]
+    versions = installed_versions() | {backend: version(backend)}
+    code = fingerprint([*made_with, versions], [*params.own_weights, *code_files()])
 
-    def started(first: int) -> Iterator[Callable[[], np.ndarray]]:
-        for start in range(first, len(squares), turned.batch):
-            batch = np.array(squares[start : start + turned.batch])
+    def started(rows: np.ndarray) -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray]]]:
+        for start in range(0, len(rows), turned.batch):
+            some = rows[start : start + turned.batch]
+            batch = np.array(squares[some])
             of_views = [turned.start(batch)]
             for view in range(params.jittered_views):
-                # Depends only on row and view, as it depends on row and epoch in training.
+                # Depends only on the pixels and the view, not on the place among the crops.
                 jittered = [
-                    augment(square, changes, np.random.default_rng([row, view]))
-                    for row, square in enumerate(batch, start)
+                    augment(square, changes, np.random.default_rng([int(digests[row], 16), view]))
+                    for row, square in zip(some, batch)
                 ]
                 of_views.append(plain.start(np.stack(jittered)))
-            yield partial(joined, of_views)
+            yield partial(joined, some, of_views)
 
-    with (
-        growing_array(FEATURES, PART, (len(squares), views, length), turned.batch, key) as rows,
-        progress(total=len(squares), initial=rows.done, desc=params.step, unit="crop") as bar,
-    ):
-        for number, features in enumerate(in_flight(started(rows.done))):
-            rows.append(features)
-            bar.update(len(features))
-            warn_if_long(bar, number)
+    keys = row_keys(code, digests)
+    with growing_array(FEATURES, keys, (views, length), np.float32) as rows:
+        rows.check(turned.batch, lambda chosen: next(in_flight(started(chosen)))[1])
+        missing = rows.missing
+        done = len(squares) - len(missing)
+        with progress(total=len(squares), initial=done, desc=params.step, unit="crop") as bar:
+            for number, (some, features) in enumerate(in_flight(started(missing))):
+                rows.write(some, features)
+                bar.update(len(some))
+                warn_if_long(bar, number)
     write_features_card(params.of_features(changes))
-    print(f"{len(squares)} crops, {views} views, {length} features of {params.step}: {FEATURES}")
+    print(
+        f"{len(squares)} crops ({len(missing)} new), {views} views, {length} features of "
+        f"{params.step}: {FEATURES}"
+    )
 
 
-def joined(of_views: Sequence[Callable[[], list[np.ndarray]]]) -> np.ndarray:
-    """Return the features of a batch in all views, from what `Forward.start` returned for each."""
-    return np.concatenate([fetch()[0] for fetch in of_views], axis=1)
+def joined(
+    rows: np.ndarray, of_views: Sequence[Callable[[], list[np.ndarray]]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and their features in all views, from what `Forward.start` returned for each."""
+    return rows, np.concatenate([fetch()[0] for fetch in of_views], axis=1)
 
 
 if __name__ == "__main__":

@@ -20,20 +20,28 @@ def pinned_versions() -> dict[str, str]:
     return dict(line.split("==") for line in lines)
 
 
-def other_versions() -> list[str]:
-    """Return the packages of other versions than pinned, such as `numpy 2.5.5 (pinned: 2.4.6)`."""
+def installed_versions() -> dict[str, str | None]:
+    """Return the installed version of each package that results depend on; None without it."""
     # Slower to import than everything else that --help needs.
     from importlib.metadata import PackageNotFoundError, version
 
-    found = []
-    for name, pinned in pinned_versions().items():
+    found: dict[str, str | None] = {}
+    for name in pinned_versions():
         try:
-            installed = version(name)
+            found[name] = version(name)
         except PackageNotFoundError:  # The import fails where the package is needed.
-            continue
-        if installed != pinned:
-            found.append(f"{name} {installed} (pinned: {pinned})")
+            found[name] = None
     return found
+
+
+def other_versions() -> list[str]:
+    """Return the packages of other versions than pinned, such as `numpy 2.5.5 (pinned: 2.4.6)`."""
+    installed = installed_versions()
+    return [
+        f"{name} {installed[name]} (pinned: {pinned})"
+        for name, pinned in pinned_versions().items()
+        if installed[name] not in (None, pinned)
+    ]
 
 
 @cache

@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image
 
 from stages.base.errors import UserError, refuse
-from stages.base.files import replacing
 from stages.images.opening import load_image, pixel_digest
 from stages.images.parameters import Mode
 from stages.images.sheets import contact_sheet
 from stages.images.squares import make_square
 from stages.workers.cluster import connect, in_any_order
 from stages.workers.cores import on_all_cores
+from stages.workers.growing import GrowingArray
 from stages.workers.progress import progress
 
 GROUP = 64  # crops that a worker of a cluster pads at a time
@@ -28,35 +28,35 @@ class Crop(NamedTuple):
 
 
 def pad_all(
-    crops: Sequence[Crop], mode: Mode, size: int, output: Path, scheduler: str | None = None
+    crops: Sequence[Crop],
+    mode: Mode,
+    size: int,
+    rows: GrowingArray,
+    scheduler: str | None = None,
 ) -> None:
-    """Write the squares of all `crops` to a .npy file, uint8 (N, size, size, 3), on all cores.
+    """Write the missing squares of `crops` to the `rows` of an array, on all cores.
 
     Args:
+        rows: uint8 (N, size, size, 3), row i for crop i.
         scheduler: the address of a Dask cluster to use instead; its workers need the same paths.
 
     Raises:
         UserError: some files cannot be read, or show another picture.
     """
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(crops), size, size, 3)}
     problems: dict[int, str] = {}
+    missing = rows.missing
+    items = [(crops[row], mode, size) for row in missing]
     padded: Iterable[tuple[int, np.ndarray | str]]
-    with replacing(output, binary=True) as npy:
-        np.lib.format.write_array_header_1_0(npy, header)
-        start = npy.tell()
-        if scheduler is None:
-            items = [(crop, mode, size) for crop in crops]
-            padded = enumerate(on_all_cores(pad_one, items, "padding"))
+    if scheduler is None:
+        padded = zip(missing, on_all_cores(pad_one, items, "padding"))
+    else:
+        padded = pad_on_cluster(crops, missing, mode, size, scheduler)
+    for row, square in padded:
+        if isinstance(square, str):
+            problems[row] = square
         else:
-            padded = pad_on_cluster(crops, mode, size, scheduler)
-        for row, square in padded:
-            if isinstance(square, str):
-                problems[row] = square
-                continue
-            # On a full disk a write raises, but a memory map would kill the process.
-            npy.seek(start + row * square.nbytes)
-            npy.write(square.tobytes())
-        refuse([problems[row] for row in sorted(problems)])
+            rows.write(np.array([row]), square[None])
+    refuse(problems[row] for row in sorted(problems))
 
 
 def pad_one(crop: Crop, mode: Mode, size: int) -> np.ndarray | str:
@@ -74,29 +74,29 @@ def pad_one(crop: Crop, mode: Mode, size: int) -> np.ndarray | str:
 
 
 def pad_on_cluster(
-    crops: Sequence[Crop], mode: Mode, size: int, scheduler: str
+    crops: Sequence[Crop], missing: np.ndarray, mode: Mode, size: int, scheduler: str
 ) -> Iterator[tuple[int, np.ndarray | str]]:
-    """Yield the row and `pad_one` of each crop, from the workers of a Dask cluster."""
+    """Yield each missing row and its `pad_one`, from the workers of a Dask cluster."""
     # Workers have other working folders.
-    crops = [crop._replace(file=crop.file.absolute()) for crop in crops]
+    wanted = [crops[row]._replace(file=crops[row].file.absolute()) for row in missing]
     with (
         connect(scheduler) as client,
-        progress(total=len(crops), desc="padding", unit="image") as bar,
+        progress(total=len(wanted), desc="padding", unit="image") as bar,
     ):
-        starts = range(0, len(crops), GROUP)
-        groups = ((row, crops[row : row + GROUP], mode, size) for row in starts)
+        starts = range(0, len(wanted), GROUP)
+        groups = ((start, wanted[start : start + GROUP], mode, size) for start in starts)
         for (first, *_), padded in in_any_order(client, pad_group, groups):
             if isinstance(padded, BaseException):
                 raise UserError(
-                    f"the cluster at {scheduler} failed to pad {crops[first].file} and the next "
+                    f"the cluster at {scheduler} failed to pad {wanted[first].file} and the next "
                     f"ones: {padded}"
                 )
-            yield from enumerate(padded, start=first)
+            yield from zip(missing[first : first + GROUP], padded)
             bar.update(len(padded))
 
 
 def pad_group(first: int, crops: Sequence[Crop], mode: Mode, size: int) -> list[np.ndarray | str]:
-    """Return `pad_one` of each of some crops; `first` is the row of the first one."""
+    """Return `pad_one` of each of some crops; `first` tells them apart."""
     return [pad_one(crop, mode, size) for crop in crops]
 
 

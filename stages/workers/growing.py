@@ -1,94 +1,194 @@
-"""An array that is written batch by batch, and resumed after a run that was killed."""
+"""An array that is written row by row; rows that an earlier run computed are not computed again."""
 
+import hashlib
+import io
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from stages.base.errors import warn
 from stages.base.files import replacing
+from stages.workers.previous import previous_outputs
 
 # The most batches that wait to be written.
 WAITING = 16
 BETWEEN_SYNCS = 1  # second
+COPIED = 2**24  # bytes at a time
+KEY = 32  # bytes
+
+
+def row_keys(of_all: str, of_rows: Iterable[str]) -> np.ndarray:
+    """Return a key for each row of an array; rows of equal keys are equal.
+
+    Args:
+        of_all: the fingerprint of what all rows depend on, such as code, packages and parameters.
+        of_rows: the digest of what each row depends on besides.
+
+    Returns:
+        uint8 (N, 32), SHA-256 digests.
+    """
+    digests = [hashlib.sha256(f"{of_all} {row}".encode()).digest() for row in of_rows]
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, KEY)
 
 
 class GrowingArray:
-    """A file of rows, float32; `done` is how many it already has."""
+    """The rows of a .npy file; `known` tells which are on the disk, bool (N,).
 
-    def __init__(self, part: Path, shape: tuple[int, ...], batch: int):
-        self.file = part.open("r+b" if part.exists() else "w+b")
-        np.lib.format.write_array_header_1_0(
-            self.file, {"descr": "<f4", "fortran_order": False, "shape": shape}
+    Args:
+        part: the file, and what a run that was killed left of it. A second file has the key of each
+            row that is on the disk.
+        keys: of all rows, by `row_keys`.
+        row: the shape of a row.
+    """
+
+    def __init__(self, part: Path, keys: np.ndarray, row: tuple[int, ...], dtype: Any):
+        self.keys, self._shape, self._type = keys, (len(keys), *row), np.dtype(dtype)
+        header = io.BytesIO()
+        described = {"descr": self._type.str, "fortran_order": False, "shape": self._shape}
+        np.lib.format.write_array_header_1_0(header, described)
+        self._start, self._size = header.tell(), self._type.itemsize * int(np.prod(row))
+        self.file, self._keys_file = (
+            file.open("r+b" if file.exists() else "w+b")
+            for file in (part, part.with_suffix(".keys.part"))
         )
-        header, row = self.file.tell(), 4 * int(np.prod(shape[1:]))
-        rows = max(part.stat().st_size - header, 0) // row if row else 0
-        # Only whole batches are kept: later ones begin at the same rows as without an interruption.
-        self.done = shape[0] if rows >= shape[0] else rows // batch * batch
-        self.file.truncate(header + self.done * row)
-        self.file.seek(0, os.SEEK_END)
+        resumed = self.file.read(self._start) == header.getvalue()
+        noted = self._keys_file.read(keys.size) if resumed else b""
+        noted_keys = np.frombuffer(noted.ljust(keys.size, b"\0"), np.uint8).reshape(keys.shape)
+        self._note((noted_keys == keys).all(axis=1))
+        self.file.seek(0)
+        self.file.write(header.getvalue())
+        self.file.truncate(self._start + len(keys) * self._size)
         self._writer = ThreadPoolExecutor(1)
         self._waiting: deque[Future] = deque()
+        self._written: list[int] = []
         self._synced, self._failed = time.monotonic(), False
 
-    def append(self, rows: np.ndarray) -> None:
+    @property
+    def missing(self) -> np.ndarray:
+        """The rows that no earlier run computed, int64 (n,), ascending."""
+        return np.flatnonzero(~self.known)
+
+    def copy(self, array: np.ndarray, keys: np.ndarray) -> None:
+        """Write the missing rows that an earlier array has, which are those of equal keys."""
+        if not len(array) or array.shape[1:] != self._shape[1:] or array.dtype != self._type:
+            return
+        # NumPy sorts bytes only as text; texts of one length are compared byte by byte.
+        theirs, ours = (some.view(f"S{KEY}")[:, 0] for some in (keys, self.keys[self.missing]))
+        order = np.argsort(theirs)
+        places = order[np.searchsorted(theirs, ours, sorter=order).clip(max=len(theirs) - 1)]
+        same = theirs[places] == ours
+        rows, places = self.missing[same], places[same]
+        several = max(1, COPIED // max(1, self._size))
+        for first in range(0, len(rows), several):
+            self.write(rows[first : first + several], array[places[first : first + several]])
+        self.known[rows] = True
+
+    def check(self, most: int, compute: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Compute some rows of earlier runs again; if one has other bytes, make all rows missing.
+
+        Args:
+            most: how many rows.
+            compute: from row numbers to rows.
+        """
+        self._wait()
+        known = np.flatnonzero(self.known)
+        chosen = known[np.linspace(0, len(known) - 1, min(most, len(known))).astype(np.int64)]
+        if not len(chosen):
+            return
+        array = np.memmap(self.file, self._type, "r", self._start, self._shape)
+        if array[chosen].tobytes() != compute(chosen).tobytes():
+            warn("rows of an earlier run have other bytes when computed again; all are computed")
+            self._note(np.zeros(len(self.keys), dtype=bool))
+
+    def write(self, rows: np.ndarray, values: np.ndarray) -> None:
         """Write some rows, in another thread; they are on the disk a second later."""
-        self._waiting.append(self._writer.submit(self._write, rows))
+        self._waiting.append(self._writer.submit(self._write, rows, values))
         while len(self._waiting) > WAITING or (self._waiting and self._waiting[0].done()):
             self._waiting.popleft().result()
 
     def close(self) -> None:
         """Wait until all rows are on the disk."""
         try:
-            while self._waiting:
-                self._waiting.popleft().result()
-            self._sync()
+            self._wait()
         finally:
             self._writer.shutdown(cancel_futures=True)
             self.file.close()
+            self._keys_file.close()
 
-    def _write(self, rows: np.ndarray) -> None:
-        # After an error nothing more is written: rows would be missing in between.
+    def _wait(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().result()
+        self._sync()
+
+    def _write(self, rows: np.ndarray, values: np.ndarray) -> None:
+        # After an error nothing more is written.
         if self._failed:
             return
         self._failed = True
-        self.file.write(rows.astype("<f4").tobytes())
+        ends = [*np.flatnonzero(np.diff(rows) != 1) + 1, len(rows)]
+        for first, end in zip([0, *ends], ends):
+            # On a full disk a write raises, but a memory map would kill the process.
+            self.file.seek(self._start + int(rows[first]) * self._size)
+            self.file.write(values[first:end].astype(self._type).tobytes())
         self.file.flush()
-        if time.monotonic() - self._synced > BETWEEN_SYNCS:
+        self._written += rows.tolist()
+        if time.monotonic() - self._synced >= BETWEEN_SYNCS:
             self._sync()
         self._failed = False
 
     def _sync(self) -> None:
         os.fsync(self.file.fileno())
-        self._synced = time.monotonic()
+        for row in self._written:
+            self._keys_file.seek(row * KEY)
+            self._keys_file.write(self.keys[row].tobytes())
+        self._keys_file.flush()
+        self._written, self._synced = [], time.monotonic()
+
+    def _note(self, known: np.ndarray) -> None:
+        """Set `known`. The key of any other row must be gone before the row is overwritten."""
+        self.known = known
+        self._keys_file.seek(0)
+        self._keys_file.write(np.where(known[:, None], self.keys, 0).tobytes())
+        self._keys_file.truncate()
+        self._keys_file.flush()
+        os.fsync(self._keys_file.fileno())
 
 
 @contextmanager
 def growing_array(
-    path: Path, part: Path, shape: tuple[int, ...], batch: int, key: str
+    path: Path, keys: np.ndarray, row: tuple[int, ...], dtype: Any
 ) -> Iterator[GrowingArray]:
     """Yield a `GrowingArray`, which becomes the .npy file `path` when it is complete.
 
-    Until then its rows are in `part`, which is not an output, so that DVC does not remove it before
-    the stage runs. The rows of an earlier run are kept if its `key` was the same.
+    For data/padded/images.npy it is data/padded.part, which is not an output, so that DVC does not
+    remove it before the stage runs. The keys become data/padded.keys.npy, an output on which no
+    stage depends: keys change with the code, even if the array does not.
 
-    Args:
-        key: the fingerprint of all that the rows depend on.
+    Rows of a killed run and of the previous output are kept if their keys are the same.
     """
-    key_file = part.with_suffix(".key.part")
-    if not key_file.exists() or key_file.read_text() != key:
-        part.unlink(missing_ok=True)
-        with replacing(key_file) as file:
-            file.write(key)
-    rows = GrowingArray(part, shape, batch)
+    part, keys_path = (path.parent.with_suffix(end) for end in (".part", ".keys.npy"))
+    part.parent.mkdir(parents=True, exist_ok=True)
+    rows = GrowingArray(part, keys, row, dtype)
     try:
+        if previous := previous_outputs([path, keys_path]):
+            rows.copy(*(np.load(file, mmap_mode="r") for file in previous))
         yield rows
     finally:
         rows.close()
+    write_keys(path, keys)
     path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(part, path)
-    key_file.unlink()
+    part.with_suffix(".keys.part").unlink()
+
+
+def write_keys(path: Path, keys: np.ndarray) -> None:
+    """Write the keys of the rows of the array `path`."""
+    with replacing(path.parent.with_suffix(".keys.npy"), binary=True) as npy:
+        np.save(npy, keys)
