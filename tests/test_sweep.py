@@ -9,15 +9,11 @@ import subprocess
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from stages.base.errors import UserError
 from stages.experiments.settings import grid
-from stages.images.padding import Crop, pad_all
 from stages.workers.cluster import connect
-from stages.workers.growing import growing_array, row_keys
-from tests.conftest import save_crop
 from tests.fork_server import python
 from tests.repositories import ENVIRONMENT, dvc, git, run_program
 
@@ -158,23 +154,6 @@ def test_jobs_run_without_the_program_that_submitted_them(repository):
     Path("sweep-jobs/jobs/jobs.json").write_text(noted)
     status, _, errors = run_program("sweep", *arguments)
     assert status == 1 and "have not ended; --collect says" in errors
-
-
-def test_padding_on_a_cluster_gives_the_same_bytes(cluster, tmp_path):
-    files = [save_crop(tmp_path / f"{n}.png", n, (12 + n % 7, 9 + n % 5)) for n in range(150)]
-    crops = [Crop(file) for file in files]
-
-    def squares(scheduler=None):
-        path, keys = tmp_path / "padded/images.npy", row_keys("", map(str, files))
-        with growing_array(path, keys, (16, 16, 3), np.uint8) as rows:
-            pad_all(crops, "reflect", 16, rows, scheduler)
-        return path.read_bytes(), np.load(path).shape
-
-    found = squares(cluster[0])
-    assert found == squares() and found[1] == (150, 16, 16, 3)
-    files[70].write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"70\.png does not open"):
-        squares(cluster[0])
 
 
 def test_no_scheduler_is_one_line():

@@ -1,6 +1,9 @@
 """Pad many crops, on all cores or on a cluster, and draw a picture of the result."""
 
+import os
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +17,11 @@ from stages.images.sheets import contact_sheet
 from stages.images.squares import make_square
 from stages.workers.cluster import connect, in_any_order
 from stages.workers.cores import on_all_cores
-from stages.workers.growing import GrowingArray
+from stages.workers.growing import GrowingArray, open_to_change
 from stages.workers.progress import progress
 
-GROUP = 64  # crops that a worker of a cluster pads at a time
+# What a worker of a cluster pads at a time: bytes of squares, and crops.
+BLOCK, MOST_CROPS = 2**24, 64
 
 
 class Crop(NamedTuple):
@@ -39,23 +43,23 @@ def pad_all(
     Args:
         rows: uint8 (N, size, size, 3), row i for crop i.
         scheduler: the address of a Dask cluster to use instead; its workers need the same paths.
+            They write the squares themselves if they see the file of `rows`, too.
 
     Raises:
         UserError: some files cannot be read, or show another picture.
     """
     problems: dict[int, str] = {}
-    missing = rows.missing
-    items = [(crops[row], mode, size) for row in missing]
-    padded: Iterable[tuple[int, np.ndarray | str]]
+    padded: Iterable[tuple[int, np.ndarray | str | None]]
     if scheduler is None:
-        padded = zip(missing, on_all_cores(pad_one, items, "padding"))
+        items = [(crops[row], mode, size) for row in rows.missing]
+        padded = zip(rows.missing, on_all_cores(pad_one, items, "padding"))
     else:
-        padded = pad_on_cluster(crops, missing, mode, size, scheduler)
+        padded = pad_on_cluster(crops, mode, size, rows, scheduler)
     for row, square in padded:
         if isinstance(square, str):
             problems[row] = square
         else:
-            rows.write(np.array([row]), square[None])
+            rows.write(np.array([row]), None if square is None else square[None])
     refuse(problems[row] for row in sorted(problems))
 
 
@@ -73,31 +77,78 @@ def pad_one(crop: Crop, mode: Mode, size: int) -> np.ndarray | str:
         return str(error)
 
 
+class Target(NamedTuple):
+    """The file for the squares; a worker that finds the `token` in a file next to it writes there.
+
+    `start` is where the first square begins, in bytes.
+    """
+
+    file: Path
+    start: int
+    token: str
+
+    @property
+    def token_file(self) -> Path:
+        return self.file.with_suffix(".token.part")
+
+    def is_seen(self) -> bool:
+        try:
+            return self.token_file.read_text() == self.token and os.access(self.file, os.W_OK)
+        except OSError:
+            return False
+
+
 def pad_on_cluster(
-    crops: Sequence[Crop], missing: np.ndarray, mode: Mode, size: int, scheduler: str
-) -> Iterator[tuple[int, np.ndarray | str]]:
-    """Yield each missing row and its `pad_one`, from the workers of a Dask cluster."""
-    # Workers have other working folders.
-    wanted = [crops[row]._replace(file=crops[row].file.absolute()) for row in missing]
-    with (
-        connect(scheduler) as client,
-        progress(total=len(wanted), desc="padding", unit="image") as bar,
-    ):
-        starts = range(0, len(wanted), GROUP)
-        groups = ((start, wanted[start : start + GROUP], mode, size) for start in starts)
-        for (first, *_), padded in in_any_order(client, pad_group, groups):
-            if isinstance(padded, BaseException):
-                raise UserError(
-                    f"the cluster at {scheduler} failed to pad {wanted[first].file} and the next "
-                    f"ones: {padded}"
-                )
-            yield from zip(missing[first : first + GROUP], padded)
-            bar.update(len(padded))
+    crops: Sequence[Crop], mode: Mode, size: int, rows: GrowingArray, scheduler: str
+) -> Iterator[tuple[int, np.ndarray | str | None]]:
+    """Yield each missing row and its square, or what is wrong with its file, from Dask's workers.
+
+    The square is None if the worker has written it to the file of `rows`.
+    """
+    missing = rows.missing
+    several = int(np.clip(BLOCK // (3 * size * size), 1, MOST_CROPS))
+    blocks = (missing[start : start + several] for start in range(0, len(missing), several))
+    target = Target(rows.part.absolute(), rows.place(0), secrets.token_hex())
+    items = (
+        # Workers have other working folders.
+        (block, [crops[row]._replace(file=crops[row].file.absolute()) for row in block], mode, size)
+        for block in blocks
+    )
+    target.token_file.write_text(target.token)
+    try:
+        with (
+            connect(scheduler) as client,
+            progress(total=len(missing), desc="padding", unit="image") as bar,
+        ):
+            for (block, some, *_), padded in in_any_order(
+                client, partial(pad_block, target), items
+            ):
+                if isinstance(padded, BaseException):
+                    raise UserError(
+                        f"the cluster at {scheduler} failed to pad {some[0].file} and the next "
+                        f"ones: {padded}"
+                    )
+                yield from zip(block, padded)
+                bar.update(len(block))
+    finally:
+        target.token_file.unlink()
 
 
-def pad_group(first: int, crops: Sequence[Crop], mode: Mode, size: int) -> list[np.ndarray | str]:
-    """Return `pad_one` of each of some crops; `first` tells them apart."""
-    return [pad_one(crop, mode, size) for crop in crops]
+def pad_block(
+    target: Target, rows: Iterable[int], crops: Iterable[Crop], mode: Mode, size: int
+) -> list[np.ndarray | str | None]:
+    """Return `pad_one` of each crop, or None for each square that is written to the `target`."""
+    padded: list[np.ndarray | str | None] = [pad_one(crop, mode, size) for crop in crops]
+    if not target.is_seen():
+        return padded
+    with open_to_change(target.file) as file:
+        for row, square in zip(rows, padded):
+            if isinstance(square, np.ndarray):
+                file.seek(target.start + int(row) * square.nbytes)
+                file.write(square.tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+    return [square if isinstance(square, str) else None for square in padded]
 
 
 def padding_picture(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -38,12 +38,28 @@ def row_keys(of_all: str, of_rows: Iterable[str]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, KEY)
 
 
+def open_to_change(path: Path) -> IO[bytes]:
+    """Open a file to write some of its bytes; a missing one is made.
+
+    Only for writing: with a file that it also reads, NFS can write back whole pages, of which
+    another machine has written a part.
+    """
+    return open(path, "wb", opener=lambda name, flags: os.open(name, flags & ~os.O_TRUNC, 0o666))
+
+
+def _read(path: Path, size: int) -> bytes:
+    if not path.exists():
+        return b""
+    with path.open("rb") as file:
+        return file.read(size)
+
+
 class GrowingArray:
     """The rows of a .npy file; `known` tells which are on the disk, bool (N,).
 
     Args:
-        part: the file, and what a run that was killed left of it. A second file has the key of each
-            row that is on the disk.
+        part: the file, perhaps left by a run that was killed. A second one has the key of each row
+            that is on the disk.
         keys: of all rows, by `row_keys`.
         row: the shape of a row.
     """
@@ -54,17 +70,14 @@ class GrowingArray:
         described = {"descr": self._type.str, "fortran_order": False, "shape": self._shape}
         np.lib.format.write_array_header_1_0(header, described)
         self._start, self._size = header.tell(), self._type.itemsize * int(np.prod(row))
-        self.file, self._keys_file = (
-            file.open("r+b" if file.exists() else "w+b")
-            for file in (part, part.with_suffix(".keys.part"))
-        )
-        resumed = self.file.read(self._start) == header.getvalue()
-        noted = self._keys_file.read(keys.size) if resumed else b""
+        self.part, keys_part = part, part.with_suffix(".keys.part")
+        resumed = _read(part, self._start) == header.getvalue()
+        noted = _read(keys_part, keys.size) if resumed else b""
         noted_keys = np.frombuffer(noted.ljust(keys.size, b"\0"), np.uint8).reshape(keys.shape)
+        self.file, self._keys_file = open_to_change(part), open_to_change(keys_part)
         self._note((noted_keys == keys).all(axis=1))
-        self.file.seek(0)
         self.file.write(header.getvalue())
-        self.file.truncate(self._start + len(keys) * self._size)
+        self.file.truncate(self.place(len(keys)))
         self._writer = ThreadPoolExecutor(1)
         self._waiting: deque[Future] = deque()
         self._written: list[int] = []
@@ -102,13 +115,21 @@ class GrowingArray:
         chosen = known[np.linspace(0, len(known) - 1, min(most, len(known))).astype(np.int64)]
         if not len(chosen):
             return
-        array = np.memmap(self.file, self._type, "r", self._start, self._shape)
+        array = np.memmap(self.part, self._type, "r", self._start, self._shape)
         if array[chosen].tobytes() != compute(chosen).tobytes():
             warn("rows of an earlier run have other bytes when computed again; all are computed")
             self._note(np.zeros(len(self.keys), dtype=bool))
 
-    def write(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """Write some rows, in another thread; they are on the disk a second later."""
+    def place(self, row: int) -> int:
+        """Return where a row begins in the file, in bytes."""
+        return self._start + int(row) * self._size
+
+    def write(self, rows: np.ndarray, values: np.ndarray | None) -> None:
+        """Write some rows, in another thread; they are on the disk a second later.
+
+        Args:
+            values: (n, *row); None if another process has written the rows to the disk.
+        """
         self._waiting.append(self._writer.submit(self._write, rows, values))
         while len(self._waiting) > WAITING or (self._waiting and self._waiting[0].done()):
             self._waiting.popleft().result()
@@ -127,17 +148,18 @@ class GrowingArray:
             self._waiting.popleft().result()
         self._sync()
 
-    def _write(self, rows: np.ndarray, values: np.ndarray) -> None:
+    def _write(self, rows: np.ndarray, values: np.ndarray | None) -> None:
         # After an error nothing more is written.
         if self._failed:
             return
         self._failed = True
-        ends = [*np.flatnonzero(np.diff(rows) != 1) + 1, len(rows)]
-        for first, end in zip([0, *ends], ends):
-            # On a full disk a write raises, but a memory map would kill the process.
-            self.file.seek(self._start + int(rows[first]) * self._size)
-            self.file.write(values[first:end].astype(self._type).tobytes())
-        self.file.flush()
+        if values is not None:
+            ends = [*np.flatnonzero(np.diff(rows) != 1) + 1, len(rows)]
+            for first, end in zip([0, *ends], ends):
+                # On a full disk a write raises, but a memory map would kill the process.
+                self.file.seek(self.place(rows[first]))
+                self.file.write(values[first:end].astype(self._type).tobytes())
+            self.file.flush()
         self._written += rows.tolist()
         if time.monotonic() - self._synced >= BETWEEN_SYNCS:
             self._sync()

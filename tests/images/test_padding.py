@@ -5,6 +5,7 @@ what it cannot read.
 import csv
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,15 +13,21 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from distributed import LocalCluster
 from PIL import Image
 
 from stages import manifest, pad
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
 from stages.dataset.cohort import open_squares
+from stages.images import padding
 from stages.images.opening import load_image
+from stages.images.padding import Crop, pad_all
 from stages.images.squares import make_square
 from stages.intake.crops import make_manifest
+from stages.workers import cluster
+from stages.workers.cluster import in_any_order
+from stages.workers.growing import growing_array, row_keys
 from tests.conftest import PROJECT, make_classes, save_crop, set_params
 
 
@@ -141,3 +148,58 @@ def test_all_modes_on_native_crops(workplace, real_data):
     assert (left["edge"] == squares["edge"][:, margin : margin + 1]).all()
     assert (left["reflect"][:, ::-1] == squares["reflect"][:, margin + 1 : 2 * margin + 1]).all()
     assert (left["mean"] == left["mean"][0, 0]).all() and 100 < left["mean"].mean() < 220
+
+
+def pad_files(files, output, scheduler=None):
+    """Pad crops of these files to a .npy file; return its bytes and what was written as arrays."""
+    given = []
+    with growing_array(output, row_keys("", map(str, files)), (16, 16, 3), np.uint8) as rows:
+        write = rows.write
+        rows.write = lambda row, square: (given.append(square), write(row, square))
+        pad_all([Crop(file) for file in files], "reflect", 16, rows, scheduler)
+    return output.read_bytes(), [square for square in given if square is not None]
+
+
+@pytest.mark.slow
+def test_a_cluster_whose_worker_comes_late_and_dies_gives_the_same_bytes(tmp_path, monkeypatch):
+    files = [save_crop(tmp_path / f"{n}.png", n, (12 + n % 7, 9 + n % 5)) for n in range(40)]
+    expected, _ = pad_files(files, tmp_path / "here/images.npy")
+    monkeypatch.setattr(padding, "MOST_CROPS", 4)
+    with LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address="127.0.0.1:0") as some:
+        said, killed = [], []
+
+        def warn(line):
+            said.append(line)
+            some.scale(1)
+
+        def kill_one(client, *arguments):
+            for result in in_any_order(client, *arguments):
+                if not killed:  # Its nanny starts another one.
+                    killed.extend(client.run(os.getpid).values())
+                    os.kill(killed[0], signal.SIGKILL)
+                yield result
+
+        monkeypatch.setattr(cluster, "warn", warn)
+        monkeypatch.setattr(padding, "in_any_order", kill_one)
+        found, sent = pad_files(files, tmp_path / "there/images.npy", some.scheduler_address)
+        assert found == expected and not sent and said and killed
+        files[30].write_bytes(b"nothing")
+        with pytest.raises(UserError, match=r"30\.png does not open"):
+            pad_files(files, tmp_path / "there/images.npy", some.scheduler_address)
+    assert not [*tmp_path.glob("*.token.part")]
+
+
+def test_a_worker_that_does_not_see_the_file_sends_the_squares(tmp_path):
+    file = tmp_path / "a.part"
+    file.write_bytes(bytes(2 * 3))
+    crops = [Crop(save_crop(tmp_path / f"{n}.png", n, (1, 1))) for n in range(2)]
+    target = padding.Target(file, 0, "token")
+    squares = [padding.pad_one(crop, "white", 1) for crop in crops]
+    for content in (None, "of another file"):
+        if content:
+            target.token_file.write_text(content)
+        sent = padding.pad_block(target, [1, 0], crops, "white", 1)
+        assert np.array_equal(sent, squares) and file.read_bytes() == bytes(6)
+    target.token_file.write_text("token")
+    assert padding.pad_block(target, [1, 0], crops, "white", 1) == [None, None]
+    assert file.read_bytes() == squares[1].tobytes() + squares[0].tobytes()
