@@ -75,7 +75,7 @@ def main() -> None:
     digests = [hashlib.sha256(square).hexdigest() for square in squares]
     # The batch size can change the last bits of features, but not which crops share a batch.
     made_with = [params.of_features(changes), turned.batch, runtime_environment()]
-    versions = installed_versions() | {backend: version(backend)}
+    versions = installed_versions("*") | {backend: version(backend)}
     code = fingerprint([*made_with, versions], [*params.own_weights, *code_files()])
 
     def started(rows: np.ndarray) -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray]]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.base import arithmetic
 from stages.base.errors import run_program
 from stages.base.files import read_table
 from stages.base.fingerprint import code_files, fingerprint
@@ -32,7 +31,7 @@ def main() -> None:
     columns = ("path", "label", "width", "height", "pixels_sha256")
     paths, labels, widths, heights, pixels = read_table(MANIFEST, columns)
     crops = [Crop(folder / path, digest) for path, digest in zip(paths, pixels)]
-    made_with = [mode, size, arithmetic.description(), installed_versions()]
+    made_with = [mode, size, installed_versions("images", "numbers")]
     keys = row_keys(fingerprint(made_with, code_files()), pixels)
     with growing_array(IMAGES, keys, (size, size, 3), np.uint8) as rows:
         new = len(rows.missing)

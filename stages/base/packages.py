@@ -13,20 +13,24 @@ PROJECT = Path(__file__).resolve().parents[2]
 PINS = PROJECT / "pins"
 
 
-def pinned_versions() -> dict[str, str]:
-    """Return the pinned version of each package that results depend on, by name."""
-    files = sorted(PINS.glob("*.txt"))
+def pinned_versions(kind: str = "*") -> dict[str, str]:
+    """Return the pinned version of each package that results depend on, by name.
+
+    Args:
+        kind: of one file of pins/, such as `images`.
+    """
+    files = sorted(PINS.glob(f"{kind}.txt"))
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     return dict(line.split("==") for line in lines)
 
 
-def installed_versions() -> dict[str, str | None]:
-    """Return the installed version of each package that results depend on; None without it."""
+def installed_versions(*kinds: str) -> dict[str, str | None]:
+    """Return the installed version of each package in these files of pins/; None without it."""
     # Slower to import than everything else that --help needs.
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, str | None] = {}
-    for name in pinned_versions():
+    for name in (name for kind in kinds for name in pinned_versions(kind)):
         try:
             found[name] = version(name)
         except PackageNotFoundError:  # The import fails where the package is needed.
@@ -36,7 +40,7 @@ def installed_versions() -> dict[str, str | None]:
 
 def other_versions() -> list[str]:
     """Return the packages of other versions than pinned, such as `numpy 2.5.5 (pinned: 2.4.6)`."""
-    installed = installed_versions()
+    installed = installed_versions("*")
     return [
         f"{name} {installed[name]} (pinned: {pinned})"
         for name, pinned in pinned_versions().items()

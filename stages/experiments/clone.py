@@ -19,6 +19,7 @@ from stages.experiments.agreement import EXACT_FILES, EXACT_STAGES, TABLES, comp
 from stages.experiments.commands import DVC, clone_at, find_repository, from_top, output_of, run_dvc
 from stages.experiments.inputs import digest, input_paths
 from stages.experiments.reading import MADE_WITH, inputs_of
+from stages.workers.previous import COMPUTE_ALL
 
 LOCKS = ("dvc.lock", "data/dvc.lock")
 FOLDER = "models"
@@ -172,7 +173,7 @@ def committed_contents(commit: str, clone: Path, committed: Outputs) -> dict[str
 
 
 def reproduce(clone: Path, made: dict[str, Any]) -> None:
-    """Run the whole pipeline in `clone` without a cache; its output goes to the screen.
+    """Compute everything in `clone`, whatever is in DVC's cache; its output goes to the screen.
 
     It computes with the arithmetic and the number of threads of the committed results.
     """
@@ -181,6 +182,7 @@ def reproduce(clone: Path, made: dict[str, Any]) -> None:
         if made
         else {}
     )
+    chosen[COMPUTE_ALL] = "1"  # The clone can share a cache by the settings of this machine.
     if not run_dvc(["repro", "--force", "--no-run-cache"], clone, chosen):
         raise UserError("`dvc repro` failed in the clone; what it printed above says why")
 

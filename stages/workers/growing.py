@@ -20,7 +20,7 @@ from stages.workers.previous import previous_outputs
 # The most batches that wait to be written.
 WAITING = 16
 BETWEEN_SYNCS = 1  # second
-COPIED = 2**24  # bytes at a time
+COPIED = 2**22  # bytes at a time
 KEY = 32  # bytes
 
 

@@ -15,6 +15,8 @@ from stages.base.errors import warn
 
 LOCK = Path("dvc.lock")
 ROOT = "DVC_ROOT"  # Set by DVC for each stage that it runs, also in a temporary folder.
+# If this is set in the environment, nothing is reused.
+COMPUTE_ALL = "GLOMERULI_COMPUTE_ALL"
 
 
 def previous_outputs(paths: Sequence[Path]) -> list[Path] | None:
@@ -27,9 +29,9 @@ def previous_outputs(paths: Sequence[Path]) -> list[Path] | None:
 
     Returns:
         read-only files whose content has the MD5 digest that DVC recorded; None if one is not in
-        the cache or damaged, or if the stage is not run by DVC.
+        the cache or damaged, if the stage is not run by DVC, and if GLOMERULI_COMPUTE_ALL is set.
     """
-    if ROOT not in os.environ or not LOCK.is_file():
+    if ROOT not in os.environ or os.environ.get(COMPUTE_ALL) or not LOCK.is_file():
         return None
     try:
         stages = YAML(typ="safe").load(LOCK)["stages"].values()
