@@ -33,7 +33,7 @@ from tests.repositories import (
 )
 
 # An edit of the code of these costs more than seconds.
-SLOW = ("features", "train", "evaluate", "external")
+SLOW = ("features", "train")
 DVC_FILES = ("data/dvc.yaml", "dvc.yaml")
 
 
@@ -438,7 +438,7 @@ def append(file, line):
     ("files", "expected"),
     [
         (["data/demo.yaml"], ["manifest", "model_card"]),
-        (["stages/evaluation/gallery.py", "stages/evaluation/page/page.js"], []),
+        (["stages/predict.py", "stages/evaluation/page/page.js"], []),
         (
             ["stages/images/squares.py"],
             ["manifest", "pad", "near_duplicates", "feature_settings", "evaluate"],
