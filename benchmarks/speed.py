@@ -47,6 +47,7 @@ TRAINED = 3456  # of them, at three folds of five, in whole batches
 # And two that import it while crops are opened.
 STAGES_WITHOUT_TENSORFLOW = (
     "demo",
+    "crops",
     "manifest",
     "split",
     "pad",
@@ -617,7 +618,7 @@ def growth(folder: Path, rounds: int) -> Iterator[Row]:
 
     model_params = default_parameters()[1].model_copy(update={"step": "conv1-dense1"})
     model = build_model(model_params, SIZE, [128] * 3, [5000] * 3)
-    listing, pixels = ("manifest", "split"), ("pad", "features", "predict")
+    listing, pixels = ("crops", "manifest", "split"), ("pad", "features", "predict")
     costs: dict[str, float] = {}
     for count, most in ((1_000, 1024), (10_000, 1024), (100_000, 1024), (1_000_000, 1536)):
         place = folder / f"{count}"

@@ -29,7 +29,7 @@ from stages.intake.labels import (
     labels_from_folders,
     read_corrections,
 )
-from stages.intake.listing import Listing, list_images
+from stages.intake.listing import Listing, find_table, list_images
 from stages.intake.names import Names
 from stages.intake.parameters import ManifestParameters
 from stages.intake.saved_labels import SavedLabel, by_crop, read_saved_labels
@@ -50,7 +50,7 @@ def main() -> None:
             f"{dataset.card_path} names no table of corrections; add the line "
             "`corrections: corrections.csv` to it"
         )
-    table = dataset.folder / dataset.card.corrections
+    table = find_table(dataset, "corrections", must_exist=False)
     if table.suffix.lower() != ".csv":
         raise UserError(
             f"{dataset.card_path}: corrections is {dataset.card.corrections}; adopt writes CSV, so "
@@ -76,7 +76,9 @@ def main() -> None:
             rows[path] = as_row(own)
     write_table(table, ("path", "label", *ABOUT), ([path, *rows[path]] for path in sorted(rows)))
     say(dataset, published | earlier, {path: own[0].label for path, own in crops.items()})
-    print(f"written: {table}; next: dvc add {dataset.folder}", file=sys.stderr)
+    in_git = table.is_relative_to(dataset.tables)
+    keep = f"git add {table}" if in_git else f"dvc add {dataset.folder}"
+    print(f"written: {table}; next: {keep}", file=sys.stderr)
 
 
 def refuse_words(dataset: Dataset, labels: Iterable[SavedLabel]) -> None:
@@ -137,7 +139,7 @@ def published_labels(dataset: Dataset, listing: Listing) -> dict[str, int]:
 def read_adopted(dataset: Dataset, listing: Listing) -> dict[str, tuple[str, ...]]:
     """Return the label of each earlier correction and what is known about it, by path."""
     labels = read_corrections(dataset, listing.images)
-    table = dataset.folder / str(dataset.card.corrections)
+    table = find_table(dataset, "corrections")
     found = read_laboratory_table(table, (NAME_COLUMNS, LABEL_COLUMNS))
     header = [column.strip() for column in found.header]
     if more := set(header) - {*NAME_COLUMNS, *LABEL_COLUMNS, *ABOUT, ""}:

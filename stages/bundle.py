@@ -16,7 +16,7 @@ from pathlib import Path
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program, warn
 from stages.experiments.commands import find_repository, output_of
-from stages.experiments.inputs import refuse_unrecorded
+from stages.experiments.inputs import LABELS, refuse_unrecorded
 from stages.offline.packing import pack
 
 DEFAULT = ("requirements.txt",)
@@ -51,9 +51,10 @@ def main() -> None:
     find_repository(whole=True)
     datasets = [note.removesuffix(".dvc") for note in arguments.dataset]
     cards = [card for dataset in datasets if Path(card := f"{dataset}.yaml").exists()]
-    refuse_unrecorded([*datasets, *cards])
+    inputs = [*cards, *[LABELS] * bool(datasets)]
+    refuse_unrecorded([*datasets, *inputs])
     if changed := output_of(
-        ["git", "status", "--porcelain", "--", *arguments.dataset, *cards]
+        ["git", "status", "--porcelain", "--", *arguments.dataset, *inputs]
     ).split("\n")[0]:
         raise UserError(
             f"{changed[3:]} is changed and not committed; a bundle has only the last commit"

@@ -20,6 +20,7 @@ from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import sha256, write_json, write_table
 from stages.base.parameters import read_params
 from stages.dataset.card import Dataset, read_dataset
+from stages.dataset.crops import CropFile
 from stages.dataset.seen import Seen
 from stages.evaluation.classifier import Crops, ModelCard, read_card, read_classifier, warn_if_drawn
 from stages.evaluation.pictures import mistakes_picture, worst_mistakes
@@ -34,7 +35,6 @@ from stages.evaluation.results import (
     write_sites,
 )
 from stages.evaluation.scoring import score_crops
-from stages.images.opening import load_image, pixel_digest
 from stages.images.sheets import save_png
 from stages.intake.crops import (
     Manifest,
@@ -45,6 +45,7 @@ from stages.intake.crops import (
     write_no_consensus,
 )
 from stages.intake.embeddings import find_embeddings, match_embeddings
+from stages.intake.opened import open_files
 from stages.intake.parameters import ManifestParameters
 from stages.measures.decision import CALIBRATION
 from stages.measures.parameters import EvaluateParameters
@@ -74,7 +75,8 @@ def main() -> None:
             f"{dataset.folder}: it is the dataset that the model was trained on; `external` needs "
             "another"
         )
-    made = make_manifest(dataset, unreadable_list, manifest.skips_unreadable, manifest.rule)
+    found = open_files(dataset.folder)
+    made = make_manifest(dataset, unreadable_list, manifest.skips_unreadable, manifest.rule, found)
     crops = without_training_crops(dataset, made.rows, classifier.seen, params.trained_on)
     given = features_of(dataset, made, crops, embeddings) if embeddings else None
     files = [dataset.folder / crop.path for crop in crops]
@@ -96,7 +98,7 @@ def main() -> None:
     if readers := dataset.card.readers:
         labeled, left_out = (
             crops_read(readers, [one.readings for one in some], [one.slide for one in some])
-            for some in (crops, never_seen(dataset, made.no_consensus, classifier.seen))
+            for some in (crops, never_seen(made.no_consensus, found.crops, classifier.seen))
         )
         missed, everything = len(left_out.slides), labeled.joined(left_out)
         results["readers"] = measure_readers(tested, labeled, everything, missed, missed)
@@ -180,17 +182,10 @@ def without_training_crops(
     return rest
 
 
-def never_seen(dataset: Dataset, crops: list[NoConsensus], seen: Seen) -> list[NoConsensus]:
+def never_seen(crops: list[NoConsensus], files: list[CropFile], seen: Seen) -> list[NoConsensus]:
     """Return the crops that the model was not trained on; those that do not open are kept."""
-    rest = []
-    for crop in crops:
-        try:
-            digest = pixel_digest(load_image(dataset.folder / crop.path))
-        except (UserError, OSError):
-            digest = ""
-        if not seen.trained_on(digest):
-            rest.append(crop)
-    return rest
+    digest_of = {file.path: file.pixels_sha256 for file in files}
+    return [crop for crop in crops if not seen.trained_on(digest_of[crop.path])]
 
 
 if __name__ == "__main__":

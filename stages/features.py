@@ -24,7 +24,7 @@ from stages.dataset.cohort import (
     EMBEDDINGS,
     FEATURES,
     IMAGES,
-    open_squares,
+    open_all_squares,
     read_squares_card,
     write_features_card,
 )
@@ -41,7 +41,7 @@ def main() -> None:
     params = read_params("model", ModelParameters)
     changes = read_params("train.augment", AugmentParameters)
     batch_size = read_params("features", FeaturesParameters).batch_size
-    squares = open_squares()
+    squares = open_all_squares()
     if not params.frozen:
         with replacing(FEATURES, binary=True) as npy:
             np.save(npy, np.empty((0, params.views, 0), dtype=np.float32))

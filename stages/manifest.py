@@ -1,8 +1,8 @@
-"""Check a dataset and list it: data/<name>/ and its card -> data/manifest.csv, one row per image.
+"""Label the images of a dataset: data/crops.csv and its card -> data/manifest.csv.
 
-Every image is opened here once, so that all faults of a folder are reported in the first minute, in
-one go. The rows are sorted by path. `split` is another stage, so that another fold, seed or
-`split.by` reads no image again; data/card.json holds what the other stages use of the card.
+No image is opened here: a corrected label costs seconds. The rows are sorted by path. `split` is
+another stage, so that another fold, seed or `split.by` reads no table again; data/card.json holds
+what the other stages use of the card.
 """
 
 from pathlib import Path
@@ -12,9 +12,10 @@ from stages.base.files import write_table
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.card import read_dataset
 from stages.dataset.cohort import MANIFEST
+from stages.dataset.crops import read_files
 from stages.dataset.readings import NO_CONSENSUS, NOT_READ
 from stages.dataset.used_card import UsedCard, write_used_card
-from stages.intake.committed import warn_if_uncommitted
+from stages.intake.committed import warn_if_tables_uncommitted
 from stages.intake.crops import (
     Manifest,
     Unreadable,
@@ -40,8 +41,9 @@ def main() -> None:
             f"params.yaml: manifest.consensus {params.consensus} does not matter here: "
             f"{dataset.card_path} names no readers"
         )
-    warn_if_uncommitted(dataset)
-    made = make_manifest(dataset, UNREADABLE, params.skips_unreadable, params.rule)
+    warn_if_tables_uncommitted(dataset)
+    files = read_files(dataset.name)
+    made = make_manifest(dataset, UNREADABLE, params.skips_unreadable, params.rule, files)
     rows = made.rows
     write_manifest(MANIFEST, card.readers, rows)
     fields = {name: getattr(card, name) for name in UsedCard.Card.model_fields}

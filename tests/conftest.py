@@ -14,6 +14,7 @@ from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
+from stages import crops, manifest
 from tests.fork_server import FOLDER, FORKS, SHARED, python
 from tests.repositories import (
     PROJECT,
@@ -124,6 +125,12 @@ def real_data():
     if not os.environ.get("GLOMERULI_DATA"):
         pytest.skip("GLOMERULI_DATA is not set: no real images")
     return Path(os.environ["GLOMERULI_DATA"])
+
+
+def list_crops():
+    """Run the stages that write data/crops.csv and data/manifest.csv."""
+    crops.main()
+    manifest.main()
 
 
 def save_crop(path: Path, seed: int, size: tuple[int, int] = (12, 9), mode: str = "RGB") -> Path:

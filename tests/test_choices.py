@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pydantic import BaseModel
 
-from stages import features, manifest, pad, split, train
+from stages import crops, features, manifest, pad, split, train
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.card import read_dataset
@@ -32,7 +32,7 @@ from stages.model.backend import make_deterministic
 from stages.model.forward import orientations
 from stages.model.networks import build_model
 from stages.parameters.whole import Whole
-from tests.conftest import make_classes, save_crop
+from tests.conftest import list_crops, make_classes, save_crop
 from tests.drawn import model_parameters
 from tests.model.eagerly import run
 from tests.repositories import set_params
@@ -87,7 +87,7 @@ def drawn(**changes: object) -> str:
     card = f"title: t\nclasses: [nonGS, GS]\ngroup: '{pattern}'\n{locked}"
     Path("data/sites.yaml").write_text(card)
     set_params({"data": "sites", "split.folds": 3} | changes)
-    manifest.main()
+    list_crops()
     split.main()
     return Path("data/split.csv").read_text()
 
@@ -103,7 +103,7 @@ def trained(**changes: object) -> object:
     small = {"pad.size": 32, "model.conv_filters": 2, "model.dense_units": 4}
     small |= {"model.weights": "none", "train.epochs": 1, "train.resume": False}
     set_params(small | changes)
-    for stage in (manifest, split, pad, features, train):
+    for stage in (crops, manifest, split, pad, features, train):
         stage.main()
     return Path("models/validation.csv").read_text()
 

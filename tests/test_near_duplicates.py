@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from stages import manifest, near_duplicates, pad
+from stages import crops, manifest, near_duplicates, pad
 from tests.images.test_similarity import COPIES, picture
 from tests.repositories import set_params
 
@@ -27,7 +27,7 @@ def dataset(copies):
 
 def listed(mode, capsys):
     set_params({"data": "small", "pad.size": 64, "pad.mode": mode})
-    for stage in (manifest, pad, near_duplicates):
+    for stage in (crops, manifest, pad, near_duplicates):
         stage.main()
     out, errors = capsys.readouterr()
     with open("metrics/near_duplicates.csv", newline="") as file:

@@ -166,11 +166,13 @@ def test_git_adds_nothing_that_shows_patients(project):
         "CHANGES.md",
     ]
     own += ["data/keys/ours.dvc", "pins/new.txt", "tools/new.py"]
+    own += ["data/labels/mine.csv", "data/labels/site/mine.tsv"]
     patients = """data/mine/GS/a.png data/mine/labels.csv data/my.crops/a.png data/mine.xlsx
         data/S1.geojson crops/labels.csv models-ours/validation.csv models/ours/model.json
         models/checkpoint.npz evaluation.csv evaluation.html page.html slides.csv
         evaluation.propose.csv S1.geojson S1.svs notes.xlsx Crop.PNG report/report.md
-        data/weights/uni/model.json data/keys/ours"""
+        data/weights/uni/model.json data/keys/ours
+        data/labels/mine.xlsx data/labels/a.png data/labels/site/a.png"""
     for name in [*own, *patients.split()]:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text("x")
@@ -200,7 +202,7 @@ def test_results_of_two_branches_leave_no_markers_and_repro_makes_those_of_both(
 
 
 def test_the_way_back_keeps_what_was_not_added(repository):
-    """And `manifest` says that the folder differs from what git knows."""
+    """And `crops` says that the folder differs from what git knows."""
     shutil.copytree("data/demo", "data/mine")
     shutil.copy("data/demo.yaml", "data/mine.yaml")
     dvc("add", "data/mine")
@@ -217,8 +219,8 @@ def test_the_way_back_keeps_what_was_not_added(repository):
     assert "data: demo" in Path("params.yaml").read_text()
 
     set_params({"data": "mine"})
-    code, _, error = run_program("manifest")
+    code, _, error = run_program("crops")
     assert code == 0 and "warning: data/mine has " in error and "`dvc add data/mine`" in error
     table.unlink()
-    code, _, error = run_program("manifest")
+    code, _, error = run_program("crops")
     assert code == 0 and "in git" not in error, error

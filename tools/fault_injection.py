@@ -178,6 +178,16 @@ def faults() -> Iterator[Fault]:
         "manifest.csv of another dataset", replaced("data/manifest.csv"), ["features", "train"]
     )
     for name, damage in {
+        "of another dataset": replaced("data/crops.csv"),
+        "rows in another order": edited("data/crops.csv", in_rows(lambda rows: rows[::-1])),
+        "cut short": truncated("data/crops.csv"),
+    }.items():
+        yield Fault(f"crops.csv: {name}", damage, ["manifest"])
+    rows = "data/padded/crops.csv"
+    yield Fault("rows of the squares: of another dataset", replaced(rows), ["train"])
+    reversed_rows = edited(rows, in_rows(lambda rows: rows[::-1]))
+    yield Fault("rows of the squares: in another order", reversed_rows, ["train"])
+    for name, damage in {
         "of another fold": replaced("data/split.csv"),
         "rows in another order": edited("data/split.csv", in_rows(lambda rows: rows[::-1])),
         "a split that does not exist": edited(
@@ -286,9 +296,9 @@ def faults() -> Iterator[Fault]:
     used = "data/card.json"
     yield Fault("card.json: cut short", truncated(used), ["train"])
     yield Fault("card.json: of another manifest", replaced(used), ["train"])
-    for stage in ("manifest", "evaluate"):
-        yield Fault(f"an image is overwritten by text, before {stage}", overwrite_image, [stage])
-    yield Fault("an image is replaced by another one after manifest", replace_image, ["pad"])
+    for stages in (["crops", "manifest"], ["evaluate"]):
+        yield Fault(f"an image is overwritten by text, before {stages[0]}", overwrite_image, stages)
+    yield Fault("an image is replaced by another one after crops", replace_image, ["pad"])
 
 
 def exchange_classes(text: str) -> str:

@@ -12,6 +12,7 @@ from stages.dataset.polarity import names_the_others, order_doubt
 from stages.dataset.slides import NO_GROUP, SlidePattern, nfc, slide_pattern
 
 # Folders and columns are often called 0 and 1, which without quotes are numbers in YAML.
+TABLES = "labels"
 Name = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 
 
@@ -68,7 +69,8 @@ class CardFields(Parameters):
         classes: folders of labels 0 and 1; `*/sclerotic` is a folder in the folder of any patient.
             With `labels`, the words that the table has for labels 0 and 1.
         positive: the folder, or the value in the table, of the sclerotic ones.
-        corrections: a table of labels to use instead, in the dataset's folder.
+        labels: a table in the dataset's folder, or else in data/labels/, as is `corrections`.
+        corrections: a table of labels to use instead.
         group: a `SlidePattern`, or `none` if each crop is of another patient.
         locked_test: names of slides, or patterns such as `S26-*`, that no fold contains; see
             `split.test`.
@@ -199,6 +201,11 @@ class Dataset:
     folder: Path
     card_path: Path
     card: CardFields
+
+    @property
+    def tables(self) -> Path:
+        """The folder of tables that git keeps, data/labels/, next to the dataset's own."""
+        return self.folder.parent / TABLES
 
     def error(self, key: str, message: str) -> UserError:
         """Return an error that quotes the card's line of `key`, such as `columns.slide`."""

@@ -1,14 +1,16 @@
 """The images of the manifest with their split, and their squares and features."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from pydantic import BaseModel
 
 from stages.base.errors import UserError
-from stages.base.files import damaged, read_record, read_table, write_json
+from stages.base.files import damaged, read_record, read_table, write_json, write_table
+from stages.dataset.crops import CropFile, crops_digest
 
 MANIFEST = Path("data/manifest.csv")
 SPLIT = Path("data/split.csv")
@@ -17,6 +19,8 @@ IMAGES = Path("data/padded/images.npy")
 FEATURES = Path("data/features/features.npy")
 # Of another tool, matched to the crops; without rows if the model uses none.
 EMBEDDINGS = Path("data/embeddings.npy")
+# The crop of each row of the squares and of the features.
+ROWS = IMAGES.with_name("crops.csv")
 # Next to each array is a card: how it was made.
 SQUARES_CARD, FEATURES_CARD = IMAGES.with_name("card.json"), FEATURES.with_name("card.json")
 SPLITS = ("train", "val", "test")
@@ -31,7 +35,7 @@ CLASS_NAMES = ("non_globally_sclerotic", "globally_sclerotic")  # of label 0 and
 
 
 class Cohort(NamedTuple):
-    """N images in the order of the manifest; row i of the squares is image i.
+    """N images in the order of the manifest; row i of `open_squares` is image i.
 
     `paths`, `slides`, `sites` (empty if unknown), `splits` and `pixels_sha256` (digests of the
     decoded pixels) are text arrays (N,); `labels`, `published` (before the card's corrections) and
@@ -105,16 +109,62 @@ def read_cohort() -> Cohort:
     )
 
 
+class Rows:
+    """Some rows of a memory-mapped array; only those that an index selects are read.
+
+    It is indexed like an array, and has no other operations.
+    """
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray):
+        self.array, self.rows = array, rows
+        self.shape, self.dtype = (len(rows), *array.shape[1:]), array.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        first, *others = key if isinstance(key, tuple) else (key,)
+        return self.array[(self.rows[first], *others)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype=dtype)
+
+
 def open_squares() -> np.ndarray:
-    """Return the squares as `pad` wrote them, uint8 (N, size, size, 3), memory-mapped.
+    """Return the squares of the manifest's crops, uint8 (N, size, size, 3), memory-mapped.
+
+    It is a `Rows` if the manifest leaves crops out.
 
     Raises:
-        UserError: the file is damaged, or holds the squares of other crops than the manifest lists.
+        UserError: the file is damaged, or lacks crops that the manifest lists.
+    """
+    return _of_manifest(IMAGES, open_all_squares())
+
+
+def open_all_squares() -> np.ndarray:
+    """Return the squares of all crops that open, as `pad` wrote them, in the order of
+    data/crops.csv: uint8 (N, size, size, 3), memory-mapped.
+
+    Raises:
+        UserError: the file is damaged.
     """
     card = read_squares_card()
-    if card.model_dump(include={"crops", "crops_sha256"}) != crops_of_manifest():
-        raise UserError(f"{IMAGES}: it holds other crops than {MANIFEST} lists; run `dvc repro`")
     return _open(IMAGES, np.uint8, (card.crops, card.size, card.size, 3), card.sample_sha256)
+
+
+def _of_manifest(path: Path, array: np.ndarray) -> np.ndarray:
+    """Return the rows of `array`, from the file `path`, of the crops that the manifest lists."""
+    columns = ("path", "pixels_sha256")
+    here, listed = read_table(ROWS, columns), read_table(MANIFEST, columns)
+    if crops_digest(*here) != read_squares_card().crops_sha256:
+        raise damaged(ROWS, f"its crops are not those that {SQUARES_CARD} was written for")
+    if here == listed:
+        return array
+    row_of = {crop: row for row, crop in enumerate(zip(*here))}
+    rows = [row_of.get(crop, -1) for crop in zip(*listed)]
+    if -1 in rows:
+        raise UserError(f"{path}: it lacks crops that {MANIFEST} lists; run `dvc repro`")
+    return cast(np.ndarray, Rows(array, np.array(rows, dtype=np.int64)))
 
 
 class SquaresCard(BaseModel):
@@ -144,10 +194,18 @@ class FeaturesCard(BaseModel):
     sample_sha256: str
 
 
-def write_squares_card(mode: str, size: int) -> None:
-    """Write the card of the squares of all crops in the manifest."""
+def write_squares_card(mode: str, size: int, crops: Sequence[CropFile]) -> None:
+    """Write what says how the squares were made, and which crop each row is."""
+    rows = [(crop.path, crop.pixels_sha256) for crop in crops]
+    write_table(ROWS, ("path", "pixels_sha256"), rows)
     card = SquaresCard(
-        mode=mode, size=size, sample_sha256=_sample(_load(IMAGES)), **crops_of_manifest()
+        mode=mode,
+        size=size,
+        crops=len(rows),
+        crops_sha256=crops_digest(
+            [crop.path for crop in crops], [crop.pixels_sha256 for crop in crops]
+        ),
+        sample_sha256=_sample(_load(IMAGES)),
     )
     write_json(SQUARES_CARD, card.model_dump())
 
@@ -155,13 +213,6 @@ def write_squares_card(mode: str, size: int) -> None:
 def read_squares_card() -> SquaresCard:
     """Return how the squares were made. Raises `UserError` if the file is damaged."""
     return read_record(SQUARES_CARD, SquaresCard)
-
-
-def crops_of_manifest() -> dict[str, Any]:
-    """Return the number of crops in the manifest, and the SHA-256 of their names and pixels."""
-    table = zip(*read_table(MANIFEST, ("path", "pixels_sha256")))
-    rows = [f"{path}\t{pixels}\n" for path, pixels in table]
-    return {"crops": len(rows), "crops_sha256": hashlib.sha256("".join(rows).encode()).hexdigest()}
 
 
 def write_features_card(parameters: dict[str, Any]) -> None:
@@ -177,14 +228,14 @@ def write_features_card(parameters: dict[str, Any]) -> None:
 
 
 def open_features(parameters: dict[str, Any] | None = None) -> np.ndarray:
-    """Return the backbone's features of views of the squares.
+    """Return the backbone's features of views of the squares of the manifest's crops.
 
     Args:
         parameters: that the features must have been made with; None for any.
 
     Returns:
-        float32 (N, views, D), memory-mapped: the orientations, beginning with the upright one,
-        then jittered views.
+        float32 (N, views, D), memory-mapped, perhaps a `Rows`: the orientations, beginning with the
+        upright one, then jittered views. Without a frozen backbone it has no rows.
 
     Raises:
         UserError: the file is damaged, or the features are of other squares or another backbone.
@@ -199,7 +250,8 @@ def open_features(parameters: dict[str, Any] | None = None) -> np.ndarray:
             f"{FEATURES}: it was made by other parameters than params.yaml holds now; "
             "run `dvc repro`"
         )
-    return _open(FEATURES, np.float32, tuple(card.shape), card.sample_sha256)
+    features = _open(FEATURES, np.float32, tuple(card.shape), card.sample_sha256)
+    return _of_manifest(FEATURES, features) if len(features) else features
 
 
 def _open(path: Path, dtype: type, shape: tuple[int, ...], sample_sha256: str) -> np.ndarray:

@@ -19,13 +19,16 @@ from stages.experiments.commands import output_of
 if TYPE_CHECKING:
     from dvc.output import Output
 
-InputKind = Literal["data", "card", "folds", "weights", "code", "packages"]
+InputKind = Literal["data", "card", "labels", "folds", "weights", "code", "packages"]
+LABELS = "data/labels"
 # Files of file managers; git need not know them, nor names that begin with a dot.
 LITTER = ("thumbs.db", "desktop.ini")
 
 
 def input_paths(params: Mapping[str, Any]) -> list[str]:
-    """Return the paths of the datasets, cards, folds, weights and the key that parameters name."""
+    """Return the paths of the datasets, cards, folds, weights and the key that parameters name, and
+    of the tables of labels.
+    """
     external = params.get("external")
     names = [params.get("data"), *(external if isinstance(external, list) else [])]
     datasets = [path for name in names for path in (f"data/{name}", f"data/{name}.yaml")]
@@ -33,7 +36,8 @@ def input_paths(params: Mapping[str, Any]) -> list[str]:
     keys = [f"data/keys/{key}"] if key != "none" else []
     folds = params.get("split", {}).get("kept_folds", "none")
     tables = [f"data/{folds}"] if folds != "none" else []
-    return [*dict.fromkeys(datasets), f"data/weights/{params['model']['weights']}", *tables, *keys]
+    weights = f"data/weights/{params['model']['weights']}"
+    return [*dict.fromkeys(datasets), LABELS, weights, *tables, *keys]
 
 
 def input_kind(path: str, data: object, weights: object) -> InputKind | None:
@@ -50,6 +54,8 @@ def input_kind(path: str, data: object, weights: object) -> InputKind | None:
             return "packages"
         case ["data", name] if name == data:
             return "data"
+        case ["data", "labels"]:
+            return "labels"
         case ["data", name] if name == f"{data}.yaml":
             return "card"
         case ["data", name] if name.endswith(".folds.csv"):

@@ -55,6 +55,10 @@ DOUBTS = "doubts"
 LEAST_OPACITY = 0.01
 
 
+class TooLittleMemory(UserError):
+    """A picture does not fit in the memory of this machine; it may on another."""
+
+
 def load_image(path: str | Path) -> Image.Image:
     """Return the first picture of a file, upright, as 8-bit `RGB`, or `RGBA` if transparent.
 
@@ -78,7 +82,7 @@ def finish(decoded: Callable[[], Decoded], path: str | Path) -> Image.Image:
     except UserError:
         raise
     except MemoryError:
-        raise UserError(f"{path} does not fit in memory") from None
+        raise TooLittleMemory(f"{path} does not fit in memory") from None
     except Exception as error:  # Pillow and tifffile raise nearly every kind on damaged files.
         raise UserError(f"{path} does not open as an image: {_reason(error)}") from None
     _refuse_dark(image, bits, path)

@@ -69,7 +69,7 @@ def pad_one(crop: Crop, mode: Mode, size: int) -> np.ndarray | str:
         image = load_image(crop.file)
         if crop.pixels_sha256 is not None and crop.pixels_sha256 != pixel_digest(image):
             raise UserError(
-                f"{crop.file}: it shows another picture than when the manifest was written; "
+                f"{crop.file}: it shows another picture than when the crops were listed; "
                 "run `dvc repro`"
             )
         return make_square(image, mode, size)
@@ -152,33 +152,29 @@ def pad_block(
 
 
 def padding_picture(
-    folder: Path,
-    paths: Sequence[str],
-    labels: Sequence[str],
-    widths: Sequence[str],
-    heights: Sequence[str],
-    images: np.ndarray,
+    files: Sequence[Path],
+    sizes: Sequence[tuple[int, int]],
+    squares: np.ndarray,
     mode: Mode,
-    per_class: int = 4,
+    shown: int = 8,
 ) -> Image.Image:
-    """Return a sheet of a few crops, unpadded and padded: of each class, the tallest to the widest.
+    """Return a sheet of a few crops, unpadded and padded, from the tallest to the widest.
 
-    Which crops it shows depends only on the manifest, so that all modes show the same ones.
+    Which crops it shows depends only on their sizes, so that all modes show the same ones.
+
+    Args:
+        sizes: (width, height) of each of the files.
+        squares: of the files, uint8 (N, size, size, 3).
     """
-    aspect = np.array(widths, dtype=float) / np.array(heights, dtype=float)
-    chosen: list[int] = []
-    for label in ("1", "0"):
-        rows = [row for row in np.argsort(aspect, kind="stable") if labels[row] == label]
-        places = np.linspace(0, len(rows) - 1, min(per_class, len(rows))).round().astype(int)
-        chosen += [rows[place] for place in places]
-    originals = [load_image(folder / paths[row]).convert("RGB") for row in chosen]
-    padded = [Image.fromarray(images[row]) for row in chosen]
+    order = np.argsort([width / height for width, height in sizes], kind="stable")
+    places = np.linspace(0, len(order) - 1, min(shown, len(order))).round().astype(int)
+    chosen = order[places].tolist()
+    originals = [load_image(files[row]).convert("RGB") for row in chosen]
+    padded = [Image.fromarray(squares[row]) for row in chosen]
     names = [
-        f"as it is: {widths[row]} x {heights[row]} pixels\n{Path(paths[row]).name}"
-        for row in chosen
+        f"as it is: {sizes[row][0]} x {sizes[row][1]} pixels\n{files[row].name}" for row in chosen
     ]
-    size = images.shape[1]
-    how = f"padded: {mode}, {size} x {size} pixels"
-    kinds = [f"{how}\n{'not ' * (labels[row] != '1')}globally sclerotic" for row in chosen]
+    size = squares.shape[1]
+    how = [f"padded: {mode}, {size} x {size} pixels"] * len(chosen)
     heading = "Above: crops as they are. Below: as the model takes them."
-    return contact_sheet(originals + padded, names + kinds, columns=len(chosen), heading=heading)
+    return contact_sheet(originals + padded, names + how, columns=len(chosen), heading=heading)

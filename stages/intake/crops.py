@@ -1,4 +1,4 @@
-"""The manifest of a dataset: every image opened, with its label, slide and site."""
+"""The manifest of a dataset: every image with its label, slide and site."""
 
 import sys
 from collections import Counter, defaultdict
@@ -7,19 +7,18 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from stages.base.errors import UserError, refuse, warn
-from stages.base.files import sha256, write_table
+from stages.base.files import write_table
 from stages.base.parameters import quoted
 from stages.dataset.card import Dataset
+from stages.dataset.crops import Files
 from stages.dataset.readings import CropReadings, as_cells, reader_columns
 from stages.dataset.slides import NO_GROUP, is_no_name, nfc, written_alike
-from stages.images.opening import doubts_of, load_image, pixel_digest
 from stages.intake.label_table import Groups, TableLabels, labels_from_table
 from stages.intake.labels import labels_from_folders, read_corrections
-from stages.intake.listing import list_images, no_image
-from stages.intake.names import refuse_twins
+from stages.intake.listing import Listing
+from stages.intake.opened import open_files
 from stages.intake.readers import MAJORITY, Consensus
 from stages.intake.source import LEFT_OUT
-from stages.workers.cores import on_all_cores
 
 # If more than the share of slides have one crop, the pattern probably does not find patients. With
 # fewer slides than the count, that all have one crop may be chance.
@@ -85,6 +84,7 @@ def make_manifest(
     unreadable_list: Path,
     skip_unreadable: bool = False,
     consensus: Consensus = MAJORITY,
+    files: Files | None = None,
 ) -> Manifest:
     """Return a row per image of `dataset`, and the images that do not open or have no consensus.
 
@@ -93,54 +93,55 @@ def make_manifest(
         skip_unreadable: whether to skip them with a warning instead of an error.
         consensus: how a label follows from those of several readers, except where the card's
             corrections have one.
+        files: what is in the dataset's folder; None to open all images now.
 
     Raises:
         UserError: images and labels do not match one to one, a label is neither 0 nor 1, some
             images do not open, no image has a label, or the same image has both labels; names all
             of them.
     """
-    listing = list_images(dataset.folder)
-    listing.refuse_problems()
-    listing.warn_of_ignored()
+    files = files or open_files(dataset.folder)
+    paths = [crop.path for crop in files.crops]
+    listing = Listing(dataset.folder, paths, [*files.others], files.ignored, {})
     tables = (dataset.card.labels, dataset.card.corrections)
     warn(LEFT_OUT, [path for path in listing.others if path not in tables])
-    if not listing.images:
-        raise no_image(dataset.folder)
-    refuse_twins(listing.images, dataset.folder)
     labels, groups, readings = (
-        TableLabels(labels_from_folders(dataset, listing.images), {}, {})
+        TableLabels(labels_from_folders(dataset, paths), {}, {})
         if dataset.card.labels is None
         else labels_from_table(dataset, listing, consensus)
     )
-    slides = assign_slides(dataset, listing.images, groups)
-    corrected = labels | read_corrections(dataset, listing.images)
+    slides = assign_slides(dataset, paths, groups)
+    corrected = labels | read_corrections(dataset, paths)
     no_consensus = [
-        NoConsensus(path, *slides[path], readings[path])
-        for path in listing.images
-        if path not in corrected
+        NoConsensus(path, *slides[path], readings[path]) for path in paths if path not in corrected
     ]
     if not corrected:
         raise UserError(
             f"{dataset.folder}: no crop has a label by manifest.consensus {str(consensus)!r}; use "
             "another rule, or name a table of corrections in the card"
         )
-    jobs = [
-        (
-            dataset.folder,
-            path,
-            corrected[path],
-            *slides[path],
-            labels.get(path, corrected[path]),
-            readings.get(path, ()),
-        )
-        for path in sorted(corrected)
+    labeled = [crop for crop in files.crops if crop.path in corrected]
+    unreadable = [
+        Unreadable(crop.path, corrected[crop.path], crop.problem)
+        for crop in labeled
+        if crop.problem
     ]
-    rows: list[ManifestRow] = []
-    unreadable: list[Unreadable] = []
-    doubts: list[str] = []
-    for result, doubt in on_all_cores(_open_crop, jobs, "checking"):
-        (rows if isinstance(result, ManifestRow) else unreadable).append(result)
-        doubts += doubt
+    rows = [
+        ManifestRow(
+            crop.path,
+            corrected[crop.path],
+            *slides[crop.path],
+            crop.width,
+            crop.height,
+            crop.sha256,
+            crop.pixels_sha256,
+            labels.get(crop.path, corrected[crop.path]),
+            readings.get(crop.path, ()),
+        )
+        for crop in labeled
+        if not crop.problem
+    ]
+    doubts = [f"{dataset.folder / crop.path}: {one}" for crop in labeled for one in crop.doubts]
     if not (skip_unreadable and rows):
         refuse([image.reason for image in unreadable])
     warn(f"skipped, listed in {unreadable_list}", [image.reason for image in unreadable])
@@ -160,25 +161,6 @@ def write_no_consensus(path: Path, readers: Sequence[str], crops: Sequence[NoCon
     columns = (*NoConsensus._fields[:-1], *reader_columns(readers))
     write_table(path, columns, ((*crop[:-1], *as_cells(crop.readings)) for crop in crops))
     warn(f"no consensus, left out, listed in {path}", [crop.path for crop in crops])
-
-
-def _open_crop(
-    folder: Path,
-    path: str,
-    label: int,
-    slide: str,
-    site: str,
-    published: int,
-    readings: CropReadings,
-) -> tuple[ManifestRow | Unreadable, list[str]]:
-    file = folder / path
-    try:
-        image = load_image(file)
-        digests = sha256(file), pixel_digest(image)
-    except (UserError, OSError) as error:
-        return Unreadable(path, label, str(error)), []
-    row = ManifestRow(path, label, slide, site, *image.size, *digests, published, readings)
-    return row, doubts_of(image, file)
 
 
 def _check_copies(rows: list[ManifestRow]) -> None:

@@ -10,7 +10,7 @@ from stages.dataset.card import Dataset
 from stages.dataset.readings import NOT_READ, CropReadings
 from stages.dataset.slides import nfc
 from stages.intake.labels import Labels, print_counts
-from stages.intake.listing import Listing, refuse_leading_out
+from stages.intake.listing import Listing, find_table
 from stages.intake.names import Names
 from stages.intake.readers import MAJORITY, Consensus, warn_of_opposite
 from stages.intake.spreadsheets import check_names
@@ -45,7 +45,7 @@ def labels_from_table(
     Args:
         consensus: the rule by which the labels of several readers become one.
     """
-    table, columns = dataset.folder / str(dataset.card.labels), dataset.card.columns
+    columns = dataset.card.columns
     assert columns is not None
     readers = columns.of_readers
     if readers and consensus.reader and consensus.reader not in readers:
@@ -54,11 +54,9 @@ def labels_from_table(
             f"{dataset.card_path} are {', '.join(map(quoted, readers))}"
         )
     named = columns.model_dump(exclude={"readers"}, exclude_none=True)
-    refuse_leading_out(dataset, "labels", table)
+    table = find_table(dataset, "labels")
     try:
         rows = read_laboratory_table(table, list(dict.fromkeys([*named.values(), *readers]))).rows
-    except FileNotFoundError:
-        raise dataset.error("labels", f"{table} does not exist") from None
     except MissingColumn as error:
         keys = [key for key, column in named.items() if column == error.wanted]
         what = "such column" if keys else f"column {error.wanted!r}"

@@ -13,7 +13,7 @@ from stages.dataset.cohort import CLASS_NAMES
 from stages.dataset.polarity import names_the_others
 from stages.dataset.readings import NOT_READ, CropReadings
 from stages.dataset.slides import nfc
-from stages.intake.listing import is_ignored, refuse_leading_out
+from stages.intake.listing import find_table, is_ignored
 from stages.intake.names import Names
 from stages.intake.tables import read_laboratory_table
 
@@ -219,11 +219,7 @@ def read_corrections(dataset: Dataset, images: Iterable[str]) -> dict[str, int]:
     """Return the labels, by path, in the table of corrections that the card names, if it does."""
     if dataset.card.corrections is None:
         return {}
-    table = dataset.folder / dataset.card.corrections
-    refuse_leading_out(dataset, "corrections", table)
-    if not table.exists():
-        raise dataset.error("corrections", f"{table} does not exist")
-    return read_labels(table, Names(images, dataset.folder))
+    return read_labels(find_table(dataset, "corrections"), Names(images, dataset.folder))
 
 
 def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, int]:

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from stages.base.errors import UserError, refuse, warn
 from stages.base.files import is_in_cache
@@ -160,7 +160,24 @@ def no_image(folder: Path) -> UserError:
     return UserError(f"{folder} holds no image; {READABLE}")
 
 
-def refuse_leading_out(dataset: Dataset, key: str, table: Path) -> None:
-    """Raise `UserError` if a table that a card names is a link out of the dataset's folder."""
-    if table.exists() and not may_follow(table, dataset.folder):
-        raise dataset.error(key, f"{table} is a link that leads out of {dataset.folder}")
+def find_table(
+    dataset: Dataset, key: Literal["labels", "corrections"], must_exist: bool = True
+) -> Path:
+    """Return the table that a card names: in the dataset's folder, or else in data/labels/.
+
+    Raises:
+        UserError: it is in both, in neither, or a link that leads out.
+    """
+    name = str(getattr(dataset.card, key))
+    inside, beside = dataset.folder / name, dataset.tables / name
+    if os.path.lexists(inside) and os.path.lexists(beside):
+        raise dataset.error(key, f"{inside} and {beside} exist; remove one of them")
+    table, folder = (
+        (beside, dataset.tables) if os.path.lexists(beside) else (inside, dataset.folder)
+    )
+    if not table.exists():
+        if must_exist:
+            raise dataset.error(key, f"{inside} does not exist, nor does {beside}")
+    elif not may_follow(table, folder):
+        raise dataset.error(key, f"{table} is a link that leads out of {folder}")
+    return table

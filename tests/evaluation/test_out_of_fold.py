@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from stages import calibrate, evaluate, features, manifest, model_card, pad, split, train
+from stages import calibrate, crops, evaluate, features, manifest, model_card, pad, split, train
 from stages.base.errors import UserError
 from stages.comparison.settings import choose
 from stages.dataset.cohort import read_cohort
 from stages.dataset.predictions import VALIDATION, read_predictions
 from stages.experiments.reading import Experiment
-from tests.conftest import make_classes, set_params
+from tests.conftest import list_crops, make_classes, set_params
 
 SMALL = {
     "pad.size": 8,
@@ -28,9 +28,9 @@ def test_measures_out_of_fold(workplace, capsys):
     make_classes(slides=6)
     set_params({**SMALL, "split.test": "none"})
     with pytest.raises(UserError, match=r"split.test is 'none', so train.ensemble must be true"):
-        manifest.main()
+        list_crops()
     set_params({"train.ensemble": True})
-    for stage in (manifest, split, pad, features):
+    for stage in (crops, manifest, split, pad, features):
         stage.main()
     assert "no test set: a model of all slides" in capsys.readouterr().out
     assert json.loads(Path("metrics/split.json").read_text())["leakage"] is None
@@ -62,7 +62,7 @@ def test_measures_out_of_fold(workplace, capsys):
 
 def test_refuses_parameters_that_need_a_test_set(workplace):
     make_classes(slides=6)
-    manifest.main()
+    list_crops()
     for params, said in (
         (
             {

@@ -152,7 +152,7 @@ def test_a_remote_has_what_is_not_here(here):
 
 def test_the_paths_that_parameters_name():
     params = {"data": "a", "external": ["b"], "model": {"weights": "w.h5"}}
-    paths = ["data/a", "data/a.yaml", "data/b", "data/b.yaml", "data/weights/w.h5"]
+    paths = ["data/a", "data/a.yaml", "data/b", "data/b.yaml", "data/labels", "data/weights/w.h5"]
     # Commits from before there were pseudonyms name no key.
     assert (
         input_paths(params) == input_paths(params | {"evaluate": {"pseudonyms": "none"}}) == paths
@@ -168,6 +168,7 @@ def test_the_paths_that_parameters_name():
         ("data/a", "data"),
         ("data/a.yaml", "card"),
         ("data/a2", None),
+        ("data/labels", "labels"),
         ("data/a.folds.csv", "folds"),
         ("data/weights/w.h5", "weights"),
         ("data/padded", None),

@@ -1,4 +1,4 @@
-"""The stage pads each image of the manifest to its row, whatever the number of workers, or says
+"""The stage pads each image that opens to its row, whatever the number of workers, or says
 what it cannot read.
 """
 
@@ -16,7 +16,7 @@ import pytest
 from distributed import LocalCluster
 from PIL import Image
 
-from stages import manifest, pad
+from stages import pad
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
 from stages.dataset.cohort import open_squares
@@ -28,12 +28,12 @@ from stages.intake.crops import make_manifest
 from stages.workers import cluster
 from stages.workers.cluster import in_any_order
 from stages.workers.growing import growing_array, row_keys
-from tests.conftest import PROJECT, make_classes, save_crop, set_params
+from tests.conftest import PROJECT, list_crops, make_classes, save_crop, set_params
 
 
 def run(mode="white", size=16):
     set_params({"pad.mode": mode, "pad.size": size})
-    manifest.main()
+    list_crops()
     pad.main()
     return open_squares()
 
@@ -49,13 +49,13 @@ def test_row_i_is_row_i_of_the_manifest(workplace):
         assert (square == make_square(load_image(folder / path), "mean", 16)).all()
 
 
-def test_refuses_a_picture_that_was_replaced_after_the_manifest(workplace):
+def test_refuses_a_picture_that_was_replaced_after_it_was_listed(workplace):
     folder = make_classes()
-    manifest.main()
+    list_crops()
     save_crop(folder / "GS" / "s2-0.png", seed=1)
     with pytest.raises(UserError) as error:
         pad.main()
-    said = "it shows another picture than when the manifest was written; run `dvc repro`"
+    said = "it shows another picture than when the crops were listed; run `dvc repro`"
     assert str(error.value) == f"{folder / 'GS' / 's2-0.png'}: {said}"
     assert not Path("data/padded/images.npy").exists()
 
@@ -83,7 +83,7 @@ def test_mixed_formats_end_in_one_array(workplace):
 def test_images_that_went_bad_since_are_named_and_nothing_is_left(workplace):
     folder = make_classes()
     set_params({"pad.size": 16})
-    manifest.main()
+    list_crops()
     (folder / "GS" / "s1-0.png").write_bytes(b"x")
     (folder / "GS" / "s2-0.png").unlink()
     with pytest.raises(UserError) as error:
@@ -97,7 +97,7 @@ def test_images_that_went_bad_since_are_named_and_nothing_is_left(workplace):
 def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(workplace):
     make_classes()
     set_params({"pad.size": 64})
-    manifest.main()
+    list_crops()
     done = subprocess.run(
         [sys.executable, "-m", "stages.pad"],
         env=os.environ | {"PYTHONPATH": str(PROJECT)},

@@ -53,9 +53,9 @@ class Done(NamedTuple):
     stderr: str
 
 
-def run_stage(stage, memory=None):
-    """Run a stage as `python -m` does, but in this process, which may take `memory` more bytes than
-    it has.
+def run_stage(*names, memory=None):
+    """Run stages as `python -m` does, until one fails, but in this process, which may take `memory`
+    more bytes than it has.
     """
     limits = resource.getrlimit(resource.RLIMIT_AS)
     if memory and sys.platform == "linux":
@@ -64,7 +64,8 @@ def run_stage(stage, memory=None):
     screen = io.StringIO()
     try:
         with contextlib.redirect_stderr(screen), contextlib.redirect_stdout(io.StringIO()):
-            stages.base.errors.run_program(import_module(f"stages.{stage}").main)
+            for name in names:
+                stages.base.errors.run_program(import_module(f"stages.{name}").main)
     except SystemExit as stopped:
         assert isinstance(stopped.code, str), stopped.code
         return Done(1, screen.getvalue() + stopped.code + "\n")
@@ -587,7 +588,7 @@ def test_reads_or_refuses_each_kind_of_image(workplace, kind):
     target = os.path.join(os.fsencode(folder), name) if isinstance(name, bytes) else folder / name
     with open(target, "wb") as file:
         file.write(content)
-    done = run_stage("manifest", memory=2**31)
+    done = run_stage("crops", "manifest", memory=2**31)
     check(
         done,
         said,
@@ -809,7 +810,7 @@ def test_reads_or_refuses_each_kind_of_csv_table(workplace, kind):
     folder = make_table(rows, NAMES)
     for name in ("c1.heic", "sub/c1.SVS", ".c1.png", "sub/._b1.png"):
         (folder / name).write_bytes(b"\0\0\0\x18ftypheic")
-    check(run_stage("manifest"), said)
+    check(run_stage("crops", "manifest"), said)
 
 
 # What tables hold in the column of slides or sites if it is unknown.
@@ -836,7 +837,7 @@ def test_refuses_unknown_slides_and_sites(workplace, kind, text):
         with open("data/table.yaml", "a") as file:
             file.write("group: '(?P<slide>.)'\n")
     check(
-        run_stage("manifest"),
+        run_stage("crops", "manifest"),
         f"the {kind} of 2 of 4 crops is {text!r}, such as of b1.png, which means unknown",
     )
 
@@ -866,9 +867,9 @@ def test_accepts_short_names_of_slides(workplace, text):
         f"name,truth,slide\na1.png,1,A\na2.png,0,{text}\nb1.png,0,{text}\n", NAMES, card=card
     )
     if text == "Nan":
-        check(run_stage("manifest"), "the slide of 2 of 3 crops is 'Nan'")
+        check(run_stage("crops", "manifest"), "the slide of 2 of 3 crops is 'Nan'")
     else:
-        check(run_stage("manifest"), None)
+        check(run_stage("crops", "manifest"), None)
 
 
 CONTENTS = {
@@ -1124,7 +1125,7 @@ CONTENTS = {
 def test_reads_or_refuses_each_kind_of_table_file(workplace, kind):
     content, said = CONTENTS[kind]
     (make_table("", NAMES) / "labels.csv").write_bytes(content)
-    check(run_stage("manifest"), said)
+    check(run_stage("crops", "manifest"), said)
 
 
 DATE = (
@@ -1203,7 +1204,7 @@ def test_accepts_or_refuses_each_name_of_a_slide(workplace, kind):
     make_table(
         f'name,truth,slide\na1.png,1,"{slide}"\na2.png,0,1-2\nb1.png,0,3-40\n', NAMES, card=card
     )
-    check(run_stage("manifest"), said)
+    check(run_stage("crops", "manifest"), said)
 
 
 # Kind: (the card's lines, None if it is right or else what is said of it); the dataset has slides
@@ -1375,14 +1376,14 @@ def test_accepts_or_refuses_each_card(workplace, kind):
     Path("data/small/out.csv").symlink_to(Path("elsewhere.csv").resolve())
     Path("data/small/other.csv").write_text("path,label\nx9-1.png,1\n")
     Path("data/small/stale.csv").write_text("path,label\nGS/s0-0.png,0\nGS/s9-0.png,0\n")
-    check(run_stage("manifest"), said, images=12)
+    check(run_stage("crops", "manifest"), said, images=12)
 
 
 def test_matches_names_in_different_unicode_forms(workplace):
     make_table(
         "name,truth\na\u00e9.png,1\na2.png,0\nb.png,0\n", ["ae\u0301.png", "a2.png", "b.png"]
     )
-    check(run_stage("manifest"), None, images=3)
+    check(run_stage("crops", "manifest"), None, images=3)
 
 
 def link_out(folder):
@@ -1492,7 +1493,7 @@ FOLDERS = {
 @pytest.mark.parametrize("change", FOLDERS, ids=lambda change: change.__name__)
 def test_accepts_or_refuses_each_folder(workplace, change):
     change(make_classes(slides=3))
-    check(run_stage("manifest"), FOLDERS[change], images=12)
+    check(run_stage("crops", "manifest"), FOLDERS[change], images=12)
 
 
 # A billion values in nine lines.
@@ -1535,7 +1536,7 @@ ALIASES = b"a: &a [{x: 1}]\n" + b"".join(
 def test_refuses_nonsense_in_yaml(workplace, name, content):
     make_classes(slides=3)
     Path(name).write_bytes(content)
-    check(run_stage("manifest"), name)
+    check(run_stage("crops", "manifest"), name)
 
 
 # Kind: (stage, what is damaged, how, what is said of it).
@@ -1588,7 +1589,7 @@ DAMAGES = [
 def test_damaged_results_of_earlier_stages(workplace):
     make_classes(slides=10)
     set_params({"pad.size": 8, "train.epochs": 1, "model.step": "logistic"})
-    for stage in ("manifest", "split", "pad", "features", "train", "calibrate"):
+    for stage in ("crops", "manifest", "split", "pad", "features", "train", "calibrate"):
         assert run_stage(stage).returncode == 0
     for stage, path, damage, said in DAMAGES:
         intact = Path(path).read_bytes()

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from stages import manifest
+from stages import crops, manifest
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
 from stages.intake.crops import make_manifest
-from tests.conftest import PROJECT, make_classes, make_table, save_crop, set_params
+from tests.conftest import PROJECT, list_crops, make_classes, make_table, save_crop, set_params
 from tests.fork_server import python
 
 UNREADABLE = Path("metrics/unreadable.csv")
@@ -140,9 +140,9 @@ def test_a_table_in_another_encoding_is_refused(workplace):
 
 def test_a_missing_table_quotes_the_card(workplace):
     (make_table(ROWS, NAMES) / "labels.csv").unlink()
-    assert (
-        refused("table")
-        == "data/table.yaml, line 2: `labels: labels.csv`: data/table/labels.csv does not exist"
+    assert refused("table") == (
+        "data/table.yaml, line 2: `labels: labels.csv`: data/table/labels.csv does not exist, nor "
+        "does data/labels/labels.csv"
     )
 
 
@@ -177,7 +177,7 @@ def test_skips_and_lists_unreadable_images_if_requested(workplace, capsys):
     folder = make_classes()
     (folder / "nonGS" / "s2-1.png").write_bytes(b"")
     set_params({"manifest.unreadable": "skip"})
-    manifest.main()
+    list_crops()
     with open("data/manifest.csv", newline="") as file:
         assert "nonGS/s2-1.png" not in file.read()
     with open("metrics/unreadable.csv", newline="") as file:
@@ -390,6 +390,7 @@ def test_the_order_of_the_files_on_the_disk_does_not_matter(workplace, monkeypat
 
 def test_the_stage_writes_the_table_or_nothing(workplace):
     folder = make_classes()
+    crops.main()
     command = [python(), "-m", "stages.manifest"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -418,13 +419,15 @@ def test_the_stage_writes_the_table_or_nothing(workplace):
 
     cut = save_crop(folder / "GS" / "s1-7.png", seed=999)
     cut.write_bytes(cut.read_bytes()[:200])
+    crops.main()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(
         "error: data/small/GS/s1-7.png does not open as an image: "
     )
-    assert sorted(path.name for path in Path("data").iterdir()) == ["small", "small.yaml"]
+    listed = ["crops.csv", "crops.json", "small", "small.yaml"]
+    assert sorted(path.name for path in Path("data").iterdir()) == listed
 
 
 @settings(max_examples=200, deadline=None)
@@ -447,7 +450,7 @@ def test_any_bytes_are_a_table_or_an_error(tmp_path_factory, content):
 def test_a_sample_of_the_sizes_is_drawn(workplace, monkeypatch):
     make_classes()
     monkeypatch.setattr(manifest, "DRAWN_SIZES", 5)
-    manifest.main()
+    list_crops()
     with open("metrics/plots/crop_sizes.csv", newline="") as file:
         assert (
             list(csv.reader(file))
@@ -458,7 +461,7 @@ def test_a_sample_of_the_sizes_is_drawn(workplace, monkeypatch):
 def test_refuses_a_card_without_images(workplace):
     set_params({"data": "nowhere"})
     with pytest.raises(UserError, match=r"data/nowhere.yaml does not exist"):
-        manifest.main()
+        list_crops()
 
 
 def test_corrections_override_labels_and_every_result_says_so(workplace, capsys):
@@ -467,7 +470,7 @@ def test_corrections_override_labels_and_every_result_says_so(workplace, capsys)
     card.write_text(card.read_text() + "corrections: corrected.csv\n")
     table = folder / "corrected.csv"
     table.write_text("path,label,why\nGS/s0-0.png,0,segmental\nnonGS/s1-1.png,1,\n")
-    manifest.main()
+    list_crops()
     with open("data/manifest.csv", newline="") as file:
         rows = {row["path"]: (row["label"], row["published"]) for row in csv.DictReader(file)}
     assert rows["GS/s0-0.png"] == ("0", "1") and rows["nonGS/s1-1.png"] == ("1", "0")
@@ -484,9 +487,9 @@ def test_corrections_override_labels_and_every_result_says_so(workplace, capsys)
     ):
         table.write_text(text)
         with pytest.raises(UserError, match=re.escape(said)):
-            manifest.main()
+            list_crops()
     table.unlink()
     with pytest.raises(
         UserError, match=r"`corrections: corrected.csv`: data/small/corrected.csv does"
     ):
-        manifest.main()
+        list_crops()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold
 
-from stages import manifest, split
+from stages import split
 from stages.base.errors import UserError
 from stages.intake.folds import (
     extend_folds,
@@ -22,7 +22,7 @@ from stages.intake.folds import (
     seeds_that_work,
     summarize,
 )
-from tests.conftest import PROJECT, make_classes, save_crop, set_params
+from tests.conftest import PROJECT, list_crops, make_classes, save_crop, set_params
 
 
 def parts():
@@ -32,7 +32,7 @@ def parts():
 
 def run(**params):
     set_params({f"split.{name}": value for name, value in params.items()})
-    manifest.main()
+    list_crops()
     split.main()
     return json.loads(Path("metrics/split.json").read_text())
 

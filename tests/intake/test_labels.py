@@ -38,8 +38,9 @@ def labels_by_corrections(table, folder):
     Path("params.yaml").write_text(
         re.sub("^data: .*", f"data: {folder.name}", Path("params.yaml").read_text(), flags=re.M)
     )
-    code, _, error = run_program("manifest")
-    assert code == 0, error
+    for stage in ("crops", "manifest"):
+        code, _, error = run_program(stage)
+        assert code == 0, error
     with open("data/manifest.csv", newline="") as file:
         return {row["path"]: int(row["label"]) for row in csv.DictReader(file)}
 

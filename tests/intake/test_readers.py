@@ -6,17 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from stages import manifest
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
 from stages.dataset.readings import NO_CONSENSUS, read_readings
 from stages.dataset.seen import DIGITS, Seen
 from stages.external import never_seen
-from stages.images.opening import load_image, pixel_digest
 from stages.intake.crops import NoConsensus
+from stages.intake.opened import open_files
 from stages.intake.readers import Consensus
 from stages.model_card import agreement
-from tests.conftest import make_table, set_params
+from tests.conftest import list_crops, make_table, set_params
 
 NAMES = [f"{slide}{number}.png" for slide in "abc" for number in range(3)]
 # By anna, ben and chris; the labels of majority, of agreement, and of ben.
@@ -56,7 +55,7 @@ def test_the_label_follows_from_the_readers_and_the_rest_is_left_out_by_name(
 ):
     make_readers()
     set_params({"manifest.consensus": rule})
-    manifest.main()
+    list_crops()
     expected = dict(zip(CROPS, LABELS[rule].split()))
     rows = rows_of("data/manifest.csv")
     assert {row["path"]: row["label"] for row in rows} == {
@@ -84,7 +83,7 @@ def test_the_label_follows_from_the_readers_and_the_rest_is_left_out_by_name(
 def test_a_correction_is_the_label_whatever_the_readers_say(workplace, capsys):
     folder = make_readers(more="corrections: corrected.csv\n")
     (folder / "corrected.csv").write_text("name,label\nb0.png,1\na0.png,0\n")
-    manifest.main()
+    list_crops()
     rows = {row["path"]: (row["label"], row["published"]) for row in rows_of("data/manifest.csv")}
     assert rows["b0.png"] == ("1", "1") and rows["a0.png"] == ("0", "1")
     assert not rows_of(NO_CONSENSUS)
@@ -95,7 +94,7 @@ def test_a_correction_is_the_label_whatever_the_readers_say(workplace, capsys):
 
 def test_positive_applies_to_all_readers(workplace):
     make_readers(more="positive: 0\n")
-    manifest.main()
+    list_crops()
     rows = {row["path"]: row for row in rows_of("data/manifest.csv")}
     assert rows["a0.png"]["label"] == "0" and rows["a0.png"]["reader:ben"] == "0"
     assert rows["b1.png"]["reader:anna"] == "" and rows["b1.png"]["label"] == "0"
@@ -115,14 +114,14 @@ def test_the_order_of_the_readers_does_not_matter():
 
 def test_a_card_with_one_reader_has_no_column_of_readers(workplace, capsys):
     make_table("name,truth\na1.png,1\na2.png,0\nb1.png,0\n", ["a1.png", "a2.png", "b1.png"])
-    manifest.main()
+    list_crops()
     header = Path("data/manifest.csv").read_text().splitlines()[0]
     assert header == "path,label,slide,site,width,height,sha256,pixels_sha256,published"
     assert NO_CONSENSUS.read_text() == "path,slide,site\n"
     before = Path("data/manifest.csv").read_bytes()
     # A dataset in `external` may have this reader.
     set_params({"manifest.consensus": "reader:anna"})
-    manifest.main()
+    list_crops()
     assert "manifest.consensus reader:anna does not matter here" in capsys.readouterr().err
     assert Path("data/manifest.csv").read_bytes() == before
 
@@ -130,7 +129,7 @@ def test_a_card_with_one_reader_has_no_column_of_readers(workplace, capsys):
 def test_readers_who_seem_to_mean_opposite_classes_are_named(workplace, capsys):
     make_readers({name: (str(int("0" in name)), str(int("0" not in name)), "") for name in NAMES})
     set_params({"manifest.consensus": "reader:anna"})
-    manifest.main()
+    list_crops()
     said = "anna and ben agree on 0 of 9 crops; is 1 globally sclerotic in both columns?"
     assert said in capsys.readouterr().err
 
@@ -160,7 +159,7 @@ def test_readers_go_with_a_table_and_not_with_folders(workplace):
 def test_a_card_that_cannot_be_is_one_line(workplace, readers, said):
     make_readers(readers=readers)
     with pytest.raises(UserError) as error:
-        manifest.main()
+        list_crops()
     assert said in str(error.value) and "\n" not in str(error.value)
     assert str(error.value).startswith("data/table.yaml")
 
@@ -175,7 +174,7 @@ def test_a_card_that_cannot_be_is_one_line(workplace, readers, said):
 def test_a_row_that_cannot_be_is_one_line(workplace, row, said):
     make_readers(CROPS | {"a0.png": row})
     with pytest.raises(UserError) as error:
-        manifest.main()
+        list_crops()
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
@@ -195,14 +194,14 @@ def test_a_rule_that_cannot_be_is_one_line(workplace, rule, said):
     make_readers()
     set_params({"manifest.consensus": rule})
     with pytest.raises(UserError) as error:
-        manifest.main()
+        list_crops()
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
 def test_readers_without_any_consensus_are_refused(workplace):
     make_readers({name: ("1", "0", "") for name in NAMES})
     with pytest.raises(UserError, match=r"no crop has a label by manifest.consensus 'majority'"):
-        manifest.main()
+        list_crops()
     assert not Path("data/manifest.csv").exists()
 
 
@@ -210,10 +209,11 @@ def test_ties_on_crops_that_the_model_was_trained_on_do_not_count(workplace):
     make_readers()
     dataset = read_dataset("table")
     ties = [NoConsensus(path, path[0], "", ()) for path in NAMES[:3]]
-    digest = pixel_digest(load_image(dataset.folder / NAMES[1]))
+    files = open_files(dataset.folder).crops
+    digest = files[1].pixels_sha256
     for split, left in (("train", [NAMES[0], NAMES[2]]), ("test", NAMES[:3])):
         seen = Seen({digest[:DIGITS]: split})
-        assert [crop.path for crop in never_seen(dataset, ties, seen)] == left
+        assert [crop.path for crop in never_seen(ties, files, seen)] == left
 
 
 def test_a_vertical_bar_in_a_name_does_not_add_a_cell(workplace):

@@ -20,7 +20,6 @@ from stages.dataset.cohort import FEATURES, open_features, open_squares, read_co
 from stages.evaluation.attention import Attention
 from stages.evaluation.classifier import Crops, read_card, read_classifier, read_network
 from stages.evaluation.scoring import mean_of_views, score_crops, scoring_model
-from stages.manifest import main as make_manifest
 from stages.model.backbone import build_backbone, set_trainable
 from stages.model.backend import keras
 from stages.model.batches import predict
@@ -32,7 +31,7 @@ from stages.training.fit import balanced_class_weight
 from stages.training.head import fit_head, fit_neighbors
 from stages.training.members import resume_key
 from stages.training.parameters import TrainParameters
-from tests.conftest import PROJECT, make_classes
+from tests.conftest import PROJECT, list_crops, make_classes
 from tests.model.eagerly import run
 from tests.repositories import set_params
 
@@ -134,7 +133,7 @@ def test_refuses_weights_outside_data_weights(workplace, name):
 def test_new_weights_under_an_old_name_change_the_resume_key(workplace):
     make_classes()
     set_params({"pad.size": 8, "split.folds": 3})
-    for stage in (make_manifest, split.main, pad.main, features.main):
+    for stage in (list_crops, split.main, pad.main, features.main):
         stage()
     set_params(
         {
@@ -195,7 +194,7 @@ def prepared(tmp_path_factory):
                 "model.weights": "none",
             }
         )
-        for stage in (make_manifest, split.main, pad.main, features.main):
+        for stage in (list_crops, split.main, pad.main, features.main):
             stage()
     return folder
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from stages import manifest, pad, split
+from stages import crops, manifest, pad, split
 from stages.base.files import read_json
 from stages.dataset.predictions import read_predictions
 from stages.model.file import load_model
@@ -21,7 +21,7 @@ def test_jax_trains_a_model_that_tensorflow_loads(workplace):
     make_classes(slides=10, each=4)
     small = {"pad.size": 16, "model.step": "conv1-dense1", "train.epochs": 1}
     set_params(small)
-    for stage in (manifest, split, pad):
+    for stage in (crops, manifest, split, pad):
         stage.main()
     environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(PROJECT)}
     command = [sys.executable, "-m", "stages.train"]

@@ -24,14 +24,13 @@ from stages.dataset.cohort import open_features, open_squares, read_cohort
 from stages.evaluation.attention import Attention
 from stages.evaluation.classifier import Crops, read_classifier
 from stages.evaluation.scoring import score_crops
-from stages.manifest import main as make_manifest
 from stages.model.backend import keras
 from stages.model.batches import predict
 from stages.model.encoder import build_encoder
 from stages.model.file import load_model
 from stages.model.forward import ON_CPU
 from stages.model.steps import ModelParameters
-from tests.conftest import PROJECT, make_classes
+from tests.conftest import PROJECT, list_crops, make_classes
 from tests.fork_server import python
 from tests.model.eagerly import run
 from tests.model.encoders import STORED, square, write_folder
@@ -326,7 +325,7 @@ def small(workplace):
             "model.weights": "tiny",
         }
     )
-    for stage in (make_manifest, split.main, pad.main):
+    for stage in (list_crops, split.main, pad.main):
         stage()
 
 

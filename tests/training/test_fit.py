@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from stages import calibrate, features, manifest, pad, split, train
+from stages import calibrate, crops, features, manifest, pad, split, train
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
 from stages.dataset.cohort import open_squares, read_cohort
@@ -45,7 +45,7 @@ SMALL = {
 def prepare(**changes):
     make_classes(slides=10, each=4)
     set_params(SMALL | changes)
-    for stage in (manifest, split, pad):
+    for stage in (crops, manifest, split, pad):
         stage.main()
 
 
