@@ -45,7 +45,7 @@ def main() -> None:
     if not params.frozen:
         with replacing(FEATURES, binary=True) as npy:
             np.save(npy, np.empty((0, params.views, 0), dtype=np.float32))
-        write_keys(FEATURES, row_keys("", ()))
+        write_keys(FEATURES.parent, row_keys("", ()))
         write_features_card({})
         print(f"nothing to do: model.step {params.step} has no frozen backbone")
         return
@@ -55,7 +55,7 @@ def main() -> None:
         given = np.load(EMBEDDINGS, allow_pickle=False)[:, None]
         with replacing(FEATURES, binary=True) as npy:
             np.save(npy, given)
-        write_keys(FEATURES, row_keys("", ()))
+        write_keys(FEATURES.parent, row_keys("", ()))
         write_features_card(params.of_features(changes))
         print(f"{len(given)} crops, {given.shape[2]} features of {params.weights}: {FEATURES}")
         return

@@ -99,16 +99,16 @@ def read_files(name: str) -> Files:
     return Files(read_crops(), card.others, card.ignored)
 
 
-def read_crops() -> list[CropFile]:
+def read_crops(path: Path = CROPS) -> list[CropFile]:
     """Return the rows of data/crops.csv. Raises `UserError` if it is damaged."""
-    rows = zip(*read_table(CROPS, CropFile._fields))
+    rows = zip(*read_table(path, CropFile._fields))
     try:
         return [
             CropFile(path, int(width), int(height), digest, pixels, _lines(doubts), problem)
             for path, width, height, digest, pixels, doubts, problem in rows
         ]
     except ValueError as error:
-        raise damaged(CROPS, error) from None
+        raise damaged(path, error) from None
 
 
 def _lines(text: str) -> tuple[str, ...]:

@@ -1,19 +1,43 @@
 """The files of a dataset, each image opened once, whatever its label."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from stages.base.errors import UserError
 from stages.base.files import sha256
-from stages.dataset.crops import CropFile, Files
+from stages.dataset.crops import CROPS, CropFile, Files, read_crops
 from stages.images.opening import DOUBTS, TooLittleMemory, decode, finish, pixel_digest
 from stages.intake.listing import list_images, no_image
 from stages.intake.names import refuse_twins
 from stages.workers.cores import on_all_cores
+from stages.workers.growing import keys_file, row_keys
+from stages.workers.previous import previous_outputs
 
 
-def open_files(folder: Path) -> Files:
+def opened_before(code: str) -> dict[str, CropFile]:
+    """Return the images that opened in the last run of `crops`, by the digests of their files.
+
+    Args:
+        code: the fingerprint of what opens images: those that another code opened are left out.
+    """
+    if not (previous := previous_outputs([CROPS, keys_file(CROPS)])):
+        return {}
+    try:
+        crops, keys = read_crops(previous[0]), np.load(previous[1])
+    except UserError:  # It has other columns.
+        return {}
+    same = (keys == row_keys(code, (crop.sha256 for crop in crops))).all(axis=1)
+    return {crop.sha256: crop for crop, known in zip(crops, same) if known and not crop.problem}
+
+
+def open_files(folder: Path, known: Mapping[str, CropFile] | None = None) -> Files:
     """Return what is below the folder of a dataset, with all images opened, on all cores.
+
+    Args:
+        known: images that opened before, by the digests of their files, which are not decoded.
 
     Raises:
         UserError: there is no image; a file or folder is a link that leads out, or has a name that
@@ -27,7 +51,7 @@ def open_files(folder: Path) -> Files:
     if not listing.images:
         raise no_image(folder)
     refuse_twins(listing.images, folder)
-    jobs = [(folder, path) for path in listing.images]
+    jobs = [(folder, path, known or {}) for path in listing.images]
     crops = list(on_all_cores(open_crop, jobs, "checking"))
     digests = {
         path: sha256(folder / path) if (folder / path).is_file() else "" for path in listing.others
@@ -35,11 +59,13 @@ def open_files(folder: Path) -> Files:
     return Files(crops, digests, listing.ignored)
 
 
-def open_crop(folder: Path, path: str) -> CropFile:
+def open_crop(folder: Path, path: str, known: Mapping[str, CropFile]) -> CropFile:
     """Return a file below a folder, with its picture or why it does not open."""
     file = folder / path
     data = file.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
+    if digest in known:
+        return known[digest]._replace(path=path)
     try:
         image = finish(lambda: decode(data, file), file)
     except TooLittleMemory:

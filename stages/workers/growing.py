@@ -38,6 +38,20 @@ def row_keys(of_all: str, of_rows: Iterable[str]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, KEY)
 
 
+def keys_file(output: Path) -> Path:
+    """Return the file with the keys of the rows of an output: data/padded.keys.npy for data/padded.
+
+    It is an output on which no stage depends: keys change with the code, even if the rows do not.
+    """
+    return output.with_suffix(".keys.npy")
+
+
+def write_keys(output: Path, keys: np.ndarray) -> None:
+    """Write the keys of the rows of an output."""
+    with replacing(keys_file(output), binary=True) as npy:
+        np.save(npy, keys)
+
+
 def open_to_change(path: Path) -> IO[bytes]:
     """Open a file to write some of its bytes; a missing one is made.
 
@@ -190,27 +204,20 @@ def growing_array(
     """Yield a `GrowingArray`, which becomes the .npy file `path` when it is complete.
 
     For data/padded/images.npy it is data/padded.part, which is not an output, so that DVC does not
-    remove it before the stage runs. The keys become data/padded.keys.npy, an output on which no
-    stage depends: keys change with the code, even if the array does not.
+    remove it before the stage runs. The keys become `keys_file` of data/padded.
 
     Rows of a killed run and of the previous output are kept if their keys are the same.
     """
-    part, keys_path = (path.parent.with_suffix(end) for end in (".part", ".keys.npy"))
+    part = path.parent.with_suffix(".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     rows = GrowingArray(part, keys, row, dtype)
     try:
-        if previous := previous_outputs([path, keys_path]):
+        if previous := previous_outputs([path, keys_file(path.parent)]):
             rows.copy(*(np.load(file, mmap_mode="r") for file in previous))
         yield rows
     finally:
         rows.close()
-    write_keys(path, keys)
+    write_keys(path.parent, keys)
     path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(part, path)
     part.with_suffix(".keys.part").unlink()
-
-
-def write_keys(path: Path, keys: np.ndarray) -> None:
-    """Write the keys of the rows of the array `path`."""
-    with replacing(path.parent.with_suffix(".keys.npy"), binary=True) as npy:
-        np.save(npy, keys)

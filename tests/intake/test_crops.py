@@ -426,7 +426,7 @@ def test_the_stage_writes_the_table_or_nothing(workplace):
     assert done.stderr.splitlines()[-1].startswith(
         "error: data/small/GS/s1-7.png does not open as an image: "
     )
-    listed = ["crops.csv", "crops.json", "small", "small.yaml"]
+    listed = ["crops.csv", "crops.json", "crops.keys.npy", "small", "small.yaml"]
     assert sorted(path.name for path in Path("data").iterdir()) == listed
 
 

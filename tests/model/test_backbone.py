@@ -13,10 +13,10 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from stages import calibrate, features, pad, split, train
+from stages import calibrate, crops, features, pad, split, train
 from stages.base.errors import UserError
 from stages.base.parameters import read_params
-from stages.dataset.cohort import FEATURES, open_features, open_squares, read_cohort
+from stages.dataset.cohort import FEATURES, IMAGES, open_features, open_squares, read_cohort
 from stages.evaluation.attention import Attention
 from stages.evaluation.classifier import Crops, read_card, read_classifier, read_network
 from stages.evaluation.scoring import mean_of_views, score_crops, scoring_model
@@ -31,7 +31,7 @@ from stages.training.fit import balanced_class_weight
 from stages.training.head import fit_head, fit_neighbors
 from stages.training.members import resume_key
 from stages.training.parameters import TrainParameters
-from tests.conftest import PROJECT, list_crops, make_classes
+from tests.conftest import PROJECT, keep_outputs, list_crops, make_classes, save_crop
 from tests.model.eagerly import run
 from tests.repositories import set_params
 
@@ -222,6 +222,30 @@ def test_frozen_backbone_is_computed_once_and_saved_with_its_head(small):
     by_head = head.predict(np.array(found[rows, 0]), verbose=0)[:, 0]
     assert probability == pytest.approx(by_head, abs=1e-4)
     assert made.backbone.step == "VGG16" and made.backbone.package == f"keras=={keras.__version__}"
+
+
+@pytest.mark.slow
+def test_one_crop_added_removed_and_renamed(small, capsys, monkeypatch):
+    set_params({"model.jittered_views": 1})
+
+    def run():
+        for stage in (crops, pad, features):
+            stage.main()
+        printed = re.findall(r"\((\d+) new\)", capsys.readouterr().out)
+        outputs = [Path("data/crops.csv"), IMAGES, FEATURES, *sorted(Path("data").glob("*.npy"))]
+        return printed, [output.read_bytes() for output in outputs]
+
+    assert run()[0] == ["24", "24", "24"]
+    keep_outputs(monkeypatch)
+    assert run()[0] == ["0", "0", "0"]
+    folder = Path("data/small")
+    save_crop(folder / "GS/s0-9.png", seed=9)
+    (folder / "GS/s3-0.png").unlink()
+    (folder / "GS/s1-0.png").rename(folder / "GS/s5-9.png")
+    printed, found = run()
+    assert printed == ["1", "1", "1"]
+    monkeypatch.setenv("GLOMERULI_COMPUTE_ALL", "1")
+    assert run() == (["24", "24", "24"], found)
 
 
 @pytest.mark.parametrize("views", [1, 2, 8])
