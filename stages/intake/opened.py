@@ -14,7 +14,7 @@ from stages.intake.listing import list_images, no_image
 from stages.intake.names import refuse_twins
 from stages.workers.cores import on_all_cores
 from stages.workers.growing import keys_file, row_keys
-from stages.workers.previous import previous_outputs
+from stages.workers.previous import previous_output
 
 
 def opened_before(code: str) -> dict[str, CropFile]:
@@ -23,10 +23,11 @@ def opened_before(code: str) -> dict[str, CropFile]:
     Args:
         code: the fingerprint of what opens images: those that another code opened are left out.
     """
-    if not (previous := previous_outputs([CROPS, keys_file(CROPS)])):
+    table, of_rows = previous_output(CROPS), previous_output(keys_file(CROPS))
+    if not table or not of_rows:
         return {}
     try:
-        crops, keys = read_crops(previous[0]), np.load(previous[1])
+        crops, keys = read_crops(table), np.load(of_rows)
     except UserError:  # It has other columns.
         return {}
     same = (keys == row_keys(code, (crop.sha256 for crop in crops))).all(axis=1)

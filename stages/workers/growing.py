@@ -15,7 +15,7 @@ import numpy as np
 
 from stages.base.errors import warn
 from stages.base.files import replacing
-from stages.workers.previous import previous_outputs
+from stages.workers.previous import previous_output
 
 # The most batches that wait to be written.
 WAITING = 16
@@ -102,16 +102,18 @@ class GrowingArray:
         """The rows that no earlier run computed, int64 (n,), ascending."""
         return np.flatnonzero(~self.known)
 
-    def copy(self, array: np.ndarray, keys: np.ndarray) -> None:
-        """Write the missing rows that an earlier array has, which are those of equal keys."""
-        if not len(array) or array.shape[1:] != self._shape[1:] or array.dtype != self._type:
+    def copy(self, path: Path) -> None:
+        """Write the missing rows that the previous output `path` has: those of equal keys."""
+        if not (file := previous_output(keys_file(path.parent))):
             return
         # NumPy sorts bytes only as text; texts of one length are compared byte by byte.
-        theirs, ours = (some.view(f"S{KEY}")[:, 0] for some in (keys, self.keys[self.missing]))
-        order = np.argsort(theirs)
-        places = order[np.searchsorted(theirs, ours, sorter=order).clip(max=len(theirs) - 1)]
-        same = theirs[places] == ours
-        rows, places = self.missing[same], places[same]
+        theirs, ours = (some.view(f"S{KEY}")[:, 0] for some in (np.load(file), self.keys))
+        rows = self.missing[np.isin(ours[self.missing], theirs)]
+        # It is read to verify its digest, which takes minutes for a million crops.
+        if not len(rows) or not (file := previous_output(path)):
+            return
+        array, order = np.load(file, mmap_mode="r"), np.argsort(theirs)
+        places = order[np.searchsorted(theirs, ours[rows], sorter=order)]
         several = max(1, COPIED // max(1, self._size))
         for first in range(0, len(rows), several):
             self.write(rows[first : first + several], array[places[first : first + several]])
@@ -212,8 +214,7 @@ def growing_array(
     part.parent.mkdir(parents=True, exist_ok=True)
     rows = GrowingArray(part, keys, row, dtype)
     try:
-        if previous := previous_outputs([path, keys_file(path.parent)]):
-            rows.copy(*(np.load(file, mmap_mode="r") for file in previous))
+        rows.copy(path)
         yield rows
     finally:
         rows.close()

@@ -6,7 +6,6 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -19,16 +18,16 @@ ROOT = "DVC_ROOT"  # Set by DVC for each stage that it runs, also in a temporary
 COMPUTE_ALL = "GLOMERULI_COMPUTE_ALL"
 
 
-def previous_outputs(paths: Sequence[Path]) -> list[Path] | None:
-    """Return the files in DVC's cache with these outputs, of which dvc.lock has the digests.
+def previous_output(path: Path) -> Path | None:
+    """Return the file in DVC's cache that holds what dvc.lock says of an output.
 
     While a stage runs, dvc.lock still describes its last run. Nothing is fetched.
 
     Args:
-        paths: files that are outputs, or lie in one, relative to the current folder.
+        path: a file that is an output or lies in one, relative to the current folder.
 
     Returns:
-        read-only files whose content has the MD5 digest that DVC recorded; None if one is not in
+        a read-only file whose content has the MD5 digest that DVC recorded; None if it is not in
         the cache or damaged, if the stage is not run by DVC, and if GLOMERULI_COMPUTE_ALL is set.
     """
     if ROOT not in os.environ or os.environ.get(COMPUTE_ALL) or not LOCK.is_file():
@@ -37,17 +36,15 @@ def previous_outputs(paths: Sequence[Path]) -> list[Path] | None:
         stages = YAML(typ="safe").load(LOCK)["stages"].values()
         outs = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", ())}
         cache = _cache(Path(os.environ[ROOT]))
-        files = {path: _object(cache, _digest(path, outs, cache)) for path in paths}
-        if not all(file.is_file() for file in files.values()):
-            return None
-        for path, file in files.items():
-            with file.open("rb") as content:
-                if hashlib.file_digest(content, "md5").hexdigest() != _digest(path, outs, cache):
-                    warn(f"{file}: damaged in DVC's cache; {path} is computed from nothing")
-                    return None
+        digest = _digest(path, outs, cache)
+        file = _object(cache, digest)
+        with file.open("rb") as content:
+            if hashlib.file_digest(content, "md5").hexdigest() == digest:
+                return file
     except Exception:  # Nothing to reuse; DVC explains a damaged dvc.lock or configuration.
         return None
-    return [*files.values()]
+    warn(f"{file}: damaged in DVC's cache; {path} is computed from nothing")
+    return None
 
 
 def _cache(root: Path) -> Path:
