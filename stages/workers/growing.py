@@ -218,6 +218,8 @@ def growing_array(
         yield rows
     finally:
         rows.close()
+    if _read(part.with_suffix(".keys.part"), keys.size) != keys.tobytes():
+        raise RuntimeError(f"{part}: not all rows were written")
     write_keys(path.parent, keys)
     path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(part, path)

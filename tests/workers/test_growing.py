@@ -56,6 +56,15 @@ def test_a_row_that_is_not_on_the_disk_has_no_key(workplace, monkeypatch):
     assert rows.missing.tolist() == [0, 1]
 
 
+def test_an_array_that_lacks_a_row_is_refused(workplace):
+    with (
+        pytest.raises(RuntimeError, match="not all rows were written"),
+        growing_array(OUTPUT, row_keys("", "ab"), (3,), np.float32) as rows,
+    ):
+        rows.write(np.array([1]), np.ones((1, 3)))
+    assert not OUTPUT.exists()
+
+
 def test_rows_that_would_now_be_others_are_all_computed(workplace, capsys):
     with pytest.raises(KeyboardInterrupt):
         grow(["a", "bb", "ccc", "dddd"], stop_before="dddd")
