@@ -6,29 +6,27 @@ The card data/mine.yaml names the table, such as `corrections: corrections.csv`;
 yet. Each row of it says who labeled the crop, when, and whether blindly. Labels that confirm a
 published label are added, too. What changes in the counts is printed. Nothing is written if labels
 contradict each other or earlier corrections, if a crop is not in the dataset or has other pixels
-than on the page, or if the words for the classes mean something else.
+than on the page, or if the words for the classes mean something else. Labels of a joined dataset go
+to the table of each shard.
 """
 
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program
 from stages.base.files import from_cell, refuse_outputs, write_table
 from stages.base.parameters import quoted, read_params
-from stages.dataset.card import Dataset, as_key, read_dataset
+from stages.dataset.card import Dataset, as_key, read_dataset_in
 from stages.dataset.cohort import CLASS_NAMES
 from stages.dataset.polarity import names_the_others, order_doubt
 from stages.images.opening import load_image, pixel_digest
-from stages.intake.label_table import labels_from_table
-from stages.intake.labels import (
-    LABEL_COLUMNS,
-    NAME_COLUMNS,
-    labels_from_folders,
-    read_corrections,
-)
+from stages.intake.crops import refuse_unlisted
+from stages.intake.label_table import read_label_source
+from stages.intake.labels import LABEL_COLUMNS, NAME_COLUMNS, read_corrections
 from stages.intake.listing import Listing, find_table, list_images
 from stages.intake.names import Names
 from stages.intake.parameters import ManifestParameters
@@ -44,7 +42,43 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the folder of the dataset, such as data/mine")
     parser.add_argument("files", type=Path, nargs="+", help="tables that the page has saved")
     arguments = parser.parse_args()
-    dataset = read_dataset(arguments.folder.name, arguments.folder.parent)
+    dataset = read_dataset_in(arguments.folder)
+    listing = list_images(dataset.folder)
+    listing.refuse_problems()
+    labels = [one for file in arguments.files for one in read_saved_labels(file)]
+    crops = find_crops(dataset, listing, labels)
+    refuse_unlisted(dataset, crops)
+    adopted = []
+    for part in dataset.parts:
+        start = f"{part.name}/" if dataset.shards else ""
+        own = {path[len(start) :]: crops[path] for path in crops if path.startswith(start)}
+        if own:
+            adopted.append(adopt(part, own, arguments.files))
+    for one in adopted:
+        rows = ([path, *one.rows[path]] for path in sorted(one.rows))
+        write_table(one.table, ("path", "label", *ABOUT), rows)
+        say(one.dataset, one.before, one.given)
+        in_git = one.table.is_relative_to(one.dataset.tables)
+        keep = f"git add {one.table}" if in_git else f"dvc add {one.dataset.folder}"
+        print(f"written: {one.table}; next: {keep}", file=sys.stderr)
+
+
+class Adopted(NamedTuple):
+    """New corrections of a dataset, by path."""
+
+    dataset: Dataset
+    table: Path
+    rows: dict[str, tuple[str, ...]]  # of the table
+    before: dict[str, int]  # as far as crops had labels
+    given: dict[str, int]
+
+
+def adopt(dataset: Dataset, crops: dict[str, list[SavedLabel]], files: Sequence[Path]) -> Adopted:
+    """Return the corrections of a dataset with the labels of `crops`; refuse those in doubt.
+
+    Args:
+        files: the tables that the page has saved.
+    """
     if dataset.card.corrections is None:
         raise UserError(
             f"{dataset.card_path} names no table of corrections; add the line "
@@ -56,13 +90,11 @@ def main() -> None:
             f"{dataset.card_path}: corrections is {dataset.card.corrections}; adopt writes CSV, so "
             "save the table as .csv, and name that"
         )
-    refuse_outputs({"corrections": table}, arguments.files)
+    refuse_outputs({"corrections": table}, files)
+    refuse_words(dataset, [one for own in crops.values() for one in own])
     listing = list_images(dataset.folder)
-    listing.refuse_problems()
-    labels = [one for file in arguments.files for one in read_saved_labels(file)]
-    refuse_words(dataset, labels)
-    crops = find_crops(dataset, listing, labels)
-    published = published_labels(dataset, listing)
+    rule = read_params("manifest", ManifestParameters).rule
+    before = read_label_source(dataset, listing, rule).labels
     rows = read_adopted(dataset, listing) if table.exists() else {}
     earlier = {path: int(row[0]) for path, row in rows.items()}
     refuse(
@@ -74,11 +106,8 @@ def main() -> None:
     for path, own in crops.items():
         if not rows.get(path, ("", ""))[1]:
             rows[path] = as_row(own)
-    write_table(table, ("path", "label", *ABOUT), ([path, *rows[path]] for path in sorted(rows)))
-    say(dataset, published | earlier, {path: own[0].label for path, own in crops.items()})
-    in_git = table.is_relative_to(dataset.tables)
-    keep = f"git add {table}" if in_git else f"dvc add {dataset.folder}"
-    print(f"written: {table}; next: {keep}", file=sys.stderr)
+    given = {path: own[0].label for path, own in crops.items()}
+    return Adopted(dataset, table, rows, before | earlier, given)
 
 
 def refuse_words(dataset: Dataset, labels: Iterable[SavedLabel]) -> None:
@@ -126,14 +155,6 @@ def find_crops(
     ]
     refuse(problems)
     return crops
-
-
-def published_labels(dataset: Dataset, listing: Listing) -> dict[str, int]:
-    """Return the label of each crop before corrections, as far as it has one."""
-    if dataset.card.labels is None:
-        return labels_from_folders(dataset, listing.images)
-    rule = read_params("manifest", ManifestParameters).rule
-    return labels_from_table(dataset, listing, rule).labels
 
 
 def read_adopted(dataset: Dataset, listing: Listing) -> dict[str, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
     python -m stages.card data/mine
     python -m stages.card data/mine --slide '{site}_{slide}_{number}' --title 'Nephrectomies, PAS'
+    python -m stages.card data/network/hospital-a      # a shard of the joined dataset data/network
 
 The folder has the crops in two class folders, or with a table of labels. What the names do not tell
 is asked if this runs in a terminal, and must be given by an option otherwise. --slide says which
@@ -23,11 +24,10 @@ from stages.base.errors import UserError, run_program, warn
 from stages.base.files import replacing
 from stages.base.parameters import DatasetName
 from stages.dataset.card import Dataset, read_dataset
-from stages.intake.crops import assign_slides
-from stages.intake.label_table import TableLabels, labels_from_table
-from stages.intake.labels import labels_from_folders
+from stages.intake.label_table import read_label_source
 from stages.intake.listing import Listing, list_images, no_image
 from stages.intake.proposal import TableColumns, propose_labels, propose_slides, propose_words
+from stages.intake.slides import assign_slides
 
 SHOWN = 5
 # With fewer slides with sclerotic glomeruli, a fold has none.
@@ -38,8 +38,12 @@ def main() -> None:
     arguments = parse_arguments()
     folder: Path = arguments.folder
     card = folder.with_name(f"{folder.name}.yaml")
-    if not folder.is_dir() or folder.parent.name != "data":
-        raise UserError(f"{folder} must be a folder of crops in data/, such as data/mine")
+    is_shard = folder.parent.name != "data" and folder.parent.parent.name == "data"
+    if not folder.is_dir() or not (is_shard or folder.parent.name == "data"):
+        raise UserError(
+            f"{folder} must be a folder of crops in data/, such as data/mine, or a shard there, "
+            "such as data/network/hospital-a"
+        )
     try:
         TypeAdapter(DatasetName).validate_python(folder.name)
     except ValidationError:
@@ -55,6 +59,8 @@ def main() -> None:
     if not listing.images:
         raise no_image(folder)
     fields = propose(listing, arguments)
+    if not is_shard:
+        fields["license"] = "not to be published"
     try:
         with replacing(card) as file:
             yaml = YAML()
@@ -66,7 +72,8 @@ def main() -> None:
         # Also at Ctrl-C: a card that was not checked must not stay.
         card.unlink(missing_ok=True)
         raise
-    print(f"written: {card}; next: dvc add {folder}")
+    whole = f", and list it in shards of {folder.parent}.yaml" if is_shard else ""
+    print(f"written: {card}; next: dvc add {folder}{whole}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -107,7 +114,7 @@ def propose(listing: Listing, arguments: argparse.Namespace) -> dict[str, Any]:
     if not of_slides:
         found = arguments.slide or propose_slides(images, fields.get("classes", []))
         fields["group"] = arguments.slide or ask("slide", found)
-    return fields | {"license": "not to be published"}
+    return fields
 
 
 def ask(name: str, proposed: str | None) -> str:
@@ -126,11 +133,7 @@ def ask(name: str, proposed: str | None) -> str:
 
 def say(dataset: Dataset, listing: Listing) -> None:
     """Print what the card makes of the folder, and warn of what cannot work."""
-    found = (
-        labels_from_table(dataset, listing)
-        if dataset.card.labels
-        else TableLabels(labels_from_folders(dataset, listing.images), {}, {})
-    )
+    found = read_label_source(dataset, listing)
     slides = assign_slides(dataset, listing.images, found.groups)
     for path in listing.images[:: max(1, len(listing.images) // SHOWN)][:SHOWN]:
         slide, site = slides[path]

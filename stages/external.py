@@ -95,7 +95,7 @@ def main() -> None:
     results["calibration_sha256"] = sha256(arguments.model / CALIBRATION.name)
     results["corrected_labels"] = sum(crop.label != crop.published for crop in crops)
     results["trained_on"] = len(made.rows) - len(crops)
-    if readers := dataset.card.readers:
+    if readers := dataset.readers:
         labeled, left_out = (
             crops_read(readers, [one.readings for one in some], [one.slide for one in some])
             for some in (crops, never_seen(made.no_consensus, found.crops, classifier.seen))

@@ -34,33 +34,35 @@ DRAWN_SIZES = 2000  # points of the scatter plot, at most
 def main() -> None:
     params = read_params("manifest", ManifestParameters)
     dataset = read_dataset(read_dataset_name())
-    card = dataset.card
-    if params.rule.reader and not card.readers:
+    card, readers = dataset.card, dataset.readers
+    if params.rule.reader and not readers:
         # An external dataset may have this reader.
         warn(
             f"params.yaml: manifest.consensus {params.consensus} does not matter here: "
             f"{dataset.card_path} names no readers"
         )
-    warn_if_tables_uncommitted(dataset)
+    for part in dataset.parts:
+        warn_if_tables_uncommitted(part)
     files = read_files(dataset.name)
     made = make_manifest(dataset, UNREADABLE, params.skips_unreadable, params.rule, files)
     rows = made.rows
-    write_manifest(MANIFEST, card.readers, rows)
+    write_manifest(MANIFEST, readers, rows)
     fields = {name: getattr(card, name) for name in UsedCard.Card.model_fields}
     write_used_card(dataset.name, UsedCard.Card(**fields))
     write_table(UNREADABLE, Unreadable._fields, made.unreadable)
-    write_no_consensus(NO_CONSENSUS, card.readers, made.no_consensus)
+    write_no_consensus(NO_CONSENSUS, readers, made.no_consensus)
     drawn = rows[:: -(-len(rows) // DRAWN_SIZES)]
     sizes = ((row.width, row.height, row.label) for row in drawn)
     write_table(CROP_SIZES, ("width", "height", "label"), sizes)
     positives = sum(row.label for row in rows)
     slides = len({row.slide for row in rows})
     corrected = sum(row.label != row.published for row in rows)
-    labels = f"; {corrected} labels corrected by {card.corrections}" if corrected else ""
+    tables = ", ".join(filter(None, (part.card.corrections for part in dataset.parts)))
+    labels = f"; {corrected} labels corrected by {tables}" if corrected else ""
     counts = f"{len(rows)} glomeruli, {positives} of them globally sclerotic, {slides} slides"
     print(f"{card.title}: {counts}{labels}")
-    if card.readers:
-        print(about_readers(card.readers, made, params.rule))
+    if readers:
+        print(about_readers(readers, made, params.rule))
 
 
 def about_readers(readers: list[str], made: Manifest, rule: Consensus) -> str:

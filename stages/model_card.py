@@ -77,10 +77,10 @@ def training_data(
             lines.append(f"- {name}: {' '.join(value.split())}")
     files = len(cohort.paths) + unreadable + no_consensus
     lines.append(f"- {files} files, of which {unreadable} were left out because they do not open")
-    if card.readers:
+    if dataset.readers:
         lines.append(
-            f"- labels: `{consensus}` of {len(card.readers)} readers; {no_consensus} files without "
-            "a consensus were left out"
+            f"- labels: `{consensus}` of {len(dataset.readers)} readers; {no_consensus} files "
+            "without a consensus were left out"
         )
     if corrected := int(np.sum(cohort.labels != cohort.published)):
         lines.append(f"- {corrected} labels are corrections of the published ones")

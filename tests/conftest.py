@@ -163,20 +163,30 @@ def save_crop(path: Path, seed: int, size: tuple[int, int] = (12, 9), mode: str 
     return path
 
 
-def make_classes(name: str = "small", slides: int = 6, each: int = 4) -> Path:
+def make_classes(name: str = "small", slides: int = 6, each: int = 4, seed: int = 0) -> Path:
     """Make data/<name>: `slides` slides of `each` crops, the first crop of a slide sclerotic, and
-    its card.
+    its card. Another seed gives other pictures.
     """
     folder = Path("data") / name
     for slide in range(slides):
         for number in range(each):
             kind = "GS" if number == 0 else "nonGS"
-            save_crop(folder / kind / f"s{slide}-{number}.png", seed=100 * slide + number)
+            save_crop(folder / kind / f"s{slide}-{number}.png", seed + 100 * slide + number)
     Path(f"data/{name}.yaml").write_text(
         "title: small\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>s)\\d+)-\\d+\\.\\w+$'\n"
     )
     set_params({"data": name})
     return folder
+
+
+def make_shards(*names: str, slides: int = 3) -> Path:
+    """Make the joined dataset data/network of `names`, each made by `make_classes`."""
+    for number, name in enumerate(names, start=1):
+        make_classes(f"network/{name}", slides=slides, seed=1000 * number)
+    listed = ", ".join(names)
+    Path("data/network.yaml").write_text(f"title: Our network\nshards: [{listed}]\n")
+    set_params({"data": "network"})
+    return Path("data/network")
 
 
 def make_table(rows: str, names: list[str], name: str = "table", card: str = "") -> Path:

@@ -282,6 +282,41 @@ def test_own_data_in_five_lines(workspace):
     assert "Ran experiment(s): own" in output
 
 
+def test_one_of_three_shards_is_changed(workspace):
+    """Git has the cards and the notes of DVC, which sees the change in the folder of the whole."""
+    for number, name in enumerate(("a", "b", "c")):
+        for slide in range(3):
+            for crop, kind in enumerate(("sclerotic", "healthy", "healthy")):
+                path = Path(f"data/network/{name}/{kind}/s{slide}_{crop}.png")
+                save_crop(path, seed=1000 * number + 10 * slide + crop)
+        Path(f"data/network/{name}.yaml").write_text(
+            "title: t\nclasses: [healthy, sclerotic]\ngroup: '{slide}_{number}'\n"
+        )
+    Path("data/network.yaml").write_text("title: Ours\nshards: [a, b, c]\n")
+    dvc("add", "-q", "data/network/a", "data/network/b", "data/network/c")
+    git("add", "-A")
+    assert sorted(git("diff", "--name-only", "--cached", "--", "data").split()) == [
+        "data/network.yaml",
+        *(f"data/network/{name}.{kind}" for name in "abc" for kind in ("dvc", "yaml")),
+    ]
+    set_params({"data": "network"})
+    git("commit", "-q", "-a", "-m", "A network")
+    assert stages_run(dvc("repro", "split")) == ["crops", "manifest", "split"]
+    Path("data/network/b/sclerotic/s0_0.png").unlink()
+    again = dvc("repro", "split")
+    assert "`dvc add data/network/b`" in again and "dvc add data/network`" not in again
+    assert "Ours: 26 glomeruli, 8 of them globally sclerotic, 9 slides" in again
+    assert git("diff", "--name-only", "--", "data").split() == ["data/network/b.dvc"]
+    # In the folder of an experiment, too.
+    Path("data/network/c/sclerotic/s0_0.png").unlink()
+    dvc("add", "-q", "data/network/c")
+    git("commit", "-q", "-a", "-m", "Two shards are changed")
+    shutil.rmtree("data/network/a")
+    dvc("checkout", "-q", "data/network/a.dvc")
+    temporary = dvc("exp", "run", "--temp", "-n", "changed", "split")
+    assert "Ours: 25 glomeruli, 7 of them globally sclerotic, 9 slides" in temporary
+
+
 def test_three_readers(workspace):
     """Two of whom err on every fifth crop, and one has not read every seventh."""
     crops = sorted(path.relative_to("data/demo") for path in Path("data/demo").rglob("*.png"))

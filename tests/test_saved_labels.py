@@ -20,7 +20,7 @@ from stages.intake.label_table import labels_from_table
 from stages.intake.listing import list_images
 from stages.intake.saved_labels import COLUMNS
 from stages.measures.readers import cohen_kappa
-from tests.conftest import make_classes, make_table
+from tests.conftest import make_classes, make_shards, make_table
 from tests.repositories import make_another_laboratory, run_program
 
 WORDS = ("not sclerotic", "sclerotic")
@@ -187,6 +187,27 @@ def test_adopt_needs_a_card_that_names_the_table(run, workplace):
         file.write("corrections: corrections.xlsx\n")
     with pytest.raises(UserError, match="corrections is corrections.xlsx; adopt writes CSV"):
         run(stages.adopt, "data/small", save("a.csv", {"GS/s0-0.png": 1}))
+
+
+def test_adopts_labels_into_the_tables_of_shards(run, workplace):
+    folder = make_shards("a", "b", "c")
+    for name in ("a", "b"):
+        with (folder / f"{name}.yaml").open("a") as file:
+            file.write("corrections: corrections.csv\n")
+    labels = {"a/GS/s0-0.png": 0, "b/nonGS/s0-1.png": 1, "b/GS/s1-0.png": 1}
+    with pytest.raises(UserError, match="data/network/c.yaml names no table of corrections"):
+        run(stages.adopt, "data/network", save("bad.csv", labels | {"c/GS/s0-0.png": 0}, folder))
+    assert not (folder / "a/corrections.csv").exists()
+    run(stages.adopt, "data/network", save("a.csv", labels, folder))
+    assert read_table(folder / "a/corrections.csv", ["path"]) == [["GS/s0-0.png"]]
+    rows = read_table(folder / "b/corrections.csv", ("path", "label"))
+    assert rows == [["GS/s1-0.png", "nonGS/s0-1.png"], ["1", "1"]]
+    found = make_manifest(read_dataset("network"), Path("unreadable.csv")).rows
+    changed = {row.path: row.label for row in found if row.label != row.published}
+    assert changed == {"a/GS/s0-0.png": 0, "b/nonGS/s0-1.png": 1}
+    # A page of one shard.
+    run(stages.adopt, "data/network/a", save("own.csv", {"GS/s2-0.png": 0}, folder / "a"))
+    assert read_table(folder / "a/corrections.csv", ["path"])[0] == ["GS/s0-0.png", "GS/s2-0.png"]
 
 
 def test_adopt_knows_the_words_of_a_model_without_own_ones(run, small):

@@ -1,19 +1,23 @@
 """The card of a dataset, data/<name>.yaml: where labels, slides and sites come from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from stages.base.errors import UserError
-from stages.base.parameters import Parameters, check, read_yaml
+from stages.base.errors import UserError, refuse
+from stages.base.parameters import DatasetName, Parameters, check, read_yaml
 from stages.dataset.polarity import names_the_others, order_doubt
-from stages.dataset.slides import NO_GROUP, SlidePattern, nfc, slide_pattern
+from stages.dataset.slides import NO_GROUP, SlidePattern, nfc, slide_pattern, written_alike
 
-# Folders and columns are often called 0 and 1, which without quotes are numbers in YAML.
+# The folder in data/ of the tables of labels that git keeps.
 TABLES = "labels"
+# Folders and columns are often called 0 and 1, which without quotes are numbers in YAML.
 Name = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+# What only the card of a joined dataset has, for all of its shards, and what only its shards have.
+OF_THE_WHOLE = ("shards", "locked_test", "source", "license", "citation", "drawn")
+OF_EACH_SHARD = ("classes", "labels", "columns", "positive", "corrections", "group")
 
 
 class Columns(Parameters):
@@ -63,7 +67,7 @@ class Columns(Parameters):
 
 
 class CardFields(Parameters):
-    """The fields of a card: `classes`, `labels` or both; `group` or `columns.slide`.
+    """The fields of a card: `classes`, `labels` or both; `group` or `columns.slide`; or `shards`.
 
     Attributes:
         classes: folders of labels 0 and 1; `*/sclerotic` is a folder in the folder of any patient.
@@ -75,6 +79,7 @@ class CardFields(Parameters):
         locked_test: names of slides, or patterns such as `S26-*`, that no fold contains; see
             `split.test`.
         drawn: whether the crops are drawn, so that a model of them must not predict patients'.
+        shards: the folders in the dataset's folder that it joins, each of which has a card there.
     """
 
     title: str
@@ -89,6 +94,7 @@ class CardFields(Parameters):
     license: str | None = None
     citation: str | None = None
     drawn: bool = False
+    shards: list[DatasetName] | None = Field(default=None, min_length=1)
 
     @field_validator("classes")
     @classmethod
@@ -113,8 +119,23 @@ class CardFields(Parameters):
             slide_pattern(group)
         return group
 
+    @field_validator("shards")
+    @classmethod
+    def _apart(cls, shards: list[str] | None) -> list[str] | None:
+        keys = [as_key(name) for name in shards or []]
+        if twice := [name for name, key in zip(shards or [], keys) if keys.count(key) > 1]:
+            raise ValueError(f"{' and '.join(twice)} are one name, or differ only by case")
+        return shards
+
     @model_validator(mode="after")
     def _labels_and_slides(self) -> "CardFields":
+        if self.shards is not None:
+            if given := [key for key in OF_EACH_SHARD if getattr(self, key) is not None]:
+                raise ValueError(
+                    f"`{given[0]}:` does not go with `shards:`; it belongs in the card of each "
+                    f"shard, such as {self.shards[0]}.yaml"
+                )
+            return self
         if self.classes is None and self.labels is None:
             raise ValueError(
                 "a card has either `classes: [folder of label 0, folder of label 1]` or "
@@ -195,17 +216,29 @@ def _check_inside(name: str) -> None:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder of images with its card."""
+    """A folder of images with its card, or several that are joined.
+
+    Attributes:
+        tables: the folder of tables that git keeps, data/labels/.
+        shards: the datasets that this one joins, in `folder`; empty if it has images of its own.
+    """
 
     name: str
     folder: Path
     card_path: Path
     card: CardFields
+    tables: Path
+    shards: tuple["Dataset", ...] = ()
 
     @property
-    def tables(self) -> Path:
-        """The folder of tables that git keeps, data/labels/, next to the dataset's own."""
-        return self.folder.parent / TABLES
+    def parts(self) -> tuple["Dataset", ...]:
+        """The datasets with images: the shards, or this one."""
+        return self.shards or (self,)
+
+    @property
+    def readers(self) -> list[str]:
+        """The columns of several readers' labels, of all parts."""
+        return list(dict.fromkeys(reader for part in self.parts for reader in part.card.readers))
 
     def error(self, key: str, message: str) -> UserError:
         """Return an error that quotes the card's line of `key`, such as `columns.slide`."""
@@ -219,22 +252,58 @@ class Dataset:
 
 
 def read_dataset(name: str, root: str | Path = "data") -> Dataset:
-    """Return the dataset data/<name>/ with its card data/<name>.yaml.
+    """Return the dataset data/<name>/ with its card data/<name>.yaml, and with its shards.
 
     Raises:
-        UserError: the folder or the card does not exist, or the card is invalid.
+        UserError: the folder or the card of it or of a shard does not exist, a card is invalid, or
+            the shards cannot be joined.
     """
-    folder, card_path = Path(root) / name, Path(root) / f"{name}.yaml"
-    if not card_path.is_file():
-        cards = ", ".join(sorted(path.stem for path in Path(root).glob("*.yaml"))) or "none"
+    root = Path(root)
+    dataset = _read_dataset(name, root, root, f"params.yaml: data is {name!r}")
+    shards = []
+    for shard in dataset.card.shards or []:
+        listed = f"{dataset.card_path}: shards has {shard!r}"
+        shards.append(one := _read_dataset(shard, dataset.folder, root, listed))
+        for key in OF_THE_WHOLE:
+            if key in one.card.model_fields_set:
+                raise one.error(key, f"it belongs in {dataset.card_path}, for all shards")
+    joined = replace(dataset, shards=tuple(shards))
+    with_readers = [part.name for part in joined.parts if part.card.readers]
+    if with_readers and (without := {part.name for part in joined.parts} - {*with_readers}):
         raise UserError(
-            f"{card_path} does not exist; params.yaml: data is {name!r}, and the datasets with a "
-            f"card are: {cards}"
+            f"{dataset.card_path}: {with_readers[0]} has the labels of several readers, and "
+            f"{min(without)} has not; all shards must have them, or none"
+        )
+    refuse(
+        f"{dataset.card_path}: the readers {alike} may be the same; spell them alike in all shards"
+        for alike in written_alike(joined.readers)
+    )
+    return joined
+
+
+def read_dataset_in(folder: Path) -> Dataset:
+    """Return the dataset in a folder such as data/mine, or the shard in data/network/hospital-a."""
+    whole = folder.parent
+    if not Path(f"{whole}.yaml").is_file():
+        return read_dataset(folder.name, whole)
+    joined = read_dataset(whole.name, whole.parent)
+    for shard in joined.shards:
+        if shard.name == folder.name:
+            return shard
+    raise UserError(f"{folder}: {joined.card_path} does not list it in `shards:`")
+
+
+def _read_dataset(name: str, parent: Path, root: Path, asked: str) -> Dataset:
+    folder, card_path = parent / name, parent / f"{name}.yaml"
+    if not card_path.is_file():
+        cards = ", ".join(sorted(path.stem for path in parent.glob("*.yaml"))) or "none"
+        raise UserError(
+            f"{card_path} does not exist; {asked}, and the datasets with a card are: {cards}"
         )
     card = check(read_yaml(card_path), CardFields, str(card_path))
     if card.classes and card.positive is not None and nfc(card.positive) == nfc(card.classes[0]):
         card = card.model_copy(update={"classes": card.classes[::-1]})
-    if not folder.is_dir():
+    if not (folder.is_dir() or card.shards):
         tracked = Path(f"{folder}.dvc")
         pull = f"`dvc pull {tracked}` brings it (unless .dvcignore holds a line for it: see there)"
         pull = f"{pull}; or " if tracked.is_file() else ""
@@ -243,4 +312,4 @@ def read_dataset(name: str, root: str | Path = "data") -> Dataset:
             f"{folder} is not a folder; {pull}bring the images that {card_path} describes{source} "
             f"there, and `dvc add {folder}`"
         )
-    return Dataset(name, folder, card_path, card)
+    return Dataset(name, folder, card_path, card, root / TABLES)

@@ -60,6 +60,19 @@ class Files(NamedTuple):
     others: dict[str, str]
     ignored: list[str]
 
+    def below(self, folder: str) -> "Files":
+        """Return what is below one of the folders, by the path relative to that."""
+        start = f"{folder}/"
+
+        def cut(path: str) -> str:
+            return path.removeprefix(start)
+
+        return Files(
+            [one._replace(path=cut(one.path)) for one in self.crops if one.path.startswith(start)],
+            {cut(path): one for path, one in self.others.items() if path.startswith(start)},
+            [cut(path) for path in self.ignored if path.startswith(start)],
+        )
+
 
 class CropsCard(BaseModel):
     """data/crops.json: the dataset of data/crops.csv, and the rest of `Files`."""

@@ -157,4 +157,5 @@ def _not_in_git(path: str, files: list[str], of_dvc: list[str], added: bool) -> 
             return [f"{path}: DVC ignores {path}.dvc; remove its line in .dvcignore"]
         return [f"{path}: neither DVC nor git tracks it; `dvc add {path}` and commit {path}.dvc"]
     more = f", and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-    return [f"{unknown[0]}{more}: git does not track it; `git add` and commit it"]
+    advice = "`git add` it (if it is a crop, `dvc add` its folder) and commit"
+    return [f"{unknown[0]}{more}: git does not track it; {advice}"]

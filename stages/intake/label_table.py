@@ -9,7 +9,7 @@ from stages.base.parameters import quoted
 from stages.dataset.card import Dataset
 from stages.dataset.readings import NOT_READ, CropReadings
 from stages.dataset.slides import nfc
-from stages.intake.labels import Labels, print_counts
+from stages.intake.labels import Labels, labels_from_folders, print_counts
 from stages.intake.listing import Listing, find_table
 from stages.intake.names import Names
 from stages.intake.readers import MAJORITY, Consensus, warn_of_opposite
@@ -35,6 +35,15 @@ class TableLabels(NamedTuple):
     labels: dict[str, int]
     groups: Groups
     readings: dict[str, CropReadings]
+
+
+def read_label_source(
+    dataset: Dataset, listing: Listing, consensus: Consensus = MAJORITY
+) -> TableLabels:
+    """Return the label of each image by what the card names: a table, or else class folders."""
+    if dataset.card.labels is None:
+        return TableLabels(labels_from_folders(dataset, listing.images), {}, {})
+    return labels_from_table(dataset, listing, consensus)
 
 
 def labels_from_table(

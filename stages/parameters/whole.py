@@ -5,8 +5,9 @@ be light: each program waits for them.
 """
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from stages.base.parameters import DatasetName, Parameters, check
 from stages.images.parameters import PadParameters
@@ -35,6 +36,13 @@ class Whole(Parameters):
     evaluate: EvaluateParameters
     external: list[DatasetName]
     climb: ClimbParameters
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one_name(cls, name: Any) -> Any:
+        if isinstance(name, list):
+            raise ValueError("it must be one name; `shards:` in its card joins several folders")
+        return name
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Whole":

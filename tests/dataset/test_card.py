@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
+from tests.conftest import make_shards
 from tests.repositories import PROJECT
 
 TABLE = "title: t\nlabels: l.csv\ncolumns: {name: n, label: y}\n"
@@ -87,6 +88,46 @@ def test_card_and_folder_must_be_there(workplace):
     Path("data/d.yaml").write_text(TABLE + "group: '(?P<slide>.)'\n")
     with pytest.raises(UserError, match=r"data/d is not a folder"):
         read_dataset("d")
+
+
+@pytest.mark.parametrize(
+    ("whole", "shard", "said"),
+    [
+        ("shards: []", "", "shards is []"),
+        ("shards: [../a]", "", "shards.0 is '../a'"),
+        ("shards: [a, a]", "", "shards is ['a', 'a']; a and a are one name"),
+        ("shards: [a, A]", "", "a and A are one name, or differ only by case"),
+        ("shards: [a]\ngroup: none", "", "`group:` does not go with `shards:`; it belongs in"),
+        ("shards: [a, c]", "", "data/network/c.yaml does not exist; data/network.yaml: shards has"),
+        ("shards: [a, d]", "", "data/network/d is not a folder; bring the images that"),
+        ("shards: [a, b]", "shards: [x]", "`shards: [x]`: it belongs in data/network.yaml"),
+        ("shards: [a, b]", "license: ours", "b.yaml, line 4: `license: ours`: it belongs in data/"),
+        ("shards: [a, b]", "drawn: true", "`drawn: true`: it belongs in data/network.yaml"),
+        ("shards: [a, b]", "licence: ours", "data/network/b.yaml: licence is not a parameter here"),
+    ],
+)
+def test_what_the_card_of_a_joined_dataset_cannot_say(workplace, whole, shard, said):
+    card = (make_shards("a", "b") / "a.yaml").read_text()
+    Path("data/network.yaml").write_text(f"title: t\n{whole}\n")
+    Path("data/network/d.yaml").write_text(card)
+    Path("data/network/b.yaml").write_text(
+        f"title: b\n{shard}\n" if "shards" in shard else card + shard + "\n"
+    )
+    with pytest.raises(UserError) as error:
+        read_dataset("network")
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_shards_with_and_without_readers_cannot_be_joined(workplace):
+    folder = make_shards("a", "b", "c")
+    for name, readers in (("a", "anna, ben"), ("b", "carl, Anna ")):
+        card = f"labels: l.csv\ncolumns: {{name: n, readers: [{readers}]}}\ngroup: none\n"
+        (folder / f"{name}.yaml").write_text(f"title: t\n{card}")
+    with pytest.raises(UserError, match="a has the labels of several readers, and c has not"):
+        read_dataset("network")
+    Path("data/network.yaml").write_text("title: t\nshards: [a, b]\n")
+    with pytest.raises(UserError, match="the readers 'Anna' and 'anna' may be the same"):
+        read_dataset("network")
 
 
 def test_an_error_quotes_the_line(workplace):

@@ -1,0 +1,128 @@
+"""The slide and site of each crop of a dataset, as its card finds them, and what is doubtful."""
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Literal
+
+from stages.base.errors import UserError, refuse, warn
+from stages.base.parameters import quoted
+from stages.dataset.card import Dataset
+from stages.dataset.slides import NO_GROUP, is_no_name, nfc, written_alike
+from stages.intake.label_table import Groups
+
+# If more than the share of slides have one crop, the pattern probably does not find patients. With
+# fewer slides than the count, that all have one crop may be chance.
+MOSTLY_SINGLE, FEW_SLIDES = 0.9, 10
+
+
+def assign_slides(
+    dataset: Dataset, paths: Iterable[str], groups: Groups
+) -> dict[str, tuple[str, str]]:
+    """Return (slide, site) of each path, from the table of labels or else from the file's name.
+
+    Args:
+        groups: (slide, site) by path, as far as the table has columns for them.
+    """
+    paths, pattern = list(paths), dataset.card.pattern
+    try:
+        named = pattern.match_all(paths) if pattern else {}
+    except UserError as error:
+        raise dataset.error("group", str(error)) from None
+    slides, slide_sites = {}, defaultdict(set)
+    each_apart = dataset.card.group == NO_GROUP
+    for path in paths:
+        of_table, of_name = groups.get(path, ("", "")), named.get(path, ("", ""))
+        slide, site = (one or other for one, other in zip(of_table, of_name))
+        if not slide and each_apart:
+            slide = nfc(path)
+        slides[path] = (sys.intern(slide), sys.intern(site))
+        slide_sites[slide].add(site)
+    if unmatched := [path for path, (slide, _) in slides.items() if not slide]:
+        count = f" ({len(unmatched)} of {len(slides)} names do not)" if len(unmatched) > 1 else ""
+        raise dataset.error("group", f"it does not match {unmatched[0]}{count}")
+    _refuse_unknown(dataset, slides)
+    if pattern and pattern.of_path:
+        _refuse_class_in_slide(dataset, slide_sites)
+    # Keeping sites apart would tear apart a slide of several sites.
+    refuse(
+        f"slide {slide} is of several sites: {', '.join(sorted(sites))}"
+        for slide, sites in sorted(slide_sites.items())
+        if len(sites) > 1
+    )
+    _check_sizes(dataset, slides)
+    if not each_apart:
+        warn("slides that are kept apart, but may be the same", written_alike(slide_sites))
+    all_sites = {site for sites in slide_sites.values() for site in sites}
+    warn("sites that are kept apart, but may be the same", written_alike(all_sites))
+    return slides
+
+
+def _error_of(dataset: Dataset, kind: Literal["slide", "site"], message: str) -> UserError:
+    """Return an error that quotes the card's line on slides or sites: `columns` or `group`."""
+    in_table = dataset.card.columns and getattr(dataset.card.columns, kind)
+    return dataset.error(f"columns.{kind}" if in_table else "group", message)
+
+
+def _refuse_unknown(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> None:
+    """Refuse unknown slides and sites, such as NA: all of them would be one patient."""
+    kinds: tuple[Literal["slide", "site"], ...] = ("slide", "site")
+    for place, kind in enumerate(kinds):
+        names = {pair[place] for pair in slides.values()}
+        if unknown := {name for name in names if name and is_no_name(name)}:
+            paths = [path for path, pair in slides.items() if pair[place] in unknown]
+            texts = " or ".join(map(quoted, sorted(unknown)))
+            what = "slide (or patient)" if kind == "slide" else kind
+            raise _error_of(
+                dataset,
+                kind,
+                f"the {kind} of {len(paths)} of {len(slides)} crops is {texts}, such as of "
+                f"{paths[0]}, which means unknown; name the {what} of each, or leave them out",
+            )
+
+
+def _check_sizes(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> None:
+    """Refuse slides of one crop each, which would put a patient's crops on both sides of a split.
+
+    A card may say that each crop is of another patient; then no slide may have two.
+    """
+    counts = Counter(slide for slide, _ in slides.values())
+    if dataset.card.group == NO_GROUP:
+        if shared := [path for path, (slide, _) in slides.items() if counts[slide] > 1]:
+            slide = quoted(slides[shared[0]][0])
+            raise dataset.error(
+                "group",
+                f"{shared[0]} shares its slide, {slide}, with another crop; remove the line",
+            )
+    elif FEW_SLIDES <= len(counts) == len(slides):
+        path, (slide, _) = next(iter(slides.items()))
+        raise _error_of(
+            dataset,
+            "slide",
+            f"each of the {len(slides)} crops is a separate slide, such as {quoted(slide)} of "
+            f"{path}, so that nothing keeps a patient's crops together; name what they share, or "
+            f"write `group: {NO_GROUP}` if no two crops are of one patient",
+        )
+    elif (single := sum(count == 1 for count in counts.values())) > max(
+        1, MOSTLY_SINGLE * len(counts)
+    ):
+        warn(
+            "do slides (or patients) have so few crops",
+            [f"{single} of {len(counts)} have one, of {len(slides)} crops"],
+        )
+
+
+def _refuse_class_in_slide(dataset: Dataset, slides: Iterable[str]) -> None:
+    """Refuse a pattern that takes the class folder into the slide: a patient would become two."""
+    names = dataset.card.classes or [] if dataset.card.labels is None else []
+    classes = {nfc(part) for name in names for part in PurePosixPath(name).parts} - {"*"}
+    without: dict[str, str] = {}
+    for slide in sorted(slides):
+        rest = "/".join(part for part in slide.split("/") if part not in classes)
+        if rest != slide and (other := without.setdefault(rest, slide)) != slide:
+            raise dataset.error(
+                "group",
+                f"the slide includes the class folder: {quoted(other)} and {quoted(slide)} would "
+                "be two slides; match only the folder of the patient",
+            )
