@@ -23,6 +23,7 @@ from stages.base.parameters import quoted, read_params
 from stages.dataset.card import Dataset, as_key, read_dataset_in
 from stages.dataset.cohort import CLASS_NAMES
 from stages.dataset.polarity import names_the_others, order_doubt
+from stages.images.archives import locate
 from stages.images.opening import load_image, pixel_digest
 from stages.intake.crops import refuse_unlisted
 from stages.intake.label_table import read_label_source
@@ -144,7 +145,7 @@ def find_crops(
             said = " and ".join(by_label[label] for label in (0, 1))
             problems.append(f"{path} is {said}; decide it together, and give one label")
     digests = on_all_cores(
-        lambda path: pixel_digest(load_image(dataset.folder / path)),
+        lambda path: pixel_digest(load_image(locate(dataset.folder, path))),
         [(path,) for path in crops],
         "checking",
     )

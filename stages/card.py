@@ -96,7 +96,11 @@ def propose(listing: Listing, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of the card."""
     folder, images = listing.folder, listing.images
     fields: dict[str, Any] = {"title": arguments.title or ask("title", folder.name)}
-    tables = [name for name in listing.others if name.lower().endswith((".csv", ".tsv", ".xlsx"))]
+    kinds = (".csv", ".tsv", ".xlsx")
+    # Those in archives are not read.
+    tables = [
+        name for name in listing.others if name.lower().endswith(kinds) and (folder / name).exists()
+    ]
     labels = propose_labels(folder, tables, images, arguments.classes)
     of_slides = None
     if isinstance(labels, TableColumns):

@@ -35,6 +35,7 @@ from stages.evaluation.results import (
     write_sites,
 )
 from stages.evaluation.scoring import score_crops
+from stages.images.archives import locate
 from stages.images.sheets import save_png
 from stages.intake.crops import (
     Manifest,
@@ -79,7 +80,7 @@ def main() -> None:
     made = make_manifest(dataset, unreadable_list, manifest.skips_unreadable, manifest.rule, found)
     crops = without_training_crops(dataset, made.rows, classifier.seen, params.trained_on)
     given = features_of(dataset, made, crops, embeddings) if embeddings else None
-    files = [dataset.folder / crop.path for crop in crops]
+    files = [locate(dataset.folder, crop.path) for crop in crops]
     opened = Crops(files, classifier.made, embeddings=given)
     y_score, problems, _, _ = score_crops(classifier, opened)
     refuse([problems[row] for row in sorted(problems)])

@@ -18,6 +18,7 @@ from stages.dataset.card import read_dataset
 from stages.experiments.inputs import digest
 from stages.experiments.label_issues import LabelIssue, find_label_issues, out_of_fold
 from stages.experiments.reading import named, read_experiments
+from stages.images.archives import locate
 from stages.images.opening import load_image
 from stages.images.sheets import contact_sheet, save_png
 
@@ -51,7 +52,9 @@ def main() -> None:
     paths, slides, y_true, y_score = out_of_fold(experiments)
     issues = find_label_issues(paths, slides, y_true, y_score)
     write_table(table, LabelIssue._fields, issues)
-    crops = [load_image(dataset.folder / issue.path).convert("RGB") for issue in issues[:ON_SHEET]]
+    crops = [
+        load_image(locate(dataset.folder, issue.path)).convert("RGB") for issue in issues[:ON_SHEET]
+    ]
     captions = [
         f"label {issue.label}, p = {issue.probability:.3f}\n{Path(issue.path).name}"
         for issue in issues[:ON_SHEET]

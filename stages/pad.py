@@ -16,6 +16,7 @@ from stages.base.packages import installed_versions
 from stages.base.parameters import read_dataset_name, read_params
 from stages.dataset.cohort import IMAGES, open_all_squares, write_squares_card
 from stages.dataset.crops import CROPS, read_crops
+from stages.images.archives import locate
 from stages.images.padding import Crop, pad_all, padding_picture
 from stages.images.parameters import PadParameters
 from stages.images.sheets import save_png
@@ -32,7 +33,7 @@ def main() -> None:
     crops = [crop for crop in read_crops() if not crop.problem]
     if not crops:
         raise UserError(f"{CROPS}: no image of {folder} opens; the table says why")
-    files = [Crop(folder / crop.path, crop.pixels_sha256) for crop in crops]
+    files = [Crop(locate(folder, crop.path), crop.pixels_sha256) for crop in crops]
     made_with = [mode, size, installed_versions("images", "numbers")]
     of_all = fingerprint(made_with, code_files())
     keys = row_keys(of_all, (crop.pixels_sha256 for crop in crops))

@@ -8,8 +8,7 @@
 
 The predictions are written to evaluation.csv. Crops are prepared like the training crops of the
 model, and its own threshold decides. `uncertain` is 1 if the probability is too near the threshold:
-a pathologist should look. --model is a folder like models/ of this repository, such as one that
-`dvc get <repository> models` fetched.
+a pathologist should look. --model is a folder like models/, as `dvc get <repository> models` gives.
 """
 
 import argparse
@@ -50,6 +49,7 @@ from stages.evaluation.predictions import (
 )
 from stages.evaluation.scoring import score_crops
 from stages.evaluation.slide_names import find_slides
+from stages.images.archives import locate, on_disk
 from stages.intake.embeddings import match_embeddings
 from stages.intake.labels import read_labels
 from stages.intake.names import Names
@@ -68,7 +68,7 @@ from stages.slides.places import (
 def main() -> None:
     arguments = parse_arguments()
     folder, names, columns = find_crops(arguments.source, arguments.labels)
-    crops = [folder / name for name in names]
+    crops = [locate(folder, name) for name in names]
     places = find_places(folder, names, columns) if arguments.geojson else {}
     options = {
         "--output": arguments.output,
@@ -79,9 +79,9 @@ def main() -> None:
         f"--geojson of {image}": file for image, file in files_of(arguments.geojson, places).items()
     }
     outputs = output_files(options, proposes=arguments.propose is not None)
-    read = [arguments.source, arguments.labels or arguments.source, *crops, *place_files(folder)]
-    read = [path for path in [*read, *files_of_model(arguments)] if path.is_file()]
-    refuse_outputs(outputs, read)
+    read = [arguments.source, arguments.labels or arguments.source, *place_files(folder)]
+    read += [*map(on_disk, crops), *files_of_model(arguments)]
+    refuse_outputs(outputs, read := [path for path in read if path.is_file()])
     if arguments.html:
         refuse_pages(arguments.html, [*read, *outputs.values()])
     labels = {}

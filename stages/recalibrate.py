@@ -37,6 +37,7 @@ from stages.evaluation.recalibrated import (
 )
 from stages.evaluation.scoring import score_crops
 from stages.evaluation.slide_names import find_slides
+from stages.images.archives import locate
 from stages.intake.embeddings import match_embeddings
 from stages.intake.labels import read_labels
 from stages.intake.names import Names
@@ -111,7 +112,7 @@ def main() -> None:
     if expected := classifier.made.embeddings:
         of_all_crops = match_embeddings(arguments.embeddings, crops, folder, expected.length)
         features = of_all_crops[[crops.index(name) for name in names]]
-    files = [folder / name for name in names]
+    files = [locate(folder, name) for name in names]
     opened = Crops(files, classifier.made, embeddings=features)
     scores = score_crops(classifier, opened)
     refuse([scores.problems[row] for row in sorted(scores.problems)])

@@ -28,6 +28,7 @@ from stages.evaluation.templates import page_templates
 from stages.evaluation.thumbnails import embedded
 from stages.experiments.markdown import BY_SITE, markdown_table, site_table, three_digits
 from stages.experiments.reading import Experiment
+from stages.images.archives import File, locate
 from stages.images.opening import load_image
 from stages.measures.percentages import LIMITS
 from stages.measures.scores import WITHIN_FOLDS, confusion, title
@@ -178,7 +179,7 @@ def _mistakes(found: Assessment, folder: Path) -> list[dict[str, Any]]:
     for label, ((kind, truth), rows) in zip((1, 0), zip(KINDS, found.mistakes)):
         figures = [
             _figure(
-                folder / found.crops[row],
+                locate(folder, found.crops[row]),
                 [f"p = {sample.y_score[row]:.3f}", f"slide {sample.slides[row]}"],
             )
             for row in rows
@@ -191,14 +192,14 @@ def _mistakes(found: Assessment, folder: Path) -> list[dict[str, Any]]:
 def _issues(found: Assessment, folder: Path) -> list[dict[str, Any]]:
     return [
         _figure(
-            folder / one.path,
+            locate(folder, one.path),
             [f"labeled {CLASSES[one.label]}, p = {one.probability:.3f}", f"slide {one.slide}"],
         )
         for one in found.issues[:SHOWN_ISSUES]
     ]
 
 
-def _figure(file: Path, caption: Sequence[str]) -> dict[str, Any]:
+def _figure(file: File, caption: Sequence[str]) -> dict[str, Any]:
     picture = load_image(file).convert("RGB")
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     source = embedded(picture, "webp", quality=QUALITY)

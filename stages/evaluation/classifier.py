@@ -17,6 +17,7 @@ from stages.base.errors import UserError, refuse, warn
 from stages.base.files import Sha256, is_number, sha256
 from stages.base.packages import warn_of_other_versions
 from stages.dataset.seen import CROPS, Seen, read_crops
+from stages.images.archives import File
 from stages.images.opening import doubts_of, load_image, pixel_digest
 from stages.images.parameters import Mode
 from stages.images.squares import make_square
@@ -221,7 +222,7 @@ class Crops:
 
     def __init__(
         self,
-        files: Sequence[str | Path],
+        files: Sequence[str | File],
         made: ModelCard,
         load: Callable[[int], Image.Image] | None = None,
         embeddings: np.ndarray | None = None,

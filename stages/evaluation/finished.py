@@ -12,6 +12,7 @@ from typing import BinaryIO
 from stages.base.errors import UserError
 from stages.base.fingerprint import STAGES, fingerprint
 from stages.evaluation.scoring import Scored
+from stages.images.archives import File
 from stages.measures.novelty import NOVELTY
 from stages.model.file import MODEL
 from stages.model.folder import CARD
@@ -60,7 +61,7 @@ class Finished:
                 return
             self._whole += len(line)
 
-    def find(self, crop: Path) -> Scored | None:
+    def find(self, crop: File) -> Scored | None:
         """Return the scores of a crop; None if there are none of its present file.
 
         Call it before the crop is opened and before `add`.
@@ -71,7 +72,7 @@ class Finished:
         known, scored = self._known.get(str(crop), (None, None))
         return scored if known == stat else None
 
-    def add(self, crops: Iterable[tuple[Path, Scored]]) -> None:
+    def add(self, crops: Iterable[tuple[File, Scored]]) -> None:
         """Append the scores of crops."""
         if not self._stream:
             self.file.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from stages.evaluation.classifier import DRAWN, Classifier
 from stages.evaluation.predictions import Prediction, SlideCount, count_slides
 from stages.evaluation.templates import page_templates
 from stages.evaluation.thumbnails import thumbnails
+from stages.images.archives import locate
 from stages.measures.decision import Decision, confidence
 from stages.measures.novelty import OUT_OF_DISTRIBUTION
 from stages.measures.percentages import POINTS, WEIGHTS
@@ -294,7 +295,7 @@ def _crops(
     probability = np.array([one.probability for one in order], dtype=np.float64)
     distances = confidence(probability, classifier.decision.threshold)
     natives = natives_folder(path)
-    pictures = thumbnails([folder / one.name for one in order], natives, classifier)
+    pictures = thumbnails([locate(folder, one.name) for one in order], natives, classifier)
     for drawn, one, distance in zip(pictures, order, distances):
         wrong = one.label not in (None, one.predicted)
         is_novel = one.novelty is not None and one.novelty > OUT_OF_DISTRIBUTION

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from stages.images.archives import locate
 from stages.images.opening import load_image
 from stages.images.sheets import contact_sheet
 
@@ -44,7 +45,7 @@ def mistakes_picture(
     crops, captions = [], []
     for (kind, truth), rows in zip(KINDS, mistakes):
         for row in rows:
-            crops.append(load_image(folder / paths[row]).convert("RGB"))
+            crops.append(load_image(locate(folder, paths[row])).convert("RGB"))
             said = f"{kind}, p = {y_score[row]:.3f}\ntruly {truth}"
             captions.append(f"{said}\nslide {slides[row]}\n{Path(paths[row]).name}")
     heading = (

@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from stages.base.errors import UserError
 from stages.base.files import MODEL_FILES, read_json, sha256, write_json
+from stages.images.archives import file_sha256, locate
 from stages.measures.calibration import unclipped_log_odds
 from stages.measures.decision import Decision
 from stages.measures.intervals import Estimate, proportion
@@ -273,7 +274,7 @@ def write_model(
             shutil.copyfile(model / name, made / name)
         origin = {
             "from_sha256": {name: sha256(model / name) for name in MODEL_FILES},
-            "crops_sha256": {name: sha256(folder / name) for name in names},
+            "crops_sha256": {name: file_sha256(locate(folder, name)) for name in names},
             "method": METHOD,
         }
         write_json(made / "model.json", read_json(model / "model.json") | {"recalibrated": origin})

@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from stages.base.errors import warn
 from stages.evaluation.classifier import Classifier, Crops
+from stages.images.archives import as_file
 from stages.workers.progress import progress, warn_if_long
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def score_crops(
     files = crops.files
     scores: dict[int, Scored] = {}
     if finished:
-        found = {row: finished.find(Path(file)) for row, file in enumerate(files)}
+        found = {row: finished.find(as_file(file)) for row, file in enumerate(files)}
         scores = {row: scored for row, scored in found.items() if scored}
     rest = [row for row in range(len(files)) if row not in scores]
     if scores:
@@ -81,7 +81,7 @@ def score_crops(
             scores |= zip(rows, batch)
             if finished:
                 done = [place for place in range(len(batch)) if start + place not in crops.problems]
-                finished.add((Path(files[rows[place]]), batch[place]) for place in done)
+                finished.add((as_file(files[rows[place]]), batch[place]) for place in done)
             start += len(batch)
             bar.update(len(batch))
             warn_if_long(bar, number)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from stages.base.files import replacing
 from stages.evaluation.classifier import BATCH, Classifier
+from stages.images.archives import File
 from stages.images.opening import load_image, pixel_digest
 from stages.images.squares import make_square
 from stages.workers.cores import ahead
@@ -41,7 +42,7 @@ class Thumbnail(NamedTuple):
     pixels_sha256: str
 
 
-def thumbnails(files: Sequence[Path], natives: Path, classifier: Classifier) -> Iterator[Thumbnail]:
+def thumbnails(files: Sequence[File], natives: Path, classifier: Classifier) -> Iterator[Thumbnail]:
     """Yield the thumbnail of each crop.
 
     Args:
@@ -52,7 +53,7 @@ def thumbnails(files: Sequence[Path], natives: Path, classifier: Classifier) -> 
     from stages.evaluation.attention import Attention
 
     attention = Attention(classifier.model) if classifier.made.embeddings is None else no_heat
-    places = {file: place for place, file in enumerate(sorted(files), start=1)}
+    places = {file: place for place, file in enumerate(sorted(files, key=str), start=1)}
     squares = ahead(
         lambda file: _square(file, natives, places[file], classifier),
         ((file,) for file in files),
@@ -73,7 +74,7 @@ def no_heat(squares: np.ndarray) -> np.ndarray:
 
 
 def _square(
-    file: Path, natives: Path, place: int, classifier: Classifier
+    file: File, natives: Path, place: int, classifier: Classifier
 ) -> tuple[np.ndarray, str, str]:
     """Return a crop's square; write its pixels, as far as an attention map covers them, to a file.
 

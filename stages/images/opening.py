@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import assert_never
 
 import imagecodecs
@@ -16,6 +15,7 @@ from PIL.GifImagePlugin import GifImageFile
 
 from stages.base import arithmetic
 from stages.base.errors import UserError
+from stages.images.archives import File, as_file
 from stages.images.colors import SIXTEEN_BIT_MODES, as_8_bit, to_8_bits
 from stages.images.damage import (
     PNG_SIGNATURE,
@@ -59,7 +59,7 @@ class TooLittleMemory(UserError):
     """A picture does not fit in the memory of this machine; it may on another."""
 
 
-def load_image(path: str | Path) -> Image.Image:
+def load_image(file: str | File) -> Image.Image:
     """Return the first picture of a file, upright, as 8-bit `RGB`, or `RGBA` if transparent.
 
     Gray, palette, CMYK, YCbCr and Lab are converted; depths over 8 bits per channel keep their
@@ -72,10 +72,10 @@ def load_image(path: str | Path) -> Image.Image:
             that use only a few of their bits; it is fully transparent; or it holds one color
             channel of several.
     """
-    return finish(lambda: decode(Path(path).read_bytes(), path), path)
+    return finish(lambda: decode(as_file(file).read_bytes(), file), file)
 
 
-def finish(decoded: Callable[[], Decoded], path: str | Path) -> Image.Image:
+def finish(decoded: Callable[[], Decoded], path: str | File) -> Image.Image:
     """Return a picture that `decoded` gives, checked as `load_image` says."""
     try:
         image, bits, doubts = decoded()
@@ -91,14 +91,14 @@ def finish(decoded: Callable[[], Decoded], path: str | Path) -> Image.Image:
     return image
 
 
-def check_size(width: int, height: int, path: str | Path) -> None:
+def check_size(width: int, height: int, path: str | File) -> None:
     """Refuse a picture of more than 100 megapixels; wait until there is room to decode it."""
     if width * height > PIXEL_LIMIT:
         raise UserError(f"{path} has {width} x {height} pixels; at most {PIXEL_LIMIT:,} are read")
     take_room(width * height)
 
 
-def doubts_of(image: Image.Image, path: str | Path) -> list[str]:
+def doubts_of(image: Image.Image, path: str | File) -> list[str]:
     """Return a line for each doubt about an image that `load_image` read from `path`."""
     return [f"{path}: {doubt}" for doubt in image.info[DOUBTS]]
 
@@ -110,7 +110,7 @@ def pixel_digest(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def decode(data: bytes, path: str | Path) -> Decoded:
+def decode(data: bytes, path: str | File) -> Decoded:
     """Return the first picture in the bytes of a file; see `finish` for its errors."""
     check = partial(check_size, path=path)
     if is_tiff(data[:4]):
@@ -228,7 +228,7 @@ def _deep_jpeg2000(image: Image.Image, data: bytes, bits: int) -> Image.Image:
     return Image.fromarray(pixels).convert("RGBA" if has_alpha else "RGB")
 
 
-def _refuse_dark(image: Image.Image, bits: int, path: str | Path) -> None:
+def _refuse_dark(image: Image.Image, bits: int, path: str | File) -> None:
     """Refuse a deep picture whose upper two bits are unused: 8 or 12 bits stored in 16."""
     brightest = int(np.asarray(image)[..., :3].max()) if bits > 8 else 255
     if brightest <= 64:
@@ -238,7 +238,7 @@ def _refuse_dark(image: Image.Image, bits: int, path: str | Path) -> None:
         )
 
 
-def _without_alpha(image: Image.Image, path: str | Path) -> Image.Image:
+def _without_alpha(image: Image.Image, path: str | File) -> Image.Image:
     if image.mode != "RGBA":
         return image
     alpha = np.asarray(image.getchannel("A"))

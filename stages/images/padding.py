@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from stages.base.errors import UserError, refuse
+from stages.images.archives import File
 from stages.images.opening import load_image, pixel_digest
 from stages.images.parameters import Mode
 from stages.images.sheets import contact_sheet
@@ -27,7 +28,7 @@ BLOCK, MOST_CROPS = 2**24, 64
 class Crop(NamedTuple):
     """A file to pad, and the `pixel_digest` that it must have; None for any."""
 
-    file: Path
+    file: File
     pixels_sha256: str | None = None
 
 
@@ -152,7 +153,7 @@ def pad_block(
 
 
 def padding_picture(
-    files: Sequence[Path],
+    files: Sequence[File],
     sizes: Sequence[tuple[int, int]],
     squares: np.ndarray,
     mode: Mode,

@@ -13,7 +13,8 @@ from stages.dataset.cohort import CLASS_NAMES
 from stages.dataset.polarity import names_the_others
 from stages.dataset.readings import NOT_READ, CropReadings
 from stages.dataset.slides import nfc
-from stages.intake.listing import find_table, is_ignored
+from stages.images.archives import is_ignored
+from stages.intake.listing import find_table
 from stages.intake.names import Names
 from stages.intake.tables import read_laboratory_table
 

@@ -3,7 +3,8 @@
 import os
 import re
 import unicodedata
-from fnmatch import translate
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -11,19 +12,10 @@ from stages.base.errors import UserError, refuse, warn
 from stages.base.files import is_in_cache
 from stages.base.parameters import quoted
 from stages.dataset.card import Dataset
+from stages.images.archives import SUFFIX as ARCHIVE
+from stages.images.archives import archives_in, is_archive, is_ignored, members_at
 from stages.images.opening import SUFFIXES
 
-# Names in lower case, in lines for Windows (two), macOS and archives made there, network drives
-# (thumbnails, deleted files, snapshots), and editors, viewers and synchronization. All that begins
-# with a dot is ignored anyway, such as .DS_Store, ._a.png, .@__thumb and .Trash-1000.
-IGNORED = (
-    r"thumbs.db|ehthumbs*.db|desktop.ini|$recycle.bin|recycler|recycled|system volume information"
-    r"|*:zone.identifier|*:encryptable|found.[0-9][0-9][0-9]|~$*"
-    "|icon\r|icon\uf00d|__macosx|network trash folder|temporary items|desktop db|desktop df"
-    r"|@eadir|#recycle|@recycle|@recently-snapshot|@tmp|#snapshot|~snapshot|@gmt-*|lost+found"
-    r"|*~|#*#|__pycache__|picasa.ini|zbthumbnail.info|_gsdata_|albumart*.jpg|*.dropbox.attr"
-).split("|")
-_IGNORED = re.compile("|".join(map(translate, IGNORED)))
 # People do not nest crops this deep; a program that made folders in a loop does.
 DEEPEST_FOLDER = 100
 READABLE = f"readable formats end in {', '.join(sorted(SUFFIXES))}"
@@ -61,11 +53,13 @@ class Listing(NamedTuple):
 
     def refuse_problems(self) -> None:
         """Raise `UserError` with all problems, where everything below the folder is requested."""
-        refuse([self.problems[path] for path in sorted(self.problems)])
+        refuse(dict.fromkeys(self.problems[path] for path in sorted(self.problems)))
 
 
 def list_images(folder: Path) -> Listing:
-    """List what is below a folder; links to files are followed inside it and to DVC's cache.
+    """List what is below a folder, also the images in ZIP archives, as if these were unpacked.
+
+    Links to files are followed inside the folder and to DVC's cache.
 
     Raises:
         OSError: a folder cannot be read; its content must not be missing silently.
@@ -75,6 +69,7 @@ def list_images(folder: Path) -> Listing:
         raise error
 
     found = Listing(folder, [], [], [], {})
+    with_archives: set[PurePosixPath] = set()
     for parent, folders, names in os.walk(folder, onerror=stop):
         inside = PurePosixPath(Path(parent).relative_to(folder).as_posix())
         for name in [*folders]:
@@ -88,27 +83,79 @@ def list_images(folder: Path) -> Listing:
             folders.remove(name)
         for name in names:
             file, path = Path(parent) / name, str(inside / name)
+            if is_archive(name):
+                with_archives.add(inside)
             if is_ignored(name):
                 found.ignored.append(_printable(path))
-            elif problem := _name_problem(file):
-                found.problems[path] = problem
-            elif file.suffix.lower() not in SUFFIXES:
+            elif problem := _name_problem(name):
+                found.problems[path] = f"{quoted(str(file))} {problem}"
+            elif file.suffix.lower() not in SUFFIXES and not is_archive(name):
                 found.others.append(path)
             elif problem := _file_problem(file, folder):
                 found.problems[path] = problem
-            else:
+            elif not is_archive(name):
                 found.images.append(path)
+    if with_archives:
+        _list_members(found, with_archives)
     for paths in (found.images, found.others, found.ignored):
         paths.sort()
     return found
+
+
+def _list_members(found: Listing, folders: Iterable[PurePosixPath]) -> None:
+    """Add what the archives in `folders` hold to a listing; a path twice is a problem."""
+    files = set(found.images)
+    taken = set(files)
+    refused: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for inside in sorted(folders):
+        start = "" if inside == PurePosixPath() else f"{inside}/"
+        for archive, member, problem in archives_in(found.folder / inside).listed():
+            here, path, parts = f"{start}{archive}", f"{start}{member}", member.split("/")
+            beside = f"{here[: -len(ARCHIVE)]}/{member}"
+            problem = problem or _name_problem(member) or ""
+            if not member:
+                found.problems.setdefault(here, f"{quoted(str(found.folder / here))} {problem}")
+                continue
+            if any(is_ignored(part) for part in parts if part not in (".", "..")):
+                found.ignored.append(f"{here}/{_printable(member)}")
+                continue
+            if is_archive(parts[-1]):
+                problem = "is an archive in an archive; unpack it"
+            elif PurePosixPath(parts[-1]).suffix.rstrip().lower() not in SUFFIXES:
+                found.others.append(f"{here}/{_printable(member)}")
+                continue
+            elif here in found.problems:
+                # The archive is a link that leads out of the folder, but `locate` would read it.
+                problem = "is in an archive that is not read"
+            elif path in files:
+                problem = f"is also in {found.folder}; remove one"
+            elif beside in files:
+                problem = f"is also in {found.folder / here[: -len(ARCHIVE)]}; remove one"
+            elif path in taken:
+                others = (one.archive for one in members_at(found.folder, path))
+                other = next(one for one in others if one != found.folder / here)
+                problem = f"is also in {other}; remove one"
+            elif path.count("/") > DEEPEST_FOLDER:
+                problem = f"is in {DEEPEST_FOLDER} folders; nest them less deeply"
+            if problem:
+                refused[start, archive, problem].append(member)
+            else:
+                found.images.append(path)
+                taken.add(path)
+    for (start, archive, problem), members in refused.items():
+        first = quoted(f"{found.folder / start / archive}/{members[0][-200:]}")
+        more = f" ({len(members) - 1} more in this archive)" if len(members) > 1 else ""
+        line = f"{first} {problem}{more}"
+        found.problems.update((start + member, line) for member in members)
+    found.images[:] = [path for path in found.images if path not in found.problems]
 
 
 def _folder_problem(folder: Path, depth: int) -> str | None:
     here = quoted(str(folder))
     if depth >= DEEPEST_FOLDER:
         return f"{here} is in {DEEPEST_FOLDER} folders; nest them less deeply"
-    if problem := _name_problem(folder):
-        return problem
+    if problem := _name_problem(folder.name):
+        return f"{here} {problem}"
     if folder.is_symlink():
         return f"{here} is a link to a folder; links to folders are not followed"
     return None
@@ -123,20 +170,15 @@ def _file_problem(file: Path, folder: Path) -> str | None:
     return None if file.is_file() else f"{here} is not a file"
 
 
-def _name_problem(file: Path) -> str | None:
-    here = quoted(str(file))
-    if re.search("[\ud800-\udfff]", file.name):
-        return f"{here} has a name that is not UTF-8 text; rename it"
-    if has_control(file.name):
-        return f"{here} has a control character in its name; rename it"
-    if file.suffix != file.suffix.rstrip() and file.suffix.rstrip().lower() in SUFFIXES:
-        return f"{here} has a space at the end of its name; rename it"
+def _name_problem(name: str) -> str | None:
+    if re.search("[\ud800-\udfff]", name):
+        return "has a name that is not UTF-8 text; rename it"
+    if has_control(name):
+        return "has a control character in its name; rename it"
+    suffix = PurePosixPath(name).suffix
+    if suffix != suffix.rstrip() and suffix.rstrip().lower() in SUFFIXES:
+        return "has a space at the end of its name; rename it"
     return None
-
-
-def is_ignored(name: str) -> bool:
-    """Return whether a file or folder of this name is hidden or left by a program, not a person."""
-    return name.startswith(".") or _IGNORED.match(name.lower()) is not None
 
 
 def has_control(text: str) -> bool:
@@ -176,6 +218,8 @@ def find_table(
         (beside, dataset.tables) if os.path.lexists(beside) else (inside, dataset.folder)
     )
     if not table.exists():
+        if member := next(members_at(dataset.folder, name), None):
+            raise dataset.error(key, f"{member}: tables in archives are not read; unpack it")
         if must_exist:
             raise dataset.error(key, f"{inside} does not exist, nor does {beside}")
     elif not may_follow(table, folder):

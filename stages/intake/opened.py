@@ -9,6 +9,7 @@ import numpy as np
 from stages.base.errors import UserError
 from stages.base.files import sha256
 from stages.dataset.crops import CROPS, CropFile, Files, read_crops
+from stages.images.archives import locate
 from stages.images.opening import DOUBTS, TooLittleMemory, decode, finish, pixel_digest
 from stages.intake.listing import list_images, no_image
 from stages.intake.names import refuse_twins
@@ -62,12 +63,12 @@ def open_files(folder: Path, known: Mapping[str, CropFile] | None = None) -> Fil
 
 def open_crop(folder: Path, path: str, known: Mapping[str, CropFile]) -> CropFile:
     """Return a file below a folder, with its picture or why it does not open."""
-    file = folder / path
-    data = file.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if digest in known:
-        return known[digest]._replace(path=path)
+    file, digest = locate(folder, path), ""
     try:
+        data = file.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        if digest in known:
+            return known[digest]._replace(path=path)
         image = finish(lambda: decode(data, file), file)
     except TooLittleMemory:
         raise

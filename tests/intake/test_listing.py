@@ -10,9 +10,10 @@ from PIL import Image
 
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
+from stages.images.archives import is_ignored
 from stages.images.opening import SUFFIXES, load_image
 from stages.intake.crops import make_manifest
-from stages.intake.listing import is_ignored, list_images
+from stages.intake.listing import list_images
 from tests.conftest import PROJECT, make_classes, save_crop
 
 LEFT_BEHIND = {
