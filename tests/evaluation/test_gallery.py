@@ -371,7 +371,7 @@ def test_labels_survive_a_reload_and_are_read_back(page, crops, tmp_path):
         columns={"name": "n", "label": "l", "slide": "s"},
         corrections=table.name,
     )
-    dataset = Dataset("mine", tmp_path, tmp_path / "mine.yaml", card)
+    dataset = Dataset("mine", tmp_path, tmp_path / "mine.yaml", card, tmp_path / "labels")
     assert read_corrections(dataset, dict.fromkeys(names, 0)) == marked
 
 

@@ -205,6 +205,7 @@ def dataset_of(folder, **card):
         folder,
         folder.with_suffix(".yaml"),
         CardFields.model_validate({"title": "t", "group": "(?P<slide>.)", **card}),
+        folder.with_name("labels"),
     )
 
 
