@@ -27,10 +27,10 @@ from stages.dataset.card import CardFields, Dataset
 from stages.dataset.polarity import order_doubt
 from stages.dataset.slides import slide_pattern
 from stages.images.opening import SUFFIXES, load_image
-from stages.intake.crops import FEW_SLIDES, assign_slides
 from stages.intake.label_table import labels_from_table
 from stages.intake.labels import labels_from_folders
 from stages.intake.listing import Listing, list_images
+from stages.intake.slides import FEW_SLIDES, assign_slides
 from stages.intake.tables import read_laboratory_table
 
 many = settings(
