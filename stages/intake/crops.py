@@ -11,6 +11,7 @@ from stages.base.files import write_table
 from stages.dataset.card import Dataset
 from stages.dataset.crops import Files
 from stages.dataset.readings import NOT_READ, CropReadings, as_cells, reader_columns
+from stages.images.archives import is_archive
 from stages.intake.label_table import read_label_source
 from stages.intake.labels import read_corrections
 from stages.intake.listing import Listing, no_image
@@ -198,14 +199,17 @@ def _with_shard(made: Manifest, dataset: Dataset, shard: Dataset) -> Manifest:
 
 def refuse_unlisted(dataset: Dataset, paths: Iterable[str]) -> None:
     """Refuse what lies next to the shards: an unlisted hospital would silently be left out."""
+    if not dataset.shards:
+        return
     known = {f"{shard.name}{suffix}" for shard in dataset.shards for suffix in BESIDE}
     found = {path.split("/")[0] for path in paths}
-    if dataset.shards:
-        refuse(
-            f"{dataset.folder / name}: {dataset.card_path} does not list it; add the shard, or "
-            "move this elsewhere"
-            for name in sorted(found - known)
-        )
+    # Their images have paths without the name of the archive, perhaps below that of a shard.
+    found |= {path.name for path in dataset.folder.iterdir() if is_archive(path.name)}
+    refuse(
+        f"{dataset.folder / name}: {dataset.card_path} does not list it; add the shard, or move "
+        "this elsewhere"
+        for name in sorted(found - known)
+    )
 
 
 def write_manifest(path: Path, readers: Sequence[str], rows: Iterable[ManifestRow]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import shutil
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -86,6 +87,19 @@ def test_refuses_what_the_card_does_not_list(workplace, name):
     (folder / name).touch()
     name = name.split("/")[0]
     assert refused().startswith(f"data/network/{name}: data/network.yaml does not list it")
+
+
+def test_archives_lie_in_the_folder_of_a_shard(workplace):
+    folder = make_shards("a", "b")
+    before = listed().rows
+    with ZipFile(folder / "b/more.zip", "w") as archive:
+        for crop in sorted((folder / "b/GS").iterdir()):
+            archive.write(crop, f"GS/{crop.name}")
+            crop.unlink()
+    assert listed().rows == before
+    with ZipFile(folder / "more.zip", "w") as archive:
+        archive.write(folder / "a/GS/s0-0.png", "a/GS/s9-0.png")
+    assert refused().startswith("data/network/more.zip: data/network.yaml does not list it")
 
 
 def test_says_what_is_wrong_in_all_shards(workplace):
