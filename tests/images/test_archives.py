@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages import pack as pack_program
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
 from stages.images.archives import Member, locate
@@ -22,7 +23,7 @@ from stages.images.opening import load_image
 from stages.intake.crops import make_manifest
 from stages.intake.listing import list_images
 from stages.intake.source import find_crops
-from tests.conftest import make_classes, make_table
+from tests.conftest import make_classes, make_table, save_crop
 
 
 @pytest.fixture
@@ -347,3 +348,85 @@ def test_each_image_in_an_archive_is_read_or_named(tmp_path_factory, names):
         assert locate(folder, path).read_bytes() == b"x"
         assert (folder / path).resolve().is_relative_to(folder)
     shutil.rmtree(folder)
+
+
+def run_pack(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["pack", *map(str, arguments)])
+    pack_program.main()
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_packing_gives_the_same_manifest_and_equal_bytes(folder, monkeypatch):
+    (folder / "notes").mkdir()
+    (folder / "notes/labels.csv").write_text("a table")
+    before = manifest()
+    run_pack(monkeypatch, folder, "out/small")
+    run_pack(monkeypatch, folder, "again")
+    assert contents(Path("out/small")) == contents(Path("again"))
+    assert set(contents(Path("again"))) == {"crops-0000.zip", "notes/labels.csv"}
+    shutil.rmtree(folder)
+    Path("again").rename(folder)
+    assert manifest() == before
+    # Packed once more, from the archive.
+    run_pack(monkeypatch, folder, "third")
+    assert contents(Path("out/small")) == contents(Path("third"))
+
+
+def test_adding_crops_leaves_the_old_archives_as_they_are(folder, monkeypatch, capsys):
+    (folder / "labels.csv").write_text("old")
+    run_pack(monkeypatch, folder, "packed")
+    old = contents(Path("packed"))
+    save_crop(folder / "GS/s7-0.png", seed=7)
+    (folder / "labels.csv").write_text("new")
+    run_pack(monkeypatch, folder, "packed", "--add")
+    new = contents(Path("packed"))
+    assert old.items() <= new.items() and set(new) - set(old) == {"crops-0001.zip"}
+    assert list_images(Path("packed")).images == list_images(folder).images
+    assert "not copied, as packed has another one: labels.csv" in capsys.readouterr().err
+    save_crop(folder / "GS/s7-0.png", seed=8)
+    with pytest.raises(UserError, match="^data/small/GS/s7-0.png has another content than packed/"):
+        run_pack(monkeypatch, folder, "packed", "--add")
+    assert contents(Path("packed")) == new
+
+
+def test_archives_have_at_most_the_given_size(folder):
+    sizes = [(folder / name).stat().st_size for name in list_images(folder).images]
+    names = list_images(folder).images
+    assert pack_program.split_by_size(folder, names, sum(sizes)) == [8]
+    assert pack_program.split_by_size(folder, names, sum(sizes[:3]))[0] == 3
+    assert pack_program.split_by_size(folder, names, 1) == [1] * 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing", "out"], "nothing is not a folder"),
+        (["data/small", "data"], "data already exists; choose another name, or --add to it"),
+        (["data/small", "out", "--add"], "out is not a folder; leave out --add to make it"),
+        (["data/small", "data/small/out"], "one is in the other"),
+        (["data/small", "data", "--add"], "one is in the other"),
+    ],
+)
+def test_packing_never_writes_over_anything(folder, monkeypatch, arguments, said):
+    before = contents(Path("data"))
+    with pytest.raises(UserError, match=said):
+        run_pack(monkeypatch, *arguments)
+    assert contents(Path("data")) == before
+
+
+def test_a_failure_leaves_nothing_behind(folder, monkeypatch):
+    archive = pack(folder, "crops.zip")
+    other_content(archive)
+    with pytest.raises(UserError, match="is damaged"):
+        run_pack(monkeypatch, folder, "packed")
+    assert (
+        sorted(path.name for path in Path().iterdir() if path.name.startswith((".pack", "pack")))
+        == []
+    )
