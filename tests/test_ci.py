@@ -242,7 +242,7 @@ def test_stages_whose_data_is_elsewhere_are_named_too(team, tmp_path, monkeypatc
     for file, old, new, stage in (
         ("stages/pad.py", "import", "import  ", "pad"),
         ("data/demo.dvc", "md5: ", "md5: 0", "crops"),
-        ("params.yaml", "data: demo", "data: kpmp", "manifest"),
+        ("params.yaml", "data: demo", "data: kpmp", "crops"),
         ("params.yaml", "external: []", "external: [kpmp]", "external@kpmp"),
         ("metrics/test.json", "0.", "0.1", "evaluate"),
     ):
