@@ -137,7 +137,7 @@ def draw(results: Path, picture: Path) -> None:
     save_chart(picture, {"data": {"values": values}, "hconcat": panels})
 
 
-COLORS = ["#2f5fa8", "#8a8f98", "#1b7f5c", "#c2571a", "#7b3fa0"]
+COLORS = ["#2f5fa8", "#8a8f98", "#1b7f5c", "#c2571a", "#7b3fa0", "#b8860b"]
 
 if __name__ == "__main__":
     draw(*map(Path, sys.argv[1:]))

@@ -596,12 +596,35 @@ def startup(folder: Path, rounds: int) -> Iterator[Row]:
 
 
 def jax(folder: Path, rounds: int) -> Iterator[Row]:
-    """Training on JAX on the CPU, evaluation included, and `train_on_batch` of one batch."""
+    """On JAX on the CPU: training, evaluation included, against `train_on_batch` of one batch; and
+    EfficientNet-Lite0's features of eight views, against those by TensorFlow.
+    """
     arguments = ["train", "--crops", "256", "--size", "128", "--batch", "32", "--epochs", "3"]
     said = python("-m", "benchmarks.gpu", *arguments, KERAS_BACKEND="jax")
     found = dict(re.findall(r"^batches of 32: (.+): (\d+) crops/s$", said, flags=re.MULTILINE))
     ours, limit = float(found["stages.train"]), float(found["limit, one batch"])
     yield Row("train, JAX on the CPU", "crops/s", ours, None, limit)
+    by_backend = [
+        statistics.median(float(python("-c", FEATURES, KERAS_BACKEND=name)) for _ in range(rounds))
+        for name in ("jax", "tensorflow")
+    ]
+    yield Row("features, JAX on the CPU", "crops/s", *by_backend, note="peer: TensorFlow")
+
+
+# Prints crops per second; the first batch compiles.
+FEATURES = """
+import time
+import numpy
+from stages.model.backbone import build_backbone
+from stages.model.forward import Forward
+forward = Forward(build_backbone("efficientnet_lite0", "none", 224, [], 0.7), 8)
+squares = numpy.zeros((forward.batch, 224, 224, 3), dtype=numpy.uint8)
+forward.start(squares)()
+start = time.perf_counter()
+for _ in range(8):
+    forward.start(squares)()
+print(8 * forward.batch / (time.perf_counter() - start))
+"""
 
 
 def python(*arguments: str, where: Path = PROJECT, **variables: str) -> str:
