@@ -473,6 +473,7 @@ def append(file, line):
     ("files", "expected"),
     [
         (["data/demo.yaml"], ["manifest", "model_card"]),
+        (["data/labels/README.md"], ["manifest"]),
         (["stages/predict.py", "stages/evaluation/page/page.js"], []),
         (
             ["stages/images/squares.py"],
@@ -484,6 +485,18 @@ def test_an_edit_reruns_what_it_can_change(workspace, files, expected):
     for file in files:
         append(file, "// Another." if file.endswith("js") else "# Another.")
     assert stages_run(dvc("repro")) == expected
+
+
+def test_a_corrected_label_reruns_neither_crops_nor_pad_nor_features(workspace):
+    crop = next(Path("data/demo", CLASS_NAMES[1]).iterdir())
+    Path("data/labels/ours.csv").write_text(f"path,label\n{CLASS_NAMES[1]}/{crop.name},0\n")
+    append("data/demo.yaml", "corrections: ours.csv")
+    assert stages_run(dvc("repro", "manifest")) == ["manifest"]
+    assert git("status", "--porcelain", "data/labels") == "?? data/labels/ours.csv\n"
+    changed = re.findall(r"^(\w+):$", dvc("status"), flags=re.MULTILINE)
+    assert {"split", "train", "evaluate"} <= set(changed)
+    assert not {"crops", "manifest", "pad", "features"} & set(changed)
+    Path("data/labels/ours.csv").unlink()
 
 
 def test_a_new_stage_with_a_block_of_parameters_reruns_no_other(workspace):

@@ -259,6 +259,8 @@ def read_dataset(name: str, root: str | Path = "data") -> Dataset:
             the shards cannot be joined.
     """
     root = Path(root)
+    if name == TABLES:
+        raise UserError(f"{root / TABLES}: it holds tables; name the dataset otherwise")
     dataset = _read_dataset(name, root, root, f"params.yaml: data is {name!r}")
     shards = []
     for shard in dataset.card.shards or []:

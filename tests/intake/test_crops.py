@@ -16,9 +16,11 @@ from PIL.PngImagePlugin import PngInfo
 from stages import crops, manifest
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
+from stages.intake import opened
 from stages.intake.crops import make_manifest
 from tests.conftest import PROJECT, list_crops, make_classes, make_table, save_crop, set_params
 from tests.fork_server import python
+from tests.repositories import git
 
 UNREADABLE = Path("metrics/unreadable.csv")
 NAMES = ["a1.png", "a2.png", "sub/b1.png"]
@@ -493,3 +495,120 @@ def test_corrections_override_labels_and_every_result_says_so(workplace, capsys)
         UserError, match=r"`corrections: corrected.csv`: data/small/corrected.csv does"
     ):
         list_crops()
+
+
+def corrected_in_git(text="path,label\nGS/s0-0.png,0\n"):
+    """Make a dataset of three slides, and a table of corrections in data/labels/."""
+    make_classes(slides=3, each=3)
+    card = Path("data/small.yaml")
+    card.write_text(card.read_text() + "corrections: ours/corrected.csv\n")
+    table = Path("data/labels/ours/corrected.csv")
+    table.parent.mkdir(parents=True)
+    table.write_text(text)
+    return table
+
+
+def label_of(path):
+    with open("data/manifest.csv", newline="") as file:
+        return {row["path"]: row["label"] for row in csv.DictReader(file)}[path]
+
+
+def test_a_label_is_corrected_in_git_without_opening_an_image(workplace):
+    table = corrected_in_git()
+    list_crops()
+    assert label_of("GS/s0-0.png") == "0" and label_of("GS/s1-0.png") == "1"
+    for image in Path("data/small").rglob("*.png"):
+        image.unlink()
+    table.write_text("path,label\nGS/s1-0.png,0\n")
+    manifest.main()
+    assert label_of("GS/s0-0.png") == "1" and label_of("GS/s1-0.png") == "0"
+
+
+def test_a_table_in_two_places_or_a_link_out_of_its_folder_is_refused(workplace):
+    table = corrected_in_git()
+    inside = Path("data/small/ours/corrected.csv")
+    inside.parent.mkdir()
+    inside.write_text(table.read_text())
+    assert f"{inside} and {table} exist; remove one of them" in refused("small")
+    inside.unlink()
+    Path("elsewhere.csv").write_text(table.read_text())
+    table.unlink()
+    table.symlink_to(Path("elsewhere.csv").absolute())
+    assert f"{table} is a link that leads out of data/labels" in refused("small")
+    set_params({"data": "labels"})
+    Path("data/labels.yaml").write_text(Path("data/small.yaml").read_text())
+    with pytest.raises(UserError, match=r"data/labels: it holds tables; name the dataset"):
+        read_dataset("labels")
+
+
+def test_a_table_that_is_not_committed_is_named(workplace, capsys):
+    table = corrected_in_git()
+    crops.main()
+    for commands, said in (
+        ([["init", "-q"], ["add", "."]], "is not as in the last commit"),
+        ([["commit", "-q", "-m", "All"]], ""),
+        ([["rm", "-q", "--cached", str(table)]], "is not as in the last commit"),
+    ):
+        for command in commands:
+            git(*command)
+        manifest.main()
+        error = capsys.readouterr().err
+        assert said in error and bool(said) == ("commit" in error)
+    git("commit", "-q", "-m", "Out")
+    Path(".gitignore").write_text("*.csv\n")
+    manifest.main()
+    assert f"{table}: git ignores it" in capsys.readouterr().err
+
+
+def test_an_image_without_a_label_is_no_matter_of_the_manifest(workplace, capsys):
+    """Neither one that does not open, nor a doubtful one: readers have not agreed on them."""
+    rows = "name,ann,ben\na1.png,1,1\na2.png,0,1\nb1.png,0,0\nb2.gif,0,1\n"
+    card = "columns: {name: name, readers: [ann, ben]}\ngroup: '(?P<slide>[a-z]+)'\n"
+    folder = make_table(
+        rows, ["a1.png", "a2.png", "b1.png"], card=f"title: t\nlabels: labels.csv\n{card}"
+    )
+    (folder / "a2.png").write_bytes(b"")
+    frames = [Image.new("RGB", (9, 9), color) for color in ("red", "blue")]
+    frames[0].save(folder / "b2.gif", save_all=True, append_images=frames[1:])
+    list_crops()
+    said = capsys.readouterr()
+    assert "4 images, 1 of which do not open: data/crops.csv" in said.out
+    assert "2 pictures" not in said.err and "does not open" not in said.err
+    with open("data/crops.csv", newline="") as file:
+        listed = {row["path"]: row for row in csv.DictReader(file)}
+    assert listed["a2.png"]["problem"].startswith("data/table/a2.png does not open as an image")
+    assert listed["b2.gif"]["doubts"] == "it holds 2 pictures; the first is read"
+    assert not UNREADABLE.read_text().splitlines()[1:]
+    # With labels both are said, as of a dataset in one go.
+    (folder / "labels.csv").write_text(rows.replace("0,1", "1,1"))
+    set_params({"manifest.unreadable": "skip"})
+    list_crops()
+    error = capsys.readouterr().err
+    assert "skipped, listed in metrics/unreadable.csv: data/table/a2.png does not open" in error
+    assert "read, but check it: data/table/b2.gif: it holds 2 pictures" in error
+
+
+def test_crops_of_another_dataset_are_refused(workplace):
+    make_classes("one", slides=2)
+    crops.main()
+    make_classes("two", slides=2)
+    with pytest.raises(UserError, match="of the dataset 'one', and params.yaml: data is 'two'"):
+        manifest.main()
+    crops.main()
+    table = Path("data/crops.csv")
+    table.write_text(table.read_text().replace("s0-0", "s0-9"))
+    with pytest.raises(UserError, match=r"crops.json: it was written with another data/crops.csv"):
+        manifest.main()
+
+
+def test_an_image_that_does_not_fit_in_memory_stops_the_stage(workplace, monkeypatch):
+    """It says nothing about the image: DVC would keep the row for machines with more memory."""
+    make_classes(slides=1)
+
+    def too_much(data, path):
+        raise MemoryError
+
+    monkeypatch.setattr(opened, "decode", too_much)
+    with pytest.raises(UserError, match="does not fit in memory"):
+        crops.main()
+    assert not Path("data/crops.csv").exists()
