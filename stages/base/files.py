@@ -189,6 +189,7 @@ def read_json_as(path: str | Path, schema: type[Record]) -> Record:
 FORMULA = r"""(?:^|(?<=[;\r\n])){}(?=['" ]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])"""
 # Marks what follows as text.
 TEXT = "'"
+_UNMARKED, _MARKED = (re.compile(FORMULA.format(mark)) for mark in ("", TEXT))
 
 
 def as_cell(value: Any) -> Any:
@@ -197,9 +198,9 @@ def as_cell(value: Any) -> Any:
     >>> [as_cell(text) for text in ("=1+1.png", "'=1+1.png", "a;=1;b.png", "-0.5", "a.png")]
     ["'=1+1.png", "''=1+1.png", "a;'=1;b.png", '-0.5', 'a.png']
     """
-    if not isinstance(value, str) or is_number(value):
+    if not isinstance(value, str) or not _UNMARKED.search(value) or is_number(value):
         return value
-    return re.sub(FORMULA.format(""), TEXT, value)
+    return _UNMARKED.sub(TEXT, value)
 
 
 def from_cell(text: str) -> str:
@@ -208,7 +209,7 @@ def from_cell(text: str) -> str:
     >>> from_cell("'=1+1.png"), from_cell("a;'=1;b.png"), from_cell("'a'")
     ('=1+1.png', 'a;=1;b.png', "'a'")
     """
-    return re.sub(FORMULA.format(TEXT), "", text)
+    return _MARKED.sub("", text) if TEXT in text else text
 
 
 def is_number(text: str) -> bool:
@@ -235,15 +236,26 @@ def read_table(path: str | Path, columns: Sequence[str]) -> list[list[str]]:
 
 def parse_table(lines: Iterable[str], columns: Sequence[str], where: object) -> list[list[str]]:
     """Return `columns` like `read_table` from the `lines` of a CSV file; errors name it `where`."""
+    table: list[list[str]] = [[] for _ in columns]
+    for row in _rows(lines, columns, where):
+        for values, value in zip(table, row):
+            values.append(value)
+    return table
+
+
+def iterate_table(path: str | Path, columns: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the rows of a table like `read_table`: it need not fit in memory."""
+    with open(path, encoding="utf-8", newline="") as file:
+        yield from _rows(file, columns, path)
+
+
+def _rows(lines: Iterable[str], columns: Sequence[str], where: object) -> Iterator[list[str]]:
     try:
         reader = csv.reader(lines)
         header = next(reader, [])
         places = [header.index(name) for name in columns]
-        table: list[list[str]] = [[] for _ in columns]
         for row in reader:
-            for values, place in zip(table, places):
-                values.append(from_cell(row[place]))
-        return table
+            yield [from_cell(row[place]) for place in places]
     except (ValueError, IndexError, csv.Error) as error:
         raise damaged(where, error) from None
 

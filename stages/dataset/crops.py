@@ -14,8 +14,8 @@ from stages.base.errors import UserError
 from stages.base.files import (
     Sha256,
     damaged,
+    iterate_table,
     read_record,
-    read_table,
     sha256,
     write_json,
     write_table,
@@ -114,7 +114,7 @@ def read_files(name: str) -> Files:
 
 def read_crops(path: Path = CROPS) -> list[CropFile]:
     """Return the rows of data/crops.csv. Raises `UserError` if it is damaged."""
-    rows = zip(*read_table(path, CropFile._fields))
+    rows = iterate_table(path, CropFile._fields)
     try:
         return [
             CropFile(path, int(width), int(height), digest, pixels, _lines(doubts), problem)

@@ -140,7 +140,8 @@ def _make_part(
     warn(LEFT_OUT, [path for path in listing.others if path not in tables])
     labels, groups, readings = read_label_source(dataset, listing, consensus)
     slides = assign_slides(dataset, paths, groups)
-    corrected = labels | read_corrections(dataset, paths)
+    corrections = read_corrections(dataset, paths)
+    corrected = labels | corrections if corrections else labels
     no_consensus = [
         NoConsensus(path, *slides[path], readings[path]) for path in paths if path not in corrected
     ]

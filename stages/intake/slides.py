@@ -1,6 +1,5 @@
 """The slide and site of each crop of a dataset, as its card finds them, and what is doubtful."""
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import PurePosixPath
@@ -31,13 +30,15 @@ def assign_slides(
     except UserError as error:
         raise dataset.error("group", str(error)) from None
     slides, slide_sites = {}, defaultdict(set)
+    # One object for all crops of a slide: memory for a million crops.
+    pairs: dict[tuple[str, str], tuple[str, str]] = {}
     each_apart = dataset.card.group == NO_GROUP
     for path in paths:
         of_table, of_name = groups.get(path, ("", "")), named.get(path, ("", ""))
         slide, site = (one or other for one, other in zip(of_table, of_name))
         if not slide and each_apart:
             slide = nfc(path)
-        slides[path] = (sys.intern(slide), sys.intern(site))
+        slides[path] = pairs.setdefault((slide, site), (slide, site))
         slide_sites[slide].add(site)
     if unmatched := [path for path, (slide, _) in slides.items() if not slide]:
         count = f" ({len(unmatched)} of {len(slides)} names do not)" if len(unmatched) > 1 else ""

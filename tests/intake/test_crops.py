@@ -572,7 +572,7 @@ def test_an_image_without_a_label_is_no_matter_of_the_manifest(workplace, capsys
     frames[0].save(folder / "b2.gif", save_all=True, append_images=frames[1:])
     list_crops()
     said = capsys.readouterr()
-    assert "4 images, 1 of which do not open: data/crops.csv" in said.out
+    assert "4 images (4 new), 1 of which do not open: data/crops.csv" in said.out
     assert "2 pictures" not in said.err and "does not open" not in said.err
     with open("data/crops.csv", newline="") as file:
         listed = {row["path"]: row for row in csv.DictReader(file)}
