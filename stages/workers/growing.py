@@ -95,7 +95,7 @@ class GrowingArray:
         self._writer = ThreadPoolExecutor(1)
         self._waiting: deque[Future] = deque()
         self._written: list[int] = []
-        self._synced, self._failed = time.monotonic(), False
+        self._synced = time.monotonic()
 
     @property
     def missing(self) -> np.ndarray:
@@ -165,21 +165,16 @@ class GrowingArray:
         self._sync()
 
     def _write(self, rows: np.ndarray, values: np.ndarray | None) -> None:
-        # After an error nothing more is written.
-        if self._failed:
-            return
-        self._failed = True
         if values is not None:
             ends = [*np.flatnonzero(np.diff(rows) != 1) + 1, len(rows)]
             for first, end in zip([0, *ends], ends):
                 # On a full disk a write raises, but a memory map would kill the process.
                 self.file.seek(self.place(rows[first]))
-                self.file.write(values[first:end].astype(self._type).tobytes())
+                self.file.write(np.asarray(values[first:end], self._type).tobytes())
             self.file.flush()
         self._written += rows.tolist()
         if time.monotonic() - self._synced >= BETWEEN_SYNCS:
             self._sync()
-        self._failed = False
 
     def _sync(self) -> None:
         os.fsync(self.file.fileno())
