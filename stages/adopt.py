@@ -3,11 +3,11 @@
     python -m stages.adopt data/mine page-labels-AB.csv page-labels-CD.csv
 
 The card data/mine.yaml names the table, such as `corrections: corrections.csv`; it need not exist
-yet. Each row of it says who labeled the crop, when, and whether blindly. Labels that confirm a
-published label are added, too. What changes in the counts is printed. Nothing is written if labels
-contradict each other or earlier corrections, if a crop is not in the dataset or has other pixels
-than on the page, or if the words for the classes mean something else. Labels of a joined dataset go
-to the table of each shard.
+yet, or may be an empty file in data/labels/. Each row of it says who labeled the crop, when, and
+whether blindly. Labels that confirm a published label are added, too. What changes in the counts is
+printed. Nothing is written if labels contradict each other or earlier corrections, if a crop is not
+in the dataset or has other pixels than on the page, or if the words for the classes mean something
+else. Labels of a joined dataset go to the table of each shard.
 """
 
 import sys
@@ -55,6 +55,9 @@ def main() -> None:
         own = {path[len(start) :]: crops[path] for path in crops if path.startswith(start)}
         if own:
             adopted.append(adopt(part, own, arguments.files))
+    tables = [one.table for one in adopted]
+    shared = sorted({str(table) for table in tables if tables.count(table) > 1})
+    refuse(f"{table}: several shards name it; give each another table" for table in shared)
     for one in adopted:
         rows = ([path, *one.rows[path]] for path in sorted(one.rows))
         write_table(one.table, ("path", "label", *ABOUT), rows)
@@ -96,7 +99,7 @@ def adopt(dataset: Dataset, crops: dict[str, list[SavedLabel]], files: Sequence[
     listing = list_images(dataset.folder)
     rule = read_params("manifest", ManifestParameters).rule
     before = read_label_source(dataset, listing, rule).labels
-    rows = read_adopted(dataset, listing) if table.exists() else {}
+    rows = read_adopted(dataset, listing) if table.exists() and table.stat().st_size else {}
     earlier = {path: int(row[0]) for path, row in rows.items()}
     refuse(
         f"{table}: label {earlier[path]} of {path}, and {own[0].label} by {own[0].reader} in "

@@ -111,6 +111,16 @@ def test_adopts_labels_with_who_and_when(run, small, capsys):
     assert Path("data/small/corrections.csv").read_bytes() == content
 
 
+def test_adopts_labels_into_a_table_in_git(run, small, capsys):
+    table = Path("data/labels/corrections.csv")
+    table.parent.mkdir()
+    table.touch()
+    run(stages.adopt, "data/small", save("a.csv", {small[0]: 0, small[1]: 1}))
+    assert f"written: {table}; next: git add {table}" in capsys.readouterr().err
+    assert not Path("data/small/corrections.csv").exists()
+    assert dict(zip(*read_table(table, ("path", "label")))) == {small[0]: "0", small[1]: "1"}
+
+
 BAD = {
     "an unknown crop": (
         {"GS/x.png": 1},
