@@ -220,7 +220,7 @@ class Dataset:
 
     Attributes:
         tables: the folder of tables that git keeps, data/labels/.
-        shards: the datasets that this one joins, in `folder`; empty if it has images of its own.
+        shards: the datasets that this one joins, in `folder`; empty if it has none.
     """
 
     name: str
