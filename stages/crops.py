@@ -20,8 +20,8 @@ from stages.workers.growing import row_keys, write_keys
 def main() -> None:
     # The card decides nothing here, but it is refused before all images are opened.
     dataset = read_dataset(read_dataset_name())
-    for part in dataset.parts:
-        warn_if_uncommitted(part)
+    for one in (dataset, *dataset.shards):
+        warn_if_uncommitted(one)
     code = fingerprint(installed_versions("images", "numbers"), code_files())
     known = opened_before(code)
     files = open_files(dataset.folder, known)
