@@ -85,14 +85,15 @@ def make_clone(commit: str, folder: Path, model: Path | None = None) -> Path:
             else:
                 shutil.copy(path, clone / path)
             continue
-        source = [str(repository.top), from_top(path), "--rev", commit]
-        try:
-            output_of([*DVC, "get", *source, "--out", str(clone / path), "--force"])
-        except UserError:
-            problems.append(
-                f"{path}: it is not here as {commit[:7]} was run on it, and not in DVC's cache; "
-                "`dvc pull` may bring it"
-            )
+        for part in _parts_of_dvc(path, clone):
+            source = [str(repository.top), from_top(part), "--rev", commit]
+            try:
+                output_of([*DVC, "get", *source, "--out", str(clone / part), "--force"])
+            except UserError:
+                problems.append(
+                    f"{part}: it is not here as {commit[:7]} was run on it, and not in DVC's "
+                    "cache; `dvc pull` may bring it"
+                )
     refuse(problems)
     return clone
 
@@ -139,6 +140,12 @@ def _is_in_git(path: str, clone: Path) -> bool:
         and not any(name.endswith(".dvc") for name in tracked)
         and not (clone / f"{path}.dvc").exists()
     )
+
+
+def _parts_of_dvc(path: str, clone: Path) -> list[str]:
+    """Return what DVC tracks of a path that git does not have: all of it, or its shards."""
+    notes = sorted((clone / path).rglob("*.dvc"))
+    return [note.relative_to(clone).with_suffix("").as_posix() for note in notes] or [path]
 
 
 def made_under(clone: Path) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from stages.experiments.clone import (
 )
 from stages.experiments.inputs import digest
 from stages.experiments.reading import read_at
+from tests.conftest import make_shards
 from tests.experiments.conftest import edit
-from tests.repositories import git, set_params
+from tests.repositories import dvc, git, set_params
 
 DATA = ("data/small", "data/plain", "data/weights/mine.weights.h5")
 
@@ -61,6 +62,22 @@ def test_the_data_are_those_of_the_commit(locked, tmp_path, monkeypatch, change)
     change()
     clone = make_clone(find_commit("HEAD"), tmp_path / "clone")
     assert digests(clone, monkeypatch) == locked
+
+
+def test_the_shards_are_those_of_the_commit(here, tmp_path):
+    """Of which one has changed since."""
+    folder = make_shards("a", "b", slides=1)
+    dvc("add", "-q", "data/network/a", "data/network/b")
+    dependency = f"{{path: data/network, md5: {digest('data/network')}}}"
+    Path("dvc.lock").write_text(
+        f"schema: '2.0'\nstages:\n  crops:\n    cmd: none\n    deps: [{dependency}]\n"
+    )
+    git("add", "-A")
+    git("commit", "-q", "-m", "Run")
+    committed = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+    edit("data/network/b/GS/s0-0.png")
+    clone = make_clone(find_commit("HEAD"), tmp_path / "clone") / "data/network"
+    assert {path.relative_to(clone): path.read_bytes() for path in clone.rglob("*.*")} == committed
 
 
 def test_data_that_are_nowhere_are_refused(locked, tmp_path):
