@@ -89,9 +89,13 @@ class SlidePattern(NamedTuple):
                 f"it takes more than {limit:.0f} s for {len(names)} names; a repetition within a "
                 "repetition, such as (a+)+, tries all ways to divide a name: write a+"
             ) from None
-        return {
-            path: _slide_and_site(groups) for path, groups in zip(paths, json.loads(done.stdout))
-        }
+        # One object for all crops of a slide, and no dict per crop: memory for a million crops.
+        pairs: dict[tuple[str, str], tuple[str, str]] = {}
+
+        def pair(groups: dict[str, str | None]) -> tuple[str, str]:
+            return pairs.setdefault(one := _slide_and_site(groups), one)
+
+        return dict(zip(paths, json.loads(done.stdout, object_hook=pair)))
 
     def _name(self, path: str) -> str:
         return nfc(path if self.of_path else PurePosixPath(path).name)

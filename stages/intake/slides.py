@@ -30,7 +30,7 @@ def assign_slides(
     except UserError as error:
         raise dataset.error("group", str(error)) from None
     slides, slide_sites = {}, defaultdict(set)
-    # One object for all crops of a slide: memory for a million crops.
+    # As in `match_all`.
     pairs: dict[tuple[str, str], tuple[str, str]] = {}
     each_apart = dataset.card.group == NO_GROUP
     for path in paths:
