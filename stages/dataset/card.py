@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from stages.base.errors import UserError, refuse
 from stages.base.parameters import DatasetName, Parameters, check, read_yaml
 from stages.dataset.polarity import names_the_others, order_doubt
-from stages.dataset.slides import NO_GROUP, SlidePattern, nfc, slide_pattern, written_alike
+from stages.dataset.slides import NO_GROUP, SlidePattern, nfc, slide_pattern
 
 # The folder in data/ of the tables of labels that git keeps.
 TABLES = "labels"
@@ -276,9 +276,12 @@ def read_dataset(name: str, root: str | Path = "data") -> Dataset:
             f"{dataset.card_path}: {with_readers[0]} has the labels of several readers, and "
             f"{min(without)} has not; all shards must have them, or none"
         )
+    spelled = {as_key(reader): reader for reader in joined.readers}
     refuse(
-        f"{dataset.card_path}: the readers {alike} may be the same; spell them alike in all shards"
-        for alike in written_alike(joined.readers)
+        f"{dataset.card_path}: shards have the readers {one!r} and {spelled[as_key(one)]!r}; spell "
+        "them alike if they are the same, or more differently"
+        for one in joined.readers
+        if spelled[as_key(one)] != one
     )
     return joined
 

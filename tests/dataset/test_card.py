@@ -126,7 +126,7 @@ def test_shards_with_and_without_readers_cannot_be_joined(workplace):
     with pytest.raises(UserError, match="a has the labels of several readers, and c has not"):
         read_dataset("network")
     Path("data/network.yaml").write_text("title: t\nshards: [a, b]\n")
-    with pytest.raises(UserError, match="the readers 'Anna' and 'anna' may be the same"):
+    with pytest.raises(UserError, match="shards have the readers 'anna' and 'Anna'; spell"):
         read_dataset("network")
 
 
