@@ -121,7 +121,7 @@ def _list_members(found: Listing, folders: Iterable[PurePosixPath]) -> None:
                 continue
             if is_archive(parts[-1]):
                 problem = "is an archive in an archive; unpack it"
-            elif PurePosixPath(parts[-1]).suffix.rstrip().lower() not in SUFFIXES:
+            elif os.path.splitext(member)[1].rstrip().lower() not in SUFFIXES:
                 found.others.append(f"{here}/{_printable(member)}")
                 continue
             elif here in found.problems:
@@ -175,7 +175,7 @@ def _name_problem(name: str) -> str | None:
         return "has a name that is not UTF-8 text; rename it"
     if has_control(name):
         return "has a control character in its name; rename it"
-    suffix = PurePosixPath(name).suffix
+    suffix = os.path.splitext(name)[1]
     if suffix != suffix.rstrip() and suffix.rstrip().lower() in SUFFIXES:
         return "has a space at the end of its name; rename it"
     return None
