@@ -7,6 +7,7 @@ from typing import NamedTuple
 from stages.base.errors import UserError, refuse, warn
 from stages.base.files import from_cell
 from stages.dataset.card import as_key
+from stages.images.archives import is_archive
 from stages.images.opening import SUFFIXES
 from stages.intake.listing import list_images, no_image
 from stages.intake.names import Names
@@ -88,6 +89,8 @@ def find_crops(source: Path, labels: Path | None = None) -> CropSource:
         raise UserError(f"{source} is neither a folder nor a file")
     if source.suffix.lower() in SUFFIXES:
         return CropSource(source.parent, [source.name], None)
+    if is_archive(source.name):
+        raise UserError(f"{source} is an archive; give the folder that it is in, which is read")
     table = read_laboratory_table(source, ("name",))
     listing = list_images(source.parent)
     names = Names(listing.images, source.parent, unread=listing.unread)

@@ -274,6 +274,8 @@ def test_an_archive_next_to_its_content_is_refused_in_one_line(folder):
     (folder / "crops").mkdir()
     for name in ("GS", "nonGS"):
         shutil.move(folder / name, folder / "crops")
+    with pytest.raises(UserError, match="crops.zip is an archive; give the folder that it is in"):
+        find_crops(folder / "crops.zip")
     with pytest.raises(UserError, match="' is also in data/small/crops; remove one \\(7 more"):
         find_crops(folder)
 
