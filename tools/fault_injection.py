@@ -31,7 +31,7 @@ from stages.workers.progress import progress
 from tests.repositories import STAGES, make_repository, run_program, set_params
 
 PARAMS = {"model.step": "efficientnet_lite0", "pad.size": 32, "demo.glomeruli": 8}
-PIPELINE = [stage for stage in STAGES if stage not in ("near_duplicates", "evaluate")]
+PIPELINE = [stage for stage in STAGES if stage not in ("near_duplicates", "evaluate", "model_card")]
 PREDICT = ("predict", "data/demo", "--per-slide", "slides.csv")
 RESULTS = (
     "metrics/test.json",
