@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -636,38 +636,53 @@ def python(*arguments: str, where: Path = PROJECT, **variables: str) -> str:
 
 
 def growth(folder: Path, rounds: int) -> Iterator[Row]:
-    """Microseconds per crop and memory, once; at a million crops only of the listing stages."""
+    """Microseconds per crop and memory, once; at a million crops only of the listing stages. Packed
+    crops are compared with the same in a file each.
+    """
     from stages.model.networks import build_model
 
     model_params = default_parameters()[1].model_copy(update={"step": "conv1-dense1"})
     model = build_model(model_params, SIZE, [128] * 3, [5000] * 3)
     listing, pixels = ("crops", "manifest", "split"), ("pad", "features", "predict")
     costs: dict[str, float] = {}
-    for count, most in ((1_000, 1024), (10_000, 1024), (100_000, 1024), (1_000_000, 1536)):
+    packed_too = 100_000
+    for count in (1_000, 10_000, packed_too, 1_000_000):
         place = folder / f"{count}"
         make_crops(place, count)
         write_model_folder(model, place / "models")
-        for stage in listing + pixels * (count < 1_000_000):
-            arguments = ["data/many"] if stage == "predict" else []
-            run = json.loads(python("-c", MEASURED, stage, *arguments, where=place))
-            # The goal is at most 1.1 times the cost per crop at the previous number of crops.
-            earlier, costs[stage] = costs.get(stage), run["seconds"] / count * 1e6
-            bounds = {
-                "most": earlier and 1.1 * earlier,
-                "megabytes": run["megabytes"],
-                "most_megabytes": most,
-            }
-            said = f"{run['megabytes']:.0f} MiB"
-            yield Row(
-                f"{stage}, {count:,} crops",
-                "us/crop",
-                costs[stage],
-                None,
-                earlier,
-                False,
-                said,
-                **bounds,
-            )
+        measured = listing + pixels * (count < 1_000_000)
+        yield from growth_rows(place, measured, count, costs)
+        if count == packed_too:
+            crops = place / "data/many"
+            python("-m", "stages.pack", str(crops), str(place / "packed"))
+            shutil.rmtree(crops)
+            (place / "packed").rename(crops)
+            yield from growth_rows(place, measured, count, costs, ", packed")
+
+
+def growth_rows(
+    place: Path, stages: Sequence[str], count: int, costs: dict[str, float], kind: str = ""
+) -> Iterator[Row]:
+    """Microseconds per crop of some stages; `costs` has those of the last call, and gets these.
+
+    The goal is at most 1.1 times the cost per crop there.
+    """
+    for stage in stages:
+        arguments = ["data/many"] if stage == "predict" else []
+        run = json.loads(python("-c", MEASURED, stage, *arguments, where=place))
+        earlier, costs[stage] = costs.get(stage), run["seconds"] / count * 1e6
+        yield Row(
+            f"{stage}, {count:,} crops{kind}",
+            "us/crop",
+            costs[stage],
+            None,
+            earlier,
+            False,
+            f"{run['megabytes']:.0f} MiB",
+            most=earlier and 1.1 * earlier,
+            megabytes=run["megabytes"],
+            most_megabytes=1024,
+        )
 
 
 ROWS = {
