@@ -3,11 +3,11 @@
     python -m stages.adopt data/mine page-labels-AB.csv page-labels-CD.csv
 
 The card data/mine.yaml names the table, such as `corrections: corrections.csv`; it need not exist
-yet, or may be an empty file in data/labels/. Each row of it says who labeled the crop, when, and
-whether blindly. Labels that confirm a published label are added, too. What changes in the counts is
-printed. Nothing is written if labels contradict each other or earlier corrections, if a crop is not
-in the dataset or has other pixels than on the page, or if the words for the classes mean something
-else. Labels of a joined dataset go to the table of each shard.
+yet, or may be an empty file in data/labels/mine/. Each row of it says who labeled the crop, when,
+and whether blindly. Labels that confirm a published label are added, too. What changes in the
+counts is printed. Nothing is written if labels contradict each other or earlier corrections, if a
+crop is not in the dataset or has other pixels than on the page, or if the words for the classes
+mean something else. Labels of a joined dataset go to the table of each shard.
 """
 
 import sys
@@ -27,7 +27,7 @@ from stages.images.archives import locate
 from stages.images.opening import load_image, pixel_digest
 from stages.intake.crops import refuse_unlisted
 from stages.intake.label_table import read_label_source
-from stages.intake.labels import LABEL_COLUMNS, NAME_COLUMNS, read_corrections
+from stages.intake.labels import LABEL_COLUMNS, NAME_COLUMNS, PIXELS_COLUMN, read_corrections
 from stages.intake.listing import Listing, find_table, list_images
 from stages.intake.names import Names
 from stages.intake.parameters import ManifestParameters
@@ -35,7 +35,7 @@ from stages.intake.saved_labels import SavedLabel, by_crop, read_saved_labels
 from stages.intake.tables import read_laboratory_table
 from stages.workers.cores import on_all_cores
 
-ABOUT = ("reader", "date", "blind", "pixels_sha256")
+ABOUT = ("reader", "date", "blind", PIXELS_COLUMN)
 
 
 def main() -> None:
@@ -55,9 +55,6 @@ def main() -> None:
         own = {path[len(start) :]: crops[path] for path in crops if path.startswith(start)}
         if own:
             adopted.append(adopt(part, own, arguments.files))
-    tables = [one.table for one in adopted]
-    shared = sorted({str(table) for table in tables if tables.count(table) > 1})
-    refuse(f"{table}: several shards name it; give each another table" for table in shared)
     for one in adopted:
         rows = ([path, *one.rows[path]] for path in sorted(one.rows))
         write_table(one.table, ("path", "label", *ABOUT), rows)
@@ -163,7 +160,7 @@ def find_crops(
 
 def read_adopted(dataset: Dataset, listing: Listing) -> dict[str, tuple[str, ...]]:
     """Return the label of each earlier correction and what is known about it, by path."""
-    labels = read_corrections(dataset, listing.images)
+    labels = read_corrections(dataset, dict.fromkeys(listing.images))
     table = find_table(dataset, "corrections")
     found = read_laboratory_table(table, (NAME_COLUMNS, LABEL_COLUMNS))
     header = [column.strip() for column in found.header]

@@ -20,7 +20,7 @@ from pathlib import Path
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program, warn
 from stages.base.files import sha256, write_archive
-from stages.images.archives import file_sha256, locate
+from stages.images.archives import file_sha256, is_portable, locate
 from stages.intake.listing import list_images, no_image
 from stages.intake.names import refuse_twins
 from stages.workers.cores import on_all_cores
@@ -38,9 +38,14 @@ def main() -> None:
     if not listing.images:
         raise no_image(folder)
     names, number = listing.images, 0
+    refuse(
+        f"{folder / name} has a name that archives cannot hold; rename it"
+        for name in names
+        if not is_portable(name)
+    )
+    refuse_twins(names, folder)
     if adds:
         names, number = _new_crops(folder, output, names)
-    refuse_twins(listing.images, folder)
     others = [path for path in listing.others if (folder / path).is_file()]
     warn("left out, in an archive", [path for path in listing.others if path not in others])
     counts = split_by_size(folder, names, arguments.size * MEGABYTE)
@@ -90,6 +95,7 @@ def _new_crops(folder: Path, output: Path, names: Sequence[str]) -> tuple[list[s
     listing = list_images(output)
     listing.refuse_problems()
     there = set(listing.images)
+    refuse_twins(sorted(there.union(names)), output)
     known = [name for name in names if name in there]
     same = on_all_cores(
         lambda name: file_sha256(locate(folder, name)) == file_sha256(locate(output, name)),

@@ -282,7 +282,7 @@ def test_own_data_in_five_lines(workspace):
     assert "Ran experiment(s): own" in output
 
 
-def test_one_of_three_shards_is_changed(workspace):
+def test_one_of_three_shards_is_changed(repository):
     """Git has the cards and the notes of DVC, which sees the change in the folder of the whole."""
     for number, name in enumerate(("a", "b", "c")):
         for slide in range(3):
@@ -489,14 +489,15 @@ def test_an_edit_reruns_what_it_can_change(workspace, files, expected):
 
 def test_a_corrected_label_reruns_neither_crops_nor_pad_nor_features(workspace):
     crop = next(Path("data/demo", CLASS_NAMES[1]).iterdir())
-    Path("data/labels/ours.csv").write_text(f"path,label\n{CLASS_NAMES[1]}/{crop.name},0\n")
+    Path("data/labels/demo").mkdir()
+    Path("data/labels/demo/ours.csv").write_text(f"path,label\n{CLASS_NAMES[1]}/{crop.name},0\n")
     append("data/demo.yaml", "corrections: ours.csv")
     assert stages_run(dvc("repro", "manifest")) == ["manifest"]
-    assert git("status", "--porcelain", "data/labels") == "?? data/labels/ours.csv\n"
+    assert git("status", "--porcelain", "data/labels") == "?? data/labels/demo/\n"
     changed = re.findall(r"^(\w+):$", dvc("status"), flags=re.MULTILINE)
     assert {"split", "train", "evaluate"} <= set(changed)
     assert not {"crops", "manifest", "pad", "features"} & set(changed)
-    Path("data/labels/ours.csv").unlink()
+    shutil.rmtree("data/labels/demo")
 
 
 def test_a_new_stage_with_a_block_of_parameters_reruns_no_other(workspace):

@@ -112,8 +112,8 @@ def test_adopts_labels_with_who_and_when(run, small, capsys):
 
 
 def test_adopts_labels_into_a_table_in_git(run, small, capsys):
-    table = Path("data/labels/corrections.csv")
-    table.parent.mkdir()
+    table = Path("data/labels/small/corrections.csv")
+    table.parent.mkdir(parents=True)
     table.touch()
     run(stages.adopt, "data/small", save("a.csv", {small[0]: 0, small[1]: 1}))
     assert f"written: {table}; next: git add {table}" in capsys.readouterr().err

@@ -219,7 +219,7 @@ class Dataset:
     """A folder of images with its card, or several that are joined.
 
     Attributes:
-        tables: the folder of tables that git keeps, data/labels/.
+        tables: the folder of its tables that git keeps, such as data/labels/mine/.
         shards: the datasets that this one joins, in `folder`; empty if it has none.
     """
 
@@ -317,4 +317,4 @@ def _read_dataset(name: str, parent: Path, root: Path, asked: str) -> Dataset:
             f"{folder} is not a folder; {pull}bring the images that {card_path} describes{source} "
             f"there, and `dvc add {folder}`"
         )
-    return Dataset(name, folder, card_path, card, root / TABLES)
+    return Dataset(name, folder, card_path, card, root / TABLES / folder.relative_to(root))

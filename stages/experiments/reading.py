@@ -22,7 +22,7 @@ from stages.base.strict_json import parse_json
 from stages.dataset.cohort import MANIFEST
 from stages.dataset.predictions import Predictions, parse_predictions
 from stages.experiments.commands import file_at, find_repository, from_top, output_of
-from stages.experiments.inputs import digest, input_kind
+from stages.experiments.inputs import LABELS, digest, input_kind
 from stages.experiments.settings import (
     Value,
     as_yaml,
@@ -70,9 +70,9 @@ class Experiment(NamedTuple):
             )
 
     def data(self) -> dict[str, str]:
-        """Return the digests of its dataset and the dataset's card, by path."""
+        """Return the digests of its dataset, the dataset's card and the tables in git, by path."""
         dataset = f"data/{self.params.get('data')}"
-        paths = dataset, f"{dataset}.yaml"
+        paths = dataset, f"{dataset}.yaml", LABELS
         return {path: found for path, found in self.inputs.items() if path in paths}
 
     def manifest(self, column: str) -> dict[str, str]:

@@ -139,7 +139,8 @@ class Archives(NamedTuple):
 
 def locate(folder: Path, path: str) -> Path | Member:
     """Return the file of a path that `list_images(folder)` has listed, or the archive's member."""
-    return next(members_at(folder, path), folder / path)
+    file = folder / path
+    return file if file.is_file() else next(members_at(folder, path), file)
 
 
 def members_at(folder: Path, path: str) -> Iterator[Member]:
@@ -225,8 +226,7 @@ def _read_directory(archive: str, number: int, found: Archives) -> None:
 def _problem(info: zipfile.ZipInfo, end: int) -> str | None:
     """Return why a member cannot be read; `end` is the place of the archive's directory."""
     path = info.orig_filename
-    parts = path.split("/")
-    if "\\" in path or re.match("[A-Za-z]:", path) or not {"", ".", ".."}.isdisjoint(parts):
+    if not is_portable(path):
         return "has a path that is not made of names with a / between them"
     if not path.isascii() and not info.flag_bits & UTF_8:
         return "has a name that is not marked as UTF-8; rename it, or pack it again"
@@ -241,6 +241,12 @@ def _problem(info: zipfile.ZipInfo, end: int) -> str | None:
     if info.volume or info.header_offset < 0 or info.header_offset + info.compress_size > end:
         return "is not in the archive, which is damaged, or one part of several"
     return None
+
+
+def is_portable(path: str) -> bool:
+    """Return whether a path is made of names with a / between them, on every system."""
+    odd = "\\" in path or re.match("[A-Za-z]:", path)
+    return not odd and {"", ".", ".."}.isdisjoint(path.split("/"))
 
 
 def is_archive(name: str) -> bool:

@@ -18,7 +18,7 @@ from stages.images.sheets import contact_sheet
 from stages.images.squares import make_square
 from stages.workers.cluster import connect, in_any_order
 from stages.workers.cores import on_all_cores
-from stages.workers.growing import GrowingArray, open_to_change
+from stages.workers.growing import GrowingArray, open_to_change, token_file
 from stages.workers.progress import progress
 
 # What a worker of a cluster pads at a time: bytes of squares, and crops.
@@ -90,7 +90,7 @@ class Target(NamedTuple):
 
     @property
     def token_file(self) -> Path:
-        return self.file.with_suffix(".token.part")
+        return token_file(self.file)
 
     def is_seen(self) -> bool:
         try:

@@ -11,13 +11,14 @@ from stages.base.files import write_table
 from stages.dataset.card import Dataset
 from stages.dataset.crops import Files
 from stages.dataset.readings import NOT_READ, CropReadings, as_cells, reader_columns
+from stages.dataset.slides import NO_GROUP
 from stages.images.archives import is_archive
 from stages.intake.label_table import read_label_source
 from stages.intake.labels import read_corrections
 from stages.intake.listing import Listing, no_image
 from stages.intake.opened import open_files
 from stages.intake.readers import MAJORITY, Consensus
-from stages.intake.slides import assign_slides
+from stages.intake.slides import FEW_SLIDES, assign_slides
 from stages.intake.source import LEFT_OUT
 
 # A shard's folder, its card, DVC's note of it, and the outlines of `extract`.
@@ -121,6 +122,13 @@ def make_manifest(
         made.no_consensus.extend(found.no_consensus)
     refuse(problems)
     _check_copies(made.rows)
+    slides = {row.slide for row in made.rows}
+    patterns = [part for part in dataset.parts if part.card.group != NO_GROUP]
+    if patterns and dataset.shards and FEW_SLIDES <= len(slides) == len(made.rows):
+        raise UserError(
+            f"{dataset.card_path}: each of the {len(slides)} crops is a separate slide, so that "
+            f"nothing keeps a patient's crops together; see `group:` in {patterns[0].card_path}"
+        )
     # Shards may be listed in any order.
     return Manifest(sorted(made.rows), sorted(made.unreadable), sorted(made.no_consensus))
 
@@ -140,7 +148,11 @@ def _make_part(
     warn(LEFT_OUT, [path for path in listing.others if path not in tables])
     labels, groups, readings = read_label_source(dataset, listing, consensus)
     slides = assign_slides(dataset, paths, groups)
-    corrections = read_corrections(dataset, paths)
+    corrections = (
+        read_corrections(dataset, {crop.path: crop.pixels_sha256 for crop in files.crops})
+        if dataset.card.corrections
+        else {}
+    )
     corrected = labels | corrections if corrections else labels
     no_consensus = [
         NoConsensus(path, *slides[path], readings[path]) for path in paths if path not in corrected

@@ -7,6 +7,7 @@ from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
 from stages.base.errors import UserError, refuse, warn
+from stages.base.files import from_cell
 from stages.base.parameters import quoted
 from stages.dataset.card import Dataset, as_key
 from stages.dataset.cohort import CLASS_NAMES
@@ -16,7 +17,7 @@ from stages.dataset.slides import nfc
 from stages.images.archives import is_ignored
 from stages.intake.listing import find_table
 from stages.intake.names import Names
-from stages.intake.tables import read_laboratory_table
+from stages.intake.tables import MissingColumn, read_laboratory_table
 
 # What spreadsheets and databases write for 1 and 0.
 WORDS = {"true": 1, "false": 0, "t": 1, "f": 0, "yes": 1, "no": 0, "y": 1, "n": 0}
@@ -24,6 +25,7 @@ WORDS = {"true": 1, "false": 0, "t": 1, "f": 0, "yes": 1, "no": 0, "y": 1, "n": 
 LISTED = 5
 # The columns of names and of labels, unless others are given. Every table may have either or both.
 NAME_COLUMNS, LABEL_COLUMNS = ("name", "path"), ("label", "ground truth")
+PIXELS_COLUMN = "pixels_sha256"  # Of the picture that was labeled.
 
 
 class Labels:
@@ -216,11 +218,35 @@ def _agreed(fields: dict[str, str], meanings: Callable[[str], set]) -> tuple[str
     return min(zip(texts, possible), key=lambda pair: len(pair[1]))[0], ""
 
 
-def read_corrections(dataset: Dataset, images: Iterable[str]) -> dict[str, int]:
-    """Return the labels, by path, in the table of corrections that the card names, if it does."""
+def read_corrections(dataset: Dataset, pixels: Mapping[str, str | None]) -> dict[str, int]:
+    """Return the labels, by path, in the table of corrections that the card names, if it does.
+
+    Args:
+        pixels: the `pixel_digest` of each image, by path; None or empty if it is not known.
+
+    Raises:
+        UserError: as `read_labels`; or the table has the digest of another picture, as `adopt`
+            writes it, so that nobody has reviewed the one that is there now.
+    """
     if dataset.card.corrections is None:
         return {}
-    return read_labels(find_table(dataset, "corrections"), Names(images, dataset.folder))
+    table, names = find_table(dataset, "corrections"), Names(pixels, dataset.folder)
+    labels = read_labels(table, names)
+    try:
+        rows = read_laboratory_table(table, (NAME_COLUMNS, (PIXELS_COLUMN,))).rows
+    except MissingColumn:
+        return labels
+    problems = []
+    for line, fields in rows:
+        digest = from_cell(fields[PIXELS_COLUMN]).strip().lower()
+        name = next(fields[column] for column in NAME_COLUMNS if fields.get(column))
+        if digest and not any(digest == (pixels[path] or digest) for path in names.find(name)):
+            problems.append(
+                f"{table}, line {line}: {quoted(name)} is another picture than the one that was "
+                f"corrected; review it and remove the line, or empty its {PIXELS_COLUMN}"
+            )
+    refuse(problems)
+    return labels
 
 
 def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, int]:

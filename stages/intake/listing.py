@@ -205,12 +205,15 @@ def no_image(folder: Path) -> UserError:
 def find_table(
     dataset: Dataset, key: Literal["labels", "corrections"], must_exist: bool = True
 ) -> Path:
-    """Return the table that a card names: in the dataset's folder, or else in data/labels/.
+    """Return the table that a card names: in the dataset's folder, or else in `dataset.tables`.
 
     Raises:
-        UserError: it is in both, in neither, or a link that leads out.
+        UserError: it is in both, in neither, hidden, or a link that leads out.
     """
     name = str(getattr(dataset.card, key))
+    # `crops` notes no digest of what it ignores, so that a changed label would rerun nothing.
+    if any(map(is_ignored, PurePosixPath(name).parts)):
+        raise dataset.error(key, "its name is that of a hidden file or a leftover; rename it")
     inside, beside = dataset.folder / name, dataset.tables / name
     if os.path.lexists(inside) and os.path.lexists(beside):
         raise dataset.error(key, f"{inside} and {beside} exist; remove one of them")

@@ -52,6 +52,11 @@ def write_keys(output: Path, keys: np.ndarray) -> None:
         np.save(npy, keys)
 
 
+def token_file(part: Path) -> Path:
+    """Return the file that tells the workers of a cluster which run's file lies next to it."""
+    return part.with_suffix(".token.part")
+
+
 def open_to_change(path: Path) -> IO[bytes]:
     """Open a file to write some of its bytes; a missing one is made.
 
@@ -88,6 +93,8 @@ class GrowingArray:
         resumed = _read(part, self._start) == header.getvalue()
         noted = _read(keys_part, keys.size) if resumed else b""
         noted_keys = np.frombuffer(noted.ljust(keys.size, b"\0"), np.uint8).reshape(keys.shape)
+        # From here on, a worker of a killed run on a cluster no longer writes here.
+        token_file(part).unlink(missing_ok=True)
         self.file, self._keys_file = open_to_change(part), open_to_change(keys_part)
         self._note((noted_keys == keys).all(axis=1))
         self.file.write(header.getvalue())

@@ -280,6 +280,15 @@ def test_an_archive_next_to_its_content_is_refused_in_one_line(folder):
         find_crops(folder)
 
 
+def test_a_single_image_is_not_taken_from_an_archive_next_to_it(folder):
+    file, *_ = sorted(folder.rglob("*.png"))
+    other = sorted(folder.rglob("*.png"))[-1]
+    with zipfile.ZipFile(file.with_name("old.zip"), "w") as archive:
+        archive.write(other, file.name)
+    source = find_crops(file)
+    assert locate(source.folder, source.names[0]) == file
+
+
 def test_a_name_in_two_archives_is_refused(folder):
     archive = pack(folder, "crops.zip")
     shutil.copy(archive, folder / "crops (1).zip")
@@ -379,6 +388,21 @@ def test_packing_gives_the_same_manifest_and_equal_bytes(folder, monkeypatch):
     # Packed once more, from the archive.
     run_pack(monkeypatch, folder, "third")
     assert contents(Path("out/small")) == contents(Path("third"))
+
+
+def test_names_that_archives_cannot_hold_are_not_packed(folder, monkeypatch):
+    save_crop(folder / "GS/a\\b.png", seed=8)
+    with pytest.raises(UserError, match="has a name that archives cannot hold; rename it"):
+        run_pack(monkeypatch, folder, "packed")
+    assert not Path("packed").exists()
+
+
+def test_adding_a_twin_of_a_packed_name_is_refused(folder, monkeypatch):
+    save_crop(folder / "GS/u\u0308.png", seed=7)
+    run_pack(monkeypatch, folder, "packed")
+    save_crop(Path("more/GS/\u00fc.png"), seed=8)
+    with pytest.raises(UserError, match="one name in two Unicode forms"):
+        run_pack(monkeypatch, "more", "packed", "--add")
 
 
 def test_adding_crops_leaves_the_old_archives_as_they_are(folder, monkeypatch, capsys):

@@ -203,3 +203,7 @@ def test_a_worker_that_does_not_see_the_file_sends_the_squares(tmp_path):
     target.token_file.write_text("token")
     assert padding.pad_block(target, [1, 0], crops, "white", 1) == [None, None]
     assert file.read_bytes() == squares[1].tobytes() + squares[0].tobytes()
+    # The next run writes to the same file: a worker of this one must not.
+    with growing_array(tmp_path / "a/images.npy", row_keys("", "ab"), (1, 1, 3), np.uint8) as rows:
+        assert rows.part == file and not target.is_seen()
+        rows.write(np.arange(2), np.zeros((2, 1, 1, 3), dtype=np.uint8))

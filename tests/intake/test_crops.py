@@ -18,6 +18,7 @@ from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
 from stages.intake import opened
 from stages.intake.crops import make_manifest
+from stages.intake.opened import open_files
 from tests.conftest import PROJECT, list_crops, make_classes, make_table, save_crop, set_params
 from tests.fork_server import python
 from tests.repositories import git
@@ -144,7 +145,7 @@ def test_a_missing_table_quotes_the_card(workplace):
     (make_table(ROWS, NAMES) / "labels.csv").unlink()
     assert refused("table") == (
         "data/table.yaml, line 2: `labels: labels.csv`: data/table/labels.csv does not exist, nor "
-        "does data/labels/labels.csv"
+        "does data/labels/table/labels.csv"
     )
 
 
@@ -501,8 +502,8 @@ def corrected_in_git(text="path,label\nGS/s0-0.png,0\n"):
     """Make a dataset of three slides, and a table of corrections in data/labels/."""
     make_classes(slides=3, each=3)
     card = Path("data/small.yaml")
-    card.write_text(card.read_text() + "corrections: ours/corrected.csv\n")
-    table = Path("data/labels/ours/corrected.csv")
+    card.write_text(card.read_text() + "corrections: corrected.csv\n")
+    table = Path("data/labels/small/corrected.csv")
     table.parent.mkdir(parents=True)
     table.write_text(text)
     return table
@@ -526,19 +527,45 @@ def test_a_label_is_corrected_in_git_without_opening_an_image(workplace):
 
 def test_a_table_in_two_places_or_a_link_out_of_its_folder_is_refused(workplace):
     table = corrected_in_git()
-    inside = Path("data/small/ours/corrected.csv")
-    inside.parent.mkdir()
+    inside = Path("data/small/corrected.csv")
     inside.write_text(table.read_text())
     assert f"{inside} and {table} exist; remove one of them" in refused("small")
     inside.unlink()
     Path("elsewhere.csv").write_text(table.read_text())
     table.unlink()
     table.symlink_to(Path("elsewhere.csv").absolute())
-    assert f"{table} is a link that leads out of data/labels" in refused("small")
+    assert f"{table} is a link that leads out of data/labels/small" in refused("small")
     set_params({"data": "labels"})
     Path("data/labels.yaml").write_text(Path("data/small.yaml").read_text())
     with pytest.raises(UserError, match=r"data/labels: it holds tables; name the dataset"):
         read_dataset("labels")
+
+
+@pytest.mark.parametrize("name", [".corrected.csv", ".old/corrected.csv", "~$corrected.csv"])
+def test_a_hidden_table_is_refused(workplace, name):
+    """A change in it would rerun nothing."""
+    corrected_in_git()
+    card = Path("data/small.yaml")
+    card.write_text(card.read_text().replace("corrected.csv", f"'{name}'"))
+    assert "its name is that of a hidden file or a leftover; rename it" in refused("small")
+
+
+def test_a_correction_of_another_picture_is_refused(workplace):
+    make_classes(slides=3, each=3)
+    pixels = {crop.path: crop.pixels_sha256 for crop in open_files(Path("data/small")).crops}
+    first, other = "GS/s0-0.png", "GS/s1-0.png"
+    table = Path("data/labels/small/corrected.csv")
+    table.parent.mkdir(parents=True)
+    card = Path("data/small.yaml")
+    card.write_text(card.read_text() + "corrections: corrected.csv\n")
+    heading = "path,label,pixels_sha256\n"
+    table.write_text(f"{heading}{first},0,{pixels[first]}\n{other},0,\n")
+    list_crops()
+    assert label_of(first) == label_of(other) == "0"
+    table.write_text(f"{heading}{first},0,{pixels[other]}\n")
+    assert f"{table}, line 2: '{first}' is another picture than the one that was" in refused(
+        "small"
+    )
 
 
 def test_a_table_that_is_not_committed_is_named(workplace, capsys):

@@ -1,6 +1,7 @@
 """A joined dataset has the crops of its shards, told apart by the shard's name, and no others."""
 
 import csv
+import re
 import shutil
 from pathlib import Path
 from zipfile import ZipFile
@@ -75,6 +76,28 @@ def test_each_shard_is_read_by_its_own_card_and_tables(workplace):
         ("b/x1.png", 1, 1),
         ("b/x2.png", 1, 0),
     ]
+
+
+def test_shards_do_not_share_a_table_in_git(workplace):
+    folder = make_shards("a", "b")
+    for name in "ab":
+        card = folder / f"{name}.yaml"
+        card.write_text(card.read_text() + "corrections: corrected.csv\n")
+        table = Path("data/labels/network", name, "corrected.csv")
+        table.parent.mkdir(parents=True)
+        table.write_text("path,label\nGS/s0-0.png,1\n")
+    before = {row.path: row.label for row in listed().rows}
+    table.write_text("path,label\nGS/s0-0.png,0\n")
+    assert {row.path: row.label for row in listed().rows} == before | {"b/GS/s0-0.png": 0}
+
+
+def test_shards_of_separate_slides_are_refused_together(workplace):
+    """Each has too few for that to be more than chance."""
+    folder = make_shards("a", "b", slides=2)
+    for name in "ab":
+        card = folder / f"{name}.yaml"
+        card.write_text(re.sub("group: .*", r"group: '(?P<slide>.+)\.png$'", card.read_text()))
+    assert "each of the 16 crops is a separate slide" in refused()
 
 
 @pytest.mark.parametrize("name", ["c/a.png", "c.yaml", "c.dvc", "c.png"])
