@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -82,6 +83,15 @@ def workplace(tmp_path, monkeypatch):
     shutil.copy(PROJECT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def environment_kept():
+    """What a test sets in the environment is undone: a local cluster of Dask sets the number of
+    threads, with which no other test would start forks.
+    """
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -161,6 +161,7 @@ def pad_files(files, output, scheduler=None):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("environment_kept")
 def test_a_cluster_whose_worker_comes_late_and_dies_gives_the_same_bytes(tmp_path, monkeypatch):
     files = [save_crop(tmp_path / f"{n}.png", n, (12 + n % 7, 9 + n % 5)) for n in range(40)]
     expected, _ = pad_files(files, tmp_path / "here/images.npy")
