@@ -110,8 +110,7 @@ def main() -> None:
     )
     features = None
     if expected := classifier.made.embeddings:
-        of_all_crops = match_embeddings(arguments.embeddings, crops, folder, expected.length)
-        features = of_all_crops[[crops.index(name) for name in names]]
+        features = match_embeddings(arguments.embeddings, names, folder, expected.length, crops)
     files = [locate(folder, name) for name in names]
     opened = Crops(files, classifier.made, embeddings=features)
     scores = score_crops(classifier, opened)
