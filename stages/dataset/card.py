@@ -15,9 +15,8 @@ from stages.dataset.slides import NO_GROUP, SlidePattern, nfc, slide_pattern
 TABLES = "labels"
 # Folders and columns are often called 0 and 1, which without quotes are numbers in YAML.
 Name = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
-# What only the card of a joined dataset has, for all of its shards, and what only its shards have.
+# What only the card of a joined dataset has, for all of its shards; only theirs have the rest.
 OF_THE_WHOLE = ("shards", "locked_test", "source", "license", "citation", "drawn")
-OF_EACH_SHARD = ("classes", "labels", "columns", "positive", "corrections", "group")
 
 
 class Columns(Parameters):
@@ -130,7 +129,8 @@ class CardFields(Parameters):
     @model_validator(mode="after")
     def _labels_and_slides(self) -> "CardFields":
         if self.shards is not None:
-            if given := [key for key in OF_EACH_SHARD if getattr(self, key) is not None]:
+            of_shards = CardFields.model_fields.keys() - {"title", *OF_THE_WHOLE}
+            if given := [key for key, value in self if key in of_shards and value is not None]:
                 raise ValueError(
                     f"`{given[0]}:` does not go with `shards:`; it belongs in the card of each "
                     f"shard, such as {self.shards[0]}.yaml"
