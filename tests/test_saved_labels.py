@@ -218,6 +218,13 @@ def test_adopts_labels_into_the_tables_of_shards(run, workplace):
     # A page of one shard.
     run(stages.adopt, "data/network/a", save("own.csv", {"GS/s2-0.png": 0}, folder / "a"))
     assert read_table(folder / "a/corrections.csv", ["path"])[0] == ["GS/s0-0.png", "GS/s2-0.png"]
+    # Before they are joined.
+    Path("data/network.yaml").unlink()
+    table = Path("data/labels/network/b/corrections.csv")
+    table.parent.mkdir(parents=True)
+    shutil.move(folder / "b/corrections.csv", table)
+    run(stages.adopt, "data/network/b", save("own.csv", {"GS/s2-0.png": 0}, folder / "b"))
+    assert "GS/s2-0.png" in read_table(table, ["path"])[0]
 
 
 def test_adopt_knows_the_words_of_a_model_without_own_ones(run, small):

@@ -290,7 +290,10 @@ def read_dataset_in(folder: Path) -> Dataset:
     """Return the dataset in a folder such as data/mine, or the shard in data/network/hospital-a."""
     whole = folder.parent
     if not Path(f"{whole}.yaml").is_file():
-        return read_dataset(folder.name, whole)
+        apart = read_dataset(folder.name, whole)
+        # A shard of a dataset that has no card yet: its tables are where they will be then.
+        tables = whole.parent / TABLES / whole.name / folder.name
+        return replace(apart, tables=tables) if whole.parent.name == "data" else apart
     joined = read_dataset(whole.name, whole.parent)
     for shard in joined.shards:
         if shard.name == folder.name:
