@@ -59,8 +59,7 @@ def main() -> None:
     if not listing.images:
         raise no_image(folder)
     fields = propose(listing, arguments)
-    if not is_shard:
-        fields["license"] = "not to be published"
+    fields["license"] = "not to be published"
     try:
         with replacing(card) as file:
             yaml = YAML()

@@ -12,7 +12,7 @@ import numpy as np
 from stages.base.errors import run_program
 from stages.base.files import read_json, read_table, replacing, sha256
 from stages.base.parameters import read_params
-from stages.dataset.card import Dataset, read_dataset
+from stages.dataset.card import ORIGIN, Dataset, read_dataset
 from stages.dataset.cohort import CLASS_NAMES, LOCKED, SPLITS, Cohort, read_cohort
 from stages.dataset.used_card import read_used_card
 from stages.experiments.markdown import BY_SITE, as_cell, site_table
@@ -70,11 +70,12 @@ def training_data(
     dataset: Dataset, cohort: Cohort, unreadable: int, no_consensus: int, consensus: str
 ) -> str:
     """Return where the crops and labels come from, and the flow from files to the sets."""
-    card = dataset.card
-    lines = ["## Training data", "", f"{card.title}.", ""]
-    for name in ("source", "license", "citation"):
-        if value := getattr(card, name):
-            lines.append(f"- {name}: {' '.join(value.split())}")
+    lines = ["## Training data", "", f"{dataset.card.title}.", ""]
+    for part in (dataset, *dataset.shards):
+        of_part = f" of {part.name}" * (part is not dataset)
+        for name in ORIGIN:
+            if value := getattr(part.card, name):
+                lines.append(f"- {name}{of_part}: {' '.join(value.split())}")
     files = len(cohort.paths) + unreadable + no_consensus
     lines.append(f"- {files} files, of which {unreadable} were left out because they do not open")
     if dataset.readers:

@@ -15,8 +15,10 @@ from stages.dataset.slides import NO_GROUP, SlidePattern, nfc, slide_pattern
 TABLES = "labels"
 # Folders and columns are often called 0 and 1, which without quotes are numbers in YAML.
 Name = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
-# What only the card of a joined dataset has, for all of its shards; only theirs have the rest.
-OF_THE_WHOLE = ("shards", "locked_test", "source", "license", "citation", "drawn")
+# What only the card of a joined dataset has, for all of its shards, and what both cards may have.
+# Only those of the shards have the rest.
+OF_THE_WHOLE = ("shards", "locked_test", "drawn")
+ORIGIN = ("source", "license", "citation")
 
 
 class Columns(Parameters):
@@ -129,7 +131,7 @@ class CardFields(Parameters):
     @model_validator(mode="after")
     def _labels_and_slides(self) -> "CardFields":
         if self.shards is not None:
-            of_shards = CardFields.model_fields.keys() - {"title", *OF_THE_WHOLE}
+            of_shards = CardFields.model_fields.keys() - {"title", *ORIGIN, *OF_THE_WHOLE}
             if given := [key for key, value in self if key in of_shards and value is not None]:
                 raise ValueError(
                     f"`{given[0]}:` does not go with `shards:`; it belongs in the card of each "

@@ -101,8 +101,7 @@ def test_card_and_folder_must_be_there(workplace):
         ("shards: [a, c]", "", "data/network/c.yaml does not exist; data/network.yaml: shards has"),
         ("shards: [a, d]", "", "data/network/d is not a folder; bring the images that"),
         ("shards: [a, b]", "shards: [x]", "`shards: [x]`: it belongs in data/network.yaml"),
-        ("shards: [a, b]", "license: ours", "b.yaml, line 4: `license: ours`: it belongs in data/"),
-        ("shards: [a, b]", "drawn: true", "`drawn: true`: it belongs in data/network.yaml"),
+        ("shards: [a, b]", "drawn: true", "b.yaml, line 4: `drawn: true`: it belongs in data/"),
         ("shards: [a, b]", "licence: ours", "data/network/b.yaml: licence is not a parameter here"),
     ],
 )

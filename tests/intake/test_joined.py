@@ -11,9 +11,11 @@ import pytest
 from stages import crops, manifest, split
 from stages.base.errors import UserError
 from stages.dataset.card import read_dataset
+from stages.dataset.cohort import read_cohort
 from stages.dataset.readings import NOT_READ
 from stages.intake.crops import make_manifest
 from stages.intake.readers import Consensus
+from stages.model_card import training_data
 from tests.conftest import make_shards, make_table, save_crop, set_params
 
 UNREADABLE = Path("metrics/unreadable.csv")
@@ -149,6 +151,17 @@ def test_the_same_picture_in_two_shards(workplace, capsys):
     assert fold["a/s3"] == fold["b/s0"] and len(fold) == 10
     shutil.move(folder / "b/GS/s0-9.png", folder / "b/nonGS/s0-9.png")
     assert refused() == "a/GS/s3-0.png and b/nonGS/s0-9.png: the same image under both labels"
+
+
+def test_the_model_card_has_the_license_of_each_hospital(workplace):
+    make_shards("a", "b", slides=5)
+    for card, license in {"network": "ours", "network/a": "CC BY 4.0", "network/b": "none"}.items():
+        with open(f"data/{card}.yaml", "a") as file:
+            file.write(f"license: {license}\n")
+    run_split()
+    text = training_data(read_dataset("network"), read_cohort(), 0, 0, "majority")
+    found = [line for line in text.split("\n") if "license" in line]
+    assert found == ["- license: ours", "- license of a: CC BY 4.0", "- license of b: none"]
 
 
 def test_an_unreadable_crop_is_listed_with_its_shard(workplace):
