@@ -17,7 +17,7 @@ from stages.dataset.slides import nfc
 from stages.images.archives import is_ignored
 from stages.intake.listing import find_table
 from stages.intake.names import Names
-from stages.intake.tables import MissingColumn, read_laboratory_table
+from stages.intake.tables import read_laboratory_table
 
 # What spreadsheets and databases write for 1 and 0.
 WORDS = {"true": 1, "false": 0, "t": 1, "f": 0, "yes": 1, "no": 0, "y": 1, "n": 0}
@@ -149,6 +149,7 @@ def read_labels(
     label_column: str | None = None,
     *,
     of_all: bool = False,
+    pixels: Mapping[str, str | None] | None = None,
 ) -> dict[str, int]:
     """Return the labels that a table gives to files, by path.
 
@@ -160,10 +161,12 @@ def read_labels(
         label_column: read instead of `label` and `ground truth`.
         of_all: whether each file must have a label, and rows of other files are ignored. Otherwise
             each row must name one of the files.
+        pixels: the `pixel_digest` of each file, by path, empty if unknown. A digest in the table,
+            as `adopt` writes it, must be the same: nobody has labeled another picture.
 
     Raises:
         UserError: the table or a column is missing, columns disagree, a label is neither 0 nor 1,
-            a row matches several files, or a file has two labels.
+            a row matches several files or another picture, or a file has two labels.
     """
     if label_column and names_the_others(label_column):
         raise UserError(
@@ -175,7 +178,7 @@ def read_labels(
         (label_column,) if label_column else LABEL_COLUMNS,
     )
     try:
-        rows = read_laboratory_table(table, wanted).rows
+        rows = read_laboratory_table(table, wanted, [PIXELS_COLUMN] if pixels else []).rows
     except FileNotFoundError:
         raise UserError(f"{table} does not exist") from None
     labels = Labels(table, names)
@@ -190,8 +193,14 @@ def read_labels(
         text, labels_differ = _agreed(in_columns[1], lambda text: {as_label(text.strip())})
         if problem := differ or labels_differ:
             labels.note(line, problem)
-        else:
-            labels.add(line, name, text)
+        elif path := labels.add(line, name, text):
+            digest = from_cell(fields.get(PIXELS_COLUMN, "")).strip().lower()
+            if digest and pixels and digest != (pixels[path] or digest):
+                labels.note(
+                    line,
+                    f"{quoted(name)} is another picture than the one that was corrected; review it "
+                    f"and remove the line, or empty its {PIXELS_COLUMN}",
+                )
     # Problems of rows explain why crops have no label.
     lacking = names.paths if of_all and not (labels.problems or labels.others) else []
     return labels.finish(
@@ -222,31 +231,15 @@ def read_corrections(dataset: Dataset, pixels: Mapping[str, str | None]) -> dict
     """Return the labels, by path, in the table of corrections that the card names, if it does.
 
     Args:
-        pixels: the `pixel_digest` of each image, by path; None or empty if it is not known.
+        pixels: the `pixel_digest` of each image, by path; empty if unknown.
 
     Raises:
-        UserError: as `read_labels`; or the table has the digest of another picture, as `adopt`
-            writes it, so that nobody has reviewed the one that is there now.
+        UserError: as `read_labels`.
     """
     if dataset.card.corrections is None:
         return {}
-    table, names = find_table(dataset, "corrections"), Names(pixels, dataset.folder)
-    labels = read_labels(table, names)
-    try:
-        rows = read_laboratory_table(table, (NAME_COLUMNS, (PIXELS_COLUMN,))).rows
-    except MissingColumn:
-        return labels
-    problems = []
-    for line, fields in rows:
-        digest = from_cell(fields[PIXELS_COLUMN]).strip().lower()
-        name = next(fields[column] for column in NAME_COLUMNS if fields.get(column))
-        if digest and not any(digest == (pixels[path] or digest) for path in names.find(name)):
-            problems.append(
-                f"{table}, line {line}: {quoted(name)} is another picture than the one that was "
-                f"corrected; review it and remove the line, or empty its {PIXELS_COLUMN}"
-            )
-    refuse(problems)
-    return labels
+    table = find_table(dataset, "corrections")
+    return read_labels(table, Names(pixels, dataset.folder), pixels=pixels)
 
 
 def labels_from_folders(dataset: Dataset, images: Sequence[str]) -> dict[str, int]:

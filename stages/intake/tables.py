@@ -41,8 +41,10 @@ class Table(NamedTuple):
     values: list[list[str]]
 
 
-def read_laboratory_table(table: Path, wanted: Sequence[Wanted]) -> Table:
-    """Return a table that has the `wanted` columns, without its empty rows.
+def read_laboratory_table(
+    table: Path, wanted: Sequence[Wanted], optional: Sequence[str] = ()
+) -> Table:
+    """Return a table that has the `wanted` columns, perhaps `optional` ones, without empty rows.
 
     CSV is read in UTF-8, or in UTF-16 with a byte-order mark. The separator is a comma, semicolon
     or tab, whichever gives the wanted columns, or what a first line `sep=;` says. A workbook's
@@ -70,7 +72,7 @@ def read_laboratory_table(table: Path, wanted: Sequence[Wanted]) -> Table:
             assert_never(other)
     if lacking := missing(header, wanted):
         raise MissingColumn(table, lacking, header)
-    present = [name for one in wanted for name in _present(header, one)]
+    present = [name for one in (*wanted, *optional) for name in _present(header, one)]
     places = {name: _place(header, name, table) for name in present}
     for name, place in places.items():
         if place in hidden:

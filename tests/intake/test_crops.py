@@ -550,7 +550,7 @@ def test_a_hidden_table_is_refused(workplace, name):
     assert "its name is that of a hidden file or a leftover; rename it" in refused("small")
 
 
-def test_a_correction_of_another_picture_is_refused(workplace):
+def test_a_correction_of_another_picture_is_refused(workplace, capsys):
     make_classes(slides=3, each=3)
     pixels = {crop.path: crop.pixels_sha256 for crop in open_files(Path("data/small")).crops}
     first, other = "GS/s0-0.png", "GS/s1-0.png"
@@ -558,10 +558,12 @@ def test_a_correction_of_another_picture_is_refused(workplace):
     table.parent.mkdir(parents=True)
     card = Path("data/small.yaml")
     card.write_text(card.read_text() + "corrections: corrected.csv\n")
-    heading = "path,label,pixels_sha256\n"
+    heading = "Path,label,pixels_sha256\n"
     table.write_text(f"{heading}{first},0,{pixels[first]}\n{other},0,\n")
     list_crops()
     assert label_of(first) == label_of(other) == "0"
+    # The table is read once.
+    assert capsys.readouterr().err.count("the column 'Path' is read as 'path'") == 1
     table.write_text(f"{heading}{first},0,{pixels[other]}\n")
     assert f"{table}, line 2: '{first}' is another picture than the one that was" in refused(
         "small"
