@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
@@ -104,14 +105,14 @@ def list_images(folder: Path) -> Listing:
 
 def _list_members(found: Listing, folders: Iterable[PurePosixPath]) -> None:
     """Add what the archives in `folders` hold to a listing; a path twice is a problem."""
-    files = set(found.images)
-    taken = set(files)
+    # The archive of each path, "" of a file; one object per archive, for a million crops.
+    taken = dict.fromkeys(found.images, "")
     refused: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for inside in sorted(folders):
         start = "" if inside == PurePosixPath() else f"{inside}/"
         for archive, member, problem in archives_in(found.folder / inside).listed():
             here, path, parts = f"{start}{archive}", f"{start}{member}", member.split("/")
-            beside = f"{here[: -len(ARCHIVE)]}/{member}"
+            unpacked = here[: -len(ARCHIVE)]
             problem = problem or _name_problem(member) or ""
             if not member:
                 found.problems.setdefault(here, f"{quoted(str(found.folder / here))} {problem}")
@@ -127,21 +128,17 @@ def _list_members(found: Listing, folders: Iterable[PurePosixPath]) -> None:
             elif here in found.problems:
                 # The archive is a link that leads out of the folder, but `locate` would read it.
                 problem = "is in an archive that is not read"
-            elif path in files:
-                problem = f"is also in {found.folder}; remove one"
-            elif beside in files:
-                problem = f"is also in {found.folder / here[: -len(ARCHIVE)]}; remove one"
             elif path in taken:
-                others = (one.archive for one in members_at(found.folder, path))
-                other = next(one for one in others if one != found.folder / here)
-                problem = f"is also in {other}; remove one"
+                problem = f"is also in {found.folder / taken[path]}; remove one"
+            elif taken.get(f"{unpacked}/{member}") == "":
+                problem = f"is also in {found.folder / unpacked}; remove one"
             elif path.count("/") > DEEPEST_FOLDER:
                 problem = f"is in {DEEPEST_FOLDER} folders; nest them less deeply"
             if problem:
                 refused[start, archive, problem].append(member)
             else:
                 found.images.append(path)
-                taken.add(path)
+                taken[path] = sys.intern(here)
     for (start, archive, problem), members in refused.items():
         first = quoted(f"{found.folder / start / archive}/{members[0][-200:]}")
         more = f" ({len(members) - 1} more in this archive)" if len(members) > 1 else ""
