@@ -18,7 +18,7 @@ from stages.intake.labels import read_corrections
 from stages.intake.listing import Listing, no_image
 from stages.intake.opened import open_files
 from stages.intake.readers import MAJORITY, Consensus
-from stages.intake.slides import FEW_SLIDES, assign_slides
+from stages.intake.slides import assign_slides, refuse_separate
 from stages.intake.source import LEFT_OUT
 
 # A shard's folder, its card, DVC's note of it, and the outlines of `extract`.
@@ -122,13 +122,9 @@ def make_manifest(
         made.no_consensus.extend(found.no_consensus)
     refuse(problems)
     _check_copies(made.rows)
-    slides = {row.slide for row in made.rows}
-    patterns = [part for part in dataset.parts if part.card.group != NO_GROUP]
-    if patterns and dataset.shards and FEW_SLIDES <= len(slides) == len(made.rows):
-        raise UserError(
-            f"{dataset.card_path}: each of the {len(slides)} crops is a separate slide, so that "
-            f"nothing keeps a patient's crops together; see `group:` in {patterns[0].card_path}"
-        )
+    if shards := {one.name: one for one in dataset.shards if one.card.group != NO_GROUP}:
+        of_path = {row.path: row.slide for row in made.rows if row.path.split("/")[0] in shards}
+        refuse_separate(next(iter(shards.values())), of_path)
     # Shards may be listed in any order.
     return Manifest(sorted(made.rows), sorted(made.unreadable), sorted(made.no_consensus))
 

@@ -1,7 +1,7 @@
 """The slide and site of each crop of a dataset, as its card finds them, and what is doubtful."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -52,8 +52,12 @@ def assign_slides(
         for slide, sites in sorted(slide_sites.items())
         if len(sites) > 1
     )
-    _check_sizes(dataset, slides)
-    if not each_apart:
+    if each_apart:
+        _refuse_shared(dataset, slides)
+    else:
+        of_path = {path: slide for path, (slide, _) in slides.items()}
+        refuse_separate(dataset, of_path)
+        _warn_of_single(of_path)
         warn("slides that are kept apart, but may be the same", written_alike(slide_sites))
     all_sites = {site for sites in slide_sites.values() for site in sites}
     warn("sites that are kept apart, but may be the same", written_alike(all_sites))
@@ -83,21 +87,25 @@ def _refuse_unknown(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> Non
             )
 
 
-def _check_sizes(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> None:
+def _refuse_shared(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> None:
+    """Refuse a slide of two crops if the card says that each crop is of another patient."""
+    counts = Counter(slide for slide, _ in slides.values())
+    if shared := [path for path, (slide, _) in slides.items() if counts[slide] > 1]:
+        slide = quoted(slides[shared[0]][0])
+        raise dataset.error(
+            "group", f"{shared[0]} shares its slide, {slide}, with another crop; remove the line"
+        )
+
+
+def refuse_separate(dataset: Dataset, slides: Mapping[str, str]) -> None:
     """Refuse slides of one crop each, which would put a patient's crops on both sides of a split.
 
-    A card may say that each crop is of another patient; then no slide may have two.
+    Args:
+        dataset: the one whose card an error quotes.
+        slides: by the path of the crop.
     """
-    counts = Counter(slide for slide, _ in slides.values())
-    if dataset.card.group == NO_GROUP:
-        if shared := [path for path, (slide, _) in slides.items() if counts[slide] > 1]:
-            slide = quoted(slides[shared[0]][0])
-            raise dataset.error(
-                "group",
-                f"{shared[0]} shares its slide, {slide}, with another crop; remove the line",
-            )
-    elif FEW_SLIDES <= len(counts) == len(slides):
-        path, (slide, _) = next(iter(slides.items()))
+    if FEW_SLIDES <= len(set(slides.values())) == len(slides):
+        path, slide = next(iter(slides.items()))
         raise _error_of(
             dataset,
             "slide",
@@ -105,9 +113,12 @@ def _check_sizes(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> None:
             f"{path}, so that nothing keeps a patient's crops together; name what they share, or "
             f"write `group: {NO_GROUP}` if no two crops are of one patient",
         )
-    elif (single := sum(count == 1 for count in counts.values())) > max(
-        1, MOSTLY_SINGLE * len(counts)
-    ):
+
+
+def _warn_of_single(slides: Mapping[str, str]) -> None:
+    counts = Counter(slides.values())
+    single = sum(count == 1 for count in counts.values())
+    if single > max(1, MOSTLY_SINGLE * len(counts)):
         warn(
             "do slides (or patients) have so few crops",
             [f"{single} of {len(counts)} have one, of {len(slides)} crops"],

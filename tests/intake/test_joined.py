@@ -99,7 +99,12 @@ def test_shards_of_separate_slides_are_refused_together(workplace):
     for name in "ab":
         card = folder / f"{name}.yaml"
         card.write_text(re.sub("group: .*", r"group: '(?P<slide>.+)\.png$'", card.read_text()))
-    assert "each of the 16 crops is a separate slide" in refused()
+    said = refused()
+    assert said.startswith("data/network/a.yaml, line 3: `group:")
+    assert "each of the 16 crops is a separate slide, such as 'a/s0-0'" in said
+    # Only the slides that a pattern finds count.
+    card.write_text(re.sub("group: .*", "group: none", card.read_text()))
+    assert listed().rows
 
 
 @pytest.mark.parametrize("name", ["c/a.png", "c.yaml", "c.dvc", "c.png"])
