@@ -11,14 +11,13 @@ from stages.base.files import write_table
 from stages.dataset.card import Dataset
 from stages.dataset.crops import Files
 from stages.dataset.readings import NOT_READ, CropReadings, as_cells, reader_columns
-from stages.dataset.slides import NO_GROUP
 from stages.images.archives import is_archive
 from stages.intake.label_table import read_label_source
 from stages.intake.labels import read_corrections
 from stages.intake.listing import Listing, no_image
 from stages.intake.opened import open_files
 from stages.intake.readers import MAJORITY, Consensus
-from stages.intake.slides import assign_slides, refuse_separate
+from stages.intake.slides import assign_slides, check_joined
 from stages.intake.source import LEFT_OUT
 
 # A shard's folder, its card, DVC's note of it, and the outlines of `extract`.
@@ -122,9 +121,7 @@ def make_manifest(
         made.no_consensus.extend(found.no_consensus)
     refuse(problems)
     _check_copies(made.rows)
-    if shards := {one.name: one for one in dataset.shards if one.card.group != NO_GROUP}:
-        of_path = {row.path: row.slide for row in made.rows if row.path.split("/")[0] in shards}
-        refuse_separate(next(iter(shards.values())), of_path)
+    check_joined(dataset, {row.path: row.slide for row in made.rows})
     # Shards may be listed in any order.
     return Manifest(sorted(made.rows), sorted(made.unreadable), sorted(made.no_consensus))
 

@@ -14,6 +14,7 @@ from stages.intake.label_table import Groups
 # If more than the share of slides have one crop, the pattern probably does not find patients. With
 # fewer slides than the count, that all have one crop may be chance.
 MOSTLY_SINGLE, FEW_SLIDES = 0.9, 10
+SHOWN = 3
 
 
 def assign_slides(
@@ -56,7 +57,7 @@ def assign_slides(
         _refuse_shared(dataset, slides)
     else:
         of_path = {path: slide for path, (slide, _) in slides.items()}
-        refuse_separate(dataset, of_path)
+        _refuse_separate(dataset, of_path)
         _warn_of_single(of_path)
         warn("slides that are kept apart, but may be the same", written_alike(slide_sites))
     all_sites = {site for sites in slide_sites.values() for site in sites}
@@ -97,7 +98,32 @@ def _refuse_shared(dataset: Dataset, slides: dict[str, tuple[str, str]]) -> None
         )
 
 
-def refuse_separate(dataset: Dataset, slides: Mapping[str, str]) -> None:
+def check_joined(dataset: Dataset, slides: Mapping[str, str]) -> None:
+    """Refuse shards that together have too many separate slides; warn of names in several shards.
+
+    Args:
+        slides: by the path of the crop; both begin with the name of the shard.
+    """
+    shards = {shard.name: shard for shard in dataset.shards if shard.card.group != NO_GROUP}
+    if not shards:
+        return
+    own = {path: slide for path, slide in slides.items() if path.split("/")[0] in shards}
+    _refuse_separate(next(iter(shards.values())), own)
+    found = defaultdict(list)
+    for slide in sorted(set(own.values())):
+        shard, _, name = slide.partition("/")
+        found[name].append(shard)
+    shared = [f"{quoted(name)} ({', '.join(of)})" for name, of in found.items() if len(of) > 1]
+    if shared:
+        more = ", ..." * (len(shared) > SHOWN)
+        warn(
+            f"{dataset.card_path}: {len(shared)} slides (or patients) have the same name in "
+            f"several shards, and count as different ones: {', '.join(shared[:SHOWN])}{more}; if "
+            "two are one patient, give them one fold (split.kept_folds)"
+        )
+
+
+def _refuse_separate(dataset: Dataset, slides: Mapping[str, str]) -> None:
     """Refuse slides of one crop each, which would put a patient's crops on both sides of a split.
 
     Args:

@@ -52,7 +52,7 @@ def refused():
     return str(error.value)
 
 
-def test_names_begin_with_the_shard(workplace):
+def test_names_begin_with_the_shard(workplace, capsys):
     folder = make_shards("a", "b", slides=2)
     # The card of b names no sites.
     edit(folder / "b.yaml", "(?P<site>s)", "s")
@@ -64,6 +64,8 @@ def test_names_begin_with_the_shard(workplace):
         ("a/nonGS/s0-1.png", 0, "a/s0", "a/s"),
     ]
     assert rows[8][:4] == ("b/GS/s0-0.png", 1, "b/s0", "b")
+    said = "2 slides (or patients) have the same name in several shards, and count as different"
+    assert f"{said} ones: 's0' (a, b), 's1' (a, b); if" in capsys.readouterr().err
 
 
 def test_each_shard_is_read_by_its_own_card_and_tables(workplace):
