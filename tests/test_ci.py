@@ -111,7 +111,8 @@ def team(reproduced, tmp_path_factory):
     remote.
 
     Branch `change` has another threshold rule with its results, `stale` has it without, and `main`
-    has gone on since. The commit where they began has an experiment on another fold.
+    has gone on since. The commit where they began has two experiments, `fold-1` on another fold and
+    `other` with the threshold rule of `change`.
     """
     folder = tmp_path_factory.mktemp("team")
     with pytest.MonkeyPatch.context() as patch:
@@ -139,6 +140,8 @@ def team(reproduced, tmp_path_factory):
         git("checkout", "-q", "main~1")
         dvc("exp", "run", "--temp", "-n", "fold-1", "-S", "split.fold=1")
         dvc("exp", "push", "origin", "fold-1")
+        commit = git("rev-parse", "main~1").strip()
+        git("push", "-q", "origin", f"change:refs/exps/{commit[:2]}/{commit[2:]}/other")
     return folder
 
 
@@ -168,6 +171,13 @@ def report_on(branch, team, runner, *, address=None, **variables):
     return done.returncode, said
 
 
+def predictions_of(experiment):
+    """Return where DVC's cache keeps the test predictions of an experiment."""
+    (ref,) = git("for-each-ref", "--format=%(refname)", f"refs/exps/??/*/{experiment}").split()
+    md5 = outputs_of(stages_in(git("show", f"{ref}:dvc.lock")))["metrics/predictions.csv"]
+    return Path(".dvc/cache/files/md5", md5[:2], md5[2:])
+
+
 def test_the_report_is_of_committed_results_and_against_where_a_branch_began(
     team, tmp_path, monkeypatch
 ):
@@ -192,10 +202,7 @@ def test_the_report_is_of_committed_results_and_against_where_a_branch_began(
     )
 
     # The remote may lack what an experiment predicted.
-    (ref,) = git("for-each-ref", "--format=%(refname)", "refs/exps/??/**").split()
-    outputs = outputs_of(stages_in(git("show", f"{ref}:dvc.lock")))
-    md5 = outputs["metrics/predictions.csv"]
-    Path(".dvc/cache/files/md5", md5[:2], md5[2:]).unlink()
+    predictions_of("fold-1").unlink()
     said = " ".join(verdict("base", None))
     assert re.search(r"Fold 1 ran for base \(\w+\), but the results are not here\.", said)
 
@@ -209,6 +216,7 @@ def test_what_is_not_reproduced_fails_and_is_named(team, tmp_path, monkeypatch):
         "\n\n**Not the results of this state**: calibrate must run. Run `dvc repro`"
         in Path("report/summary.md").read_text()
     )
+    assert predictions_of("fold-1").exists() and not predictions_of("other").exists()
     assert {"mistakes-0.png", "mistakes-1.png"} <= {
         path.name for path in Path("report/plots").iterdir()
     }
