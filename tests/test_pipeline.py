@@ -318,7 +318,7 @@ def test_one_of_three_shards_is_changed(repository):
 
 
 def test_three_readers(workspace):
-    """Two of whom err on every fifth crop, and one has not read every seventh."""
+    """Two err on every fifth crop, and the third has not read every seventh."""
     crops = sorted(path.relative_to("data/demo") for path in Path("data/demo").rglob("*.png"))
     shutil.copytree("data/demo", "data/read")
     lines = ["name,a,b,c"]

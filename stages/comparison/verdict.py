@@ -104,7 +104,7 @@ def _common_folds(
 ) -> tuple[list[list[State]], list[str]]:
     """Return the folds that both sides tested, and notes on others.
 
-    If there is none, each side's own fold is returned: other test sets are then said.
+    Without a common fold, each side has only its own, and the verdict names the other test sets.
     """
     found, notes = [], []
     for side, name in zip(states, names):
@@ -115,9 +115,9 @@ def _common_folds(
         found.append({state.fold: state for state in (side, *with_results)})
     common = sorted(found[0].keys() & found[1].keys())
     notes += [
-        f"{_folds(alone)} ran for {name} only."
+        f"{_folds(own)} ran for {name} only."
         for name, side in zip(names, found)
-        if common and (alone := sorted(side.keys() - set(common)))
+        if common and (own := sorted(side.keys() - set(common)))
     ]
     if not common:
         return [[state] for state in states], []

@@ -145,7 +145,7 @@ def _log_odds(score: "tf.Tensor", low: float, high: float) -> "tf.Tensor":
 def largest_difference(form: Format, path: Path, check: Path) -> float:
     """Return how far an export is from the probabilities in check.npz, at most.
 
-    It runs in a Python without this project, on all crops at once and on one of them alone.
+    It runs in a Python without this project, on all crops at once and on a single one.
 
     Raises:
         UserError: it does not run.

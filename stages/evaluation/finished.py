@@ -62,7 +62,7 @@ class Finished:
             self._whole += len(line)
 
     def find(self, crop: File) -> Scored | None:
-        """Return the scores of a crop; None if there are none of its present file.
+        """Return the scores of a crop; None if they are missing or those of another file.
 
         Call it before the crop is opened and before `add`.
         """
@@ -96,7 +96,7 @@ class Finished:
 def open_finished(table: Path, folder: Path) -> Finished | None:
     """Return the scores of an earlier, interrupted run with the model in a folder.
 
-    There are none next to a pipe, such as the standard output.
+    Returns None if the table is a pipe, such as the standard output.
     """
     return Finished(table, scores_key(folder)) if table.is_file() or not table.exists() else None
 

@@ -94,7 +94,8 @@ def as_tested(
 def measure(tested: Tested, decision: Decision, prevalence: float = 0) -> dict:
     """Return all measures, as in metrics/measures.json.
 
-    Undefined measures are None; `undefined` says why, and `no_interval` why one has no interval.
+    Undefined measures are None; `undefined` and `no_interval` say why a value or an interval is
+    missing.
 
     Args:
         prevalence: at which to give predictive values, besides that of these crops; 0 for none.

@@ -272,7 +272,7 @@ def named(experiments: Sequence[Experiment], names: Sequence[str]) -> list[Exper
     """Return the experiments with these names.
 
     Raises:
-        UserError: there is none, or several, with one of the names.
+        UserError: no experiment has one of the names, or several have.
     """
     counts, problems = Counter(experiment.name for experiment in experiments), []
     for name in dict.fromkeys(names):

@@ -91,7 +91,7 @@ class Runs:
         """Return the experiment of this folder with `changes`; run it if it has not run.
 
         Args:
-            name: of a new experiment; it gets a number if another one has it.
+            name: of a new experiment; it gets a number if the name exists.
             ignored: parameters that do not matter, or whole sections, such as `climb.`.
 
         Raises:

@@ -27,7 +27,7 @@ def find_embeddings(source: Path, dataset: str) -> Path:
     folder in it that is named after the dataset.
 
     Raises:
-        UserError: there is none, or several.
+        UserError: no file fits, or several do.
     """
     if source.suffix.lower() == ".npy":
         folder = source.with_suffix("")

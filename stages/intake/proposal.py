@@ -87,7 +87,7 @@ def propose_labels(
 def propose_classes(paths: Iterable[str]) -> list[str] | None:
     """Return the two class folders, that of label 0 first; None unless their names tell it.
 
-    `*/name` is the folder `name` in any folder, such as that of a slide or site.
+    `*/name` is the folder `name` in any folder, for example of a slide or site.
 
     Raises:
         UserError: the folders of several levels could be the classes.

@@ -78,7 +78,7 @@ def highest_limit(
 ) -> tuple[float | None, float | None]:
     """Return the highest value below which surely at most a share `allowed` lies, and its bound.
 
-    If there is none, it is None, with the bound of the lowest value; that is None with one slide.
+    Without such a value it is None, with the bound of the lowest one; with one slide both are None.
     """
     limit, bound = None, None
     for value in np.unique(values):

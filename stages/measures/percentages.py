@@ -38,7 +38,7 @@ WEIGHTS = WEIGHTS / WEIGHTS.sum()
 class SlideShift(Parameters):
     """How the log-odds that are right for a slide differ from the model's, over slides.
 
-    The mean is not 0 if probabilities are not calibrated, such as those of balanced classes.
+    The mean is not 0 if probabilities are not calibrated, for example with balanced classes.
     """
 
     mean: float

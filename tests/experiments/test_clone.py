@@ -65,7 +65,7 @@ def test_the_data_are_those_of_the_commit(locked, tmp_path, monkeypatch, change)
 
 
 def test_the_shards_are_those_of_the_commit(here, tmp_path):
-    """Of which one has changed since."""
+    """One of them has changed since."""
     folder = make_shards("a", "b", slides=1)
     dvc("add", "-q", "data/network/a", "data/network/b")
     dependency = f"{{path: data/network, md5: {digest('data/network')}}}"

@@ -1212,7 +1212,7 @@ def test_accepts_or_refuses_each_name_of_a_slide(workplace, kind):
 CARDS = {
     "the same folder twice": ("classes: [GS, GS]", "must differ"),
     "the same folder, written in two ways": ("classes: [GS, GS/.]", "must differ"),
-    "a folder that is not there": (
+    "a missing folder": (
         "classes: [GS, sclerotic]",
         "data/small/sclerotic does not exist; the folders are GS, nonGS",
     ),
@@ -1255,7 +1255,7 @@ CARDS = {
         "classes: ['*/GS', '*/nonGS']",
         "write [*/nonGS, */GS]",
     ),
-    "a positive class that is none of the two": (
+    "a positive class that is neither of the two": (
         "classes: [nonGS, GS]\npositive: gs",
         "positive is 'gs'; it must be 'nonGS' or",
     ),
@@ -1319,7 +1319,7 @@ CARDS = {
         "classes: [nonGS, GS]\ngroup: '(.+)-'",
         "it must have the named group (?P<slide>...)",
     ),
-    "a pattern that is none": (
+    "an invalid pattern": (
         "classes: [nonGS, GS]\ngroup: '(?P<slide>'",
         "not a regular expression",
     ),
@@ -1338,7 +1338,7 @@ CARDS = {
         "which makes 'sklerosiert' label 0",
     ),
     "a table without columns": ("labels: l.csv", "`columns:` (name and label"),
-    "a table that is not there": (
+    "a missing table": (
         "labels: l.csv\ncolumns: {name: n, label: y}",
         "data/small/l.csv does not exist",
     ),
@@ -1354,7 +1354,7 @@ CARDS = {
         "labels: l.csv\ncolumns: {name: n, label: n}",
         "label is 'n', as another column is",
     ),
-    "corrections that are not there": (
+    "missing corrections": (
         "classes: [nonGS, GS]\ncorrections: c.csv",
         "data/small/c.csv does not exist",
     ),
@@ -1677,12 +1677,12 @@ MODEL_FOLDERS = {
         changed(dataset__split_sha256=f'"{64 * "1"}"'),
         "novelty.npz: it was made for",
     ),
-    "a digest that is none": (
+    "an invalid digest": (
         "model.json",
         changed(dataset__split_sha256='"abc"'),
         "dataset.split_sha256: String should match",
     ),
-    "a size that is none": (
+    "an invalid size": (
         "model.json",
         changed(size="-1"),
         "model.json is not as its stage wrote it (size: ",
@@ -1692,7 +1692,7 @@ MODEL_FOLDERS = {
         changed(size='"16"'),
         "model.json is not as its stage wrote it (size: ",
     ),
-    "a padding that is none": (
+    "an unknown padding": (
         "model.json",
         changed(padding='"blue"'),
         "model.json is not as its stage wrote it (padding: ",
@@ -1774,7 +1774,7 @@ MODEL_FOLDERS = {
         changed(uncertain__low="0.7", uncertain__high="0.8"),
         "the uncertain band, 0.7 to 0.8, does not contain the threshold 0.5",
     ),
-    "a rule that is none": (
+    "an unknown rule": (
         "calibration.json",
         changed(threshold_rule='"best"'),
         "threshold_rule: Input should be 'fixed', 'youden'",
@@ -1794,7 +1794,7 @@ MODEL_FOLDERS = {
         changed(threshold_rule='"sensitivity"'),
         "target_sensitivity must be a number if",
     ),
-    "a calibration that is none": (
+    "an unknown calibration": (
         "calibration.json",
         changed(calibration__method='"beta"'),
         "calibration.method: Input should be",

@@ -31,7 +31,7 @@ def test_the_limit_is_the_last_whose_bound_is_allowed():
     odds = np.arange(400.0) / 100
     y_true, slides = np.repeat([0, 1], 200), np.arange(400)
     band, sides = fit_band(y_true, expit(odds), slides, float(expit(3.0)), 0.05)
-    # The positives are 2.00 to 3.99, each of its own slide.
+    # The positives are 2.00 to 3.99, each of a separate slide.
     bounds = [proportion(np.arange(200) < k, slides[:200], 0.9).high for k in range(12)]
     allowed = next(k for k, bound in enumerate(bounds) if bound > 0.05) - 1
     assert sides["positive"].limit == pytest.approx(2 + allowed / 100) and allowed > 2

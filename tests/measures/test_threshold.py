@@ -69,7 +69,7 @@ def test_a_rule_needs_its_classes(rule, y):
 
 
 def test_the_assured_sensitivity_is_a_lower_bound():
-    # 100 positives, each of a slide of its own. With k missed, the one-sided 95 % lower bound of
+    # 100 positives, each of a separate slide. With k missed, the one-sided 95 % lower bound of
     # Clopper and Pearson is the 5 % quantile of a beta distribution.
     y_true, y_score = np.ones(100, dtype=np.int64), np.linspace(0.01, 1, 100)
     bounds = [beta.ppf(0.05, 100 - k, k + 1) for k in range(20)]

@@ -217,7 +217,7 @@ ANNOTATIONS = {
         1,
         "",
     ),
-    "coordinates that are none, of an ignored class": (
+    "invalid coordinates, of an ignored class": (
         collection(feature(disk()), feature({"type": "Polygon", "coordinates": [["a"]]}, "notes")),
         NOTES,
         1,
@@ -235,7 +235,7 @@ ANNOTATIONS = {
         None,
         "annotation 1: its outline cannot be read (it has no geometry)",
     ),
-    "coordinates that are none": (
+    "invalid coordinates": (
         collection(
             feature({"type": "Polygon", "coordinates": [[["a", "b"], ["c", "d"], ["e", "f"]]]})
         ),
