@@ -190,6 +190,8 @@ def run_order(name: str, overrides: Sequence[str], home: Home) -> str | None:
 
 def run_and_push(name: str, overrides: Sequence[str], home: Home, clone: Path) -> None:
     """Run an experiment in a clone and push it home. Raises `UserError` with its last lines."""
+    # The constant DVC is sent with this code, and names the Python that submitted it.
+    dvc = (sys.executable, "-m", "dvc")
     for key, value in zip(("user.name", "user.email"), home.author):
         output_of(["git", "-C", str(clone), "config", key, value])
     settings = {"core.analytics": "false", "core.site_cache_dir": str(clone.parent / "site")}
@@ -197,11 +199,11 @@ def run_and_push(name: str, overrides: Sequence[str], home: Home, clone: Path) -
     if home.cache:
         settings["cache.dir"] = home.cache
     for key, value in settings.items():
-        output_of([*DVC, "--cd", project, "config", "--local", key, value])
+        output_of([*dvc, "--cd", project, "config", "--local", key, value])
     pull = ["--pull"] if home.remote else []
     changes = [argument for override in overrides for argument in ("-S", override)]
     share = ["--remote", home.remote] if home.remote else ["--no-cache"]
-    exp = [*DVC, "--cd", project, "exp"]
+    exp = [*dvc, "--cd", project, "exp"]
     output_of([*exp, "run", "--temp", "--name", name, *pull, *changes], SHOWN_LINES)
     for seconds in PAUSES:
         # A network may fail for a moment, or another worker push at the same time.
