@@ -13,7 +13,8 @@ worker dies, another one takes over. A failed experiment is reported at the end 
 the others.
 
 With --submit slurm they run as an array of SLURM jobs, and this program ends at once. --job passes
-a setting to submitit, such as timeout_min, mem_gb, cpus_per_task or slurm_partition. Later
+a setting to submitit, in YAML, such as timeout_min, mem_gb, cpus_per_task or slurm_partition;
+slurm_python is the command that runs Python in the jobs, by default that of this program. Later
 --collect says how many experiments have run, are running, are waiting or have failed.
 """
 

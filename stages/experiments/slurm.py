@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
+from ruamel.yaml.error import YAMLError
+
 from stages.base.errors import UserError, one_line
 from stages.base.files import read_json, write_json
 from stages.experiments.running import Home, run_order
+from stages.experiments.settings import parse_yaml
 
 if TYPE_CHECKING:
     from submitit import Job
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 Cluster = Literal["slurm", "local"]
 JOBS = "jobs.json"
 ENDED = ""
+# submitit would take a text for a list of its letters.
+LISTS = ("slurm_setup", "slurm_srun_args", "slurm_teardown")
 # What SLURM calls a job that has not ended; at first it does not know of a job.
 IN_WORDS = {
     "PENDING": "waiting",
@@ -39,10 +44,10 @@ def submit(
     """Submit experiments, each a name and its parameters, and note their jobs in a folder.
 
     Args:
-        settings: of submitit, such as `timeout_min` or `slurm_partition`.
+        settings: of submitit in YAML, such as `timeout_min` or `slurm_partition`.
 
     Raises:
-        UserError: submitit is not installed, SLURM takes no jobs, or does not know a setting.
+        UserError: submitit is not installed, SLURM takes no jobs, or a setting is wrong.
     """
     import cloudpickle
 
@@ -50,9 +55,12 @@ def submit(
 
     # A job runs the code of now, even if the working folder changes while it waits.
     cloudpickle.register_pickle_by_value(stages)
+    values = {name: _value(name, text) for name, text in settings.items()}
+    # For example that of a container. submitit takes it only here.
+    python = values.pop("slurm_python", None)
     try:
-        executor = _submitit().AutoExecutor(folder, cluster=cluster)
-        executor.update_parameters(name=folder.name, **{k: _value(v) for k, v in settings.items()})
+        executor = _submitit().AutoExecutor(folder, cluster=cluster, slurm_python=python)
+        executor.update_parameters(name=folder.name, **values)
         names, overrides = zip(*orders)
         jobs = executor.map_array(run_order, names, overrides, [home] * len(names))
     except (AssertionError, NameError, RuntimeError, OSError, ValueError) as error:
@@ -111,8 +119,15 @@ def _is_alive(process: int) -> bool:
         return False
 
 
-def _value(text: str) -> Any:
-    return int(text) if text.isdigit() else text
+def _value(name: str, text: str) -> Any:
+    try:
+        value = parse_yaml(text)
+    except YAMLError as error:
+        raise UserError(f"--job {name}={text} is not YAML: {one_line(error)}") from None
+    if name in LISTS and not isinstance(value, list):
+        raise UserError(f"--job {name}={text}: it must be a list, such as {name}=['{text}']")
+    # An account may be named 0123.
+    return text if type(value) is int and str(value) != text else value
 
 
 def _submitit() -> Any:
