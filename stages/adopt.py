@@ -28,7 +28,7 @@ from stages.images.opening import load_image, pixel_digest
 from stages.intake.crops import refuse_unlisted
 from stages.intake.label_table import read_label_source
 from stages.intake.labels import LABEL_COLUMNS, NAME_COLUMNS, PIXELS_COLUMN, read_corrections
-from stages.intake.listing import Listing, find_table, list_images
+from stages.intake.listing import Listing, find_table, list_crops, list_images
 from stages.intake.names import Names
 from stages.intake.parameters import ManifestParameters
 from stages.intake.saved_labels import SavedLabel, by_crop, read_saved_labels
@@ -44,8 +44,7 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+", help="tables that the page has saved")
     arguments = parser.parse_args()
     dataset = read_dataset_in(arguments.folder)
-    listing = list_images(dataset.folder)
-    listing.refuse_problems()
+    listing = list_crops(dataset.folder)
     labels = [one for file in arguments.files for one in read_saved_labels(file)]
     crops = find_crops(dataset, listing, labels)
     refuse_unlisted(dataset, crops)

@@ -25,7 +25,7 @@ from stages.base.files import replacing
 from stages.base.parameters import DatasetName
 from stages.dataset.card import Dataset, read_dataset
 from stages.intake.label_table import read_label_source
-from stages.intake.listing import Listing, list_images, no_image
+from stages.intake.listing import Listing, list_crops
 from stages.intake.proposal import TableColumns, propose_labels, propose_slides, propose_words
 from stages.intake.slides import assign_slides
 
@@ -53,11 +53,7 @@ def main() -> None:
         ) from None
     if card.exists():
         raise UserError(f"{card} already exists; edit it, or remove it")
-    listing = list_images(folder)
-    listing.refuse_problems()
-    listing.warn_of_ignored()
-    if not listing.images:
-        raise no_image(folder)
+    listing = list_crops(folder)
     fields = propose(listing, arguments)
     fields["license"] = "not to be published"
     try:

@@ -21,7 +21,7 @@ from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, refuse, run_program, warn
 from stages.base.files import sha256, write_archive
 from stages.images.archives import file_sha256, is_portable, locate
-from stages.intake.listing import list_images, no_image
+from stages.intake.listing import list_crops, list_images
 from stages.intake.names import refuse_twins
 from stages.workers.cores import on_all_cores
 
@@ -32,11 +32,7 @@ def main() -> None:
     arguments = parse_arguments()
     folder, output, adds = arguments.folder, arguments.output, arguments.add
     _refuse_folders(folder, output, adds)
-    listing = list_images(folder)
-    listing.refuse_problems()
-    listing.warn_of_ignored()
-    if not listing.images:
-        raise no_image(folder)
+    listing = list_crops(folder)
     names, number = listing.images, 0
     refuse(
         f"{folder / name} has a name that archives cannot hold; rename it"

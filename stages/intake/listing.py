@@ -32,15 +32,6 @@ class Listing(NamedTuple):
     ignored: list[str]
     problems: dict[str, str]  # why a path is not read
 
-    def warn_of_ignored(self) -> None:
-        """Print one line that counts the ignored files, if there are any."""
-        if self.ignored:
-            shown = ", ".join(map(quoted, self.ignored[:5])) + ", ..." * (len(self.ignored) > 5)
-            warn(
-                f"{self.folder}: ignored {len(self.ignored)} hidden files or folders, or leftovers "
-                f"of file systems, editors or archives ({shown})"
-            )
-
     @property
     def unread(self) -> dict[str, str]:
         """Return why each path that a table may name is not among the images."""
@@ -192,6 +183,25 @@ def may_follow(link: Path, folder: Path) -> bool:
     # `Path.resolve` raises RuntimeError for a link to itself before Python 3.13.
     target = Path(os.path.realpath(link))
     return target.is_relative_to(os.path.realpath(folder)) or is_in_cache(target)
+
+
+def list_crops(folder: Path) -> Listing:
+    """List what is below a folder of crops, and print one line that counts the ignored files.
+
+    Raises:
+        UserError: something below the folder cannot be read, or it holds no image.
+    """
+    listing = list_images(folder)
+    listing.refuse_problems()
+    if ignored := listing.ignored:
+        shown = ", ".join(map(quoted, ignored[:5])) + ", ..." * (len(ignored) > 5)
+        warn(
+            f"{folder}: ignored {len(ignored)} hidden files or folders, or leftovers of file "
+            f"systems, editors or archives ({shown})"
+        )
+    if not listing.images:
+        raise no_image(folder)
+    return listing
 
 
 def no_image(folder: Path) -> UserError:

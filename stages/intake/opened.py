@@ -11,7 +11,7 @@ from stages.base.files import sha256
 from stages.dataset.crops import CROPS, CropFile, Files, read_crops
 from stages.images.archives import locate
 from stages.images.opening import DOUBTS, TooLittleMemory, decode, finish, pixel_digest
-from stages.intake.listing import list_images, no_image
+from stages.intake.listing import list_crops
 from stages.intake.names import refuse_twins
 from stages.workers.cores import on_all_cores
 from stages.workers.growing import keys_file, row_keys
@@ -47,11 +47,7 @@ def open_files(folder: Path, known: Mapping[str, CropFile] | None = None) -> Fil
             no error, but has a `problem`.
         OSError: a file cannot be read, which says nothing about what it holds.
     """
-    listing = list_images(folder)
-    listing.refuse_problems()
-    listing.warn_of_ignored()
-    if not listing.images:
-        raise no_image(folder)
+    listing = list_crops(folder)
     refuse_twins(listing.images, folder)
     jobs = [(folder, path, known or {}) for path in listing.images]
     crops = list(on_all_cores(open_crop, jobs, "checking"))

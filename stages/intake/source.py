@@ -9,7 +9,7 @@ from stages.base.files import from_cell
 from stages.dataset.card import as_key
 from stages.images.archives import is_archive
 from stages.images.opening import SUFFIXES
-from stages.intake.listing import list_images, no_image
+from stages.intake.listing import list_crops, list_images
 from stages.intake.names import Names
 from stages.intake.spreadsheets import Doubtful, check_names
 from stages.intake.tables import Table, read_laboratory_table
@@ -78,12 +78,8 @@ def find_crops(source: Path, labels: Path | None = None) -> CropSource:
             table matches no file or several.
     """
     if source.is_dir():
-        listing = list_images(source)
-        listing.refuse_problems()
-        listing.warn_of_ignored()
+        listing = list_crops(source)
         warn(LEFT_OUT, [path for path in listing.others if source / path != labels])
-        if not listing.images:
-            raise no_image(source)
         return CropSource(source, listing.images, None)
     if not source.is_file():
         raise UserError(f"{source} is neither a folder nor a file")
