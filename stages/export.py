@@ -24,7 +24,7 @@ import numpy as np
 from stages.base.arguments import argument_parser
 from stages.base.errors import UserError, run_program, warn
 from stages.base.files import write_json
-from stages.evaluation.arguments import add_allow_drawn
+from stages.evaluation.arguments import add_network_arguments
 from stages.evaluation.classifier import BATCH, Classifier, read_classifier, warn_if_drawn
 from stages.evaluation.exporting import (
     INPUT,
@@ -49,13 +49,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="the folder of the model, such as models")
     parser.add_argument("output", type=Path, help="a folder that does not exist yet")
     parser.add_argument("--format", choices=get_args(Format), required=True)
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="PATH",
-        help="the encoder's folder, or the backbone's file of weights, if the model needs one",
-    )
-    add_allow_drawn(parser)
+    add_network_arguments(parser)
     arguments = parser.parse_args()
     model, output, form = arguments.model, arguments.output, arguments.format
     if output.exists():

@@ -12,19 +12,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("models"),
         help="the folder of the model (default: models)",
     )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="PATH",
-        help="the encoder's folder, or the backbone's file of weights, if the model needs one",
-    )
+    add_network_arguments(parser)
     parser.add_argument(
         "--embeddings",
         type=Path,
         metavar="FILE",
         help="features of the crops by another tool, if the model takes these (docs/encoders.md)",
     )
-    add_allow_drawn(parser)
     parser.add_argument(
         "--slide",
         metavar="REGEX",
@@ -40,8 +34,14 @@ def files_of_model(arguments: argparse.Namespace) -> list[Path]:
     return [*given, *(file for one in [arguments.model, *given] for file in one.glob("*"))]
 
 
-def add_allow_drawn(parser: argparse.ArgumentParser) -> None:
-    """Add --allow-drawn: use a model that was trained on drawn crops."""
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --weights, which the network may need, and --allow-drawn."""
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="PATH",
+        help="the encoder's folder, or the backbone's file of weights, if the model needs one",
+    )
     parser.add_argument(
         "--allow-drawn",
         action="store_true",
