@@ -115,14 +115,10 @@ def main() -> None:
         for crop, p, predicted in zip(crops, y_score, y_pred)
     ]
     write_table(OUTPUT / f"{dataset.name}.csv", columns, rows)
-    paths, mistakes = (
-        np.array([crop.path for crop in crops]),
-        worst_mistakes(y_true, y_score, y_pred),
-    )
-    save_png(
-        OUTPUT / f"{dataset.name}.png",
-        mistakes_picture(dataset.folder, paths, slides, y_score, mistakes, threshold),
-    )
+    paths = np.array([crop.path for crop in crops])
+    mistakes = worst_mistakes(y_true, y_score, y_pred)
+    worst = mistakes_picture(dataset.folder, paths, slides, y_score, mistakes, threshold)
+    save_png(OUTPUT / f"{dataset.name}.png", worst)
     print_results(results)
     print_sites(of_sites, table_of_sites)
     print_readers(results, "this dataset")
@@ -138,15 +134,13 @@ def features_of(
             f"{source}: it holds the features of one dataset; for `external` make it a folder with "
             f"one file for each dataset, such as {dataset.name}.h5"
         )
-    of_all = match_embeddings(
+    return match_embeddings(
         find_embeddings(source, dataset.name),
-        [crop.path for crop in made.rows],
+        [crop.path for crop in crops],
         dataset.folder,
         embeddings.length,
-        [crop.path for some in (made.unreadable, made.no_consensus) for crop in some],
+        [crop.path for some in made for crop in some],
     )
-    row_of = {crop.path: row for row, crop in enumerate(made.rows)}
-    return of_all[[row_of[crop.path] for crop in crops]]
 
 
 def without_training_crops(
