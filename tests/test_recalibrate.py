@@ -142,26 +142,14 @@ def test_predict_proposes_crops_to_label(repository):
     ), error
     lines = Path("evaluation.propose.csv").read_text().splitlines()
     assert lines[0] == "name,ground truth" and len(lines) == 25 and lines[1:] == sorted(lines[1:])
-    code, _, error = run_program(
-        "recalibrate",
-        "data/theirs",
-        "--labels",
-        "evaluation.propose.csv",
-        "--output",
-        "models-ours",
-    )
+    labels = "--labels", "evaluation.propose.csv"
+    recalibrate = "recalibrate", "data/theirs", *labels, "--output", "models-ours"
+    code, _, error = run_program(*recalibrate)
     assert code == 1 and "24 labels are not 0 or 1: empty (24)" in error
     of_both = [crop.relative_to(theirs).as_posix() for crop in ranked(theirs, share=0.5)[-20:]]
     truth = [f"{line.rstrip(',')},{int(line.rstrip(',') in of_both)}" for line in lines[1:]]
     Path("evaluation.propose.csv").write_text("\n".join([lines[0], *truth]) + "\n")
-    code, printed, error = run_program(
-        "recalibrate",
-        "data/theirs",
-        "--labels",
-        "evaluation.propose.csv",
-        "--output",
-        "models-ours",
-    )
+    code, printed, error = run_program(*recalibrate)
     assert code == 0 and printed.startswith("24 labeled crops of "), error
     code, _, error = run_program("predict", "data/theirs", "--propose", "3")
     assert code == 2 and "--propose is 3; it must be 4 or more" in error

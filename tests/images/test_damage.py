@@ -16,7 +16,7 @@ from PIL import Image
 
 from stages.base.errors import UserError
 from stages.images.opening import doubts_of, load_image
-from tests.images.pictures import tissue
+from tests.images.pictures import bmp, tissue
 
 PICTURE = tissue(0)
 
@@ -187,15 +187,6 @@ def test_damaged_webps_are_refused(tmp_path, damage, options):
     content = by_webp_frames() if options == "animated" else by_pillow("WEBP", **options)
     with pytest.raises(UserError, match="does not open as an image"):
         load_image(written(tmp_path, SPOILED[damage](content)))
-
-
-def bmp(colors, gap=0):
-    """A BMP of two rows with a palette of `colors` and `gap` bytes behind it."""
-    pixels, start = bytes([0, 1, 2, 3]) * 2, 54 + 4 * colors + gap
-    header = struct.pack(
-        "<2sIIIIiiHHIIiiII", b"BM", start + 8, 0, start, 40, 4, 2, 1, 8, 0, 8, 0, 0, colors, 0
-    )
-    return header + bytes(range(4 * colors)) + bytes(gap) + pixels
 
 
 def test_a_bmp_with_a_gap_before_its_pixels(tmp_path):

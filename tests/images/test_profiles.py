@@ -5,7 +5,6 @@ damaged ones are a doubt.
 import io
 import os
 import struct
-import zlib
 
 import imagecodecs
 import numpy as np
@@ -15,7 +14,7 @@ from PIL import Image, ImageCms
 
 from stages.images.opening import doubts_of, load_image
 from stages.images.profiles import to_srgb
-from tests.images.pictures import smooth, tissue
+from tests.images.pictures import png_chunk, smooth, tissue
 
 PICTURE = tissue(2)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -29,15 +28,6 @@ P3 = imagecodecs.cms_profile(
     gamma=2.2,
 )
 SCANNER = P3[:12] + b"scnr" + P3[16:]
-
-
-def chunk(kind, content):
-    return (
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-    )
 
 
 def from_srgb(profile):
@@ -235,7 +225,9 @@ def test_warns_of_colors_of_a_png_that_are_not_applied(tmp_path, kind):
     content = io.BytesIO()
     Image.fromarray(PICTURE).save(content, format="PNG")
     data = content.getvalue()
-    (tmp_path / "a.png").write_bytes(data[:33] + b"".join(chunk(*c) for c in chunks) + data[33:])
+    (tmp_path / "a.png").write_bytes(
+        data[:33] + b"".join(png_chunk(*c) for c in chunks) + data[33:]
+    )
     image = load_image(tmp_path / "a.png")
     assert np.array_equal(np.asarray(image), PICTURE)
     found = doubts_of(image, "x")

@@ -33,6 +33,7 @@ from stages.base.errors import UserError
 from stages.evaluation.classifier import read_classifier
 from tests.conftest import make_classes, make_table, save_crop, set_params
 from tests.evaluation.classifiers import write_beside
+from tests.images.pictures import bmp, png_chunk
 
 FORMATS = {
     "png": "PNG",
@@ -84,20 +85,12 @@ def picture(suffix="png", size=(40, 30), seed=5, mode="RGB", **options):
 def claimed_png(width, height):
     """A PNG of a hundred bytes that says it has width x height pixels."""
 
-    def chunk(kind, content):
-        return (
-            struct.pack(">I", len(content))
-            + kind
-            + content
-            + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-        + chunk(b"IEND", b"")
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + png_chunk(b"IEND", b"")
     )
 
 
@@ -270,22 +263,14 @@ def spoiled(suffix, damage, **options):
 def png(*chunks, depth=8, kind=2, rows=b"\0" + b"\x66" * 27):
     """A PNG of 9 x 9 pixels with more chunks before its pixels."""
 
-    def chunk(name, content):
-        return (
-            struct.pack(">I", len(content))
-            + name
-            + content
-            + struct.pack(">I", zlib.crc32(name + content))
-        )
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, depth, kind, 0, 0, 0))
-    more = b"".join(chunk(*one) for one in chunks)
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, depth, kind, 0, 0, 0))
+    more = b"".join(png_chunk(*one) for one in chunks)
     return (
         b"\x89PNG\r\n\x1a\n"
         + header
         + more
-        + chunk(b"IDAT", zlib.compress(rows * 9))
-        + chunk(b"IEND", b"")
+        + png_chunk(b"IDAT", zlib.compress(rows * 9))
+        + png_chunk(b"IEND", b"")
     )
 
 
@@ -306,14 +291,6 @@ def small_gif():
     content = bytearray(picture("gif", size=(20, 16), mode="L"))
     content[6:10] = struct.pack("<HH", 40, 32)
     return bytes(content)
-
-
-def bmp(colors, gap=0):
-    pixels, start = bytes([0, 1, 2, 3]) * 2, 54 + 4 * colors + gap
-    header = struct.pack(
-        "<2sIIIIiiHHIIiiII", b"BM", start + 8, 0, start, 40, 4, 2, 1, 8, 0, 8, 0, 0, colors, 0
-    )
-    return header + bytes(range(4 * colors)) + bytes(gap) + pixels
 
 
 GRAY_16 = {"depth": 16, "kind": 0, "rows": b"\0" + b"\xee\x60" * 9}

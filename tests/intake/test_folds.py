@@ -183,19 +183,27 @@ def test_names_copies_that_leave_too_few_slides(workplace):
     assert message[1] == "nonGS/s0-1.png and nonGS/s1-9.png are the same image, of s0 and s1"
 
 
-def test_names_the_parameter_if_too_few_slides_validate(workplace):
-    for number, site in enumerate("abc"):
-        for slide in range(5 if site == "a" else 1):
-            for crop in range(9):
-                kind = "GS" if crop % 3 == 0 else "nonGS"
-                save_crop(
-                    Path(f"data/sites/{kind}/{site}{slide}-{crop}.png"),
-                    seed=1000 * number + 10 * slide + crop,
-                )
+def make_sites(slides, each):
+    """Make data/sites, of the sites a, b and c.
+
+    Args:
+        slides: how many slides each site has.
+        each: how many crops each slide has, every third of which is sclerotic.
+    """
+    for number, (site, count) in enumerate(zip("abc", slides)):
+        for slide in range(count):
+            for crop in range(each):
+                kind = "nonGS" if crop % 3 else "GS"
+                path = Path(f"data/sites/{kind}/{site}{slide}-{crop}.png")
+                save_crop(path, seed=1000 * number + 10 * slide + crop)
     Path("data/sites.yaml").write_text(
         "title: sites\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>[a-c])\\d)-\\d\\.png$'\n"
     )
     set_params({"data": "sites"})
+
+
+def test_names_the_parameter_if_too_few_slides_validate(workplace):
+    make_sites(slides=(5, 1, 1), each=9)
     messages = set()
     for fold in range(3):
         try:
@@ -275,18 +283,7 @@ def test_real_size_and_shape(workplace, real_data):
 
 
 def test_a_site_is_left_out_and_slides_of_the_others_validate(workplace):
-    for number, site in enumerate("abc"):
-        for slide in range(8):
-            for crop in range(3):
-                kind = "GS" if crop == 0 else "nonGS"
-                save_crop(
-                    Path(f"data/sites/{kind}/{site}{slide}-{crop}.png"),
-                    seed=1000 * number + 10 * slide + crop,
-                )
-    Path("data/sites.yaml").write_text(
-        "title: sites\nclasses: [nonGS, GS]\ngroup: '(?P<slide>(?P<site>[a-c])\\d)-\\d\\.png$'\n"
-    )
-    set_params({"data": "sites"})
+    make_sites(slides=(8, 8, 8), each=3)
     for fold in range(3):
         run(by="site", validation_by="slide", folds=3, fold=fold)
         with open("data/split.csv", newline="") as file:
