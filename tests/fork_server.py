@@ -29,8 +29,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import OrderedDict
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from typing import TextIO
+
+from ruamel.yaml import YAML
 
 import stages  # noqa: F401  # Sets in the environment how numbers are rounded.
 
@@ -131,6 +135,7 @@ def preload() -> list[str]:
     for name in [name for name in sys.modules if name.split(".")[0] in ("stages", "tests")]:
         del sys.modules[name]
     compile_stages()
+    write_locks_by_libyaml()
     # A garbage collection in a fork would otherwise copy the pages of all that was imported.
     gc.freeze()
     return [path for path in sys.path if path not in ("", os.getcwd())]
@@ -155,6 +160,37 @@ def compile_stages() -> None:
         return compile_here(self, data, path, **options)
 
     SourceFileLoader.source_to_code = source_to_code  # type: ignore[method-assign]
+
+
+def write_locks_by_libyaml() -> None:
+    """Have DVC write the same dvc.lock twenty times as fast.
+
+    It reads and writes the whole file after each stage, by a parser in Python that keeps comments,
+    of which this file has none: half of what a `dvc repro` of tiny data takes.
+    """
+    import dvc.dvcfile
+    from dvc.utils.serialize._common import _modify_data
+
+    modify_yaml = dvc.dvcfile.modify_yaml
+
+    def modify(path, fs=None):
+        if not str(path).endswith("dvc.lock"):
+            return modify_yaml(path, fs=fs)
+        return _modify_data(path, load_lock, dump_lock, fs=fs)
+
+    dvc.dvcfile.modify_yaml = modify
+
+
+def load_lock(text: str, path: str) -> dict:
+    return YAML(typ="safe").load(text) or {}
+
+
+def dump_lock(content: dict, file: TextIO) -> None:
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.Representer.add_representer(OrderedDict, yaml.Representer.represent_dict)
+    yaml.dump(content, file)
 
 
 class Fork(Exception):

@@ -97,7 +97,9 @@ def stages_run(output):
 
 def set_params(changes: dict[str, object]) -> None:
     """Change parameters of params.yaml in the current folder; a dot leads into a block."""
-    yaml = YAML()
+    # In C, ten times as fast as what keeps comments.
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False
     params = yaml.load(Path("params.yaml"))
     for name, value in changes.items():
         *blocks, key = name.split(".")

@@ -1,5 +1,6 @@
 """A fork of the server starts, prints and ends like a program in a new Python."""
 
+import io
 import os
 import signal
 import subprocess
@@ -8,7 +9,8 @@ import time
 
 import pytest
 
-from tests.fork_server import FORKS, python
+from tests.fork_server import FORKS, dump_lock, load_lock, python
+from tests.repositories import PROJECT
 
 pytestmark = pytest.mark.skipif(not FORKS, reason="NO_FORKS is set, or this is not Linux")
 
@@ -77,3 +79,11 @@ def test_a_fork_ends_with_its_caller(tmp_path):
     while os.path.exists(f"/proc/{number}"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("file", ["dvc.lock", "data/dvc.lock"])
+def test_dvc_writes_the_same_lock_file(file):
+    text = (PROJECT / file).read_text()
+    written = io.StringIO()
+    dump_lock(load_lock(text, file), written)
+    assert written.getvalue() == text

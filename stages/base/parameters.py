@@ -7,9 +7,12 @@ ruamel.yaml is also what DVC reads params.yaml with, so both agree on YAML 1.2: 
 import math
 import sys
 from collections.abc import Iterable
+from copy import deepcopy
 from difflib import get_close_matches
+from functools import cache, lru_cache
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -70,9 +73,14 @@ def refuse_wrong(params: dict, path: str | Path, note: str = STAYS) -> None:
     a stage computes: an edit of one block's schema, or a new block, reruns no stage that reads
     another block, and no model card lists their code.
     """
+    _schemas_of_all_blocks().refuse_wrong(params, str(path), note)
+
+
+@cache
+def _schemas_of_all_blocks() -> ModuleType:
     before = set(sys.modules)
     try:
-        import_module(WHOLE).refuse_wrong(params, str(path), note)
+        return import_module(WHOLE)
     finally:
         for name in set(sys.modules) - before:
             if name.startswith("stages."):
@@ -89,8 +97,6 @@ def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
         UserError: the file is missing, is not YAML, is larger than any that a person writes, or
             does not hold a mapping.
     """
-    # `pure`: the C reader, where it is installed, crashes the process on deeply nested brackets.
-    yaml = YAML(typ="rt") if round_trip else YAML(typ="safe", pure=True)
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
@@ -100,10 +106,10 @@ def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
             raise UserError(f"{path} has {len(text):,} characters; at most {LONGEST:,} are read")
         if (brackets := text.count("[") + text.count("{")) > MOST_BRACKETS:
             raise UserError(f"{path} has {brackets:,} brackets; at most {MOST_BRACKETS:,} are read")
-        if "&" in text and "*" in text and _values(yaml.compose(text), {}) > MOST_VALUES:
+        if "&" in text and "*" in text and _values(_yaml("safe").compose(text), {}) > MOST_VALUES:
             expanded = f"its aliases, such as *a, stand for more than {MOST_VALUES:,} values"
             raise UserError(f"{path}: {expanded}; write them out")
-        content = yaml.load(text)
+        content = _yaml("rt").load(text) if round_trip else deepcopy(_load(text))
     except FileNotFoundError:
         where = OF_PROJECT if path.name in ("params.yaml", "dvc.yaml") else ""
         raise UserError(f"{path} does not exist{where}") from None
@@ -116,6 +122,17 @@ def read_yaml(path: str | Path, round_trip: bool = False) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold `key: value` lines; it holds {quoted(content)}")
     return content
+
+
+def _yaml(kind: str) -> YAML:
+    # `pure`: the C reader, where it is installed, crashes the process on deeply nested brackets.
+    return YAML(typ=kind, pure=True)
+
+
+@lru_cache(maxsize=4)
+def _load(text: str) -> Any:
+    """Parse YAML once, although a stage reads params.yaml for each of its blocks."""
+    return _yaml("safe").load(text)
 
 
 def _values(node: Any, known: dict[int, float]) -> float:
