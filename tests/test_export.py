@@ -62,7 +62,8 @@ def model_folder(tmp_path_factory):
     """The folder of an ensemble that takes the mean over orientations, calibrated."""
     folder = tmp_path_factory.mktemp("model")
     members = [build("conv1-dense1", size=SIZE), build("logistic", size=SIZE)]
-    save_model(mean_of_orientations(side_by_side(members, "ensemble")), folder / "model.keras")
+    ensemble = side_by_side(members, "ensemble")
+    save_model(mean_of_orientations(ensemble, 2), folder / "model.keras")
     write_beside(folder, step="conv1-dense1", size=SIZE)
     decision = read_json(folder / "calibration.json")
     lines = [LINE | {"points": []}, {"slope": 0.4, "offset": 2.0, "points": []}]
@@ -145,10 +146,11 @@ def test_an_export_that_differs_leaves_nothing(model_folder, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+@ONNX
 def test_a_model_that_does_not_run_is_one_line(tmp_path):
     np.savez(tmp_path / "check.npz", crops=[0], probability=[0])
-    with pytest.raises(UserError, match="^it does not run: .*SavedModel file does not exist"):
-        exporting.largest_difference("savedmodel", tmp_path / "none", tmp_path / "check.npz")
+    with pytest.raises(UserError, match="^it does not run: .*File doesn't exist"):
+        exporting.largest_difference("onnx", tmp_path / "none", tmp_path / "check.npz")
 
 
 def test_an_output_that_exists_is_refused(model_folder, tmp_path, monkeypatch):

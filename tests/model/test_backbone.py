@@ -226,7 +226,7 @@ def test_frozen_backbone_is_computed_once_and_saved_with_its_head(small):
 
 @pytest.mark.slow
 def test_one_crop_added_removed_and_renamed(small, capsys, monkeypatch):
-    set_params({"model.jittered_views": 1})
+    set_params({"model.views": 1, "model.jittered_views": 1})
 
     def run():
         for stage in (crops, pad, features):
@@ -248,7 +248,7 @@ def test_one_crop_added_removed_and_renamed(small, capsys, monkeypatch):
     assert run() == (["24", "24", "24"], found)
 
 
-@pytest.mark.parametrize("views", [1, 2, 8])
+@pytest.mark.parametrize("views", [1, 2])
 @pytest.mark.slow
 def test_saved_model_also_outputs_the_features_of_the_upright_square(small, views):
     if views == 2:
@@ -502,7 +502,7 @@ def test_model_with_a_neighbors_head_predicts_shares(small, monkeypatch):
         line.split(",")[0]: float(line.split(",")[3])
         for line in Path("models/validation.csv").read_text().splitlines()[1:]
     }
-    assert not Attention(read_classifier(Path("models")).model)(np.array(open_squares()[:2])).any()
+    assert not Attention(classifier.model)(np.array(open_squares()[:2])).any()
     # Two members, five neighbors, eight orientations.
     assert all(abs(80 * value - round(80 * value)) < 1e-3 for value in scores.probability)
     assert all(abs(40 * value - round(40 * value)) < 1e-3 for value in said.values())
