@@ -115,7 +115,7 @@ def _try(model: keras.Model, size: int) -> None:
     except Exception:  # Each backend raises other kinds.
         raise UserError(
             f"params.yaml: model.precision is bfloat16, but {keras.backend.backend()} does not "
-            "compute in bfloat16 here; use float32"
+            "compute in bfloat16 here; use float32, or try GLOMERULI_ARITHMETIC=native"
         ) from None
 
 
