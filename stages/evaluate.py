@@ -40,12 +40,10 @@ from stages.evaluation.results import (
     FOLDS_TELL_MORE,
     SITES,
     as_tested,
-    by_site,
     headline,
     measure,
     print_results,
-    print_sites,
-    write_sites,
+    report_sites,
 )
 from stages.images.sheets import save_png
 from stages.measures.decision import read_decision
@@ -89,7 +87,7 @@ def main() -> None:
     tested = as_tested(
         decision, y_true, y_score, slides, sites, unseen=not np.isin(sites, elsewhere).any()
     )
-    y_pred, of_sites = tested.sample.y_pred, by_site(tested)
+    y_pred = tested.sample.y_pred
 
     results = measure(tested, decision, params.prevalence)
     seen = cohort.seen_by(ensemble=len(decision.calibration.members) > 1)
@@ -101,7 +99,6 @@ def main() -> None:
     write_json(METRICS / "test.json", headline(results))
     write_json(METRICS / "measures.json", results)
     write_predictions(METRICS / "predictions.csv", cohort, rows, y_score.astype(np.float32), y_pred)
-    write_sites(SITES, of_sites)
     write_curves(tested, results)
     write_coverage(y_true, y_score, threshold)
     mistakes = worst_mistakes(y_true, y_score, y_pred)
@@ -113,7 +110,7 @@ def main() -> None:
         looks = attention_picture(model, squares, rows, paths, y_true, y_score, mistakes)
     save_png(METRICS / "plots/attention.png", looks)
     print_results(results, FOLDS_TELL_MORE)
-    print_sites(of_sites, SITES)
+    report_sites(tested, SITES)
     print_readers(results, "test slides")
     print("see `dvc metrics show` and metrics/plots/; `python -m stages.report HEAD` draws a page")
 

@@ -27,12 +27,10 @@ from stages.evaluation.pictures import mistakes_picture, worst_mistakes
 from stages.evaluation.readers import crops_read, measure_readers, print_readers
 from stages.evaluation.results import (
     as_tested,
-    by_site,
     headline,
     measure,
     print_results,
-    print_sites,
-    write_sites,
+    report_sites,
 )
 from stages.evaluation.scoring import score_crops
 from stages.images.archives import locate
@@ -90,7 +88,7 @@ def main() -> None:
     decision, threshold = classifier.decision, classifier.decision.threshold
     sites = np.array([crop.site for crop in crops])
     tested = as_tested(decision, y_true, y_score, slides, sites, unseen=True)
-    y_pred, of_sites = tested.sample.y_pred, by_site(tested)
+    y_pred = tested.sample.y_pred
     results = measure(tested, decision, params.prevalence)
     # With the hash of the model that it was made for, so this identifies all that decides.
     results["calibration_sha256"] = sha256(arguments.model / CALIBRATION.name)
@@ -105,8 +103,6 @@ def main() -> None:
         results["readers"] = measure_readers(tested, labeled, everything, missed, missed)
     write_json(OUTPUT / f"{dataset.name}.json", headline(results))
     write_json(OUTPUT / f"{dataset.name}.measures.json", results)
-    table_of_sites = OUTPUT / f"{dataset.name}.sites.csv"
-    write_sites(table_of_sites, of_sites)
     write_table(unreadable_list, Unreadable._fields, made.unreadable)
     write_no_consensus(OUTPUT / f"{dataset.name}.no_consensus.csv", readers, made.no_consensus)
     columns = ("path", "slide", "label", "probability", "predicted")
@@ -120,7 +116,7 @@ def main() -> None:
     worst = mistakes_picture(dataset.folder, paths, slides, y_score, mistakes, threshold)
     save_png(OUTPUT / f"{dataset.name}.png", worst)
     print_results(results)
-    print_sites(of_sites, table_of_sites)
+    report_sites(tested, OUTPUT / f"{dataset.name}.sites.csv")
     print_readers(results, "this dataset")
 
 

@@ -13,12 +13,10 @@ from stages.evaluation.readers import print_readers, readers_of_cohort
 from stages.evaluation.results import (
     SITES,
     as_tested,
-    by_site,
     headline,
     measure,
     print_results,
-    print_sites,
-    write_sites,
+    report_sites,
 )
 from stages.images.sheets import save_png
 from stages.measures.decision import Decision
@@ -45,7 +43,6 @@ def write_out_of_fold(
     # A site in one fold only was not seen by the member that predicts it.
     unseen = len({*zip(sites.tolist(), folds.tolist())}) == len({*sites.tolist()})
     tested = as_tested(decision, y_true, y_score, found.slides, sites, folds, unseen)
-    of_sites = by_site(tested)
     results = measure(tested, decision, params.prevalence)
     results["corrected_labels"] = int(np.sum(y_true != cohort.published[rows]))
     results |= readers_of_cohort(tested, np.array(rows))
@@ -55,7 +52,6 @@ def write_out_of_fold(
     nothing = np.array([], dtype=np.int64)
     write_predictions(METRICS / "predictions.csv", cohort, nothing, nothing, nothing)
     write_slides(nothing, nothing, cohort.slides[nothing], decision)
-    write_sites(SITES, of_sites)
     write_curves(None, {})
     write_coverage(nothing, nothing, decision.threshold)
     mistakes = worst_mistakes(y_true, y_score, decision.is_positive(y_score))
@@ -66,5 +62,5 @@ def write_out_of_fold(
     save_png(METRICS / "plots/attention.png", no_picture("no test set: trained on all slides"))
     print("no test set; out of fold, each crop by a member that has not seen its slide:")
     print_results(results)
-    print_sites(of_sites, SITES)
+    report_sites(tested, SITES)
     print_readers(results, "out of fold")

@@ -281,13 +281,12 @@ def by_site(tested: Tested) -> list[SiteRow]:
     return rows
 
 
-def write_sites(path: Path, rows: list[SiteRow]) -> None:
-    """Write the table of sites that `dvc plots` draws."""
+def report_sites(tested: Tested, path: Path) -> None:
+    """Write the table of sites that `dvc plots` draws, and print the range of each measure over
+    several sites, the worst first.
+    """
+    rows = by_site(tested)
     write_table(path, SiteRow._fields, rows)
-
-
-def print_sites(rows: list[SiteRow], path: Path) -> None:
-    """Print the range of each measure over the sites, the worst first; nothing for one site."""
     if len(sites := {row.site for row in rows}) < 2:
         return
     print(f"over {len(sites)} sites, the worst first ({path} has the intervals of each):")

@@ -9,14 +9,7 @@ import pytest
 
 from stages.base.files import write_json
 from stages.evaluation.curves import write_curves, write_slides
-from stages.evaluation.results import (
-    as_tested,
-    by_site,
-    measure,
-    print_results,
-    print_sites,
-    write_sites,
-)
+from stages.evaluation.results import as_tested, by_site, measure, print_results, report_sites
 from stages.measures.intervals import estimate, proportion
 from stages.measures.scores import MEASURES, NONE_PREDICTED_NEGATIVE, Measure
 from tests.evaluation.classifiers import a_decision
@@ -140,8 +133,7 @@ def test_the_table_of_sites_has_intervals_over_the_slides_of_each(tmp_path, caps
     y_true, y_score, slides, sites = many(2)
     y_score[sites == "site 1"] = 0.9
     one, _ = predicted_by(y_true, y_score, slides, sites=sites)
-    rows = by_site(one)
-    write_sites(tmp_path / "sites.csv", rows)
+    report_sites(one, tmp_path / "sites.csv")
     with open(tmp_path / "sites.csv") as file:
         table = {(row["site"], row["measure"]): row for row in csv.DictReader(file)}
     first = table["site 0", "sensitivity"]
@@ -152,7 +144,6 @@ def test_the_table_of_sites_has_intervals_over_the_slides_of_each(tmp_path, caps
     assert float(first["low"]) == pytest.approx(expected.low)
     assert (first["slides"], first["glomeruli"], first["sclerotic"]) == ("10", "100", "40")
     assert float(table["site 1", "specificity"]["value"]) == 0
-    print_sites(rows, tmp_path / "sites.csv")
     printed = capsys.readouterr().out
     assert "over 2 sites, the worst first" in printed
     assert "specificity: 0.000 (site 1) to 1.000 (site 0)" in printed
