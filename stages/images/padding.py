@@ -1,10 +1,7 @@
 """Pad many crops, on all cores or on a cluster, and draw a picture of the result."""
 
-import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +15,7 @@ from stages.images.sheets import contact_sheet
 from stages.images.squares import make_square
 from stages.workers.cluster import connect, in_any_order
 from stages.workers.cores import on_all_cores
-from stages.workers.growing import GrowingArray, open_to_change, token_file
+from stages.workers.growing import GrowingArray, Target
 from stages.workers.progress import progress
 
 # What a worker of a cluster pads at a time: bytes of squares, and crops.
@@ -78,27 +75,6 @@ def pad_one(crop: Crop, mode: Mode, size: int) -> np.ndarray | str:
         return str(error)
 
 
-class Target(NamedTuple):
-    """The file for the squares; a worker that finds the `token` in a file next to it writes there.
-
-    `start` is where the first square begins, in bytes.
-    """
-
-    file: Path
-    start: int
-    token: str
-
-    @property
-    def token_file(self) -> Path:
-        return token_file(self.file)
-
-    def is_seen(self) -> bool:
-        try:
-            return self.token_file.read_text() == self.token and os.access(self.file, os.W_OK)
-        except OSError:
-            return False
-
-
 def pad_on_cluster(
     crops: Sequence[Crop], mode: Mode, size: int, rows: GrowingArray, scheduler: str
 ) -> Iterator[tuple[int, np.ndarray | str | None]]:
@@ -109,30 +85,24 @@ def pad_on_cluster(
     missing = rows.missing
     several = int(np.clip(BLOCK // (3 * size * size), 1, MOST_CROPS))
     blocks = (missing[start : start + several] for start in range(0, len(missing), several))
-    target = Target(rows.part.absolute(), rows.place(0), secrets.token_hex())
     items = (
         # Workers have other working folders.
         (block, [crops[row]._replace(file=crops[row].file.absolute()) for row in block], mode, size)
         for block in blocks
     )
-    target.token_file.write_text(target.token)
-    try:
-        with (
-            connect(scheduler) as client,
-            progress(total=len(missing), desc="padding", unit="image") as bar,
-        ):
-            for (block, some, *_), padded in in_any_order(
-                client, partial(pad_block, target), items
-            ):
-                if isinstance(padded, BaseException):
-                    raise UserError(
-                        f"the cluster at {scheduler} failed to pad {some[0].file} and the next "
-                        f"ones: {padded}"
-                    )
-                yield from zip(block, padded)
-                bar.update(len(block))
-    finally:
-        target.token_file.unlink()
+    with (
+        rows.shared() as target,
+        connect(scheduler) as client,
+        progress(total=len(missing), desc="padding", unit="image") as bar,
+    ):
+        for (block, some, *_), padded in in_any_order(client, partial(pad_block, target), items):
+            if isinstance(padded, BaseException):
+                raise UserError(
+                    f"the cluster at {scheduler} failed to pad {some[0].file} and the next "
+                    f"ones: {padded}"
+                )
+            yield from zip(block, padded)
+            bar.update(len(block))
 
 
 def pad_block(
@@ -142,13 +112,8 @@ def pad_block(
     padded: list[np.ndarray | str | None] = [pad_one(crop, mode, size) for crop in crops]
     if not target.is_seen():
         return padded
-    with open_to_change(target.file) as file:
-        for row, square in zip(rows, padded):
-            if isinstance(square, np.ndarray):
-                file.seek(target.start + int(row) * square.nbytes)
-                file.write(square.tobytes())
-        file.flush()
-        os.fsync(file.fileno())
+    squares = {row: square for row, square in zip(rows, padded) if isinstance(square, np.ndarray)}
+    target.write(squares, squares.values())
     return [square if isinstance(square, str) else None for square in padded]
 
 

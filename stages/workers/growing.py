@@ -3,13 +3,14 @@
 import hashlib
 import io
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -52,11 +53,6 @@ def write_keys(output: Path, keys: np.ndarray) -> None:
         np.save(npy, keys)
 
 
-def token_file(part: Path) -> Path:
-    """Return the file that tells the workers of a cluster which run's file lies next to it."""
-    return part.with_suffix(".token.part")
-
-
 def open_to_change(path: Path) -> IO[bytes]:
     """Open a file to write some of its bytes; a missing one is made.
 
@@ -64,6 +60,38 @@ def open_to_change(path: Path) -> IO[bytes]:
     another machine has written a part.
     """
     return open(path, "wb", opener=lambda name, flags: os.open(name, flags & ~os.O_TRUNC, 0o666))
+
+
+class Target(NamedTuple):
+    """The file of a `GrowingArray`, for processes on other machines that write rows to it.
+
+    They write only while a file next to it has the run's `token` in its name. A new name is not in
+    the cache of a network's file system, which keeps for a while that a file does not exist.
+
+    Attributes:
+        start: where the first row begins in the file, in bytes.
+    """
+
+    file: Path
+    start: int
+    token: str
+
+    @property
+    def token_file(self) -> Path:
+        return self.file.with_suffix(f".{self.token}.token.part")
+
+    def is_seen(self) -> bool:
+        """Return whether this process sees the file of the run, and may write to it."""
+        return self.token_file.exists() and os.access(self.file, os.W_OK)
+
+    def write(self, rows: Iterable[int], values: Iterable[np.ndarray]) -> None:
+        """Write some rows to the disk, one of `values` for each."""
+        with open_to_change(self.file) as file:
+            for row, value in zip(rows, values):
+                file.seek(self.start + int(row) * value.nbytes)
+                file.write(value.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _read(path: Path, size: int) -> bytes:
@@ -93,8 +121,10 @@ class GrowingArray:
         resumed = _read(part, self._start) == header.getvalue()
         noted = _read(keys_part, keys.size) if resumed else b""
         noted_keys = np.frombuffer(noted.ljust(keys.size, b"\0"), np.uint8).reshape(keys.shape)
+        self._target = Target(part.absolute(), self._start, secrets.token_hex(8))
         # From here on, a worker of a killed run on a cluster no longer writes here.
-        token_file(part).unlink(missing_ok=True)
+        for of_earlier_run in part.parent.glob(f"{part.stem}.*.token.part"):
+            of_earlier_run.unlink()
         self.file, self._keys_file = open_to_change(part), open_to_change(keys_part)
         self._note((noted_keys == keys).all(axis=1))
         self.file.write(header.getvalue())
@@ -156,6 +186,18 @@ class GrowingArray:
         self._waiting.append(self._writer.submit(self._write, rows, values))
         while len(self._waiting) > WAITING or (self._waiting and self._waiting[0].done()):
             self._waiting.popleft().result()
+
+    @contextmanager
+    def shared(self) -> Iterator[Target]:
+        """Yield what processes on other machines need to write rows, which they may until the end.
+
+        `write` then notes their rows, without values.
+        """
+        self._target.token_file.touch()
+        try:
+            yield self._target
+        finally:
+            self._target.token_file.unlink()
 
     def close(self) -> None:
         """Wait until all rows are on the disk."""

@@ -27,7 +27,7 @@ from stages.images.squares import make_square
 from stages.intake.crops import make_manifest
 from stages.workers import cluster
 from stages.workers.cluster import in_any_order
-from stages.workers.growing import growing_array, row_keys
+from stages.workers.growing import Target, growing_array, row_keys
 from tests.conftest import PROJECT, list_crops, make_classes, save_crop, set_params
 
 
@@ -194,14 +194,14 @@ def test_a_worker_that_does_not_see_the_file_sends_the_squares(tmp_path):
     file = tmp_path / "a.part"
     file.write_bytes(bytes(2 * 3))
     crops = [Crop(save_crop(tmp_path / f"{n}.png", n, (1, 1))) for n in range(2)]
-    target = padding.Target(file, 0, "token")
+    target = Target(file, 0, "token")
     squares = [padding.pad_one(crop, "white", 1) for crop in crops]
-    for content in (None, "of another file"):
-        if content:
-            target.token_file.write_text(content)
+    for another in (False, True):
+        if another:
+            target._replace(token="of another run").token_file.touch()
         sent = padding.pad_block(target, [1, 0], crops, "white", 1)
         assert np.array_equal(sent, squares) and file.read_bytes() == bytes(6)
-    target.token_file.write_text("token")
+    target.token_file.touch()
     assert padding.pad_block(target, [1, 0], crops, "white", 1) == [None, None]
     assert file.read_bytes() == squares[1].tobytes() + squares[0].tobytes()
     # The next run writes to the same file: a worker of this one must not.
