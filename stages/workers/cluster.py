@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from stages.base.errors import UserError, one_line, refuse, warn
@@ -27,18 +27,21 @@ LET_BE = (
 )
 # While no item is completed: how often to look for workers that came later, in seconds.
 LOOK_AGAIN = 30
+# Dask's own environment variable.
+SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 
 
 def scheduler_address() -> str | None:
-    """Return the scheduler in Dask's own environment variable, such as tcp://10.0.0.1:8786."""
-    return os.environ.get("DASK_SCHEDULER_ADDRESS")
+    """Return the scheduler that the environment names, such as tcp://10.0.0.1:8786."""
+    return os.environ.get(SCHEDULER)
 
 
 @contextmanager
 def connect(address: str | None, workers: int = 2) -> Iterator["Client"]:
     """Connect to a scheduler; without an `address`, start `workers` single-threaded processes here.
 
-    Workers receive the code of stages/; they need only the packages of requirements.txt.
+    Workers receive the code of stages/ that they run themselves; they need only the packages of
+    requirements.txt.
 
     Raises:
         UserError: Dask is not installed, or no scheduler answers.
@@ -122,7 +125,7 @@ class ByValue:
 
 
 def in_any_order(
-    client: "Client", function: Callable, items: Iterable[tuple]
+    client: "Client", function: Callable, items: Iterable[tuple], resource: str = ""
 ) -> Iterator[tuple[tuple, Any]]:
     """Yield `(item, function(*item))` for each of `items` as completed, or its exception.
 
@@ -130,34 +133,46 @@ def in_any_order(
     not grow with their number. Workers that come later get items, too; those of a worker that dies
     run again on another one.
 
+    Args:
+        resource: if a worker declares it, such as `dask worker --resources GPU=1`, each item takes
+            one, so that workers without it get none.
+
     Raises:
         UserError: a worker has another version of Python or of a package than this process.
     """
     from distributed import wait
 
     waiting = iter(items)
+    some = [*islice(waiting, 1)]
+    waiting, more = chain(some, waiting), bool(some)
     asked: dict[Any, tuple] = {}
     checked: set[str] = set()
-
-    def ask() -> None:
-        threads = client.nthreads()
-        if not threads:
-            warn("the cluster has no worker; waiting for one")
-        if threads.keys() - checked:
-            refuse_other_versions(client.get_versions(packages=[*pinned_versions()]))
-            checked.update(threads)
-        for item in islice(waiting, max(0, 2 * sum(threads.values()) + 2 - len(asked))):
-            asked[client.submit(ByValue(function, *item), pure=False)] = item
-
     try:
-        ask()
-        while asked:
+        while asked or more:
+            workers = client.scheduler_info()["workers"]
+            if workers.keys() - checked:
+                refuse_other_versions(client.get_versions(packages=[*pinned_versions()]))
+                checked.update(workers)
+            if workers:
+                threads = sum(worker["nthreads"] for worker in workers.values())
+                has_it = any(resource in worker["resources"] for worker in workers.values())
+                taken = {resource: 1} if has_it else None
+                room = max(0, 2 * threads + 2 - len(asked))
+                some = [*islice(waiting, room)]
+                more = more and len(some) == room
+                for item in some:
+                    sent = ByValue(function, *item)
+                    asked[client.submit(sent, pure=False, resources=taken)] = item
+            else:
+                warn("the cluster has no worker; waiting for one")
             with suppress(TimeoutError):
-                wait([*asked], timeout=LOOK_AGAIN, return_when="FIRST_COMPLETED")
+                if asked:
+                    wait([*asked], timeout=LOOK_AGAIN, return_when="FIRST_COMPLETED")
+                elif not workers:
+                    client.wait_for_workers(1, timeout=LOOK_AGAIN)
             for future in [one for one in asked if one.done()]:
                 item = asked.pop(future)
                 yield item, future.exception() if future.status == "error" else future.result()
-            ask()
     finally:
         # After Ctrl-C, items that have not begun.
         client.cancel([*asked])

@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack, suppress
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, get_worker
 from distributed.versions import get_versions
 
 from stages.base.errors import UserError
@@ -75,8 +75,8 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(cluster, "LOOK_AGAIN", 0.1)
     with ExitStack() as stack:
 
-        def start(workers):
-            of = {"threads_per_worker": 1, "processes": False, "dashboard_address": None}
+        def start(workers, **options):
+            of = options | {"threads_per_worker": 1, "processes": False, "dashboard_address": None}
             found = stack.enter_context(LocalCluster(n_workers=workers, **of))
             return found, stack.enter_context(Client(found))
 
@@ -107,6 +107,21 @@ def test_says_that_it_waits_for_a_worker(in_this_process, monkeypatch):
     monkeypatch.setattr(cluster, "warn", say)
     assert dict(cluster.in_any_order(client, abs, [(-1,), (-2,)])) == {(-1,): 1, (-2,): 2}
     assert said[0] == "the cluster has no worker; waiting for one"
+
+
+def test_items_go_to_the_workers_that_declare_a_resource(in_this_process):
+    some, client = in_this_process(1, resources={"GPU": 1})
+    of_all = [*client.scheduler_info()["workers"]]
+    some.new_spec["options"].pop("resources")
+    some.scale(3)
+    client.wait_for_workers(3)
+    for resource, expected in (("GPU", of_all), ("TPU", [*client.scheduler_info()["workers"]])):
+        found = cluster.in_any_order(client, where, [(number,) for number in range(9)], resource)
+        assert {address for _, address in found} <= {*expected}
+
+
+def where(number):
+    return get_worker().address
 
 
 ADDING = """
