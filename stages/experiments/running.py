@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from stages.experiments.commands import (
 from stages.experiments.inputs import digests, input_paths, refuse_unrecorded
 from stages.experiments.reading import Experiment, has_run, read_experiments
 from stages.experiments.settings import Value, as_yaml, flatten, params_with
-from stages.workers.cluster import connect, in_any_order
+from stages.workers.cluster import SCHEDULER, connect, in_any_order
 from stages.workers.progress import progress
 
 INTERRUPTED = "interrupted: the same command continues with the experiments that have not run"
@@ -178,6 +179,8 @@ def run_all(
 
 def run_order(name: str, overrides: Sequence[str], home: Home) -> str | None:
     """Run an experiment on a worker and push it home; return why it failed, or None."""
+    # Its stages would otherwise wait for the workers, which are busy with experiments.
+    os.environ.pop(SCHEDULER, None)
     try:
         with tempfile.TemporaryDirectory(prefix="glomeruli-sweep-") as folder:
             clone = Path(folder) / "clone"
