@@ -5,13 +5,18 @@ training. The features depend on no split, seed or head, so that another one tra
 Crops whose squares are in the previous output are not computed again (`growing_array`). Without a
 frozen backbone there is nothing to compute. The features that another tool computed
 (data/embeddings.npy) are of one view, and only copied.
+
+If the environment variable DASK_SCHEDULER_ADDRESS names a Dask cluster, its workers compute, with
+the same bytes (docs/scale.md).
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,10 +36,16 @@ from stages.dataset.cohort import (
 from stages.model.augment import augment
 from stages.model.parameters import AugmentParameters, FeaturesParameters
 from stages.model.steps import ModelParameters
+from stages.workers.cluster import scheduler_address
 from stages.workers.growing import growing_array, row_keys, write_keys
+from stages.workers.programs import OPTION, compute_on_cluster, serve
 from stages.workers.progress import progress, warn_if_long
 
+PROGRAM = "stages.features"
 SETTINGS = Path("data/feature_settings.json")
+# What a worker of a cluster computes at a time, in bytes of squares. For 216 of 224 x 224 pixels,
+# efficientnet_lite0 takes 20 s on two cores, a ViT-L on a GPU one second.
+BLOCK = 2**25
 
 
 def main() -> None:
@@ -59,24 +70,86 @@ def main() -> None:
         write_features_card(params.of_features(changes))
         print(f"{len(given)} crops, {given.shape[2]} features of {params.weights}: {FEATURES}")
         return
+    scheduler = scheduler_address()
+    found = prepare(params, changes, batch_size, squares)
+    print(f"computing on the workers of {scheduler}" if scheduler else found.device, flush=True)
+    keys = row_keys(fingerprint(found.made_with, ()), map(digest, squares))
+    with growing_array(FEATURES, keys, found.shape, np.float32) as rows:
+        rows.check(found.batch, lambda chosen: next(found.compute(chosen))[1])
+        missing = rows.missing
+        done = len(squares) - len(missing)
+        with progress(total=len(squares), initial=done, desc=params.step, unit="crop") as bar:
+            if scheduler and len(missing):
+                blocks = in_blocks(missing, found.batch, squares[0].nbytes)
+                for block in compute_on_cluster(rows, blocks, PROGRAM, found.made_with, scheduler):
+                    rows.write(block, None)
+                    bar.update(len(block))
+            else:
+                for number, (some, features) in enumerate(found.compute(missing)):
+                    rows.write(some, features)
+                    bar.update(len(some))
+                    warn_if_long(bar, number)
+    write_features_card(params.of_features(changes))
+    views, length = found.shape
+    print(
+        f"{len(squares)} crops ({len(missing)} new), {views} views, {length} features of "
+        f"{params.step}: {FEATURES}"
+    )
+
+
+def work() -> None:
+    """Compute the rows that a worker of a Dask cluster asks for."""
+    params = read_params("model", ModelParameters)
+    changes = read_params("train.augment", AugmentParameters)
+    batch_size = read_params("features", FeaturesParameters).batch_size
+    found = prepare(params, changes, batch_size, open_all_squares())
+    serve(found.made_with, found.compute)
+
+
+def digest(square: np.ndarray) -> str:
+    """Return the SHA-256 digest of a square, in hexadecimal."""
+    return hashlib.sha256(square.data).hexdigest()
+
+
+def in_blocks(rows: np.ndarray, batch: int, size: int) -> Iterator[np.ndarray]:
+    """Yield `rows` in whole batches, at most BLOCK bytes of squares of `size` bytes at a time."""
+    several = max(1, BLOCK // (batch * size)) * batch
+    return (rows[start : start + several] for start in range(0, len(rows), several))
+
+
+class Prepared(NamedTuple):
+    """A backbone that is ready to compute.
+
+    Attributes:
+        device: a line that says what computes.
+        batch: squares per batch.
+        shape: of the features of a square, (views, length).
+        made_with: what the features of a square depend on besides, by name.
+        compute: from row numbers to those of each batch and their features.
+    """
+
+    device: str
+    batch: int
+    shape: tuple[int, int]
+    made_with: dict[str, Any]
+    compute: Callable[[np.ndarray], Iterator[tuple[np.ndarray, np.ndarray]]]
+
+
+def prepare(
+    params: ModelParameters, changes: AugmentParameters, batch_size: int, squares: np.ndarray
+) -> Prepared:
+    """Load the backbone of the parameters; batches of 0 squares are as large as fits the device."""
     # Keras takes seconds to import; a step without a backbone does not wait for it.
     from stages.model.backbone import backbone_parts
-    from stages.model.backend import keras, make_deterministic, runtime_environment
-    from stages.model.device import describe_device
+    from stages.model.backend import has_accelerator, keras, make_deterministic, runtime_environment
+    from stages.model.device import describe_device, device_name
     from stages.model.forward import Forward, in_flight
 
     make_deterministic(0)
-    print(describe_device(), flush=True)
     backbone, _ = backbone_parts(params, squares.shape[1])
-    views, length = params.views + params.jittered_views, backbone.output_shape[1]
     backend = keras.backend.backend()
     turned = Forward(backbone, params.views, batch_size or None)
     plain = Forward(backbone, 1, turned.batch) if params.jittered_views else turned
-    digests = [hashlib.sha256(square).hexdigest() for square in squares]
-    # The batch size can change the last bits of features, but not which crops share a batch.
-    made_with = [params.of_features(changes), turned.batch, runtime_environment()]
-    versions = installed_versions("*") | {backend: version(backend)}
-    code = fingerprint([*made_with, versions], [*params.own_weights, *code_files()])
 
     def started(rows: np.ndarray) -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray]]]:
         for start in range(0, len(rows), turned.batch):
@@ -86,26 +159,27 @@ def main() -> None:
             for view in range(params.jittered_views):
                 # Depends only on the pixels and the view, not on the place among the crops.
                 jittered = [
-                    augment(square, changes, np.random.default_rng([int(digests[row], 16), view]))
-                    for row, square in zip(some, batch)
+                    augment(square, changes, np.random.default_rng([int(digest(square), 16), view]))
+                    for square in batch
                 ]
                 of_views.append(plain.start(np.stack(jittered)))
             yield partial(joined, some, of_views)
 
-    keys = row_keys(code, digests)
-    with growing_array(FEATURES, keys, (views, length), np.float32) as rows:
-        rows.check(turned.batch, lambda chosen: next(in_flight(started(chosen)))[1])
-        missing = rows.missing
-        done = len(squares) - len(missing)
-        with progress(total=len(squares), initial=done, desc=params.step, unit="crop") as bar:
-            for number, (some, features) in enumerate(in_flight(started(missing))):
-                rows.write(some, features)
-                bar.update(len(some))
-                warn_if_long(bar, number)
-    write_features_card(params.of_features(changes))
-    print(
-        f"{len(squares)} crops ({len(missing)} new), {views} views, {length} features of "
-        f"{params.step}: {FEATURES}"
+    return Prepared(
+        describe_device(),
+        turned.batch,
+        (params.views + params.jittered_views, backbone.output_shape[1]),
+        {
+            **params.of_features(changes),
+            # It can change the last bits of features.
+            "features.batch_size": turned.batch,
+            "GPU": device_name() if has_accelerator() else None,
+            "code and weights": fingerprint([], [*params.own_weights, *code_files()]),
+            **runtime_environment(),
+            **installed_versions("*"),
+            backend: version(backend),
+        },
+        lambda rows: in_flight(started(rows)),
     )
 
 
@@ -117,4 +191,4 @@ def joined(
 
 
 if __name__ == "__main__":
-    run_program(main, __doc__)
+    run_program(*((work, "") if sys.argv[1:] == [OPTION] else (main, __doc__)))

@@ -64,6 +64,11 @@ RECORDED = (
 THREADS = ("TF_NUM_INTRAOP_THREADS", "2")
 # Tells a native process that SETTINGS come from the portable one that started it, to be removed.
 FIXED = "GLOMERULI_ARITHMETIC_FIXED"
+# All that changes numbers: a program on another machine gets them from the one that asks for it.
+CHANGE_NUMBERS = {
+    *("GLOMERULI_ARITHMETIC", "KERAS_BACKEND", "MKL_NUM_THREADS", "OMP_NUM_THREADS"),
+    *(THREADS[0], FIXED, *SETTINGS, *UNSET, *RECORDED),
+}
 
 # Whether this process belongs to a program that imports `glomeruli`. Such a process keeps its
 # environment, its Keras settings and its memory allocator.

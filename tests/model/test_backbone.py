@@ -1,13 +1,16 @@
 """Pretrained backbones: reference outputs, weights from files, trainable blocks, and heads."""
 
 import json
+import os
 import pickle
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from distributed import LocalCluster
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
@@ -32,6 +35,7 @@ from stages.training.head import fit_head, fit_neighbors
 from stages.training.members import resume_key
 from stages.training.parameters import TrainParameters
 from tests.conftest import PROJECT, keep_outputs, list_crops, make_classes, save_crop
+from tests.fork_server import python
 from tests.model.eagerly import run
 from tests.repositories import set_params
 
@@ -450,6 +454,48 @@ def test_trains_the_last_blocks_without_their_batch_normalization(name, blocks, 
         match=r"^params.yaml: model.trainable is 99, but .* has \d+ blocks; try frozen or all$",
     ):
         set_trainable(backbone, 99)
+
+
+CLIENT = """
+import os, signal
+from stages import features
+from stages.base.errors import run_program
+from stages.workers import programs
+
+in_any_order, killed = programs.in_any_order, []
+
+def kill_one(client, *arguments):
+    for result in in_any_order(client, *arguments):
+        if not killed:  # Its nanny starts another one.
+            killed.extend(client.run(os.getpid).values())
+            os.kill(killed[0], signal.SIGKILL)
+        yield result
+
+programs.in_any_order, features.BLOCK = kill_one, 1
+run_program(features.main, "")
+print(len(killed), "killed")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("environment_kept")
+def test_a_cluster_whose_worker_comes_late_and_dies_computes_the_same_features(small, monkeypatch):
+    before = FEATURES.read_bytes()
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    here = dict(os.environ)
+    as_forks = [f"import sys; sys.executable = {python()!r}"]
+    of = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "preload": as_forks}
+    with LocalCluster(n_workers=0, **of) as some:
+        environment = here | {"DASK_SCHEDULER_ADDRESS": some.scheduler_address}
+        command = [python(), "-c", CLIENT]
+        with subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) as client:
+            said = client.stderr.readline()
+            some.scale(1)
+            printed, errors = client.communicate()
+    assert said == "warning: the cluster has no worker; waiting for one\n", said + errors
+    assert printed.endswith("1 killed\n") and "(24 new)" in printed, errors
+    assert FEATURES.read_bytes() == before
+    assert not [*Path("data").glob("*.part")]
 
 
 @pytest.mark.slow
