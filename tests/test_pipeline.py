@@ -343,7 +343,7 @@ def test_three_readers(workspace):
     set_params({"data": "read"})
     dvc("repro")
     Path("data/read/notes.txt").write_text("Scanned twice.")
-    assert stages_run(dvc("repro")) == ["crops", "manifest"]
+    assert stages_run(dvc("repro")) == ["crops", "manifest", "model_card"]
     with open("metrics/no_consensus.csv", newline="") as file:
         ties = [row["path"] for row in csv.DictReader(file)]
     assert ties == [str(crop) for number, crop in enumerate(crops) if number % 35 == 0]
