@@ -60,7 +60,7 @@ def main() -> None:
     model_help = "the folder of a model (default: models)"
     parser.add_argument("--model", type=Path, default=FOLDER, help=model_help)
     arguments = parser.parse_args()
-    dataset = read_dataset(arguments.name)
+    dataset = read_dataset(arguments.name, asked=f"external has {arguments.name!r}")
     params = read_params("evaluate", EvaluateParameters)
     manifest = read_params("manifest", ManifestParameters)
     embeddings = read_card(arguments.model).embeddings

@@ -48,7 +48,7 @@ def main() -> None:
         for path, was in one.data().items()
         if digest(path) not in (was, None)
     )
-    dataset = read_dataset(names[0])
+    dataset = read_dataset(names[0], asked=f"the experiments have data={names[0]}")
     paths, slides, y_true, y_score = out_of_fold(experiments)
     issues = find_label_issues(paths, slides, y_true, y_score)
     write_table(table, LabelIssue._fields, issues)

@@ -253,8 +253,11 @@ class Dataset:
         return UserError(f"{self.card_path}, line {line + 1}: `{text}`: {message}")
 
 
-def read_dataset(name: str, root: str | Path = "data") -> Dataset:
+def read_dataset(name: str, root: str | Path = "data", asked: str | None = None) -> Dataset:
     """Return the dataset data/<name>/ with its card data/<name>.yaml, and with its shards.
+
+    Args:
+        asked: what names the dataset, for an error; by default `data` in params.yaml.
 
     Raises:
         UserError: the folder or the card of it or of a shard does not exist, a card is invalid, or
@@ -263,7 +266,7 @@ def read_dataset(name: str, root: str | Path = "data") -> Dataset:
     root = Path(root)
     if name == TABLES:
         raise UserError(f"{root / TABLES}: it holds tables; name the dataset otherwise")
-    dataset = _read_dataset(name, root, root, f"params.yaml: data is {name!r}")
+    dataset = _read_dataset(name, root, root, asked or f"params.yaml: data is {name!r}")
     shards = []
     for shard in dataset.card.shards or []:
         listed = f"{dataset.card_path}: shards has {shard!r}"
@@ -292,7 +295,7 @@ def read_dataset_in(folder: Path) -> Dataset:
     """Return the dataset in a folder such as data/mine, or the shard in data/network/hospital-a."""
     whole = folder.parent
     if not Path(f"{whole}.yaml").is_file():
-        apart = read_dataset(folder.name, whole)
+        apart = read_dataset(folder.name, whole, f"asked for is {folder}")
         # A shard of a dataset that has no card yet: its tables are where they will be then.
         tables = whole.parent / TABLES / whole.name / folder.name
         return replace(apart, tables=tables) if whole.parent.name == "data" else apart

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.base.errors import UserError
-from stages.dataset.card import read_dataset
+from stages.dataset.card import read_dataset, read_dataset_in
 from tests.conftest import make_shards
 from tests.repositories import PROJECT
 
@@ -149,3 +149,10 @@ def test_any_bytes_are_a_card_or_an_error(tmp_path_factory, content):
         assert read_dataset("d", root).card.title
     except UserError as error:
         assert str(root / "d.yaml") in str(error)
+
+
+def test_a_missing_card_is_said_with_what_names_it(workplace):
+    with pytest.raises(UserError, match="^data/d.yaml does not exist; params.yaml: data is 'd',"):
+        read_dataset("d")
+    with pytest.raises(UserError, match="^data/d.yaml does not exist; asked for is data/d, and "):
+        read_dataset_in(Path("data/d"))
