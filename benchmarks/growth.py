@@ -1,8 +1,7 @@
 """Make datasets of many crops, measure a stage on them, and draw the result.
 
-    python -m benchmarks.growth benchmarks/results.json docs/growth.png
-
-draws the rows that `python -m benchmarks.speed growth` has written.
+    python -m benchmarks.speed growth --output benchmarks/growth.json
+    python -m benchmarks.growth benchmarks/growth.json docs/growth.png
 """
 
 import os
