@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stages.base.arithmetic import is_portable
 from stages.base.errors import UserError, run_program
 from stages.base.files import read_json, replacing
 from stages.base.fingerprint import code_files, fingerprint
@@ -72,6 +73,12 @@ def main() -> None:
         return
     scheduler = scheduler_address()
     found = prepare(params, changes, batch_size, squares)
+    if scheduler and not (found.made_with["GPU"] or is_portable(found.made_with)):
+        raise UserError(
+            f"DASK_SCHEDULER_ADDRESS is {scheduler}, but without a GPU only the portable "
+            "arithmetic gives the same features on other machines; unset it, or see "
+            "docs/reproducibility.md"
+        )
     print(f"computing on the workers of {scheduler}" if scheduler else found.device, flush=True)
     keys = row_keys(fingerprint(found.made_with, ()), map(digest, squares))
     with growing_array(FEATURES, keys, found.shape, np.float32) as rows:

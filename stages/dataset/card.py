@@ -298,7 +298,8 @@ def read_dataset_in(folder: Path) -> Dataset:
         apart = read_dataset(folder.name, whole, f"asked for is {folder}")
         # A shard of a dataset that has no card yet: its tables are where they will be then.
         tables = whole.parent / TABLES / whole.name / folder.name
-        return replace(apart, tables=tables) if whole.parent.name == "data" else apart
+        is_shard = whole.parent.name == "data" and whole.name != "data"
+        return replace(apart, tables=tables) if is_shard else apart
     joined = read_dataset(whole.name, whole.parent)
     for shard in joined.shards:
         if shard.name == folder.name:

@@ -4,6 +4,7 @@ submitit keeps each job's input, log and result in a folder that login and compu
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
@@ -122,12 +123,15 @@ def _is_alive(process: int) -> bool:
 def _value(name: str, text: str) -> Any:
     try:
         value = parse_yaml(text)
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:
         raise UserError(f"--job {name}={text} is not YAML: {one_line(error)}") from None
     if name in LISTS and not isinstance(value, list):
         raise UserError(f"--job {name}={text}: it must be a list, such as {name}=['{text}']")
-    # An account may be named 0123.
-    return text if type(value) is int and str(value) != text else value
+    # An account may be named 0123 or 1e3, and a constraint [rack1|rack2].
+    is_text = isinstance(value, (float, list, date)) and name.startswith("slurm_")
+    if name not in LISTS and (is_text or (type(value) is int and str(value) != text)):
+        return text
+    return value
 
 
 def _submitit() -> Any:

@@ -119,7 +119,7 @@ def check_joined(dataset: Dataset, slides: Mapping[str, str]) -> None:
         warn(
             f"{dataset.card_path}: {len(shared)} slides (or patients) have the same name in "
             f"several shards, and count as different ones: {', '.join(shared[:SHOWN])}{more}; if "
-            "two are one patient, give them one fold (split.kept_folds)"
+            "two are one patient, see docs/datasets.md"
         )
 
 

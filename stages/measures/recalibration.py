@@ -3,9 +3,9 @@
 At another site the model usually ranks as well, but stain and scanner shift its log-odds. The
 log-odds of each class are modeled, not the probability of a class given the log-odds: so it does
 not matter how many of each class the site has, or had labeled. Each class lies around its median at
-home, shifted by a common amount and by a separate one. The threshold moves with the classes.
-Whether the site is shifted at all is weighed by how well the labels fit without a shift.
-The strengths of the priors were measured on sites that were left out (docs/backbones.md).
+home, shifted by an amount that both classes share and by one of its own. The threshold moves with
+the classes. Whether the site is shifted at all is weighed by how well the labels fit without a
+shift. The strengths of the priors were measured on sites that were left out (docs/backbones.md).
 """
 
 from typing import Literal, NamedTuple

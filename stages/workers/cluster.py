@@ -7,6 +7,7 @@ internal, or use Dask's TLS.
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, islice
@@ -134,13 +135,17 @@ def in_any_order(
     run again on another one.
 
     Args:
-        resource: if a worker declares it, such as `dask worker --resources GPU=1`, each item takes
-            one, so that workers without it get none.
+        resource: each item takes one, so that only workers that declare it get any, such as
+            `dask worker --resources GPU=1`.
 
     Raises:
-        UserError: a worker has another version of Python or of a package than this process.
+        UserError: a worker has another version of Python or of a package than this process, or the
+            scheduler has ended.
     """
     from distributed import wait
+
+    lacking = "the cluster has no worker" + f" with --resources {resource}=1" * bool(resource)
+    taken = {resource: 1} if resource else None
 
     waiting = iter(items)
     some = [*islice(waiting, 1)]
@@ -149,14 +154,18 @@ def in_any_order(
     checked: set[str] = set()
     try:
         while asked or more:
-            workers = client.scheduler_info()["workers"]
+            # `client.scheduler_info()` can be empty for a moment.
+            workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
             if workers.keys() - checked:
                 refuse_other_versions(client.get_versions(packages=[*pinned_versions()]))
                 checked.update(workers)
-            if workers:
-                threads = sum(worker["nthreads"] for worker in workers.values())
-                has_it = any(resource in worker["resources"] for worker in workers.values())
-                taken = {resource: 1} if has_it else None
+            fit = [
+                worker["nthreads"]
+                for worker in workers.values()
+                if not resource or resource in worker["resources"]
+            ]
+            if fit:
+                threads = sum(fit)
                 room = max(0, 2 * threads + 2 - len(asked))
                 some = [*islice(waiting, room)]
                 more = more and len(some) == room
@@ -164,15 +173,17 @@ def in_any_order(
                     sent = ByValue(function, *item)
                     asked[client.submit(sent, pure=False, resources=taken)] = item
             else:
-                warn("the cluster has no worker; waiting for one")
+                warn(f"{lacking}; waiting for one")
             with suppress(TimeoutError):
                 if asked:
                     wait([*asked], timeout=LOOK_AGAIN, return_when="FIRST_COMPLETED")
-                elif not workers:
-                    client.wait_for_workers(1, timeout=LOOK_AGAIN)
+                elif not fit:
+                    client.wait_for_workers(len(workers) + 1, timeout=LOOK_AGAIN)
             for future in [one for one in asked if one.done()]:
                 item = asked.pop(future)
                 yield item, future.exception() if future.status == "error" else future.result()
+    except (CancelledError, OSError) as error:
+        raise UserError(f"the Dask scheduler no longer answers: {one_line(error)}") from None
     finally:
         # After Ctrl-C, items that have not begun.
         client.cancel([*asked])

@@ -82,7 +82,12 @@ class Target(NamedTuple):
 
     def is_seen(self) -> bool:
         """Return whether this process sees the file of the run, and may write to it."""
-        return self.token_file.exists() and os.access(self.file, os.W_OK)
+        try:
+            # On a network's file system only opening asks whether the file still exists.
+            self.token_file.open("rb").close()
+        except OSError:
+            return False
+        return os.access(self.file, os.W_OK)
 
     def write(self, rows: Iterable[int], values: Iterable[np.ndarray]) -> None:
         """Write some rows to the disk, one of `values` for each."""
@@ -197,7 +202,8 @@ class GrowingArray:
         try:
             yield self._target
         finally:
-            self._target.token_file.unlink()
+            # A second run in this folder has removed it.
+            self._target.token_file.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Wait until all rows are on the disk."""

@@ -27,7 +27,7 @@ from stages.workers.cluster import connect, in_any_order
 from stages.workers.growing import GrowingArray, Target
 
 OPTION = "--worker"
-# A program's answer for each block that is on the disk.
+# A program's answer for each block that is on the disk, on a line of its own.
 WRITTEN = "written\n"
 LOOK_AGAIN = 1  # second
 # Then a program ends, and leaves the GPU to others: its client may have been killed.
@@ -61,9 +61,9 @@ def compute_on_cluster(
 
     Args:
         module: of the program, which calls `serve`.
-        made_with: what the rows depend on, by name; the program refuses any difference.
-        scheduler: the address of a Dask cluster. If workers declare the resource GPU, each program
-            takes one.
+        made_with: what the rows depend on, by name; the program refuses any difference. If `GPU`
+            is not None, only workers that declare the resource GPU get blocks.
+        scheduler: the address of a Dask cluster.
 
     Raises:
         UserError: a program refuses to compute, or a worker does not see the file of `rows`.
@@ -72,7 +72,8 @@ def compute_on_cluster(
     with rows.shared() as target, connect(scheduler) as client:
         program = Program(module, Path.cwd(), variables, target, json.dumps(made_with))
         function, items = partial(compute_block, program), ((block,) for block in blocks)
-        for (block,), problem in in_any_order(client, function, items, "GPU"):
+        resource = "GPU" if made_with.get("GPU") else ""
+        for (block,), problem in in_any_order(client, function, items, resource):
             if problem:
                 raise UserError(f"the cluster at {scheduler} failed: {one_line(problem)}")
             yield block
@@ -91,6 +92,8 @@ def compute_block(program: Program, rows: np.ndarray) -> str | None:
         )
     # A list of this run's programs that wait for rows; tasks on several threads each take one.
     of_runs = vars(worker).setdefault("glomeruli_programs", {})
+    if program.target.token not in of_runs:
+        forget_ended(of_runs)
     idle = of_runs.setdefault(program.target.token, [])
     process = idle.pop() if idle else None
     if process is None or process.poll() is not None:
@@ -110,6 +113,19 @@ def compute_block(program: Program, rows: np.ndarray) -> str | None:
     if said.startswith("error: "):
         return f"{where}: {said.removeprefix('error: ')}"
     return f"{where}: {program.module} ended with exit code {process.returncode}: {said}"
+
+
+def forget_ended(of_runs: dict[str, list[subprocess.Popen[str]]]) -> None:
+    """Close the pipes of programs of earlier runs that have ended, each a list by the run."""
+    for token, idle in [*of_runs.items()]:
+        for process in [one for one in idle if one.poll() is not None]:
+            idle.remove(process)
+            for pipe in (process.stdin, process.stdout):
+                # What was written last may not have reached it.
+                with suppress(BrokenPipeError):
+                    pipe and pipe.close()
+        if not idle:
+            of_runs.pop(token, None)
 
 
 def start(program: Program) -> subprocess.Popen[str]:
@@ -162,8 +178,8 @@ def serve(
             if not target.is_seen():
                 return
             target.write(some, values)
-        sys.stdout.write(WRITTEN)
-        sys.stdout.flush()
+        # A library may have printed something without the end of a line.
+        print(f"\n{WRITTEN}", end="", flush=True)
 
 
 def refuse_other(here: dict[str, Any], there: dict[str, Any]) -> None:

@@ -46,13 +46,22 @@ def test_jobs_run_in_a_container(tmp_path, slurm):
         "slurm_setup": "[module load apptainer]",
         "slurm_exclusive": "true",
         "slurm_account": "0123",
+        "slurm_qos": "1e3",
+        "slurm_constraint": "[rack1|rack2]",
         "mem_gb": "1.5",
     }
     submit([("a-1", ()), ("a-2", ())], HOME, tmp_path, "slurm", settings)
     script = next(tmp_path.glob("*_submission.sh")).read_text()
     assert " apptainer exec cluster.sif python -u -m submitit.core._submit " in script
     assert "\nmodule load apptainer\n" in script
-    for line in ("account=0123", "array=0-1%2", "exclusive", "mem=1536MB"):
+    for line in (
+        "account=0123",
+        "array=0-1%2",
+        "constraint='[rack1|rack2]'",
+        "exclusive",
+        "mem=1536MB",
+        "qos=1e3",
+    ):
         assert f"\n#SBATCH --{line}\n" in script
     # The container has its own Python, at another path.
     pickled = [file.read_bytes() for file in tmp_path.glob("*_submitted.pkl")]

@@ -496,6 +496,11 @@ def test_a_cluster_whose_worker_comes_late_and_dies_computes_the_same_features(s
     assert printed.endswith("1 killed\n") and "(24 new)" in printed, errors
     assert FEATURES.read_bytes() == before
     assert not [*Path("data").glob("*.part")]
+    # Workers with another processor would compute other bytes.
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", some.scheduler_address)
+    monkeypatch.setenv("GLOMERULI_ARITHMETIC", "native")
+    with pytest.raises(UserError, match="without a GPU only the portable arithmetic"):
+        features.main()
 
 
 @pytest.mark.slow

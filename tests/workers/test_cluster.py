@@ -96,17 +96,24 @@ def test_workers_that_come_late_get_work(in_this_process):
     assert found == {(number,): number for number in range(6)}
 
 
-def test_says_that_it_waits_for_a_worker(in_this_process, monkeypatch):
-    none, client = in_this_process(0)
+@pytest.mark.parametrize(
+    ("resource", "those_there", "lacking"), [("", 0, ""), ("GPU", 1, " with --resources GPU=1")]
+)
+def test_says_that_it_waits_for_a_worker(
+    in_this_process, monkeypatch, resource, those_there, lacking
+):
+    some, client = in_this_process(those_there)
     said = []
 
     def say(line):
         said.append(line)
-        none.scale(1)
+        some.new_spec["options"]["resources"] = {"GPU": 1}
+        some.scale(those_there + 1)
 
     monkeypatch.setattr(cluster, "warn", say)
-    assert dict(cluster.in_any_order(client, abs, [(-1,), (-2,)])) == {(-1,): 1, (-2,): 2}
-    assert said[0] == "the cluster has no worker; waiting for one"
+    found = cluster.in_any_order(client, abs, [(-1,), (-2,)], resource)
+    assert dict(found) == {(-1,): 1, (-2,): 2}
+    assert said[0] == f"the cluster has no worker{lacking}; waiting for one"
 
 
 def test_items_go_to_the_workers_that_declare_a_resource(in_this_process):
@@ -115,9 +122,17 @@ def test_items_go_to_the_workers_that_declare_a_resource(in_this_process):
     some.new_spec["options"].pop("resources")
     some.scale(3)
     client.wait_for_workers(3)
-    for resource, expected in (("GPU", of_all), ("TPU", [*client.scheduler_info()["workers"]])):
+    for resource, expected in (("GPU", of_all), ("", [*client.scheduler_info()["workers"]])):
         found = cluster.in_any_order(client, where, [(number,) for number in range(9)], resource)
         assert {address for _, address in found} <= {*expected}
+
+
+def test_a_scheduler_that_ends_is_one_line(in_this_process):
+    some, client = in_this_process(1)
+    with pytest.raises(UserError, match="^the Dask scheduler no longer answers: ") as error:
+        for _ in cluster.in_any_order(client, where, [(number,) for number in range(99)]):
+            some.sync(some.scheduler.close)
+    assert "\n" not in str(error.value)
 
 
 def where(number):

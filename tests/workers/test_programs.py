@@ -11,7 +11,7 @@ from distributed import LocalCluster
 
 from stages.base.errors import UserError
 from stages.workers.growing import Target, growing_array, row_keys
-from stages.workers.programs import WRITTEN, Program, compute_on_cluster, start
+from stages.workers.programs import WRITTEN, Program, compute_on_cluster, forget_ended, start
 from tests.conftest import PROJECT
 
 DOUBLING = """
@@ -20,6 +20,7 @@ from stages.workers.programs import serve
 import numpy as np
 
 def compute(rows):
+    print("a note", end="")
     for row in rows:
         yield np.array([row]), np.array([[2 * row]])
 
@@ -49,11 +50,14 @@ def double(scheduler, device="CPU", module="doubling"):
 
 
 def test_one_program_computes_all_blocks_of_a_run_and_ends_with_it(worker):
-    for runs in (1, 2):
+    of_runs = []
+    for _ in range(2):
         assert double(worker.scheduler.address) == [0, 2, 4, 6, 8, 10, 12]
-        assert len(worker.glomeruli_programs) == runs
-    for (program,) in worker.glomeruli_programs.values():
-        assert program.wait() == 0
+        *_, (program,) = worker.glomeruli_programs.values()
+        of_runs.append(program)
+    assert [program.wait() for program in of_runs] == [0, 0] and of_runs[0] is not of_runs[1]
+    forget_ended(worker.glomeruli_programs)
+    assert not worker.glomeruli_programs and all(one.stdin.closed for one in of_runs)
 
 
 def test_a_program_ends_with_its_worker(worker):
@@ -63,7 +67,7 @@ def test_a_program_ends_with_its_worker(worker):
         program = start(given)
         program.stdin.write("[0]\n")
         program.stdin.flush()
-        assert program.stdout.readline() == WRITTEN
+        assert [program.stdout.readline() for _ in range(2)] == ["a note\n", WRITTEN]
         # As happens when the process ends that holds the other end.
         program.stdin.close()
         assert program.wait() == 1
