@@ -1,7 +1,7 @@
 """Make datasets of many crops, measure a stage on them, and draw the result.
 
-    python -m benchmarks.speed growth --output benchmarks/growth.json
-    python -m benchmarks.growth benchmarks/growth.json docs/growth.png
+python -m benchmarks.speed growth --output benchmarks/growth.json
+python -m benchmarks.growth benchmarks/growth.json docs/growth.png
 """
 
 import os

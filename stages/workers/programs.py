@@ -179,7 +179,8 @@ def serve(
                 return
             target.write(some, values)
         # A library may have printed something without the end of a line.
-        print(f"\n{WRITTEN}", end="", flush=True)
+        sys.stdout.write(f"\n{WRITTEN}")
+        sys.stdout.flush()
 
 
 def refuse_other(here: dict[str, Any], there: dict[str, Any]) -> None:
