@@ -5,7 +5,6 @@ what it cannot read.
 import csv
 import os
 import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,9 +25,9 @@ from stages.images.padding import Crop, pad_all
 from stages.images.squares import make_square
 from stages.intake.crops import make_manifest
 from stages.workers import cluster
-from stages.workers.cluster import in_any_order
 from stages.workers.growing import Target, growing_array, row_keys
 from tests.conftest import PROJECT, list_crops, make_classes, save_crop, set_params
+from tests.workers.killing import killing_one
 
 
 def run(mode="white", size=16):
@@ -173,15 +172,8 @@ def test_a_cluster_whose_worker_comes_late_and_dies_gives_the_same_bytes(tmp_pat
             said.append(line)
             some.scale(1)
 
-        def kill_one(client, *arguments):
-            for result in in_any_order(client, *arguments):
-                if not killed:  # Its nanny starts another one.
-                    killed.extend(client.run(os.getpid).values())
-                    os.kill(killed[0], signal.SIGKILL)
-                yield result
-
         monkeypatch.setattr(cluster, "warn", warn)
-        monkeypatch.setattr(padding, "in_any_order", kill_one)
+        monkeypatch.setattr(padding, "in_any_order", killing_one(killed))
         found, sent = pad_files(files, tmp_path / "there/images.npy", some.scheduler_address)
         assert found == expected and not sent and said and killed
         files[30].write_bytes(b"nothing")

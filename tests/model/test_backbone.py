@@ -457,21 +457,13 @@ def test_trains_the_last_blocks_without_their_batch_normalization(name, blocks, 
 
 
 CLIENT = """
-import os, signal
 from stages import features
 from stages.base.errors import run_program
 from stages.workers import programs
+from tests.workers.killing import killing_one
 
-in_any_order, killed = programs.in_any_order, []
-
-def kill_one(client, *arguments):
-    for result in in_any_order(client, *arguments):
-        if not killed:  # Its nanny starts another one.
-            killed.extend(client.run(os.getpid).values())
-            os.kill(killed[0], signal.SIGKILL)
-        yield result
-
-programs.in_any_order, features.BLOCK = kill_one, 1
+killed = []
+programs.in_any_order, features.BLOCK = killing_one(killed), 1
 run_program(features.main, "")
 print(len(killed), "killed")
 """
